@@ -1,0 +1,104 @@
+"""Every error that a user can act on, with the exit code that `tans` and the DVC stages end with.
+
+    TansError               1  a bug, or an error that no class below names
+    ├── ParamsError         2  params.yaml or an argument
+    ├── GateError           3  a gate refused data
+    ├── DataError           4  images, folders, sources
+    │   ├── EmptyClassError
+    │   ├── TooFewImagesError
+    │   ├── NoClassesError
+    │   ├── TooManyBadFilesError
+    │   ├── UnknownTaskError
+    │   └── SourceUnavailableError
+    ├── NoModelFitsError    5  constraints that no model satisfies
+    ├── StoreError          6  LanceDB tables, digests, releases
+    │   └── NoReleaseError
+    └── WeightsError        7  safetensors, cards, backbones
+
+A message says what happened, where, what was got against what was wanted, and the next command.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TansError(Exception):
+    """Base of every error that TANS raises on purpose; shown without a stack trace."""
+
+    exit_code = 1
+
+
+class ParamsError(TansError):
+    """params.yaml or an argument holds something that cannot be meant."""
+
+    exit_code = 2
+
+
+class GateError(TansError):
+    """A gate refused data; `failures` lists what, where, how many, and examples."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, failures: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+class DataError(TansError):
+    """A data set cannot be read, or cannot be used as it is."""
+
+    exit_code = 4
+
+
+class EmptyClassError(DataError):
+    """A class has no readable image."""
+
+
+class TooFewImagesError(DataError):
+    """A class, or a whole data set, has fewer images than the minimum."""
+
+
+class NoClassesError(DataError):
+    """A folder has no class folders, or only one."""
+
+
+class TooManyBadFilesError(DataError):
+    """The share of unreadable files is above the maximum."""
+
+
+class UnknownTaskError(DataError):
+    """A name is neither a task nor a path."""
+
+
+class SourceUnavailableError(DataError):
+    """A source's package or files are not on this machine."""
+
+
+class NoModelFitsError(TansError):
+    """No model in the index satisfies the constraints."""
+
+    exit_code = 5
+
+
+class StoreError(TansError):
+    """A LanceDB table, a digest or a release is missing, stale or malformed."""
+
+    exit_code = 6
+
+
+class NoReleaseError(StoreError):
+    """Nothing has been published yet."""
+
+
+class WeightsError(TansError):
+    """Weights or a card cannot be loaded, or do not match each other."""
+
+    exit_code = 7
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,208 @@
+"""params.yaml as typed sections. Only stages, flows and the CLI read it; the core takes plain arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tans_core.errors import ParamsError, did_you_mean
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+# A task's name becomes a folder, a DVC stage and part of model ids.
+TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskParams(_Section):
+    """One task: where its images come from, and the source's own options (its classes, for one)."""
+
+    source: str
+    options: dict[str, Any] = {}
+
+
+class TasksParams(_Section):
+    """All tasks by role. The role is the mapping that a task stands in."""
+
+    meta_train: dict[TaskName, TaskParams]
+    meta_test: dict[TaskName, TaskParams]
+
+
+class DataParams(_Section):
+    """Sizes that every task shares."""
+
+    image_size_px: Annotated[int, Field(ge=16, le=512)]
+    max_train: Count
+    max_val: Count
+    max_test: Count
+    min_images_per_class: Count
+    max_bad_share: Fraction
+    workers: Annotated[int, Field(ge=0, le=64)]
+
+
+class NetworksParams(_Section):
+    """The elastic residual search space: stem and stage widths in channels, and the choices of a block."""
+
+    stem_width: Count
+    widths: Annotated[list[Count], Field(min_length=1, max_length=6)]
+    strides: list[Literal[1, 2]]
+    max_depth: Annotated[int, Field(ge=1, le=8)]
+    kernels: list[Literal[3, 5, 7]]
+    ratios: list[Positive]
+
+
+class TrainParams(_Section):
+    """A supernet's training: SGD with momentum, one cycle of a cosine to zero."""
+
+    steps: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class BaseParams(TrainParams):
+    tasks: list[TaskName]
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+class ZooParams(TrainParams):
+    subnets: Annotated[int, Field(ge=4)]
+    calibration_images: Count
+
+
+class EmbedParams(_Section):
+    """Functional embeddings (fixed noise) and query features."""
+
+    noise_probes: Annotated[int, Field(ge=2)]
+    noise_seed: int
+    projection_dim: Count
+    backbone: str
+    images_per_class: Count
+
+
+class SpaceParams(_Section):
+    """Encoders and predictor of the cross-modal space, and how they are trained."""
+
+    dim: Count
+    hidden: Count
+    steps: Count
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    margin: Positive
+    prediction_weight: Annotated[float, Field(ge=0)]
+    heldout_share: Annotated[float, Field(gt=0, lt=1)]
+    images_per_query: Count
+    log_every: Count
+    folds: Annotated[int, Field(ge=2)]
+
+
+class RetrievalParams(_Section):
+    similarity_weight: Annotated[float, Field(ge=0)]
+    top_k: Count
+
+
+class FinetuneParams(_Section):
+    """The method's recipe: SGD on all weights, a fresh classifier, cosine to zero over the whole run."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Positive
+    momentum: Fraction
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class EvaluateParams(_Section):
+    """The fixed budget of the meta-test comparison."""
+
+    steps: Count
+    points: Annotated[int, Field(ge=2)]
+    seeds: Annotated[int, Field(ge=2)]
+    random_draws: Annotated[int, Field(ge=3)]
+
+
+class GatesParams(_Section):
+    min_images_per_task: Count
+    min_val_accuracy_over_chance: Annotated[float, Field(ge=0)]
+
+
+class Params(_Section):
+    seed: int
+    data: DataParams
+    tasks: TasksParams
+    networks: NetworksParams
+    base: BaseParams
+    zoo: ZooParams
+    embed: EmbedParams
+    space: SpaceParams
+    retrieval: RetrievalParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    gates: GatesParams
+
+
+def load_params(root: Path) -> Params:
+    """Read and check `root/params.yaml`.
+
+    Raises:
+        ParamsError: the file is missing or is not YAML, or some values cannot be meant; all of them are listed.
+    """
+    path = root / "params.yaml"
+    if not path.is_file():
+        raise ParamsError(f"{path}: no such file. Run from the project's folder, or pass --root.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(detail) for detail in error.errors()]
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise ParamsError(f"{path} has {count}:\n  " + "\n  ".join(lines)) from None
+    _check_across_sections(params, path)
+    return params
+
+
+def _check_across_sections(params: Params, path: Path) -> None:
+    problems = []
+    both = sorted(params.tasks.meta_train.keys() & params.tasks.meta_test.keys())
+    if both:
+        problems.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
+    for name in params.base.tasks:
+        if name not in params.tasks.meta_train:
+            problems.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
+    if len(params.networks.strides) != len(params.networks.widths):
+        problems.append("networks.strides: want one stride a stage, as many as networks.widths")
+    if problems:
+        raise ParamsError(f"{path}:\n  " + "\n  ".join(problems))
+
+
+def _explain(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        *parents, key = detail["loc"]
+        return f"{where}: unknown key{did_you_mean(str(key), _known_keys(parents))}"
+    if detail["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: got {detail['input']!r}: {detail['msg']}"
+
+
+def _known_keys(parents: list[Any]) -> list[str]:
+    section: type[BaseModel] = Params
+    for parent in parents:
+        field = section.model_fields.get(str(parent))
+        kind = field.annotation if field else None
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            section = kind
+        else:
+            # Below a mapping of tasks every entry has the same keys.
+            section = TaskParams
+    return list(section.model_fields)
