@@ -1,0 +1,66 @@
+# Needs Python 3.11 (3.12 and 3.13 work too), git and make. No root, no GPU, no environment variable.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-from.toml
+
+# The first Python that runs and is new enough; `make PYTHON=/path/to/python run` overrides it.
+VERSION_CHECK := import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	if $$p -c "$(VERSION_CHECK)" >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+# An unseen task to try the result on, and the epochs it is fine-tuned for.
+TASK ?= animals
+EPOCHS ?= 5
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format serve clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
+	$(BIN)/tans build
+	$(BIN)/tans publish
+	$(BIN)/tans retrieve $(TASK)
+	$(BIN)/tans finetune $(TASK) --epochs $(EPOCHS)
+	@echo
+	@echo "The report of the evaluation on unseen tasks: $(CURDIR)/reports/evaluate.html"
+
+test: install ## Run all tests
+	$(BIN)/python -m pytest
+
+check: install ## Lint, format check, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Put the code in order: format, and the fixes that ruff is sure of
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+serve: install ## Serve the flows (a Prefect server on loopback); Ctrl-C ends it
+	$(BIN)/tans serve
+
+clean: ## Delete the caches of the tools (data, weights, releases, runs and .venv stay)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: $(INSTALLED) ## Make .venv and install TANS into it (other targets do this for you)
+
+# A copy of pyproject.toml marks what .venv was installed from: a changed date alone installs nothing.
+$(INSTALLED): pyproject.toml
+	@if cmp -s pyproject.toml $@; then touch $@; exit 0; fi; \
+	if [ ! -x $(BIN)/python ]; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "TANS needs Python 3.11, 3.12 or 3.13 with its venv module, and found none." >&2; \
+			echo "  Install one, or name it: make PYTHON=/path/to/python3.11 run" >&2; exit 1; \
+		fi; \
+		if ! $(PYTHON) -c "$(VERSION_CHECK)"; then \
+			echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); TANS needs Python 3.11, 3.12 or 3.13." >&2; exit 1; \
+		fi; \
+		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV) || exit 1; \
+	fi; \
+	echo "Installing TANS and what it needs into $(VENV) (a few minutes, once)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && cp pyproject.toml $@
