@@ -77,3 +77,18 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def resume_folder(folder: Path, made_from: Any) -> Path:
+    """Return a folder for checkpoints of one piece of work; what other inputs left there is removed.
+
+    Args:
+        folder: outside every DVC output, since DVC empties those before a stage runs.
+        made_from: JSON-able description of all that determines the work: parameters and digests of its inputs.
+    """
+    stamp = folder / "made_from.json"
+    text = json.dumps(made_from, sort_keys=True)
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(text, stamp)
+    return folder

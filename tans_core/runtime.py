@@ -56,9 +56,14 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*Trainer already configured with model summary.*")
 
 
+def show_progress() -> bool:
+    """Progress bars are for people: only where stderr is a terminal."""
+    return sys.stderr.isatty()
+
+
 def progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:
     """Yield the items under a progress bar on stderr; plain iteration where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if not show_progress():
         yield from items
         return
     from rich.console import Console

@@ -1,0 +1,119 @@
+"""Query features: a task's images through a backbone.
+
+Axes: N images, n chosen images, K classes, F feature width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
+from tans_core.networks.preprocess import normalise
+from tans_core.tasks.task import Task
+from tans_core.zoo.weights import load_base
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What turns images into query features.
+
+    Attributes:
+        name: `base`, or the name of a torchvision network.
+        embed: maps images (n, 3, H, W) uint8 and the task's mean and std to features (n, F) float32.
+    """
+
+    name: str
+    embed: Callable[[Tensor, Sequence[float], Sequence[float]], Tensor]
+
+
+def load_backbone(name: str, base_folder: Path) -> Backbone:
+    """Load `base`, the largest subnet of the base supernet, or a torchvision network with its published weights.
+
+    Raises:
+        ParamsError: torchvision has no network of this name.
+        WeightsError: the weights are neither on this machine nor to be had.
+    """
+    if name == "base":
+        base = load_base(base_folder, num_classes=2).eval()
+        return Backbone(name, lambda images, mean, std: base.features(normalise(images, mean, std)))
+    return _torchvision_backbone(name)
+
+
+@torch.no_grad()
+def query_features(
+    task: Task, backbone: Backbone, images_per_class: int, split: str = "train", batch_size: int = 256
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Embed the same number of images of each class.
+
+    The images are chosen by a hash of their pixels, so that neither their order nor their file format matters.
+
+    Args:
+        task: at its working size.
+        backbone: from `load_backbone`.
+        images_per_class: at most; a class that has fewer gives all.
+        split: which images may be seen.
+        batch_size: images a forward pass.
+
+    Returns:
+        Features (n, F) float32 and labels (n,) int64, ordered by label, then by pixel hash.
+
+    Raises:
+        TooFewImagesError: the split has no image.
+    """
+    images, labels = task.split(split)
+    if len(images) == 0:
+        raise TooFewImagesError(f"task {task.info.name!r}: its {split} split has no image to embed.")
+    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+    chosen: list[int] = []
+    for label in np.unique(labels):
+        members = sorted(np.flatnonzero(labels == label), key=lambda index: digests[index])
+        chosen += members[:images_per_class]
+    pixels = torch.from_numpy(images[chosen])
+    parts = [backbone.embed(part, task.info.mean, task.info.std).float() for part in pixels.split(batch_size)]
+    return torch.cat(parts).numpy(), labels[chosen]
+
+
+def _torchvision_backbone(name: str) -> Backbone:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise ParamsError(f"embed.backbone: got {name!r}, want 'base' or a torchvision network{did_you_mean(name, known)}.")
+    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    try:
+        network = models.get_model(name, weights=weights)
+    except (URLError, OSError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise WeightsError(
+            f"embed.backbone {name!r}: its weights are not on this machine and could not be downloaded ({error}).\n"
+            f"  Put {Path(weights.url).name} into {folder}, or use `backbone: base`, which needs no download."
+        ) from error
+    _drop_last_linear(network)
+    network.eval()
+    size = weights.transforms().crop_size[0]
+
+    def embed(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+        # Published weights were trained on ImageNet's statistics, not on this task's.
+        large = nn.functional.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+        features: Tensor = network(normalise(large, IMAGENET_MEAN, IMAGENET_STD))
+        return features.flatten(start_dim=1)
+
+    return Backbone(name, embed)
+
+
+def _drop_last_linear(network: nn.Module) -> None:
+    """Make a classifier answer with what it gives to its last linear layer."""
+    path = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    parent, _, leaf = path.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, nn.Identity())

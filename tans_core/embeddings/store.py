@@ -1,0 +1,158 @@
+"""Embeddings in LanceDB: one database, a table a stage, and a digest of each table's rows.
+
+Lance names its files at random, so the same rows give other bytes each time; what follows a table depends on its digest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+# Lance writes its notices to stderr from Rust; only this variable, read at import, silences them.
+os.environ.setdefault("LANCEDB_LOG", "error")
+
+import lancedb  # noqa: E402
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tans_core.errors import StoreError
+from tans_core.io import sha256_bytes, write_text
+from tans_core.zoo.card import ModelCard
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """The table `models`. Axes: M models, T topology width, E functional width.
+
+    Attributes:
+        cards: M cards.
+        topology: (M, T) float32 of zeros and ones.
+        functional: (M, E) float32.
+    """
+
+    cards: tuple[ModelCard, ...]
+    topology: npt.NDArray[np.float32]
+    functional: npt.NDArray[np.float32]
+
+    def to_table(self) -> pa.Table:
+        return pa.table({**card_columns(self.cards), "topology": vectors(self.topology), "functional": vectors(self.functional)})
+
+    @classmethod
+    def read(cls, store: Path) -> ModelRows:
+        table = read_table(store, "models")
+        cards = tuple(ModelCard.from_json(text) for text in table["card"].to_pylist())
+        return cls(cards, matrix(table["topology"]), matrix(table["functional"]))
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """The table `task_features`. Axes: n images of all tasks, F feature width.
+
+    Attributes:
+        tasks: (n,) str, the task of each image.
+        labels: (n,) int64.
+        splits: (n,) str.
+        features: (n, F) float32.
+    """
+
+    tasks: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.str_]
+    features: npt.NDArray[np.float32]
+
+    def to_table(self) -> pa.Table:
+        columns = {"task": self.tasks.tolist(), "label": self.labels, "split": self.splits.tolist()}
+        return pa.table({**columns, "feature": vectors(self.features)})
+
+    @classmethod
+    def read(cls, store: Path) -> FeatureRows:
+        table = read_table(store, "task_features")
+        names = np.array(table["task"].to_pylist(), dtype=np.str_)
+        splits = np.array(table["split"].to_pylist(), dtype=np.str_)
+        return cls(names, table["label"].to_numpy(), splits, matrix(table["feature"]))
+
+    def of(self, task: str) -> npt.NDArray[np.float32]:
+        """Return the (n, F) features of one task."""
+        return self.features[self.tasks == task]
+
+
+def card_columns(cards: Sequence[ModelCard]) -> dict[str, Any]:
+    """Return what a table of models can be filtered and read by: its ids, the constraints' columns, the card as JSON."""
+    plain = ("id", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy", "test_accuracy")
+    return {name: [getattr(card, name) for card in cards] for name in plain} | {"card": [c.to_json() for c in cards]}
+
+
+def vectors(values: npt.NDArray[np.float32]) -> pa.Array:
+    """Turn a (M, D) float32 matrix into an Arrow column of vectors of fixed size."""
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """Turn an Arrow column of M vectors of fixed size D into a (M, D) float32 matrix."""
+    width = column.type.list_size
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, width)
+
+
+def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id") -> str:
+    """Write a whole table, sorted, in place of what was there, and its digest beside it; return the digest.
+
+    Args:
+        store: the database's folder.
+        name: of the table.
+        table: its rows.
+        key: the column to sort by; None keeps the order.
+
+    Raises:
+        StoreError: a key stands twice.
+    """
+    if key is not None:
+        table = table.sort_by(key)
+        keys = table[key].to_pylist()
+        if len(set(keys)) != len(keys):
+            twice = sorted({k for k in keys if keys.count(k) > 1})
+            raise StoreError(f"table {name!r}: {len(twice)} ids stand twice: {twice[:5]}.")
+    store.mkdir(parents=True, exist_ok=True)
+    connect(store).create_table(name, data=table, mode="overwrite")
+    digest = digest_of(table)
+    write_text(digest + "\n", store / f"{name}.digest")
+    return digest
+
+
+def digest_of(table: pa.Table) -> str:
+    """Return a SHA-256 of the rows in their order, and of the schema with its metadata."""
+    sink = pa.BufferOutputStream()
+    whole = table.combine_chunks()
+    with pa.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_table(whole)
+    return sha256_bytes(sink.getvalue().to_pybytes())
+
+
+def read_table(store: Path, name: str) -> pa.Table:
+    """Read a whole table into memory.
+
+    Raises:
+        StoreError: there is no such table.
+    """
+    return cast(pa.Table, open_table(store, name).to_arrow())
+
+
+def open_table(store: Path, name: str) -> Any:
+    """Open a table for searching.
+
+    Raises:
+        StoreError: there is no such table.
+    """
+    if not (store / f"{name}.lance").is_dir():
+        raise StoreError(f"{store}: has no table {name!r}. Run `dvc repro` to build it.")
+    return connect(store).open_table(name)
+
+
+def connect(store: Path) -> Any:
+    # A bare name would be taken for a remote database.
+    return lancedb.connect(str(store.resolve()))

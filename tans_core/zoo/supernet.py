@@ -1,0 +1,207 @@
+"""Training a supernet: on many tasks together (the base), or on one (its zoo).
+
+Axes: N images of a task, B images of a batch, K classes, D feature width.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from tans_core.errors import DataError
+from tans_core.networks.elastic import ElasticNetwork
+from tans_core.networks.preprocess import normalise, random_shift
+from tans_core.runtime import derive_seed, keep_freed_memory, quiet_lightning, show_progress
+from tans_core.tasks.task import Task
+
+logger = logging.getLogger(__name__)
+
+MAX_SHIFT_PX = 3
+CHECKPOINT_EVERY = 50
+
+
+@dataclass(frozen=True)
+class SupernetRecipe:
+    """SGD with momentum, cosine to zero over all steps; each step trains an extreme member and a random one."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """One task's images of one split, on a device: images (N, 3, H, W) uint8, labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, task: Task, split: str) -> TrainingData:
+        """Raises DataError where the split has no image."""
+        images, labels = task.split(split)
+        if len(images) == 0:
+            raise DataError(f"task {task.info.name!r}: its {split} split has no image.")
+        return cls(torch.from_numpy(images), torch.from_numpy(labels), task.info.mean, task.info.std)
+
+    def normalised(self) -> Tensor:
+        """Return all images (N, 3, H, W) float32."""
+        return normalise(self.images, self.mean, self.std)
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a batch with random shifts: images (B, 3, H, W) float32 and labels (B,)."""
+        chosen = torch.randint(len(self.labels), (size,), generator=generator)
+        images = random_shift(self.images[chosen], MAX_SHIFT_PX, generator)
+        return normalise(images, self.mean, self.std), self.labels[chosen]
+
+
+def train_supernet(
+    network: ElasticNetwork,
+    heads: Sequence[nn.Linear],
+    data: Sequence[TrainingData],
+    recipe: SupernetRecipe,
+    seed: int,
+    resume_folder: Path | None = None,
+    description: str = "supernet",
+) -> list[float]:
+    """Train a supernet in place on one task or on several, each with its own head.
+
+    Everything random at a step follows from `seed` and the step's number, so that a run resumed from `resume_folder` ends with
+    the same weights as one that was never stopped.
+
+    Args:
+        network: the supernet; its own classifier takes no part unless it is among the heads.
+        heads: one classifier a task.
+        data: the tasks' training images.
+        recipe: steps, batch size and optimiser.
+        seed: of batches, shifts and sampled architectures.
+        resume_folder: where checkpoints are kept while it runs; None keeps none.
+        description: what a progress bar says.
+
+    Returns:
+        The training loss of each step that ran here.
+    """
+    keep_freed_memory()
+    quiet_lightning()
+    module = _SupernetModule(network, heads, data, recipe, seed)
+    callbacks: list[Callback] = [_Bar(description)] if show_progress() else []
+    checkpoint = None
+    if resume_folder is not None:
+        callbacks.append(
+            ModelCheckpoint(resume_folder, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False)
+        )
+        found = resume_folder / "last.ckpt"
+        checkpoint = found if found.is_file() else None
+        if checkpoint:
+            logger.info("resuming %s from %s", description, checkpoint)
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=recipe.steps,
+        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=resume_folder is not None,
+        enable_progress_bar=show_progress(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None), ckpt_path=checkpoint)
+    network.active = None
+    return module.losses
+
+
+class _Steps(IterableDataset[int]):
+    """As many items as there are steps; the module draws its own batches."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+
+class _SupernetModule(pl.LightningModule):
+    def __init__(
+        self,
+        network: ElasticNetwork,
+        heads: Sequence[nn.Linear],
+        data: Sequence[TrainingData],
+        recipe: SupernetRecipe,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.heads = network, nn.ModuleList(heads)
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self.losses: list[float] = []
+
+    def on_fit_start(self) -> None:
+        self.data = [TrainingData(d.images.to(self.device), d.labels.to(self.device), d.mean, d.std) for d in self.data]
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        step = self.global_step
+        step_seed = derive_seed(self.seed, "step", step)
+        generator = torch.Generator().manual_seed(step_seed)
+        rng = np.random.default_rng(step_seed)
+        # Whole rounds over the tasks, each in a fresh order, so that none is ever far behind.
+        round_rng = np.random.default_rng(derive_seed(self.seed, "round", step // len(self.data)))
+        task = int(round_rng.permutation(len(self.data))[step % len(self.data)])
+        images, labels = self.data[task].batch(self.recipe.batch_size, generator)
+        space = self.network.space
+        extreme = space.largest() if rng.random() < 0.5 else space.smallest()
+        loss = torch.zeros((), device=self.device)
+        for architecture in (extreme, space.sample(rng)):
+            self.network.active = architecture
+            logits = self.heads[task](self.network.features(images))
+            loss = loss + F.cross_entropy(logits.float(), labels) / 2
+        self.losses.append(float(loss.detach()))
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        # BatchNorm's scales and biases are not decayed.
+        decayed = [p for p in self.parameters() if p.ndim > 1]
+        free = [p for p in self.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}],
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+        )
+        warmup = max(1, recipe.steps // 20)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _Bar(TQDMProgressBar):
+    def __init__(self, description: str) -> None:
+        super().__init__(refresh_rate=10)
+        self.description = description
+
+    def init_train_tqdm(self) -> Any:
+        bar = super().init_train_tqdm()
+        bar.set_description(self.description)
+        return bar
