@@ -1,1 +1,82 @@
-"""TANS: which pretrained network should I start from for this data set, within these limits?"""
+"""TANS: which pretrained network should I start from for this data set, within these limits?
+
+    import tans_core as tans
+
+    found = tans.retrieve("photos/", max_params_m=0.5)   # a folder of class folders, or a task of the project
+    found[0].model, found[0].predicted_score
+    run = tans.finetune("photos/", found[0].model, epochs=5)
+    run.test_accuracy, run.folder
+
+Nothing heavy is imported until a function is called: the names below are found on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tans_core.api import (
+        FinetuneRun,
+        Retrieval,
+        build,
+        finetune,
+        list_models,
+        list_releases,
+        list_tasks,
+        model_card,
+        publish,
+        retrieve,
+        rollback,
+    )
+    from tans_core.errors import (
+        DataError,
+        GateError,
+        NoModelFitsError,
+        NoReleaseError,
+        ParamsError,
+        StoreError,
+        TansError,
+        UnknownTaskError,
+        WeightsError,
+    )
+
+    __version__: str
+
+__all__ = [
+    "DataError",
+    "FinetuneRun",
+    "GateError",
+    "NoModelFitsError",
+    "NoReleaseError",
+    "ParamsError",
+    "Retrieval",
+    "StoreError",
+    "TansError",
+    "UnknownTaskError",
+    "WeightsError",
+    "__version__",
+    "build",
+    "finetune",
+    "list_models",
+    "list_releases",
+    "list_tasks",
+    "model_card",
+    "publish",
+    "retrieve",
+    "rollback",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("tans")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "tans_core.errors" if name.endswith("Error") else "tans_core.api"
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

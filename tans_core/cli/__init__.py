@@ -1,0 +1,23 @@
+"""The `tans` command. Each command is thin: it reads arguments, calls `tans_core.api`, and prints."""
+
+from __future__ import annotations
+
+import sys
+
+from tans_core.errors import TansError
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run `tans` and exit: 0, an error's own code (`tans_core.errors`), 2 for wrong usage, 130 for Ctrl-C."""
+    from tans_core.cli.app import app
+    from tans_core.cli.console import print_error
+
+    try:
+        app(prog_name="tans")
+    except TansError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,329 @@
+"""The Python API: what `tans` does, as functions. `import tans_core as tans` offers all of it.
+
+Units: parameters and multiply-accumulates in millions, accuracies and similarities as fractions, times in seconds.
+Errors are the classes of `tans_core.errors`; their messages say what to do next.
+Whatever needs torch, LanceDB or pyarrow is imported inside the functions: importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from tans_core.errors import ParamsError
+from tans_core.io import write_json
+from tans_core.project import find_root, load_dataset, new_run_folder, provenance, reproduce, task_infos
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tans_core.index.releases import Release
+    from tans_core.retrieval.retriever import Candidate, Constraints, Retriever
+    from tans_core.tasks.folder import ScanReport
+    from tans_core.tasks.task import Task, TaskInfo
+    from tans_core.zoo.card import ModelCard
+
+
+@dataclass(frozen=True)
+class Retrieval(Sequence["Candidate"]):
+    """The models that were found for one data set, best first. A sequence of candidates.
+
+    Attributes:
+        candidates: each with rank, model, home_task, source, licence, similarity, predicted_score, home_accuracy, params_m
+            and macs_m.
+        task: what was known of the data set: class names, sizes, counts.
+        release: the release that answered.
+        folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`, and `scan.json` for a folder.
+        scan: what reading a folder found, or None for a task of the project.
+    """
+
+    candidates: tuple[Candidate, ...]
+    task: TaskInfo
+    release: str
+    folder: Path
+    scan: ScanReport | None
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.candidates[index]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dict a candidate, best first."""
+        return [asdict(candidate) for candidate in self.candidates]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `tans retrieve --json` prints them."""
+        return {
+            "candidates": self.to_dicts(),
+            "folder": str(self.folder),
+            "release": self.release,
+            "scan": self.scan.to_dict() if self.scan else None,
+            "task": asdict(self.task),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a candidate, best first."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dicts())
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False, float_format="{:.3f}".format))
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """One model after its fine-tuning on one data set.
+
+    Attributes:
+        model: the zoo's id of the model that it started from.
+        task: what was known of the data set.
+        release: the release that the model came from.
+        folder: `runs/<id>`, which holds `weights.safetensors`, `card.json`, `curve.csv`, `params.json` and `provenance.json`.
+        curve: one dict a point: step, epoch, train_loss, val_accuracy (0..1), seconds.
+        best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
+        test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
+        seconds: of training and measuring.
+        scan: what reading a folder found, or None for a task of the project.
+    """
+
+    model: str
+    task: TaskInfo
+    release: str
+    folder: Path
+    curve: list[dict[str, Any]]
+    best_val_accuracy: float
+    test_accuracy: float
+    seconds: float
+    scan: ScanReport | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `tans finetune --json` prints them."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        scan = self.scan.to_dict() if self.scan else None
+        return {**plain, "folder": str(self.folder), "scan": scan, "task": asdict(self.task)}
+
+
+def retrieve(
+    dataset: str | Path | Task,
+    *,
+    max_params_m: float | None = None,
+    max_macs_m: float | None = None,
+    licences: Sequence[str] | None = None,
+    top_k: int | None = None,
+    root: str | Path | None = None,
+) -> Retrieval:
+    """Find the pretrained networks to start from for a data set, without running them on it.
+
+    Args:
+        dataset: a folder with one folder of images a class, the name of a task of the project, or a `Task`.
+        max_params_m: the most parameters, in millions.
+        max_macs_m: the most multiply-accumulates of one image, in millions.
+        licences: licences that the weights may have; None takes any.
+        top_k: how many models at most; None takes `retrieval.top_k` of the release.
+        root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
+
+    Returns:
+        At most `top_k` candidates, best first. `runs/<id>` keeps them.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+        UnknownTaskError: `dataset` is neither a folder nor a task.
+        DataError: the folder cannot be used; the subclasses say why.
+        NoModelFitsError: no model satisfies the constraints.
+    """
+    from tans_core.retrieval.retriever import Constraints
+
+    project = find_root(root)
+    limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
+    release, retriever = _open(project)
+    task, scan = load_dataset(dataset, project, release.params["data"])
+    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project)
+
+
+def finetune(
+    dataset: str | Path | Task,
+    model: str | None = None,
+    *,
+    rank: int = 1,
+    epochs: int | None = None,
+    seed: int = 0,
+    max_params_m: float | None = None,
+    max_macs_m: float | None = None,
+    licences: Sequence[str] | None = None,
+    root: str | Path | None = None,
+    progress: bool = False,
+) -> FinetuneRun:
+    """Fine-tune one model on a data set: all weights, a fresh classifier, the best weights by validation.
+
+    Args:
+        dataset: as for `retrieve`.
+        model: a model's id; None retrieves first, under the constraints, and takes the model at `rank`.
+        rank: which of the retrieved models, from 1; only without `model`.
+        epochs: how long; None takes `finetune.epochs` of the release.
+        seed: of the fresh classifier, the order of the images and the augmentation.
+        max_params_m, max_macs_m, licences: constraints on what is retrieved; only without `model`.
+        root: as for `retrieve`.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The run. Its folder holds the weights as safetensors and their card.
+
+    Raises:
+        NoReleaseError, UnknownTaskError, DataError, NoModelFitsError: as for `retrieve`.
+        ParamsError: no such model or rank, or epochs below 1.
+        WeightsError: the model's weights cannot be loaded.
+    """
+    from tans_core.finetuning.finetune import finetune as train
+    from tans_core.finetuning.run import write_run
+    from tans_core.retrieval.retriever import Constraints
+
+    if epochs is not None and epochs < 1:
+        raise ParamsError(f"epochs: got {epochs}, want at least 1.")
+    project = find_root(root)
+    limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
+    release, retriever = _open(project)
+    task, scan = load_dataset(dataset, project, release.params["data"])
+    if model is None:
+        found = _retrieve(dataset, task, scan, release, retriever, limits, rank, project)
+        if not 1 <= rank <= len(found):
+            raise ParamsError(f"rank: got {rank}, want 1 to {len(found)}: as many models as satisfy the constraints.")
+        model = found[rank - 1].model
+    settings: dict[str, Any] = {**release.params["finetune"], "seed": seed}
+    if epochs is not None:
+        settings["epochs"] = epochs
+    network = retriever.load_model(model, task.info.num_classes)
+    # Validated once an epoch: what the best weights are chosen by.
+    result = train(network, task, **settings, eval_points=settings["epochs"], progress=progress)
+    folder = new_run_folder(project, "finetune")
+    write_run(folder, result=result, task=task, card=retriever.card(model), settings=settings)
+    _write_scan(scan, folder)
+    return FinetuneRun(
+        model=model,
+        task=task.info,
+        release=release.id,
+        folder=folder,
+        curve=result.curve,
+        best_val_accuracy=result.best_val_accuracy,
+        test_accuracy=result.test_accuracy,
+        seconds=result.seconds,
+        scan=scan,
+    )
+
+
+def build(*stages: str, root: str | Path | None = None, on_line: Callable[[str], None] = print) -> None:
+    """Build what params.yaml describes: tasks, zoo, space, index, evaluation. Only what changed runs (`dvc repro`).
+
+    Args:
+        stages: DVC stages to bring up to date, with what they need; all by default.
+        root: the project's folder.
+        on_line: gets the output line by line.
+
+    Raises:
+        TansError: a stage failed: of the class of its exit code (GateError: a gate refused data).
+    """
+    reproduce(find_root(root), stages, on_line)
+
+
+def publish(root: str | Path | None = None) -> str:
+    """Copy the built space and index into `serving/` as a release, make it the production one, and return its id.
+
+    Raises:
+        StoreError: something is not built, or the parts do not belong together.
+    """
+    from tans_core.index.releases import publish as publish_release
+
+    project = find_root(root)
+    return publish_release(project, project / "serving").id
+
+
+def rollback(to: str | None = None, root: str | Path | None = None) -> str:
+    """Make an earlier release the production one: `to`, or the one before. Return its id.
+
+    Raises:
+        StoreError: there is no such release.
+    """
+    from tans_core.index.releases import rollback as roll_back
+
+    return roll_back(find_root(root) / "serving", to).id
+
+
+def list_releases(root: str | Path | None = None) -> list[dict[str, Any]]:
+    """Return each release, oldest first, as a dict of id, production (bool) and created (UTC, ISO 8601)."""
+    raise NotImplementedError
+
+
+def list_tasks(root: str | Path | None = None) -> list[TaskInfo]:
+    """Return each task that was built, by name: source, licence, role, class names, counts."""
+    return task_infos(find_root(root))
+
+
+def list_models(root: str | Path | None = None) -> list[ModelCard]:
+    """Return the cards of the models in production, by id.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+    """
+    return _open(find_root(root))[1].cards()
+
+
+def model_card(model: str, root: str | Path | None = None) -> ModelCard:
+    """Return one model's card.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+        ParamsError: no such model in production.
+    """
+    return _open(find_root(root))[1].card(model)
+
+
+def _open(project: Path) -> tuple[Release, Retriever]:
+    from tans_core.index.releases import open_production
+    from tans_core.retrieval.retriever import Retriever
+
+    release = open_production(project / "serving")
+    return release, Retriever.open(release)
+
+
+def _retrieve(
+    dataset: str | Path | Task,
+    task: Task,
+    scan: ScanReport | None,
+    release: Release,
+    retriever: Retriever,
+    constraints: Constraints,
+    top_k: int | None,
+    project: Path,
+) -> Retrieval:
+    if top_k is not None and top_k < 1:
+        raise ParamsError(f"top_k: got {top_k}, want at least 1.")
+    wanted = release.params["retrieval"]["top_k"] if top_k is None else top_k
+    candidates = tuple(retriever.retrieve(task, constraints, wanted))
+    folder = new_run_folder(project, "retrieve")
+    write_json([asdict(candidate) for candidate in candidates], folder / "candidates.json")
+    write_json({**asdict(constraints), "top_k": wanted}, folder / "params.json")
+    write_json(provenance(dataset, release.id), folder / "provenance.json")
+    _write_scan(scan, folder)
+    return Retrieval(candidates, task.info, release.id, folder, scan)
+
+
+def _write_scan(scan: ScanReport | None, folder: Path) -> None:
+    if scan is not None:
+        write_json(scan.to_dict(), folder / "scan.json")
+
+
+def _as_tuple(licences: Sequence[str] | None) -> tuple[str, ...] | None:
+    if licences is None:
+        return None
+    return (licences,) if isinstance(licences, str) else tuple(licences)

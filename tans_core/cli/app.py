@@ -1,0 +1,49 @@
+"""All commands of `tans` by group. Nothing here imports torch: `tans --help` answers at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import typer
+
+from tans_core.cli import catalogue, pipeline, search
+from tans_core.cli.console import EXAMPLES, examples
+
+app = typer.Typer(
+    name="tans",
+    help="Which pretrained network should I start from for this data set, within these limits?",
+    epilog=examples(
+        ("tans retrieve photos/ --max-params-m 0.5", "the networks to start from, for a folder of class folders"),
+        ("tans finetune photos/", "fine-tune the best of them, and keep its weights"),
+        ("tans build && tans publish", "build the zoo and the index of params.yaml, and serve from them"),
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_SEARCH, _PROJECT, _CATALOGUE = "Use the zoo", "Build and serve it", "Look into it"
+
+
+@app.callback()
+def setup() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Lance announces each table that does not exist yet; the variable must be set before it is imported.
+    os.environ.setdefault("LANCEDB_LOG", "error")
+
+
+for command, panel in (
+    (search.retrieve, _SEARCH),
+    (search.finetune, _SEARCH),
+    (pipeline.build, _PROJECT),
+    (pipeline.publish, _PROJECT),
+    (pipeline.rollback, _PROJECT),
+    (pipeline.releases, _PROJECT),
+    (pipeline.serve, _PROJECT),
+):
+    app.command(rich_help_panel=panel, epilog=EXAMPLES[command.__name__])(command)
+app.add_typer(catalogue.tasks, name="tasks", rich_help_panel=_CATALOGUE)
+app.add_typer(catalogue.models, name="models", rich_help_panel=_CATALOGUE)
+app.command(rich_help_panel=_CATALOGUE, epilog=EXAMPLES["version"])(pipeline.version)

@@ -1,0 +1,134 @@
+"""What the commands share: where they print, options that mean the same everywhere, and examples for the help."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tans_core.errors import TansError
+
+# What a shell reports for a program that a closed pipe ended.
+_READER_GONE = 141
+# Rich takes 80 columns where there is no terminal, and would cut ids in a pipe.
+_PIPE_WIDTH = 200
+
+Root = Annotated[
+    Path | None,
+    typer.Option(help="The project's folder; by default the nearest one with params.yaml, from here upwards."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+MaxParams = Annotated[float | None, typer.Option(min=0, metavar="M", help="The most parameters, in millions.")]
+MaxMacs = Annotated[
+    float | None, typer.Option(min=0, metavar="M", help="The most multiply-accumulates of one image, in millions.")
+]
+Licence = Annotated[
+    list[str] | None,
+    typer.Option(help="A licence that the weights may have, such as MIT; repeat it for several. All by default."),
+]
+DataSet = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH|TASK",
+        help="A folder with one folder of images a class, or a task of the project (`tans tasks list`).",
+    ),
+]
+
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        reader_gone()
+
+
+def stdout() -> Console:
+    """Return a console on stdout; made anew, so that it sees what stdout is now."""
+    return _Stdout(width=None if sys.stdout.isatty() else shutil.get_terminal_size((_PIPE_WIDTH, 50)).columns)
+
+
+def stderr() -> Console:
+    return Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """Write indented JSON on stdout, with no colour and no wrapping."""
+    try:
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_gone()
+
+
+def reader_gone() -> NoReturn:
+    """End quietly: whoever read stdout has left. What is still in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(_READER_GONE)
+
+
+def print_error(error: TansError) -> None:
+    """Print an error's class and message on stderr, without a stack trace."""
+    stderr().print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Make a table with a header line; the columns in `right` hold numbers."""
+    made = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def examples(*rows: tuple[str, str]) -> str:
+    """Format commands and what they do for the end of a help page."""
+    width = max(len(command) for command, _ in rows)
+    lines = [f"  [cyan]{escape(command.ljust(width))}[/]   [dim]{escape(what)}[/]" for command, what in rows]
+    # A help page joins the lines of a paragraph: one paragraph a line.
+    return "\n\n".join(["[bold]Examples[/]", *lines])
+
+
+EXAMPLES = {
+    "retrieve": examples(
+        ("tans retrieve photos/", "ten networks for a folder of class folders"),
+        ("tans retrieve photos/ --max-params-m 0.5 --licence MIT", "small ones, with weights under the MIT licence"),
+        ("tans retrieve animals --top-k 3 --json", "for a task of the project, as JSON"),
+    ),
+    "finetune": examples(
+        ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
+        ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second of those within a limit"),
+        ("tans finetune animals --model digits.007 --epochs 3", "a network that you name, for three epochs"),
+    ),
+    "build": examples(
+        ("tans build", "everything that params.yaml describes and that changed"),
+        ("tans build index", "one stage, and what it needs"),
+    ),
+    "publish": examples(("tans publish", "serve from what `tans build` made")),
+    "rollback": examples(
+        ("tans rollback", "go back to the release before"),
+        ("tans rollback --to 2026-11-25T10-02-33", "go back to a release that `tans releases` lists"),
+    ),
+    "releases": examples(("tans releases", "which releases there are, and which one serves")),
+    "serve": examples(
+        ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
+    ),
+    "tasks": examples(
+        ("tans tasks list --role meta-test", "the tasks that no network has seen"),
+        ("tans tasks show animals", "classes, counts, source and licence of one"),
+    ),
+    "tasks list": examples(("tans tasks list --role meta-test", "the tasks that no network has seen")),
+    "tasks show": examples(("tans tasks show animals", "classes, counts, source and licence")),
+    "models": examples(
+        ("tans models list --task digits", "the networks of one home task"),
+        ("tans models show digits.007", "one network's card"),
+    ),
+    "models list": examples(("tans models list --task digits", "the networks of one home task")),
+    "models show": examples(("tans models show digits.007 --json", "one network's card, as JSON")),
+    "version": examples(("tans version", "the version of TANS")),
+}

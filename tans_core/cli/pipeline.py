@@ -1,0 +1,105 @@
+"""`tans build`, `publish`, `rollback`, `releases`, `serve`, `version`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tans_core.cli.console import AsJson, Root, print_json, stderr, stdout, table
+
+# "Running stage 'x':", "Stage 'x' didn't change, skipping", "Stage 'x' is cached - skipping run, …"
+_STAGE = re.compile(r"^(?:Running stage|Stage) '(?P<name>[^']+)'")
+# base, embed, space, index and evaluate run once; a meta-train task has two stages, a meta-test task one.
+_SINGLE_STAGES = 5
+
+
+def build(
+    stage: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date; all of them by default.")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Build what params.yaml describes; only what changed runs."""
+    from tans_core import api
+    from tans_core.project import find_root
+
+    stages, project = stage or [], find_root(root)
+    if not sys.stderr.isatty():
+        api.build(*stages, root=project, on_line=lambda line: print(line, flush=True))
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        work = bar.add_task("dvc repro", total=None if stages else _count_stages(project))
+        seen: set[str] = set()
+
+        def show(line: str) -> None:
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            match = _STAGE.match(line)
+            if match:
+                seen.add(match["name"])
+                bar.update(work, description=match["name"], completed=len(seen) - 1)
+
+        api.build(*stages, root=project, on_line=show)
+
+
+def publish(root: Root = None) -> None:
+    """Copy the built space and index into serving/, and serve from them."""
+    from tans_core import api
+
+    stdout().print(f"published {api.publish(root)}; it is in production", highlight=False)
+
+
+def rollback(
+    to: Annotated[
+        str | None, typer.Option(metavar="ID", help="The release to go back to; the one before by default.")
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Serve from an earlier release again."""
+    from tans_core import api
+
+    stdout().print(f"{api.rollback(to, root)} is in production", highlight=False)
+
+
+def releases(as_json: AsJson = False, root: Root = None) -> None:
+    """List the releases, oldest first."""
+    from tans_core import api
+
+    rows = api.list_releases(root)
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("release", "created", "models", "production", right=("models",))
+    for row in rows:
+        shown.add_row(row["id"], row["created"], str(row["models"]), "yes" if row["production"] else "")
+    stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
+
+
+def serve(root: Root = None) -> None:
+    """Serve the flows from a Prefect server on loopback, until Ctrl-C."""
+    from tans_core.project import find_root
+
+    os.chdir(find_root(root))
+    # Takes this process's place: signals reach it, and nothing is left behind when it ends.
+    os.execv(sys.executable, [sys.executable, "-m", "flows.serve"])  # noqa: S606
+
+
+def version() -> None:
+    """Print the version."""
+    from importlib import metadata
+
+    stdout().print(f"tans {metadata.version('tans')}", highlight=False)
+
+
+def _count_stages(root: Path) -> int:
+    from tans_core.params import load_params
+
+    tasks = load_params(root).tasks
+    return 2 * len(tasks.meta_train) + len(tasks.meta_test) + _SINGLE_STAGES

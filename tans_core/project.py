@@ -1,0 +1,144 @@
+"""A project's folder: where it is, its tasks, its runs, and `dvc repro` on it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tans_core.errors import (
+    DataError,
+    GateError,
+    ParamsError,
+    StoreError,
+    TansError,
+    UnknownTaskError,
+    WeightsError,
+    did_you_mean,
+)
+
+if TYPE_CHECKING:
+    from tans_core.tasks.folder import ScanReport
+    from tans_core.tasks.task import Task, TaskInfo
+
+# What DVC prints when a stage's command fails; its own exit code is 255 whatever the stage's was.
+_STAGE_FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'.*exited with (?P<code>-?\d+)")
+_ERROR_OF_EXIT_CODE: dict[int, type[TansError]] = {
+    kind.exit_code: kind for kind in (ParamsError, GateError, DataError, StoreError, WeightsError)
+}
+
+
+def find_root(root: str | Path | None = None) -> Path:
+    """Return the project's folder: `root`, or the nearest one that holds params.yaml, from here upwards, or else here.
+
+    Raises:
+        ParamsError: `root` is no folder.
+    """
+    if root is not None:
+        folder = Path(root).expanduser().resolve()
+        if not folder.is_dir():
+            raise ParamsError(f"{root}: no such folder. Pass the project's folder as --root.")
+        return folder
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "params.yaml").is_file()), here)
+
+
+def task_infos(root: Path) -> list[TaskInfo]:
+    """Return what is known of each task that was built, by name."""
+    from tans_core.tasks.task import read_info
+
+    return [read_info(path.parent) for path in sorted((root / "data/tasks").glob("*/task.json"))]
+
+
+def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any]) -> tuple[Task, ScanReport | None]:
+    """Read a task of the project by its name, or a folder of class folders.
+
+    Args:
+        dataset: a folder, a task's name, or a `Task`, which is returned as it is. A task's name wins over a folder of that
+            name in the current one: `./name` means the folder.
+        root: the project's folder.
+        settings: the release's `data` parameters: image_size_px, min_images_per_class, max_bad_share, workers.
+
+    Returns:
+        The task, and what reading a folder found (None for a task of the project).
+
+    Raises:
+        UnknownTaskError: neither a folder nor a task.
+        DataError: the folder cannot be used; the subclasses say why.
+    """
+    from tans_core.tasks.folder import scan_folder
+    from tans_core.tasks.task import Task, read_task
+
+    if isinstance(dataset, Task):
+        return dataset, None
+    built = sorted(path.parent.name for path in (root / "data/tasks").glob("*/task.json"))
+    if str(dataset) in built:
+        return read_task(root / "data/tasks" / str(dataset)), None
+    path = Path(dataset).expanduser()
+    if not path.exists():
+        hint = did_you_mean(str(dataset), built)
+        raise UnknownTaskError(
+            f"{str(dataset)!r}: neither a folder nor one of the {len(built)} tasks in {root / 'data/tasks'}{hint}.\n"
+            "  `tans tasks list` shows the tasks; a folder has to hold one folder of images a class."
+        )
+    keys = ("image_size_px", "min_images_per_class", "max_bad_share", "workers")
+    return scan_folder(path, **{key: settings[key] for key in keys if key in settings})
+
+
+def new_run_folder(root: Path, kind: str) -> Path:
+    """Make and return `runs/<UTC time>-<kind>-<four random hex digits>`."""
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    folder = root / "runs" / f"{moment}-{kind}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def provenance(dataset: str | Path | Task, release: str) -> dict[str, Any]:
+    """Return what a run has to remember: when, from which release and data set, by which version."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dataset": str(dataset) if isinstance(dataset, str | Path) else dataset.info.name,
+        "python": sys.version.split()[0],
+        "release": release,
+        "tans": metadata.version("tans"),
+    }
+
+
+def reproduce(root: Path, stages: Sequence[str] = (), on_line: Callable[[str], None] = print) -> None:
+    """Run `dvc repro`, and hand over its output line by line.
+
+    Raises:
+        ParamsError: there is no dvc.yaml in `root`, or git is missing.
+        TansError: a stage failed: of the class whose exit code the stage ended with (GateError for 3).
+    """
+    from tans_core.runtime import run_program
+
+    if not (root / "dvc.yaml").is_file():
+        raise ParamsError(f"{root / 'dvc.yaml'}: no such file. Run from the project's folder, or pass --root.")
+    if shutil.which("git") is None:
+        raise ParamsError("git: not found on PATH. DVC needs it; install git.")
+    failed: dict[str, int] = {}
+
+    def watch(line: str) -> None:
+        match = _STAGE_FAILED.search(line)
+        if match:
+            failed[match["stage"]] = int(match["code"])
+        on_line(line)
+
+    code = run_program([sys.executable, "-m", "dvc", "repro", *stages], root, watch)
+    if code == 0:
+        return
+    if not failed:
+        raise TansError(f"`dvc repro` ended with exit code {code} before a stage failed; its own message is above.")
+    stage, stage_code = next(iter(failed.items()))
+    kind = _ERROR_OF_EXIT_CODE.get(stage_code, TansError)
+    raise kind(
+        f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
+        "  What was finished is kept: mend the cause, then run `tans build` again."
+    )
