@@ -1,0 +1,97 @@
+"""The expectations that our suites are made of, by the names we think in.
+
+Each function returns a great-expectations object. Importing that package takes seconds, so it waits for the first call; a
+fifth of the time is the garbage collector walking over its hundreds of model classes, which is why it rests meanwhile.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+# great-expectations' own classes come without the types that mypy --strict asks for.
+Expectation = Any
+
+
+def great_expectations() -> ModuleType:
+    """Import great-expectations, once, and return it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            # It imports modules of the standard library that are on their way out.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import great_expectations as gx
+            import great_expectations.expectations
+    finally:
+        if collecting:
+            gc.enable()
+    return gx
+
+
+def _make(kind: str, **arguments: Any) -> Expectation:
+    return getattr(great_expectations().expectations, kind)(**arguments)
+
+
+def row_count(low: int, high: int | None) -> Expectation:
+    return _make("ExpectTableRowCountToBeBetween", min_value=low, max_value=high)
+
+
+def columns(names: Iterable[str]) -> Expectation:
+    """The frame has at least these columns."""
+    return _make("ExpectTableColumnsToMatchSet", column_set=sorted(names), exact_match=False)
+
+
+def present(column: str) -> Expectation:
+    """No value is null or NaN. Every other expectation on values skips nulls, so pair it with this one."""
+    return _make("ExpectColumnValuesToNotBeNull", column=column)
+
+
+def between(
+    column: str, low: float | None, high: float | None, *, above: bool = False, mostly: float = 1.0
+) -> Expectation:
+    """Values in [low, high], or in (low, high] with `above`; `mostly` is the least share of rows."""
+    return _make(
+        "ExpectColumnValuesToBeBetween", column=column, min_value=low, max_value=high, strict_min=above, mostly=mostly
+    )
+
+
+def true(column: str) -> Expectation:
+    return _make("ExpectColumnValuesToBeInSet", column=column, value_set=[True])
+
+
+def one_of(column: str, values: Iterable[Any]) -> Expectation:
+    return _make("ExpectColumnValuesToBeInSet", column=column, value_set=sorted(values))
+
+
+def covers(column: str, values: Iterable[Any]) -> Expectation:
+    """Each of `values` occurs in the column."""
+    return _make("ExpectColumnDistinctValuesToContainSet", column=column, value_set=sorted(values))
+
+
+def unique(column: str) -> Expectation:
+    return _make("ExpectColumnValuesToBeUnique", column=column)
+
+
+def matches(column: str, pattern: str) -> Expectation:
+    return _make("ExpectColumnValuesToMatchRegex", column=column, regex=pattern)
+
+
+def is_json(column: str) -> Expectation:
+    return _make("ExpectColumnValuesToBeJsonParseable", column=column)
+
+
+def median_at_least(column: str, low: float) -> Expectation:
+    return _make("ExpectColumnMedianToBeBetween", column=column, min_value=low)
+
+
+def max_at_least(column: str, low: float) -> Expectation:
+    return _make("ExpectColumnMaxToBeBetween", column=column, min_value=low)
+
+
+def number(column: str, low: float, high: float, *, above: bool = False) -> list[Expectation]:
+    """A finite number in [low, high] in every row."""
+    return [present(column), between(column, low, high, above=above)]

@@ -1,0 +1,66 @@
+"""The gate after `index`: the table that is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from tans_core.embeddings.store import read_table
+from tans_core.gates import expect
+from tans_core.gates.derived import frame, need_columns, unit_vectors, vector_columns
+from tans_core.gates.runner import Check, run_gate
+from tans_core.params import load_params
+
+STORE = Path("data/store")
+SCALARS = ["id", "card", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy"]
+
+
+def check_index(root: Path, tasks: Sequence[str]) -> None:
+    """Gate what `index` wrote.
+
+    Args:
+        root: the project's folder.
+        tasks: names of the meta-train tasks: each must have a model in the index.
+
+    Raises:
+        GateError: a model of the table `models` is missing or double, vectors are not of unit length and the space's width.
+        StoreError: a table is missing or of another version.
+    """
+    index = read_table(root / STORE, "index")
+    models = read_table(root / STORE, "models")
+    check = index_check(index, models["id"].to_pylist(), tasks, dim=load_params(root).space.dim)
+    run_gate("index", [check], root, "Run `dvc repro index` again.")
+
+
+def index_check(index: pa.Table, ids: Sequence[str], tasks: Sequence[str], dim: int) -> Check:
+    """Return the check of the table `index`.
+
+    Args:
+        index: the table.
+        ids: the models that it must hold, and no others.
+        tasks: the home tasks that it must cover.
+        dim: the width of the space.
+    """
+    where = STORE / "index.lance"
+    need_columns(index, ["vector", *SCALARS], where)
+    return Check(
+        what="indexed models",
+        where=str(where),
+        frame=frame(vector_columns("vector", index["vector"]), index, SCALARS),
+        key="id",
+        rows=(len(ids), len(ids)),
+        expectations=[
+            expect.present("id"),
+            expect.unique("id"),
+            expect.covers("id", ids),
+            expect.covers("home_task", tasks),
+            expect.is_json("card"),
+            *[expect.matches(name, r"\S") for name in ("source", "licence", "home_task")],
+            *expect.number("params_m", 0, 1e4, above=True),
+            *expect.number("macs_m", 0, 1e7, above=True),
+            *expect.number("val_accuracy", 0, 1),
+            *unit_vectors("vector", dim),
+        ],
+    )

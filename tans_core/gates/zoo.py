@@ -1,0 +1,129 @@
+"""The gate after `zoo`: the cards and the weights of one task's models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tans_core.errors import DataError, WeightsError
+from tans_core.gates import expect
+from tans_core.gates.runner import Check, run_gate
+from tans_core.params import load_params
+from tans_core.tasks.task import read_info
+from tans_core.zoo.card import ModelCard
+
+CARD_FIELDS = (
+    "id", "space", "home_task", "source", "licence", "image_size_px",
+    "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
+)  # fmt: skip
+WEIGHTS = ["supernet.safetensors", "calibration.safetensors"]
+# A subnet or two may fail to learn; when more do, the supernet's training did.
+USEFUL_SHARE = 0.9
+
+
+def check_zoo(task: str, root: Path) -> None:
+    """Gate `data/zoo/<task>`.
+
+    Raises:
+        GateError: cards are missing, out of range or double, models learnt nothing, weights are not finite.
+        DataError: `models.parquet` or the task is missing.
+    """
+    params = load_params(root)
+    folder = root / "data/zoo" / task
+    path = folder / "models.parquet"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
+    info = read_info(root / "data/tasks" / task)
+    checks = [
+        card_check(
+            pq.read_table(path),
+            where=f"data/zoo/{task}/models.parquet",
+            task=task,
+            count=params.zoo.subnets,
+            image_size_px=info.image_size_px,
+            min_val_accuracy=1 / info.num_classes + params.gates.min_val_accuracy_over_chance,
+        ),
+        weights_check(folder, f"data/zoo/{task}"),
+    ]
+    hint = f"Look at metrics/zoo/{task}.json and the sections `zoo` and `gates` of params.yaml, then `dvc repro zoo@{task}`."
+    run_gate(f"zoo-{task}", checks, root, hint)
+
+
+def card_check(
+    cards: pa.Table, *, where: str, task: str, count: int, image_size_px: int, min_val_accuracy: float
+) -> Check:
+    """Return the check of one task's model cards, one a row, in the column `card` as JSON."""
+    return Check(
+        what=f"models of {task}",
+        where=where,
+        frame=_card_frame(cards),
+        key="id",
+        rows=(count, count),
+        expectations=[
+            expect.present("id"),
+            expect.unique("id"),
+            expect.one_of("problem", [""]),
+            expect.true("columns_match"),
+            expect.one_of("home_task", [task]),
+            *[expect.matches(name, r"\S") for name in ("space", "source", "licence", "weights")],
+            expect.between("image_size_px", image_size_px, image_size_px),
+            *expect.number("params_m", 0, 1e4, above=True),
+            *expect.number("macs_m", 0, 1e7, above=True),
+            *expect.number("val_accuracy", 0, 1),
+            *expect.number("test_accuracy", 0, 1),
+            expect.between("val_accuracy", min_val_accuracy, None, mostly=USEFUL_SHARE),
+        ],
+    )
+
+
+def _card_frame(cards: pa.Table) -> pd.DataFrame:
+    """One row a card: its scalar fields, whether it can be read, and whether the columns beside it say the same."""
+    rows: list[dict[str, Any]] = []
+    for row in cards.to_pylist():
+        try:
+            card = ModelCard.from_json(row["card"])
+        except (AttributeError, KeyError, TypeError, ValueError, WeightsError) as error:
+            rows.append({"id": row.get("id"), "problem": f"{type(error).__name__}: {error}"})
+            continue
+        fields = {name: getattr(card, name) for name in CARD_FIELDS}
+        beside = all(row[name] == value or value != value for name, value in fields.items() if name in row)
+        rows.append({**fields, "problem": "", "columns_match": beside})
+    return pd.DataFrame(rows, columns=[*CARD_FIELDS, "problem", "columns_match"])
+
+
+def weights_check(folder: Path, where: str) -> Check:
+    """Return the check of the tensors that a task's models share."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    rows = []
+    for name in WEIGHTS:
+        try:
+            tensors = load_file(folder / name)
+        except (OSError, SafetensorError) as error:
+            rows.append({"tensor": name, "elements": 0, "finite": False, "problem": str(error)})
+            continue
+        for key, value in tensors.items():
+            finite = bool(np.isfinite(value).all())
+            rows.append({"tensor": f"{name}:{key}", "elements": value.size, "finite": finite, "problem": ""})
+        if not tensors:
+            rows.append({"tensor": name, "elements": 0, "finite": False, "problem": "holds no tensor"})
+    frame = pd.DataFrame(rows)
+    return Check(
+        what="weights",
+        where=where,
+        frame=frame,
+        key="tensor",
+        rows=(len(WEIGHTS), None),
+        expectations=[
+            expect.unique("tensor"),
+            expect.one_of("problem", [""]),
+            expect.between("elements", 1, None),
+            expect.true("finite"),
+        ],
+    )

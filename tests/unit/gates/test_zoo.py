@@ -1,0 +1,102 @@
+"""The gate after `zoo`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save_file
+
+from tans_core.errors import GateError
+from tans_core.gates.runner import run_gate
+from tans_core.gates.zoo import card_check, weights_check
+from tests.unit.gates.conftest import SIZE, card_table, make_card, replace
+
+
+def gate(cards: pa.Table, root: Path, count: int = 6) -> None:
+    check = card_check(
+        cards, where="models.parquet", task="leaves", count=count, image_size_px=SIZE, min_val_accuracy=0.4
+    )
+    run_gate("zoo-leaves", [check], root)
+
+
+def test_good_cards_pass(tmp_path: Path) -> None:
+    gate(card_table([make_card(index) for index in range(6)]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"id": "leaves-1"}, "id: 2 of 6 not unique, for example leaves-1"),
+        ({"home_task": "other"}, "home_task: 1 of 6 not in leaves, for example leaves-0 (other)"),
+        ({"licence": ""}, "licence: 1 of 6"),
+        ({"image_size_px": 8}, "image_size_px: 1 of 6 not exactly 16"),
+        ({"params_m": 0.0}, "params_m: 1 of 6 not above 0"),
+        ({"macs_m": -1.0}, "macs_m: 1 of 6 not above 0"),
+        ({"val_accuracy": 1.2}, "val_accuracy: 1 of 6 not at least 0 and at most 1, for example leaves-0 (1.2)"),
+        ({"val_accuracy": math.nan}, "val_accuracy: 1 of 6 null or NaN"),
+        ({"test_accuracy": math.inf}, "test_accuracy: 1 of 6 not"),
+        ({"val_accuracy": 0.34}, "val_accuracy: 1 of 6 not at least 0.4 (allowed: 10%), for example leaves-0 (0.34)"),
+    ],
+)
+def test_bad_card_fails(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(GateError) as caught:
+        gate(card_table([make_card(0, **changes), *[make_card(index) for index in range(1, 6)]]), tmp_path)
+    assert words in str(caught.value)
+
+
+def test_missing_models_fail(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"models of leaves .*: got 5 rows, want exactly 6"):
+        gate(card_table([make_card(index) for index in range(5)]), tmp_path)
+
+
+def test_no_models_at_all_fail(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="got 0 rows, want exactly 6"):
+        gate(card_table([]), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["no json", "{}", "[]"])
+def test_unreadable_card_fails(tmp_path: Path, text: str) -> None:
+    table = replace(card_table([make_card(index) for index in range(6)]), "card", 2, text)
+    with pytest.raises(GateError, match=r"problem: 1 of 6 not in .*leaves-2"):
+        gate(table, tmp_path)
+
+
+def test_columns_that_contradict_the_card_fail(tmp_path: Path) -> None:
+    table = replace(card_table([make_card(index) for index in range(6)]), "params_m", 3, 9.0)
+    with pytest.raises(GateError, match="columns_match: 1 of 6 not in True, for example leaves-3"):
+        gate(table, tmp_path)
+
+
+def write_weights(folder: Path, **changed: Any) -> None:
+    tensors = {"stem.weight": np.ones((2, 3), np.float32), "stem.bias": np.zeros(2, np.float32)}
+    save_file({**tensors, **changed}, folder / "supernet.safetensors")
+    save_file({"leaves-0/mean": np.zeros(2, np.float32)}, folder / "calibration.safetensors")
+
+
+def gate_weights(folder: Path) -> None:
+    run_gate("weights", [weights_check(folder, "data/zoo/leaves")], folder)
+
+
+def test_finite_weights_pass(tmp_path: Path) -> None:
+    write_weights(tmp_path)
+    gate_weights(tmp_path)
+
+
+def test_weights_that_are_not_finite_fail(tmp_path: Path) -> None:
+    write_weights(tmp_path, **{"head.weight": np.array([1, np.nan], np.float32)})
+    with pytest.raises(GateError, match=r"finite: 1 of 4 not in True, for example supernet.safetensors:head.weight"):
+        gate_weights(tmp_path)
+
+
+def test_damaged_and_missing_weights_fail(tmp_path: Path) -> None:
+    (tmp_path / "supernet.safetensors").write_bytes(b"torn")
+    with pytest.raises(GateError) as caught:
+        gate_weights(tmp_path)
+    assert "problem: 2 of 2" in str(caught.value)
+    assert "supernet.safetensors" in str(caught.value)
+    assert "calibration.safetensors" in str(caught.value)
