@@ -143,13 +143,14 @@ def retrieve(
         DataError: the folder cannot be used; the subclasses say why.
         NoModelFitsError: no model satisfies the constraints.
     """
-    from tans_core.retrieval.retriever import Constraints
+    from tans_core.index.releases import open_production
+    from tans_core.retrieval.retriever import Constraints, Retriever
 
     project = find_root(root)
     limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    release, retriever = _open(project)
+    release = open_production(project / "serving")
     task, scan = load_dataset(dataset, project, release.params["data"])
-    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project)
+    return _retrieve(dataset, task, scan, release, Retriever.open(release), limits, top_k, project)
 
 
 def finetune(
@@ -187,14 +188,16 @@ def finetune(
     """
     from tans_core.finetuning.finetune import finetune as train
     from tans_core.finetuning.run import write_run
-    from tans_core.retrieval.retriever import Constraints
+    from tans_core.index.releases import open_production
+    from tans_core.retrieval.retriever import Constraints, Retriever
 
     if epochs is not None and epochs < 1:
         raise ParamsError(f"epochs: got {epochs}, want at least 1.")
     project = find_root(root)
     limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    release, retriever = _open(project)
+    release = open_production(project / "serving")
     task, scan = load_dataset(dataset, project, release.params["data"])
+    retriever = Retriever.open(release)
     if model is None:
         found = _retrieve(dataset, task, scan, release, retriever, limits, rank, project)
         if not 1 <= rank <= len(found):
@@ -275,7 +278,7 @@ def list_models(root: str | Path | None = None) -> list[ModelCard]:
     Raises:
         NoReleaseError: nothing was published yet.
     """
-    return _open(find_root(root))[1].cards()
+    return _open(find_root(root)).cards()
 
 
 def model_card(model: str, root: str | Path | None = None) -> ModelCard:
@@ -285,15 +288,14 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
         NoReleaseError: nothing was published yet.
         ParamsError: no such model in production.
     """
-    return _open(find_root(root))[1].card(model)
+    return _open(find_root(root)).card(model)
 
 
-def _open(project: Path) -> tuple[Release, Retriever]:
+def _open(project: Path) -> Retriever:
     from tans_core.index.releases import open_production
     from tans_core.retrieval.retriever import Retriever
 
-    release = open_production(project / "serving")
-    return release, Retriever.open(release)
+    return Retriever.open(open_production(project / "serving"))
 
 
 def _retrieve(

@@ -87,11 +87,9 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def examples(*rows: tuple[str, str]) -> str:
-    """Format commands and what they do for the end of a help page."""
-    width = max(len(command) for command, _ in rows)
-    lines = [f"  [cyan]{escape(command.ljust(width))}[/]   [dim]{escape(what)}[/]" for command, what in rows]
-    # A help page joins the lines of a paragraph: one paragraph a line.
-    return "\n\n".join(["[bold]Examples[/]", *lines])
+    """Format commands, each under a line that says what it is for, as the end of a help page."""
+    lines = [f"  [dim]# {escape(what)}[/]\n  [cyan]{escape(command)}[/]" for command, what in rows]
+    return "\n".join(["[bold]Examples[/]", *lines])
 
 
 EXAMPLES = {
