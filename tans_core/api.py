@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
-from tans_core.project import find_root, load_dataset, new_run_folder, provenance, reproduce, task_infos
+from tans_core.project import find_root, load_dataset, name_of, new_run_folder, provenance, reproduce, task_infos
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,8 +210,9 @@ def finetune(
     # Validated once an epoch: what the best weights are chosen by.
     result = train(network, task, **settings, eval_points=settings["epochs"], progress=progress)
     folder = new_run_folder(project, "finetune")
-    write_run(folder, result=result, task=task, card=retriever.card(model), settings=settings)
     _write_scan(scan, folder)
+    asked = {**settings, "dataset": name_of(dataset), "model": model}
+    write_run(folder, result=result, task=task, card=retriever.card(model), settings=asked, release=release.id)
     return FinetuneRun(
         model=model,
         task=task.info,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -92,18 +91,24 @@ def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any
 
 
 def new_run_folder(root: Path, kind: str) -> Path:
-    """Make and return `runs/<UTC time>-<kind>-<four random hex digits>`."""
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    folder = root / "runs" / f"{moment}-{kind}-{secrets.token_hex(2)}"
+    """Make and return the folder of a new run, `runs/<UTC time>-<kind>-<random>`."""
+    from tans_core.finetuning.run import new_run_id
+
+    folder = root / "runs" / new_run_id(kind)
     folder.mkdir(parents=True)
     return folder
+
+
+def name_of(dataset: str | Path | Task) -> str:
+    """Return what a person called a data set."""
+    return str(dataset) if isinstance(dataset, str | Path) else dataset.info.name
 
 
 def provenance(dataset: str | Path | Task, release: str) -> dict[str, Any]:
     """Return what a run has to remember: when, from which release and data set, by which version."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": str(dataset) if isinstance(dataset, str | Path) else dataset.info.name,
+        "dataset": name_of(dataset),
         "python": sys.version.split()[0],
         "release": release,
         "tans": metadata.version("tans"),

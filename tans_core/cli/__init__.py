@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from types import FrameType
 
 from tans_core.errors import TansError
 
@@ -11,6 +14,10 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run `tans` and exit: 0, an error's own code (`tans_core.errors`), 2 for wrong usage, 130 for Ctrl-C."""
+    # Programs that a command started are ended with it, whatever asks it to stop.
+    for name in ("SIGTERM", "SIGHUP"):
+        with contextlib.suppress(AttributeError, ValueError):
+            signal.signal(getattr(signal, name), _stop)
     from tans_core.cli.app import app
     from tans_core.cli.console import print_error
 
@@ -21,3 +28,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
