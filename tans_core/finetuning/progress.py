@@ -1,0 +1,33 @@
+"""The bar that a person sees while a network trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class FinetuneBar(pl.Callback):
+    """Shows step, loss and validation accuracy on stderr, and leaves nothing behind."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        self.progress.start()
+        self.bar = self.progress.add_task(self.description, total=trainer.num_training_batches)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        curve = getattr(pl_module, "curve", None)
+        seen = f"  val {curve[-1]['val_accuracy']:.1%}  loss {curve[-1]['train_loss']:.3f}" if curve else ""
+        self.progress.update(self.bar, completed=trainer.global_step, description=self.description + seen)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self.progress.stop()
+
+    def on_exception(self, *_: Any, **__: Any) -> None:
+        self.progress.stop()

@@ -1,0 +1,126 @@
+"""The folder `runs/<id>` of one fine-tuning: what was asked, what came out, and weights that can be used elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tans_core.finetuning.finetune import FinetuneResult
+from tans_core.finetuning.plot import save_curve
+from tans_core.io import atomic_folder, write_json
+from tans_core.tasks.task import Task
+from tans_core.zoo.card import ModelCard
+from tans_core.zoo.weights import save_tensors
+
+WEIGHTS_FILE = "weights.safetensors"
+_PACKAGES = ("tans", "torch", "pytorch-lightning", "numpy", "safetensors")
+_CURVE_COLUMNS = ("step", "epoch", "train_loss", "val_accuracy", "seconds")
+
+
+def new_run_id(kind: str = "finetune") -> str:
+    """Return `<UTC time>-<kind>-<6 hex digits>`: names sort by time, and two runs of one second differ."""
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    return f"{moment}-{kind}-{secrets.token_hex(3)}"
+
+
+def write_run(
+    folder: Path,
+    *,
+    result: FinetuneResult,
+    task: Task,
+    card: ModelCard,
+    settings: Mapping[str, Any],
+    release: str | None = None,
+) -> ModelCard:
+    """Write everything that one fine-tuning leaves; the folder appears whole or not at all.
+
+    Files: `weights.safetensors` (its metadata holds class names and normalisation), `card.json` (a model card: with the weights,
+    it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a folder of this name
+    held before, a scan report say, stays.
+
+    Args:
+        folder: `runs/<id>`; its name becomes the new model's id.
+        result: of `finetune`.
+        task: what the model was fine-tuned on.
+        card: of the zoo's model that it started from.
+        settings: the fine-tuning's settings, seed included.
+        release: id of the release that the model came from.
+
+    Returns:
+        The new model's card.
+    """
+    made = tuned_card(folder.name, result, task, card)
+    info = task.info
+    provenance = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "release": release,
+        "model": card.id,
+        "model_licence": card.licence,
+        "task": info.name,
+        "task_licence": info.licence,
+        "seed": settings.get("seed"),
+        "best_step": result.best_step,
+        "seconds": result.seconds,
+        "python": sys.version.split()[0],
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+    }
+    described = {
+        "class_names": json.dumps(info.class_names, ensure_ascii=False),
+        "mean": json.dumps(info.mean),
+        "std": json.dumps(info.std),
+        "image_size_px": str(info.image_size_px),
+        "architecture": json.dumps(made.architecture, sort_keys=True),
+        "home_model": card.id,
+        "licence": made.licence,
+    }
+    with atomic_folder(folder) as temporary:
+        if folder.is_dir():
+            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        save_tensors(result.state_dict, temporary / WEIGHTS_FILE, described)
+        write_json(made.to_dict(), temporary / "card.json")
+        write_json(dict(settings), temporary / "params.json")
+        write_json(provenance, temporary / "provenance.json")
+        _write_curve(result, temporary / "curve.csv")
+        save_curve(result.curve, result.best_step, f"{card.id} on {info.name}", temporary / "curve.png")
+    return made
+
+
+def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCard) -> ModelCard:
+    """Return the card of a fine-tuned model: the architecture of its home model, the classes and numbers of its task.
+
+    Its weights descend from both sets of images, so both licences hold.
+    """
+    info = task.info
+    licences = [home.licence] if home.licence == info.licence else [home.licence, info.licence]
+    return replace(
+        home,
+        id=model_id,
+        home_task=info.name,
+        source=info.source,
+        licence=" AND ".join(licences),
+        class_names=info.class_names,
+        image_size_px=info.image_size_px,
+        mean=info.mean,
+        std=info.std,
+        params_m=result.params_m,
+        macs_m=result.macs_m,
+        val_accuracy=result.best_val_accuracy,
+        test_accuracy=result.test_accuracy,
+        weights=WEIGHTS_FILE,
+    )
+
+
+def _write_curve(result: FinetuneResult, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _CURVE_COLUMNS)
+        writer.writeheader()
+        writer.writerows(result.curve)

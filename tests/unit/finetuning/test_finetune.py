@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
+from tans_core.finetuning.finetune import FinetuneResult, accuracy, finetune, validation_steps
+from tans_core.tasks.task import Task
+
+RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
+
+
+def run(model: torch.nn.Module, task: Task, **changed: Any) -> FinetuneResult:
+    return finetune(model, task, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed})
+
+
+def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
+    make_task: Any, make_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def watched(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    run(make_network(), make_task(), epochs=5)
+    assert len(rates) == 5 * 4
+    assert rates[0] == RECIPE["lr"]
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+    assert rates[-1] < 0.01 * RECIPE["lr"]
+    expected = [RECIPE["lr"] * (1 + math.cos(math.pi * done / 20)) / 2 for done in range(20)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_network_learns_and_all_its_weights_move(make_task: Any, make_network: Any) -> None:
+    network = make_network()
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    result = run(network, make_task(), steps=40)
+    assert result.test_accuracy > 0.8
+    assert result.best_val_accuracy == max(point["val_accuracy"] for point in result.curve)
+    assert all(not torch.equal(before[name], value) for name, value in network.named_parameters())
+
+
+def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_network: Any) -> None:
+    task, network = make_task(), make_network()
+    # Validation calls every class by another's name: the more the network learns, the worse it does there.
+    labels = np.where(task.splits == "val", (task.labels + 1) % 3, task.labels)
+    task = dataclasses.replace(task, labels=labels)
+    result = run(network, task, steps=30, eval_points=30)
+    accuracies = [point["val_accuracy"] for point in result.curve]
+    assert accuracies[-1] < max(accuracies), "this input must end below its best, or it tests nothing"
+    assert result.best_step == max(p["step"] for p in result.curve if p["val_accuracy"] == max(accuracies))
+    fresh = make_network()
+    fresh.load_state_dict(result.state_dict)
+    for split, reported in (("val", result.best_val_accuracy), ("test", result.test_accuracy)):
+        images, labels = (torch.from_numpy(part) for part in task.split(split))
+        assert accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
+    assert all(torch.equal(value.cpu(), result.state_dict[name]) for name, value in network.state_dict().items())
+
+
+class Recorded(Task):
+    """A task that writes down which split is asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def split(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        self.asked.append(name)
+        return super().split(name)
+
+
+def test_test_split_is_read_once_after_everything_else(make_task: Any, make_network: Any) -> None:
+    plain = make_task()
+    Recorded.asked.clear()
+    task = Recorded(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+    run(make_network(), task)
+    assert Recorded.asked.count("test") == 1
+    assert Recorded.asked[-1] == "test"
+
+
+def test_test_labels_change_nothing_but_the_test_accuracy(make_task: Any, make_network: Any) -> None:
+    task = make_task()
+    labels = task.labels.copy()
+    labels[task.splits == "test"] = (labels[task.splits == "test"] + 1) % 3
+    one, other = run(make_network(), task), run(make_network(), dataclasses.replace(task, labels=labels))
+    assert one.test_accuracy != other.test_accuracy
+    assert all(torch.equal(value, other.state_dict[name]) for name, value in one.state_dict.items())
+
+
+def test_the_same_seed_gives_the_same_run_whatever_the_global_generator(make_task: Any, make_network: Any) -> None:
+    results = []
+    for outside, seed in ((1, 0), (2, 0), (2, 1)):
+        torch.manual_seed(outside)
+        state = torch.random.get_rng_state()
+        results.append(run(make_network(), make_task(), seed=seed))
+        assert torch.equal(torch.random.get_rng_state(), state)
+    same, again, other = ([p["train_loss"] for p in result.curve] for result in results)
+    assert same == again
+    assert same != other
+    assert all(torch.equal(value, results[1].state_dict[name]) for name, value in results[0].state_dict.items())
+
+
+def test_a_remainder_of_one_image_trains(make_task: Any, make_network: Any) -> None:
+    result = run(make_network(), make_task(train=17), epochs=2)
+    assert [point["step"] for point in result.curve] == [1, 2]
+    assert result.curve[-1]["epoch"] == 2
+
+
+def test_bf16_learns_and_keeps_float32_weights(make_task: Any, make_network: Any) -> None:
+    result = run(make_network(), make_task(), steps=40, precision="bf16")
+    assert result.test_accuracy > 0.8
+    assert {value.dtype for value in result.state_dict.values() if value.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_empty_split_is_refused_by_name(make_task: Any, make_network: Any, split: str) -> None:
+    with pytest.raises(TooFewImagesError, match=f"the {split} split has 0 images"):
+        run(make_network(), make_task(**{split: 0}))
+
+
+def test_a_classifier_of_another_size_is_refused(make_task: Any, make_network: Any) -> None:
+    with pytest.raises(WeightsError, match="has 3 classes, the network's classifier 5 outputs"):
+        run(make_network(num_classes=5), make_task())
+
+
+@pytest.mark.parametrize("budget", [{"epochs": 1, "steps": 1}, {"epochs": None, "steps": None}, {"epochs": 0}])
+def test_a_budget_that_is_none_or_two_is_refused(make_task: Any, make_network: Any, budget: dict[str, Any]) -> None:
+    with pytest.raises(ParamsError, match="Budget"):
+        run(make_network(), make_task(), **budget)
+
+
+def test_a_loss_that_is_not_finite_is_said(make_task: Any, make_network: Any) -> None:
+    network = make_network()
+    torch.nn.init.constant_(network.classifier.weight, float("nan"))
+    with pytest.raises(ParamsError, match="the loss was nan by step 5"):
+        run(network, make_task())
+
+
+@pytest.mark.parametrize(
+    ("total", "points", "expected"),
+    [(20, 4, [5, 10, 15, 20]), (10, 3, [4, 7, 10]), (3, 8, [1, 2, 3]), (120, 10, list(range(12, 121, 12)))],
+)
+def test_validations_are_evenly_spaced_and_end_at_the_end(total: int, points: int, expected: list[int]) -> None:
+    assert sorted(validation_steps(total, points)) == expected
