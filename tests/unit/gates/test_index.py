@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from tans_core.errors import GateError
 from tans_core.gates.index import index_check
 from tans_core.gates.runner import run_gate
-from tests.unit.gates.conftest import replace
 
+Replace = Callable[[pa.Table, str, int, object], pa.Table]
 IDS = [f"m{index}" for index in range(6)]
 
 
@@ -60,7 +61,7 @@ def test_good_index_passes(tmp_path: Path) -> None:
         ("val_accuracy", 80.0, "val_accuracy: 1 of 6 not at least 0 and at most 1, for example m1 (80)"),
     ],
 )
-def test_bad_row_fails(tmp_path: Path, column: str, value: object, words: str) -> None:
+def test_bad_row_fails(tmp_path: Path, replace: Replace, column: str, value: object, words: str) -> None:
     with pytest.raises(GateError) as caught:
         gate(replace(index_table(), column, 1, value), tmp_path)
     assert words in str(caught.value)

@@ -17,15 +17,51 @@ from tans_core.errors import GateError
 from tans_core.gates.runner import run_gate
 from tans_core.gates.tasks import task_checks
 from tans_core.io import read_json, write_json
-from tans_core.tasks.task import Task, write_task
-from tests.unit.gates.conftest import SIZE, make_task, replace
+from tans_core.tasks.task import Task, TaskInfo, write_task
+
+CLASSES = ("ash", "elm", "oak")
+SIZE = 16
+Replace = Callable[[pa.Table, str, int, object], pa.Table]
+
+
+def make_task(name: str = "leaves", seed: int = 0) -> Task:
+    """Return a task of 3 classes with 4 train, 2 val and 2 test images each."""
+    generator = np.random.default_rng(seed)
+    per_class = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
+    count = len(CLASSES) * len(per_class)
+    return Task(
+        info=TaskInfo(
+            name=name,
+            source="made",
+            licence="CC0-1.0",
+            role="meta-train",
+            class_names=CLASSES,
+            image_size_px=SIZE,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.2, 0.2, 0.2),
+            counts={"train": 12, "val": 6, "test": 6},
+        ),
+        images=generator.integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8),
+        labels=np.repeat(np.arange(len(CLASSES)), len(per_class)),
+        splits=np.array(per_class * len(CLASSES)),
+        sha256=tuple(f"{index:064x}" for index in range(count)),
+        paths=tuple(f"{index}.png" for index in range(count)),
+        sizes=np.full((count, 2), 20, dtype=np.int32),
+    )
+
+
+@pytest.fixture
+def task_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "data/tasks/leaves"
+    write_task(make_task(), folder)
+    return folder
 
 
 def gate(folder: Path, root: Path, min_images: int = 20) -> None:
     run_gate("tasks-leaves", task_checks(folder, root, min_images), root)
 
 
-def rewrite(folder: Path, column: str, row: int, value: object) -> None:
+def rewrite(folder: Path, column: str, row: int, value: object, replace: Replace) -> None:
     path = folder / "images.parquet"
     table = pq.read_table(path)
     if column == "image":
@@ -67,8 +103,10 @@ def test_good_task_passes(task_folder: Path, tmp_path: Path) -> None:
         ("image", {"bytes": b"no picture", "path": "bad.png"}, "for example bad.png (0)"),
     ],
 )
-def test_bad_row_fails(task_folder: Path, tmp_path: Path, column: str, value: object, words: str) -> None:
-    rewrite(task_folder, column, 0, value)
+def test_bad_row_fails(
+    task_folder: Path, tmp_path: Path, replace: Replace, column: str, value: object, words: str
+) -> None:
+    rewrite(task_folder, column, 0, value, replace)
     with pytest.raises(GateError) as caught:
         gate(task_folder, tmp_path)
     assert words in str(caught.value)

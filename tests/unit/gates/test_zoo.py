@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,39 @@ from safetensors.numpy import save_file
 from tans_core.errors import GateError
 from tans_core.gates.runner import run_gate
 from tans_core.gates.zoo import card_check, weights_check
-from tests.unit.gates.conftest import SIZE, card_table, make_card, replace
+from tans_core.zoo.card import ModelCard
+
+CLASSES = ("ash", "elm", "oak")
+SIZE = 16
+Replace = Callable[[pa.Table, str, int, object], pa.Table]
+
+
+def make_card(index: int, task: str = "leaves", **changes: Any) -> ModelCard:
+    card = ModelCard(
+        id=f"{task}-{index}",
+        space="elastic",
+        architecture={"depths": [1]},
+        home_task=task,
+        source="made",
+        licence="CC0-1.0",
+        class_names=CLASSES,
+        image_size_px=SIZE,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        params_m=0.1 + index / 100,
+        macs_m=1.0 + index,
+        val_accuracy=0.8,
+        test_accuracy=0.75,
+        weights=f"zoo/{task}/supernet.safetensors",
+    )
+    return dataclasses.replace(card, **changes)
+
+
+def card_table(cards: list[ModelCard]) -> pa.Table:
+    """Return cards as `models.parquet` has them, one a row."""
+    beside = ("id", "params_m", "macs_m", "val_accuracy", "test_accuracy")
+    columns = {name: [getattr(card, name) for card in cards] for name in beside}
+    return pa.table({**columns, "card": [json.dumps(card.to_dict()) for card in cards]})
 
 
 def gate(cards: pa.Table, root: Path, count: int = 6) -> None:
@@ -60,13 +95,13 @@ def test_no_models_at_all_fail(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["no json", "{}", "[]"])
-def test_unreadable_card_fails(tmp_path: Path, text: str) -> None:
+def test_unreadable_card_fails(tmp_path: Path, replace: Replace, text: str) -> None:
     table = replace(card_table([make_card(index) for index in range(6)]), "card", 2, text)
     with pytest.raises(GateError, match=r"problem: 1 of 6 not in .*leaves-2"):
         gate(table, tmp_path)
 
 
-def test_columns_that_contradict_the_card_fail(tmp_path: Path) -> None:
+def test_columns_that_contradict_the_card_fail(tmp_path: Path, replace: Replace) -> None:
     table = replace(card_table([make_card(index) for index in range(6)]), "params_m", 3, 9.0)
     with pytest.raises(GateError, match="columns_match: 1 of 6 not in True, for example leaves-3"):
         gate(table, tmp_path)

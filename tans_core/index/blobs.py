@@ -1,0 +1,79 @@
+"""Files of releases: kept once by their content, and written under one lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from tans_core.errors import StoreError, WeightsError
+from tans_core.io import atomic_path, sha256_file
+
+LOCK_TIMEOUT_S = 120.0
+
+
+def inside(relative: str) -> Path:
+    """Return a relative path that stays below the folder it is put under.
+
+    Raises:
+        WeightsError: it does not.
+    """
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in relative:
+        raise WeightsError(f"weights {relative!r}: want a path below data/.")
+    return Path(*path.parts)
+
+
+def store_blob(serving: Path, source: Path) -> str:
+    """Copy a file to `serving/blobs/<sha256>`, unless it is there, and return its SHA-256.
+
+    Raises:
+        StoreError: the file changed meanwhile.
+    """
+    sha256 = sha256_file(source)
+    blob = serving / "blobs" / sha256
+    if not blob.is_file():
+        with atomic_path(blob) as temporary:
+            shutil.copyfile(source, temporary)
+            if sha256_file(temporary) != sha256:
+                raise StoreError(f"{source}: changed while it was copied. Run the command again.")
+        # Releases share it: nobody may write into it.
+        blob.chmod(0o444)
+    return sha256
+
+
+def link_blob(serving: Path, sha256: str, target: Path) -> None:
+    """Put a stored file where a release wants it, without a second copy where the file system allows it."""
+    blob = serving / "blobs" / sha256
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(blob, target)
+    except OSError:
+        # A file system without hard links, or too many of them.
+        shutil.copyfile(blob, target)
+
+
+@contextlib.contextmanager
+def writers_lock(serving: Path) -> Iterator[None]:
+    """Hold the writers' lock; the operating system frees it when this process ends, however it ends."""
+    serving.mkdir(parents=True, exist_ok=True)
+    with (serving / ".lock").open("w") as file:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"{serving / '.lock'}: another publisher has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
+                    ) from None
+                time.sleep(0.05)
+        # What a killed writer left half done.
+        for leftover in (serving / "releases").glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield

@@ -1,0 +1,311 @@
+"""Releases: whole, shared, reversible, and safe with several writers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather as feather
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from tans_core.embeddings.store import read_table, write_table
+from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError
+from tans_core.index.releases import (
+    SECTIONS,
+    Release,
+    add_models,
+    list_releases,
+    open_pipeline,
+    open_production,
+    publish,
+    rollback,
+)
+from tans_core.index.schema import index_table
+from tans_core.zoo.card import ModelCard
+
+DIM = 4
+
+
+def make_card(name: str, weights: str = "zoo/leaves/supernet.safetensors") -> ModelCard:
+    return ModelCard(
+        id=name,
+        space="elastic-residual",
+        architecture={"stages": []},
+        home_task="leaves",
+        source="made",
+        licence="CC0-1.0",
+        class_names=("ash", "oak"),
+        image_size_px=16,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        params_m=0.1,
+        macs_m=1.0,
+        val_accuracy=0.8,
+        test_accuracy=0.7,
+        weights=weights,
+    )
+
+
+def rows_of(cards: list[ModelCard], space: str = "space-1") -> pa.Table:
+    vectors = np.eye(DIM, dtype=np.float32)[np.arange(len(cards)) % DIM]
+    return index_table(cards, vectors, space)
+
+
+def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[ModelCard, ...] = ()) -> Path:
+    """Make a project whose data/ is as `dvc repro` leaves it."""
+    zoo = root / "data/zoo/leaves"
+    for folder in (zoo, root / "data/space", root / "data/base"):
+        folder.mkdir(parents=True, exist_ok=True)
+    save_file({"stem": np.arange(6, dtype=np.float32)}, zoo / "supernet.safetensors")
+    save_file({"m0/mean": np.zeros(2, np.float32)}, zoo / "calibration.safetensors")
+    save_file({"base": np.ones(3, np.float32)}, root / "data/base/base.safetensors")
+    (root / "data/space/space.json").write_text(json.dumps({"digest": space}))
+    (root / "params.yaml").write_text(yaml.safe_dump({name: {"from": name} for name in SECTIONS}))
+    cards = [make_card(f"m{index}") for index in range(models)]
+    write_table(root / "data/store", "index", rows_of([*cards, *extra], space))
+    return root
+
+
+def arrival(folder: Path, name: str = "newcomer") -> tuple[ModelCard, dict[str, Path]]:
+    """Return the card and the files of a model from outside."""
+    path = f"arrivals/{name}/weights.safetensors"
+    source = folder / path
+    source.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"w": np.full(3, len(name), np.float32)}, source)
+    return make_card(name, path), {path: source}
+
+
+def ids(release: Release) -> list[str]:
+    return list(read_table(release.store_dir, "index")["id"].to_pylist())
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return build(tmp_path)
+
+
+@pytest.fixture
+def serving(project: Path) -> Path:
+    return project / "serving"
+
+
+def test_nothing_published_yet_says_what_to_run(serving: Path) -> None:
+    with pytest.raises(NoReleaseError, match="tans publish"):
+        open_production(serving)
+
+
+def test_published_release_holds_all_that_answering_needs(project: Path, serving: Path) -> None:
+    published = publish(project, serving)
+    release = open_production(serving)
+    assert release == published
+    assert ids(release) == ["m0", "m1", "m2"]
+    assert release.resolve("zoo/leaves/supernet.safetensors").is_file()
+    assert release.resolve("zoo/leaves/calibration.safetensors").is_file()
+    assert (release.space_dir / "space.json").is_file()
+    assert (release.base_dir / "base.safetensors").is_file()
+    assert release.params["finetune"] == {"from": "finetune"}
+    assert read_table(release.store_dir, "index").equals(
+        read_table(project / "data/store", "index"), check_metadata=True
+    )
+
+
+def test_release_does_not_change_with_the_pipeline(project: Path, serving: Path) -> None:
+    release = publish(project, serving)
+    before = release.resolve("zoo/leaves/supernet.safetensors").read_bytes()
+    save_file({"stem": np.zeros(6, np.float32)}, project / "data/zoo/leaves/supernet.safetensors")
+    build(project, models=5)
+    assert ids(release) == ["m0", "m1", "m2"]
+    assert release.resolve("zoo/leaves/supernet.safetensors").read_bytes() == before
+
+
+def test_publishing_twice_gives_one_release(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    assert publish(project, serving) == first
+    assert [one.id for one in list_releases(serving)] == [first.id]
+
+
+def test_releases_share_weights(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    assert first.id != second.id
+    name = "zoo/leaves/supernet.safetensors"
+    assert first.resolve(name).samefile(second.resolve(name))
+
+
+def test_rollback_moves_back_and_publish_moves_on(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    third = publish(build(project, models=5), serving)
+    assert rollback(serving) == second
+    assert open_production(serving) == second
+    assert rollback(serving, first.id) == first
+    assert [one.production for one in list_releases(serving)] == [True, False, False]
+    with pytest.raises(StoreError, match="is the first release"):
+        rollback(serving)
+    assert publish(project, serving) == third
+
+
+def test_rollback_to_an_unknown_release_lists_the_known(project: Path, serving: Path) -> None:
+    release = publish(project, serving)
+    for wrong in ("nothing", "../releases", ""):
+        with pytest.raises(StoreError, match=release.id):
+            rollback(serving, wrong)
+    assert open_production(serving) == release
+
+
+def test_list_counts_models_and_marks_production(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    publish(build(project, models=4), serving)
+    assert [(one.models, one.production) for one in list_releases(serving)] == [(3, False), (4, True)]
+    created = [one.created for one in list_releases(serving)]
+    assert created == sorted(created)
+
+
+def test_pipeline_view_reads_data(project: Path) -> None:
+    view = open_pipeline(project)
+    assert ids(view) == ["m0", "m1", "m2"]
+    assert view.resolve("zoo/leaves/supernet.safetensors") == project / "data/zoo/leaves/supernet.safetensors"
+    assert view.params["retrieval"] == {"from": "retrieval"}
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "zoo/../../x", "", "..\\x"])
+def test_no_path_leads_out_of_a_release(project: Path, serving: Path, path: str) -> None:
+    with pytest.raises(WeightsError, match="below data/"):
+        publish(project, serving).resolve(path)
+
+
+def test_missing_weights_are_named(project: Path, serving: Path) -> None:
+    (project / "data/zoo/leaves/supernet.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"supernet\.safetensors: no such file"):
+        publish(project, serving)
+    assert not (serving / "production").exists()
+
+
+def test_index_that_does_not_match_its_digest_is_refused(project: Path, serving: Path) -> None:
+    (project / "data/store/index.digest").write_text("0" * 64)
+    with pytest.raises(StoreError, match=r"index\.digest"):
+        publish(project, serving)
+
+
+def test_missing_params_are_named(project: Path, serving: Path) -> None:
+    (project / "params.yaml").unlink()
+    with pytest.raises(ParamsError, match=r"params\.yaml"):
+        publish(project, serving)
+
+
+def test_added_model_is_served_at_once(project: Path, serving: Path, tmp_path: Path) -> None:
+    first = publish(project, serving)
+    card, files = arrival(tmp_path / "elsewhere")
+    second = add_models(serving, rows_of([card]), files)
+    assert open_production(serving) == second
+    assert ids(second) == ["m0", "m1", "m2", "newcomer"]
+    assert ids(first) == ["m0", "m1", "m2"]
+    assert second.resolve(card.weights).read_bytes() == files[card.weights].read_bytes()
+    assert second.resolve("zoo/leaves/supernet.safetensors").is_file()
+    assert (second.space_dir / "space.json").is_file()
+    assert second.params == first.params
+
+
+def test_adding_the_same_model_again_changes_nothing(project: Path, serving: Path, tmp_path: Path) -> None:
+    publish(project, serving)
+    card, files = arrival(tmp_path / "elsewhere")
+    second = add_models(serving, rows_of([card]), files)
+    assert add_models(serving, rows_of([card]), files) == second
+    assert len(list_releases(serving)) == 2
+
+
+def test_model_of_another_space_or_card_or_without_weights_is_refused(
+    project: Path, serving: Path, tmp_path: Path
+) -> None:
+    release = publish(project, serving)
+    card, files = arrival(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="another space"):
+        add_models(serving, rows_of([card], space="space-2"), files)
+    with pytest.raises(StoreError, match="other models of the ids m1"):
+        add_models(serving, rows_of([make_card("m1", card.weights)]), files)
+    with pytest.raises(StoreError, match=r"arrivals/newcomer/weights\.safetensors"):
+        add_models(serving, rows_of([card]), {})
+    assert open_production(serving) == release
+
+
+def test_publish_keeps_models_that_wait_for_the_next_build(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    card, files = arrival(project / "data")
+    add_models(serving, rows_of([card]), files)
+    assert "newcomer" in ids(publish(build(project, models=4), serving))
+    for path in files.values():
+        path.unlink()
+    assert "newcomer" not in ids(publish(build(project, models=5), serving))
+
+
+def test_publish_of_another_space_leaves_waiting_models_out(
+    project: Path, serving: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(project, serving)
+    card, files = arrival(project / "data")
+    add_models(serving, rows_of([card]), files)
+    assert ids(publish(build(project, space="space-2"), serving)) == ["m0", "m1", "m2"]
+    assert "newcomer" in caplog.text
+
+
+ADD = """
+import sys
+from pathlib import Path
+import pyarrow.feather as feather
+from tans_core.index import releases
+serving, elsewhere, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+path = f"arrivals/{name}/weights.safetensors"
+releases.add_models(serving, feather.read_table(elsewhere / f"{name}.feather"), {path: elsewhere / path})
+"""
+
+
+def test_several_writers_lose_nothing(project: Path, serving: Path, tmp_path: Path) -> None:
+    publish(project, serving)
+    elsewhere = tmp_path / "elsewhere"
+    names = ["a", "bb", "ccc"]
+    for name in names:
+        card, _ = arrival(elsewhere, name)
+        feather.write_feather(rows_of([card]), elsewhere / f"{name}.feather")
+    writers = [subprocess.Popen([sys.executable, "-c", ADD, serving, elsewhere, name]) for name in names]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert ids(open_production(serving)) == ["a", "bb", "ccc", "m0", "m1", "m2"]
+
+
+PUBLISH_FOREVER = """
+import sys
+from pathlib import Path
+from tans_core.index import releases
+root = Path(sys.argv[1])
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    (root / "data/space/space.json").write_text(str(number))
+    releases.publish(root, root / "serving")
+"""
+
+
+def test_killed_writer_leaves_a_whole_release_and_no_rubbish(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    for delay_s in (0.02, 0.05, 0.11):
+        process = subprocess.Popen([sys.executable, "-c", PUBLISH_FOREVER, project], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(delay_s)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        release = open_production(serving)
+        assert ids(release) == ["m0", "m1", "m2"]
+        assert release.resolve("zoo/leaves/supernet.safetensors").is_file()
+    publish(build(project, models=6), serving)
+    assert not list((serving / "releases").glob(".*"))
