@@ -53,6 +53,8 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Our batches are in memory already: workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning's own use of torch.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*Trainer already configured with model summary.*")
 
 
@@ -122,3 +124,36 @@ def clock() -> Callable[[], float]:
     """Return a function that gives the seconds since this call."""
     start = time.perf_counter()
     return lambda: time.perf_counter() - start
+
+
+def choose_precision(wanted: str, gain: float = 1.2) -> str:
+    """Return `fp32` or `bf16`; for `auto` whichever trains a small convolution faster on this machine.
+
+    Processors differ: with matrix units bf16 trains nearly twice as fast, without any support several times slower.
+
+    Args:
+        wanted: `auto`, `fp32` or `bf16`.
+        gain: how much faster bf16 must be to be worth its rounding.
+    """
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    place = device()
+    network = torch.nn.Sequential(torch.nn.Conv2d(48, 48, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(48, 48, 3, padding=1))
+    network = network.to(place, memory_format=torch.channels_last)
+    images = torch.randn(64, 48, 16, 16, device=place).contiguous(memory_format=torch.channels_last)
+    best = {False: float("inf"), True: float("inf")}
+    # Turn about, and the best of each: a busy machine slows single runs, not all of them.
+    for _ in range(8):
+        for bf16 in best:
+            seconds = clock()
+            with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+                loss = network(images).float().square().mean()
+            loss.backward()
+            if place.type == "cuda":
+                torch.cuda.synchronize()
+            best[bf16] = min(best[bf16], seconds())
+    ratio = best[False] / best[True]
+    logger.info("bf16 trains %.2f times as fast as fp32 here", ratio)
+    return "bf16" if ratio >= gain else "fp32"

@@ -16,9 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
 from tans_core.networks.preprocess import normalise
-from tans_core.tasks.task import Task
+from tans_core.runtime import progress
+from tans_core.tasks.task import Task, read_task
 from tans_core.zoo.weights import load_base
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,7 +91,9 @@ def _torchvision_backbone(name: str) -> Backbone:
 
     known = models.list_models(module=models)
     if name not in known:
-        raise ParamsError(f"embed.backbone: got {name!r}, want 'base' or a torchvision network{did_you_mean(name, known)}.")
+        raise ParamsError(
+            f"embed.backbone: got {name!r}, want 'base' or a torchvision network{did_you_mean(name, known)}."
+        )
     weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
     try:
         network = models.get_model(name, weights=weights)
@@ -117,3 +121,25 @@ def _drop_last_linear(network: nn.Module) -> None:
     path = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, leaf = path.rpartition(".")
     setattr(network.get_submodule(parent), leaf, nn.Identity())
+
+
+def embed_tasks(folders: Sequence[Path], backbone: Backbone, images_per_class: int) -> FeatureRows:
+    """Embed the training and validation images of tasks on disk, one task in memory at a time.
+
+    Args:
+        folders: one a task.
+        backbone: from `load_backbone`.
+        images_per_class: at most, of each split.
+    """
+    names, labels, splits, features = [], [], [], []
+    for folder in progress(folders, "embedding tasks"):
+        task = read_task(folder)
+        for split in ("train", "val"):
+            found, classes = query_features(task, backbone, images_per_class, split)
+            names += [task.info.name] * len(found)
+            splits += [split] * len(found)
+            labels.append(classes)
+            features.append(found)
+    return FeatureRows(
+        np.array(names, dtype=np.str_), np.concatenate(labels), np.array(splits, dtype=np.str_), np.concatenate(features)
+    )

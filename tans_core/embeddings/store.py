@@ -39,7 +39,9 @@ class ModelRows:
     functional: npt.NDArray[np.float32]
 
     def to_table(self) -> pa.Table:
-        return pa.table({**card_columns(self.cards), "topology": vectors(self.topology), "functional": vectors(self.functional)})
+        return pa.table(
+            {**card_columns(self.cards), "topology": vectors(self.topology), "functional": vectors(self.functional)}
+        )
 
     @classmethod
     def read(cls, store: Path) -> ModelRows:
@@ -156,3 +158,15 @@ def open_table(store: Path, name: str) -> Any:
 def connect(store: Path) -> Any:
     # A bare name would be taken for a remote database.
     return lancedb.connect(str(store.resolve()))
+
+
+def read_digests(store: Path, *names: str) -> dict[str, str]:
+    """Return the digests of tables by name.
+
+    Raises:
+        StoreError: one is missing.
+    """
+    paths = {name: store / f"{name}.digest" for name in names}
+    if absent := [str(path) for path in paths.values() if not path.is_file()]:
+        raise StoreError(f"no such file: {', '.join(absent)}. Run `dvc repro` to build the store.")
+    return {name: path.read_text(encoding="utf-8").strip() for name, path in paths.items()}

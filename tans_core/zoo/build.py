@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from tans_core.io import atomic_path
+from tans_core.io import atomic_path, read_json
 from tans_core.networks.elastic import Architecture, ElasticNetwork, ElasticSpace
 from tans_core.networks.preprocess import balanced_indices
 from tans_core.runtime import derive_seed, progress
@@ -122,6 +122,13 @@ def write_zoo(
 def read_cards(folder: Path) -> list[ModelCard]:
     """Read the cards of one task's zoo, in the order of their ids."""
     return [ModelCard.from_json(text) for text in pq.read_table(folder / CARDS_FILE)["card"].to_pylist()]
+
+
+def read_all_cards(data: Path, tasks: Sequence[str]) -> list[ModelCard]:
+    """Read the cards of the tasks' zoos and of all arrivals; folders of tasks that params no longer list are left alone."""
+    cards = [card for task in tasks for card in read_cards(data / "zoo" / task)]
+    arrivals = sorted((data / "arrivals").glob("*/card.json"))
+    return cards + [ModelCard.from_dict(read_json(path)) for path in arrivals]
 
 
 def sample_architectures(space: ElasticSpace, count: int, seed: int) -> list[Architecture]:

@@ -41,7 +41,7 @@ class SupernetRecipe:
     lr: float
     momentum: float
     weight_decay: float
-    precision: str = "fp32"
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def train_supernet(
     checkpoint = None
     if resume_folder is not None:
         callbacks.append(
-            ModelCheckpoint(resume_folder, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False)
+            ModelCheckpoint(
+                resume_folder, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
+            )
         )
         found = resume_folder / "last.ckpt"
         checkpoint = found if found.is_file() else None

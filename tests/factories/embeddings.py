@@ -1,0 +1,57 @@
+"""Embeddings with a known answer: tasks on a circle of their own, whose models answer noise alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tans_core.embeddings.store import FeatureRows, ModelRows
+from tans_core.zoo.card import ModelCard
+
+
+def card(model_id: str, home_task: str, source: str = "source", **changes: object) -> ModelCard:
+    values: dict[str, object] = {
+        "id": model_id,
+        "space": "elastic-residual",
+        "architecture": {"stages": [[{"kernel": 3, "ratio": 1.0}]]},
+        "home_task": home_task,
+        "source": source,
+        "licence": "MIT",
+        "class_names": ("a", "b"),
+        "image_size_px": 16,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.25, 0.25, 0.25),
+        "params_m": 0.1,
+        "macs_m": 1.0,
+        "val_accuracy": 0.5,
+        "test_accuracy": 0.5,
+        "weights": f"zoo/{home_task}/supernet.safetensors",
+    }
+    return ModelCard(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int = 0) -> tuple[ModelRows, FeatureRows]:
+    """Tables in which a task's images and its models share a latent vector, and accuracy follows the first topology slot."""
+    rng = np.random.default_rng(seed)
+    latents = rng.normal(size=(tasks, 10)).astype(np.float32)
+    to_features, to_functional = rng.normal(size=(10, 24)), rng.normal(size=(10, 30))
+    cards, topology, functional = [], [], []
+    names, labels, splits, features = [], [], [], []
+    for task in range(tasks):
+        for number in range(models):
+            code = rng.integers(0, 2, size=6).astype(np.float32)
+            level = 0.3 + 0.04 * task  # how easy a task is says nothing about its models
+            value = level + 0.1 * code[0] + 0.05 * code[1] + 0.01 * rng.normal()
+            source = f"source-{task % sources}"
+            cards.append(card(f"m.task-{task:02d}.{number:03d}", f"task-{task:02d}", source, val_accuracy=float(value)))
+            topology.append(code)
+            functional.append(latents[task] @ to_functional + 0.3 * rng.normal(size=30))
+        for split in ("train", "val"):
+            for image in range(20):
+                names.append(f"task-{task:02d}")
+                labels.append(image % 2)
+                splits.append(split)
+                features.append(latents[task] @ to_features + rng.normal(size=24))
+    return (
+        ModelRows(tuple(cards), np.stack(topology), np.stack(functional).astype(np.float32)),
+        FeatureRows(np.array(names), np.array(labels), np.array(splits), np.stack(features).astype(np.float32)),
+    )
