@@ -53,6 +53,8 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Our batches are in memory already: workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Resuming is what our checkpoint folders are for.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # Lightning's own use of torch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*Trainer already configured with model summary.*")

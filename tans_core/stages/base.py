@@ -5,6 +5,7 @@ Reads data/tasks, params `base`, `networks`, `seed`. Writes data/base, metrics/b
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
@@ -31,6 +32,7 @@ def main(root: Path) -> None:
     resume = resume_folder(root / ".resume/base", [made_from, digests])
     network, losses = build_base(space, [read_task(folder) for folder in folders], recipe, params.seed, resume)
     save_base(network, root / "data/base", {"tasks": params.base.tasks, "precision": recipe.precision})
+    shutil.rmtree(resume)
     final_loss = sum(losses[-50:]) / len(losses[-50:])
     write_json({"final_loss": final_loss, "tasks": len(folders), "seconds": seconds()}, root / "metrics/base.json")
     write_csv(

@@ -5,6 +5,7 @@ Reads data/base, data/tasks/<task>, params `zoo`, `seed`. Writes data/zoo/<task>
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tans_core.gates import check_zoo
@@ -31,6 +32,7 @@ def main(root: Path, task: str) -> None:
         read_task(folder), base, recipe, params.zoo.subnets, params.zoo.calibration_images, params.seed, resume
     )
     write_zoo(network, cards, calibrations, out)
+    shutil.rmtree(resume)
     accuracies = sorted(card.val_accuracy for card in cards)
     metrics = {"val_accuracy": {"best": accuracies[-1], "median": accuracies[len(cards) // 2], "worst": accuracies[0]}}
     write_json({**metrics, "models": len(cards), "seconds": seconds()}, root / f"metrics/zoo/{task}.json")

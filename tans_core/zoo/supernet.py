@@ -96,7 +96,7 @@ def train_supernet(
         description: what a progress bar says.
 
     Returns:
-        The training loss of each step that ran here.
+        The training loss of each step.
     """
     keep_freed_memory()
     quiet_lightning()
@@ -156,6 +156,12 @@ class _SupernetModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.data = [TrainingData(d.images.to(self.device), d.labels.to(self.device), d.mean, d.std) for d in self.data]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["losses"] = self.losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.losses = list(checkpoint["losses"])
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
