@@ -1,0 +1,185 @@
+"""From decoded samples to a task: duplicates, classes, splits, caps, normalisation.
+
+Axes: N images, K classes, S = working size in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from natsort import natsorted
+
+from tans_core.errors import DataError, TooFewImagesError
+from tans_core.tasks.decode import fit_box
+from tans_core.tasks.sources.base import Sample
+from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
+from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
+
+_MIN_STD = 0.01
+_SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample at working size; `image` is (3, S, S) uint8, `content` a hash of what it was made from."""
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    group: str
+    path: str
+    split: str | None
+    content: str
+    width: int
+    height: int
+
+
+def prepare(sample: Sample, image_size_px: int) -> Prepared:
+    """Bring a sample to the working size and hash its content."""
+    height, width = sample.image.shape[:2]
+    content = sample.sha256
+    if content is None:
+        pixels = np.ascontiguousarray(sample.image)
+        content = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    image = fit_box(sample.image, image_size_px)
+    return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
+
+
+def drop_copies(rows: Sequence[Prepared]) -> tuple[list[Prepared], list[str], list[tuple[str, str]]]:
+    """Leave out images whose content came before, and content that stands under two labels.
+
+    Returns:
+        The rows kept, in order; the paths of copies; pairs of paths whose contents agree and whose labels do not.
+    """
+    first: dict[str, Prepared] = {}
+    contradicted: dict[str, str] = {}
+    copies: list[str] = []
+    # Where the source draws the line, a copy in train of a test image is the one that goes.
+    for row in sorted(rows, key=lambda row: _SPLIT_ORDER[row.split]):
+        earlier = first.setdefault(row.content, row)
+        if earlier is row:
+            continue
+        if earlier.label == row.label:
+            copies.append(row.path)
+        else:
+            contradicted.setdefault(row.content, row.path)
+    kept = [row for row in rows if first[row.content] is row and row.content not in contradicted]
+    return kept, copies, [(first[content].path, path) for content, path in contradicted.items()]
+
+
+def assemble(
+    rows: Sequence[Prepared],
+    *,
+    name: str,
+    source: str,
+    licence: str,
+    role: Role,
+    image_size_px: int,
+    limits: tuple[int | None, int | None, int | None],
+    min_images_per_class: int,
+    seed: int,
+) -> Task:
+    """Split, cap and normalise prepared samples.
+
+    Args:
+        rows: without copies (see `drop_copies`).
+        limits: the most images of train, val, test; None for all.
+        min_images_per_class: a class below it is refused.
+
+    Raises:
+        TooFewImagesError: a class has too few images.
+        DataError: there are fewer than two classes, or a source's own split lacks train or test images.
+    """
+    class_names = tuple(natsorted({row.label for row in rows}))
+    counts = Counter(row.label for row in rows)
+    scarce = [f"{label!r} ({counts[label]})" for label in class_names if counts[label] < min_images_per_class]
+    if scarce:
+        raise TooFewImagesError(
+            f"task {name!r}: {len(scarce)} of {len(class_names)} classes have fewer than {min_images_per_class} usable images: "
+            f"{', '.join(scarce[:8])}. Add images, or leave the classes out."
+        )
+    if len(class_names) < 2:
+        raise DataError(f"task {name!r}: got {len(class_names)} class, want at least 2.")
+    index_of = {label: index for index, label in enumerate(class_names)}
+    labels = np.array([index_of[row.label] for row in rows], dtype=np.int64)
+    splits = _split(rows, labels, name, seed)
+    order = _cap(labels, splits, [row.group for row in rows], limits, seed)
+    chosen = [rows[index] for index in order]
+    images = np.stack([row.image for row in chosen])
+    final_splits = splits[order]
+    mean, std = _normalisation(images[final_splits == "train"])
+    info = TaskInfo(
+        name=name,
+        source=source,
+        licence=licence,
+        role=role,
+        class_names=class_names,
+        image_size_px=image_size_px,
+        mean=mean,
+        std=std,
+        counts={split: int((final_splits == split).sum()) for split in SPLITS},
+    )
+    return Task(
+        info=info,
+        images=images,
+        labels=labels[order],
+        splits=final_splits,
+        sha256=tuple(row.content for row in chosen),
+        paths=tuple(row.path for row in chosen),
+        sizes=np.array([(row.width, row.height) for row in chosen], dtype=np.int32),
+    )
+
+
+def _split(rows: Sequence[Prepared], labels: npt.NDArray[np.int64], name: str, seed: int) -> npt.NDArray[np.str_]:
+    groups = [row.group for row in rows]
+    given = {row.split for row in rows}
+    if given == {None}:
+        return assign_splits(labels, groups, seed)
+    if None in given or not {"train"} <= given:
+        raise DataError(f"task {name!r}: its source puts images in splits {sorted(map(str, given))}; want train and test, or none.")
+    splits = np.array([row.split for row in rows], dtype="<U5")
+    if "test" not in given:
+        # Only train and val: val has been looked at by whoever made it, so it serves as the test split.
+        splits[splits == "val"] = "test"
+    return splits if {"val", "test"} <= given else carve_val(splits, labels, groups, seed)
+
+
+def _cap(
+    labels: npt.NDArray[np.int64],
+    splits: npt.NDArray[np.str_],
+    groups: list[str],
+    limits: tuple[int | None, int | None, int | None],
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """Return the row numbers to keep: split by split, each in random order, so that no statistic of "the first n" sees one class."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for split, limit in zip(SPLITS, limits, strict=True):
+        members = np.flatnonzero(splits == split)
+        limit = len(members) if limit is None else limit
+        picked = balanced_subset(labels[members], [groups[index] for index in members], limit, rng)
+        parts.append(members[picked])
+    return np.concatenate(parts)
+
+
+Triple = tuple[float, float, float]
+
+
+def _normalisation(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation a channel of (N, 3, S, S) uint8 images, on the scale 0..1."""
+    # Integer sums are exact, so no order of summation can change a digit.
+    total = images.astype(np.int64)
+    pixels = total.size / 3
+    mean = total.sum(axis=(0, 2, 3)) / pixels / 255
+    variance = (total**2).sum(axis=(0, 2, 3)) / pixels / 255**2 - mean**2
+    std = np.maximum(np.sqrt(np.maximum(variance, 0)), _MIN_STD)
+    return _triple(mean), _triple(std)
+
+
+def _triple(values: npt.NDArray[np.float64]) -> Triple:
+    red, green, blue = (round(float(value), 6) for value in values)
+    return red, green, blue

@@ -1,0 +1,95 @@
+"""Build one task of params.yaml from its source."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tans_core.errors import DataError
+from tans_core.runtime import derive_seed
+from tans_core.tasks.assemble import Prepared, assemble, drop_copies, prepare
+from tans_core.tasks.sources import Sample, get_source
+from tans_core.tasks.task import SPLITS, Role, Task
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 256
+
+
+def build_task(
+    name: str,
+    source: str,
+    options: Mapping[str, Any],
+    role: Role,
+    *,
+    image_size_px: int,
+    max_train: int,
+    max_val: int,
+    max_test: int,
+    min_images_per_class: int,
+    seed: int,
+    workers: int = 0,
+) -> Task:
+    """Read a source, bring its images to the working size, split them, and cap each split.
+
+    Args:
+        name: the task's name; it enters the seed, so that two tasks of one source differ.
+        source: a key of `tans_core.tasks.sources.SOURCES`.
+        options: the source's own options.
+        role: "meta-train" or "meta-test".
+        image_size_px: working size of the square images.
+        max_train: the most images of the train split; likewise `max_val`, `max_test`.
+        min_images_per_class: a class with fewer images is refused.
+        seed: the same seed gives the same bytes, whatever `workers` is.
+        workers: threads that scale images; 0 for none.
+
+    Raises:
+        ParamsError: the source or one of its options is unknown.
+        SourceUnavailableError: the source's package is not installed.
+        DataError: a class lacks images, or a class has none in train or test.
+    """
+    origin = get_source(source)
+    task_seed = derive_seed(seed, "task", name)
+    samples = origin.load(options, task_seed)
+    rows, copies, contradictions = drop_copies(list(_prepare_all(samples, image_size_px, workers)))
+    if copies or contradictions:
+        logger.info("%s: left out %d copies, %d contradictions", name, len(copies), len(contradictions))
+    task = assemble(
+        rows,
+        name=name,
+        source=origin.name,
+        licence=origin.licence,
+        role=role,
+        image_size_px=image_size_px,
+        limits=(max_train, max_val, max_test),
+        min_images_per_class=min_images_per_class,
+        seed=task_seed,
+    )
+    _check_coverage(task)
+    return task
+
+
+def _prepare_all(samples: Iterator[Sample], image_size_px: int, workers: int) -> Iterator[Prepared]:
+    if workers == 0:
+        for sample in samples:
+            yield prepare(sample, image_size_px)
+        return
+    # Pillow and hashlib let go of the interpreter's lock; chunks bound how many full-size images are held at once.
+    with ThreadPoolExecutor(workers) as pool:
+        while chunk := list(itertools.islice(samples, _CHUNK)):
+            yield from pool.map(lambda sample: prepare(sample, image_size_px), chunk)
+
+
+def _check_coverage(task: Task) -> None:
+    for split in SPLITS:
+        counts = Counter(int(label) for label in task.split(split)[1])
+        missing = [name for index, name in enumerate(task.info.class_names) if counts[index] == 0]
+        if missing:
+            raise DataError(
+                f"task {task.info.name!r}: no {split} image for {len(missing)} of {task.info.num_classes} classes: "
+                f"{', '.join(missing[:8])}. They come from too few groups to be split; leave them out, or add groups."
+            )

@@ -1,0 +1,181 @@
+"""The one decoder: every image of every task passes here, so that training and serving see the same pixels.
+
+Axes: H, W = height and width of the original in pixels; S = working size in pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 64_000_000
+"""Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
+
+CROP_ASPECT = 1.5
+"""Up to this ratio of the sides (3:2 photographs) an image is centre-cropped to a square."""
+
+MAX_ASPECT = 3.0
+"""Beyond this ratio the ends of the long side are cut off before the rest is padded to a square."""
+
+# Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
+
+_HIGH_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+
+# Our own cap is lower than the size at which Pillow starts to warn.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UnreadableImageError(Exception):
+    """An image cannot be used; the message is the reason, for a report. Never leaves `tans_core.tasks`."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decoded image.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright, transparency composited on white.
+        format: what the content is, such as "JPEG".
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    format: str
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode an image file completely: first frame, upright, 8-bit RGB.
+
+    Args:
+        data: the file's content.
+        max_pixels: images of more pixels are refused before their pixels are read.
+
+    Raises:
+        UnreadableImageError: empty, no image, truncated, too large, or broken in any other way.
+    """
+    if not data:
+        raise UnreadableImageError("empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise UnreadableImageError(f"{image.width}x{image.height} pixels, more than {max_pixels:,}")
+            # `verify()` passes on half a JPEG: only a full load tells.
+            image.load()
+            return Decoded(_to_rgb(_upright(image)), image.format or "unknown")
+    except UnreadableImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("not an image, or of a format that is not read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableImageError(f"more than {max_pixels:,} pixels") from None
+    # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
+    except Exception as error:
+        raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def decode_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[Decoded, bytes]:
+    """Read and decode a file; return the image and the file's bytes.
+
+    Raises:
+        UnreadableImageError: see `decode`; also when the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or type(error).__name__) from None
+    return decode(data, max_pixels), data
+
+
+def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
+    """Bring an image to the working size without distorting it.
+
+    Args:
+        pixels: (H, W) grey or (H, W, 3) RGB, uint8.
+        size_px: S.
+
+    Returns:
+        (3, S, S) uint8. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are cut to `MAX_ASPECT` and
+        padded with the mean colour of their border.
+    """
+    image = Image.fromarray(pixels).convert("RGB")
+    width, height = image.size
+    long, short = max(width, height), min(width, height)
+    keep = short if long <= CROP_ASPECT * short else min(long, round(MAX_ASPECT * short))
+    crop_w, crop_h = min(width, keep), min(height, keep)
+    left, top = (width - crop_w) / 2, (height - crop_h) / 2
+    scale = size_px / max(crop_w, crop_h)
+    target = (max(1, round(crop_w * scale)), max(1, round(crop_h * scale)))
+    # Lanczos rings on hard edges when it enlarges; bicubic does so less.
+    kernel = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    box = (left, top, left + crop_w, top + crop_h)
+    resized = image.resize(target, kernel, box=box, reducing_gap=3.0)
+    if target != (size_px, size_px):
+        canvas = Image.new("RGB", (size_px, size_px), _border_colour(np.asarray(resized)))
+        canvas.paste(resized, ((size_px - target[0]) // 2, (size_px - target[1]) // 2))
+        resized = canvas
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
+    rows = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    red, green, blue = (int(value) for value in rows.mean(axis=0).round())
+    return red, green, blue
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    # Broken EXIF data says nothing about the pixels: keep them as they are.
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode in _HIGH_GREY:
+        grey = _to_uint8(np.asarray(image), image.mode, image.format)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "CMYK":
+        return _from_cmyk(image)
+    if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, layer)
+    return np.array(image.convert("RGB"))
+
+
+def _from_cmyk(image: Image.Image) -> npt.NDArray[np.uint8]:
+    # Adobe writes CMYK JPEGs inverted and says so in a marker. Pillow inverts every one; those without the marker are undone.
+    if image.format in ("JPEG", "MPO") and "adobe" not in image.info:
+        image = Image.fromarray(255 - np.asarray(image), mode="CMYK")
+    return np.array(image.convert("RGB"))
+
+
+def _to_uint8(values: npt.NDArray[np.generic], mode: str, file_format: str | None) -> npt.NDArray[np.uint8]:
+    """Scale grey values of more than 8 bits by the range of their type; `convert` would clip them to white."""
+    grey = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(grey)
+    if not finite.any():
+        raise UnreadableImageError("no finite pixel value")
+    grey = np.where(finite, grey, grey[finite].min())
+    if mode.startswith("I;16") or file_format == "PPM":
+        top = 65535.0
+    else:
+        # 32-bit files rarely use their whole range: take the smallest common range that holds all values.
+        ranges = (255.0, 65535.0, 2.0**31 - 1) if mode == "I" else (1.0, 255.0, 65535.0)
+        top = next((limit for limit in ranges if grey.max() <= limit), float(grey.max()))
+    return np.clip(grey / top * 255.0, 0, 255).round().astype(np.uint8)

@@ -1,0 +1,43 @@
+"""Where the images of a task come from: `SOURCES` maps the names that params.yaml uses to sources."""
+
+from __future__ import annotations
+
+from tans_core.errors import ParamsError, did_you_mean
+from tans_core.tasks.sources.arrays import AnimalMnist, Digits, Faces, IndianPines, Mnist
+from tans_core.tasks.sources.base import Sample, Source
+from tans_core.tasks.sources.fonts import MatplotlibFonts
+from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS
+from tans_core.tasks.sources.image_folder import ImageFolder
+from tans_core.tasks.sources.pictures import Earth, PhotoRegions, ScikitImagePictures
+from tans_core.tasks.sources.strokes import HersheyFonts
+
+__all__ = ["SOURCES", "Sample", "Source", "get_source"]
+
+_ALL: tuple[Source, ...] = (
+    AnimalMnist(),
+    Digits(),
+    Earth(),
+    HersheyFonts(),
+    ImageFolder(),
+    IndianPines(),
+    Faces(),
+    MatplotlibFonts(),
+    Mnist(),
+    PhotoRegions(),
+    QTAWESOME,
+    ScikitImagePictures(),
+    TKINTER_ICONS,
+)
+
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
+
+
+def get_source(name: str) -> Source:
+    """Return a source by name.
+
+    Raises:
+        ParamsError: no source has that name.
+    """
+    if name not in SOURCES:
+        raise ParamsError(f"source {name!r}: no such source{did_you_mean(name, SOURCES)}. Known: {', '.join(SOURCES)}.")
+    return SOURCES[name]

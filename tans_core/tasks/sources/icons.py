@@ -1,0 +1,177 @@
+"""Sources `qtawesome` and `tkinter-icons`: icon fonts with a name for each icon.
+
+Only font files and name maps are read; neither package is imported.
+Three kinds of task: what an icon shows (split by the family that drew it), which family drew it (split by what it shows), and
+what a compound icon is a variant of (`account-plus`, `account-minus`, ...; split by the second part).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tans_core.errors import ParamsError, did_you_mean
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
+from tans_core.tasks.sources.drawing import LOOKS
+from tans_core.tasks.sources.fonts import Drawing, Face, render
+
+KINDS = ("concepts", "families", "variants")
+
+_STYLE = re.compile(r"-(fill|filled|line|outline|outlined|bold|thin|light|duotone|regular|alt|o|s|sharp|round|\d\d)$")
+_PREFIX = re.compile(r"^(ic-fluent-|icon-|ion-|eva-|typcn-|ios-|md-|android-)+")
+# Icons that fonts name differently, under the name that most of them use.
+_SYNONYMS = {
+    "house": "home", "bell-ring": "bell", "notifications": "bell", "alert": "bell", "magnifying-glass": "search",
+    "magnify": "search", "cog": "gear", "settings": "gear", "trash-can": "trash", "delete": "trash", "envelope": "mail",
+    "email": "mail", "person": "user", "account": "user", "label": "tag", "photo-camera": "camera", "favorite": "heart",
+    "flight": "airplane", "plane": "airplane", "local-shipping": "truck", "vehicle-truck": "truck",
+    "vpn-key": "key", "emoji-events": "trophy", "card-giftcard": "gift", "visibility": "eye",
+    "directions-car": "car", "vehicle-car": "car", "insert-drive-file": "file", "document": "file",
+    "paperclip": "attach", "attachment": "attach", "attach-file": "attach", "lightbulb": "bulb", "light-bulb": "bulb",
+    "public": "globe", "earth": "globe", "edit": "pencil", "pen": "pencil", "content-cut": "scissors", "cut": "scissors",
+    "cart": "shopping-cart", "microphone": "mic", "navigation": "compass", "explore": "compass", "bolt": "lightning",
+    "flash": "lightning", "lightning-bolt": "lightning", "place": "map-marker", "location": "map-marker",
+    "pin": "map-marker", "location-on": "map-marker", "map-pin": "map-marker", "sunny": "sun", "weather-sunny": "sun",
+    "wb-sunny": "sun", "moon-o": "moon", "weather-night": "moon", "weather-moon": "moon", "nightlight": "moon",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class IconFont:
+    """One font file and its name map; fonts that are near-copies of each other share a group."""
+
+    package: str
+    font: str
+    names: str
+    group: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class IconSource:
+    """Options: kind, classes (names of concepts, families or first words), look, per_class.
+
+    With no classes given, kind `families` takes all families.
+    """
+
+    name: str
+    package: str
+    licence: str
+    fonts: tuple[IconFont, ...]
+    defaults: Mapping[str, Any] = field(
+        default_factory=lambda: {"kind": "concepts", "classes": [], "look": "print", "per_class": 110}
+    )
+
+    def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
+        chosen = check_options(self.name, options, self.defaults)
+        check_choice(self.name, "kind", chosen["kind"], KINDS)
+        check_choice(self.name, "look", chosen["look"], LOOKS)
+        drawings = [drawing for font in self.fonts for drawing in self._drawings(font, chosen)]
+        self._check_classes(chosen, {drawing.label for drawing in drawings})
+        yield from render(drawings, chosen["look"], chosen["per_class"], seed)
+
+    def _check_classes(self, chosen: Mapping[str, Any], found: set[str]) -> None:
+        for label in chosen["classes"]:
+            if label not in found:
+                raise ParamsError(
+                    f"source {self.name!r}: options.classes: {label!r}: no such {chosen['kind']}{did_you_mean(label, found)}"
+                )
+
+    def _drawings(self, font: IconFont, chosen: Mapping[str, Any]) -> Iterator[Drawing]:
+        wanted = set(chosen["classes"])
+        face: Face | None = None
+        for icon, code in read_names(font).items():
+            concept = concept_of(icon)
+            first, _, rest = concept.partition("-")
+            if chosen["kind"] == "concepts":
+                label, group = concept, font.group
+            elif chosen["kind"] == "families":
+                label, group = font.group + _style_of(icon, font), concept
+            else:
+                label, group = (first, rest) if rest else ("", "")
+            if not label or (wanted and label not in wanted) or (not wanted and chosen["kind"] != "families"):
+                continue
+            face = face or Face(package_file(font.package, font.font, install=_install(font)))
+            if face.mask(chr(code)) is not None:
+                yield Drawing(face, chr(code), label, group)
+
+
+def read_names(font: IconFont) -> dict[str, int]:
+    """Return icon name -> code point; of names that share a code point only the first stays."""
+    path = package_file(font.package, font.names, install=_install(font))
+    raw: dict[str, str | int] = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, int] = {}
+    seen: set[int] = set()
+    for name, value in raw.items():
+        code = value if isinstance(value, int) else int(value, 16)
+        # Fonts may also name plain letters and digits, which are no icons.
+        if code not in seen and code > 0x2000:
+            seen.add(code)
+            names[name] = code
+    return names
+
+
+def concept_of(icon: str) -> str:
+    """Return what an icon shows: its name without style and size, synonyms joined."""
+    name = _PREFIX.sub("", icon.lower().replace("_", "-"))
+    while (shorter := _STYLE.sub("", name)) != name:
+        name = shorter
+    return _SYNONYMS.get(name, name)
+
+
+def _install(font: IconFont) -> str:
+    return font.package.replace("_", "-")
+
+
+def _style_of(icon: str, font: IconFont) -> str:
+    if font.style:
+        return f" {font.style}"
+    match = re.search(r"-(fill|filled|line|outline|bold|thin|light|duotone)$", icon)
+    return f" {match.group(1)}" if match else ""
+
+
+def _qta(font: str, names: str, group: str, style: str = "") -> IconFont:
+    return IconFont("qtawesome", f"fonts/{font}.ttf", f"fonts/{names}.json", group, style)
+
+
+def _tk(pack: str, font: str, group: str, names: str = "glyphmap", style: str = "", folder: str = "") -> IconFont:
+    return IconFont(f"tkinter_icons_{pack}", f"{folder or 'fonts'}/{font}", f"{folder}/{names}.json".lstrip("/"), group, style)
+
+
+QTAWESOME = IconSource(
+    name="qtawesome",
+    package="qtawesome",
+    licence="OFL-1.1 (Font Awesome, Elusive), Apache-2.0 (Material Design, Remix), MIT (Phosphor), CC-BY-4.0 (Codicon)",
+    fonts=(
+        _qta("fontawesome5-solid-webfont-5.15.4", "fontawesome5-solid-webfont-charmap-5.15.4", "font-awesome", "solid"),
+        _qta("fontawesome5-regular-webfont-5.15.4", "fontawesome5-regular-webfont-charmap-5.15.4", "font-awesome", "regular"),
+        _qta("fontawesome6-solid-webfont-6.7.2", "fontawesome6-solid-webfont-charmap-6.7.2", "font-awesome", "solid"),
+        _qta("fontawesome6-regular-webfont-6.7.2", "fontawesome6-regular-webfont-charmap-6.7.2", "font-awesome", "regular"),
+        _qta("materialdesignicons5-webfont-5.9.55", "materialdesignicons5-webfont-charmap-5.9.55", "material-design"),
+        _qta("materialdesignicons6-webfont-6.9.96", "materialdesignicons6-webfont-charmap-6.9.96", "material-design"),
+        _qta("phosphor-1.3.0", "phosphor-charmap-1.3.0", "phosphor"),
+        _qta("remixicon-2.5.0", "remixicon-charmap-2.5.0", "remix"),
+        _qta("codicon-0.0.36", "codicon-charmap-0.0.36", "codicon"),
+        _qta("elusiveicons-webfont-2.0", "elusiveicons-webfont-charmap-2.0", "elusive"),
+    ),
+)
+
+TKINTER_ICONS = IconSource(
+    name="tkinter-icons",
+    package="tkinter-icons",
+    licence="MIT (Bootstrap, Eva, Ionicons, Fluent), ISC (Lucide), OFL-1.1 (Typicons), Apache-2.0 (Google Material)",
+    fonts=(
+        _tk("bs", "bootstrap.ttf", "bootstrap", folder="assets"),
+        _tk("ion", "ionicons.ttf", "ionicons"),
+        _tk("eva", "eva-icons.ttf", "eva"),
+        _tk("typicons", "typicons.ttf", "typicons"),
+        _tk("lucide", "lucide.ttf", "lucide"),
+        _tk("gmi", "MaterialIcons-Regular.ttf", "google-material", "glyphmap-baseline", "baseline"),
+        _tk("gmi", "MaterialIconsOutlined-Regular.otf", "google-material", "glyphmap-outlined", "outlined"),
+        _tk("fluent", "FluentSystemIcons-Filled.ttf", "fluent", "glyphmap-filled", "filled"),
+        _tk("fluent", "FluentSystemIcons-Regular.ttf", "fluent", "glyphmap-regular", "regular"),
+    ),
+)
