@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CARD_FIELDS = (
     "id", "space", "home_task", "source", "licence", "image_size_px",
     "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
 )  # fmt: skip
-WEIGHTS = ["supernet.safetensors", "calibration.safetensors"]
+WEIGHTS = ("supernet.safetensors", "calibration.safetensors")
 # A subnet or two may fail to learn; when more do, the supernet's training did.
 USEFUL_SHARE = 0.9
 
@@ -96,13 +97,13 @@ def _card_frame(cards: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*CARD_FIELDS, "problem", "columns_match"])
 
 
-def weights_check(folder: Path, where: str) -> Check:
-    """Return the check of the tensors that a task's models share."""
+def weights_check(folder: Path, where: str, names: Sequence[str] = WEIGHTS) -> Check:
+    """Return the check of the tensors in a folder's safetensors files; by default those that a task's models share."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     rows = []
-    for name in WEIGHTS:
+    for name in names:
         try:
             tensors = load_file(folder / name)
         except (OSError, SafetensorError) as error:
@@ -119,7 +120,7 @@ def weights_check(folder: Path, where: str) -> Check:
         where=where,
         frame=frame,
         key="tensor",
-        rows=(len(WEIGHTS), None),
+        rows=(len(names), None),
         expectations=[
             expect.unique("tensor"),
             expect.one_of("problem", [""]),

@@ -96,16 +96,15 @@ def open_production(serving: Path) -> Release:
         NoReleaseError: nothing was published yet.
         StoreError: the release that `production` names is not there.
     """
-    pointer = serving / "production"
-    if not pointer.is_file():
+    current = _production_id(serving)
+    if current is None:
         raise NoReleaseError(f"{serving}: holds no release. Run `tans build`, then `tans publish`.")
-    return _open(serving, pointer.read_text(encoding="utf-8").strip())
+    return _open(serving, current)
 
 
 def list_releases(serving: Path) -> list[ReleaseInfo]:
     """Return all releases, oldest first."""
-    pointer = serving / "production"
-    current = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+    current = _production_id(serving)
     described = [read_json(path) for path in (serving / "releases").glob("[!.]*/release.json")]
     ordered = sorted(described, key=lambda one: (one["created"], one["id"]))
     return [ReleaseInfo(one["id"], one["created"], one["models"], one["id"] == current) for one in ordered]
@@ -126,6 +125,7 @@ def publish(root: Path, serving: Path) -> Release:
     for folder in (view.space_dir, view.base_dir):
         if not folder.is_dir():
             raise StoreError(f"{folder}: no such folder. Run `dvc repro` to build it.")
+    _check_space(view.space_dir, index)
     files = _weights_of(index, view.root)
     for folder in (view.space_dir, view.base_dir):
         files |= {path.relative_to(view.root).as_posix(): path for path in sorted(folder.iterdir()) if path.is_file()}
@@ -152,8 +152,7 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
         index = read_table(current.store_dir, "index")
         if space_of(rows.schema) != space_of(index.schema):
             raise StoreError(
-                f"the new models were embedded by another space than that of release {current.id}. "
-                "Embed them again with the release in production."
+                f"another space than that of release {current.id} embedded the new models. Embed them again with this one."
             )
         known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
         cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
@@ -287,6 +286,14 @@ def _check_digest(store: Path, index: pa.Table) -> None:
         raise StoreError(
             f"{store / 'index.lance'}: its rows are not those of index.digest. Run `dvc repro --force index`."
         )
+
+
+def _check_space(folder: Path, index: pa.Table) -> None:
+    # Reading releases should not wait for torch.
+    from tans_core.space.encoders import space_digest
+
+    if space_digest(folder) != space_of(index.schema):
+        raise StoreError(f"{folder}: another space than this one embedded the index. Run `dvc repro index`.")
 
 
 def _read_params(root: Path) -> dict[str, Any]:

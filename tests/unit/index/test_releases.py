@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from tans_core.index.releases import (
     rollback,
 )
 from tans_core.index.schema import index_table
+from tans_core.io import sha256_bytes
 from tans_core.zoo.card import ModelCard
 
 DIM = 4
@@ -57,7 +57,7 @@ def make_card(name: str, weights: str = "zoo/leaves/supernet.safetensors") -> Mo
 
 def rows_of(cards: list[ModelCard], space: str = "space-1") -> pa.Table:
     vectors = np.eye(DIM, dtype=np.float32)[np.arange(len(cards)) % DIM]
-    return index_table(cards, vectors, space)
+    return index_table(cards, vectors, sha256_bytes(space.encode()))
 
 
 def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[ModelCard, ...] = ()) -> Path:
@@ -68,7 +68,8 @@ def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[Mode
     save_file({"stem": np.arange(6, dtype=np.float32)}, zoo / "supernet.safetensors")
     save_file({"m0/mean": np.zeros(2, np.float32)}, zoo / "calibration.safetensors")
     save_file({"base": np.ones(3, np.float32)}, root / "data/base/base.safetensors")
-    (root / "data/space/space.json").write_text(json.dumps({"digest": space}))
+    (root / "data/space/space.safetensors").write_text(space)
+    (root / "data/space/space.json").write_text("{}")
     (root / "params.yaml").write_text(yaml.safe_dump({name: {"from": name} for name in SECTIONS}))
     cards = [make_card(f"m{index}") for index in range(models)]
     write_table(root / "data/store", "index", rows_of([*cards, *extra], space))
@@ -193,6 +194,12 @@ def test_missing_weights_are_named(project: Path, serving: Path) -> None:
 def test_index_that_does_not_match_its_digest_is_refused(project: Path, serving: Path) -> None:
     (project / "data/store/index.digest").write_text("0" * 64)
     with pytest.raises(StoreError, match=r"index\.digest"):
+        publish(project, serving)
+
+
+def test_index_of_another_space_is_refused(project: Path, serving: Path) -> None:
+    (project / "data/space/space.safetensors").write_text("space-2")
+    with pytest.raises(StoreError, match="another space"):
         publish(project, serving)
 
 
