@@ -31,8 +31,8 @@ class Retrieval(Sequence["Candidate"]):
     """The models that were found for one data set, best first. A sequence of candidates.
 
     Attributes:
-        candidates: each with rank, model, home_task, source, licence, similarity, predicted_score, home_accuracy, params_m
-            and macs_m.
+        candidates: each with rank, model, home_task, source, licence, similarity, predicted_score, score (what ranks them),
+            home_accuracy, params_m and macs_m.
         task: what was known of the data set: class names, sizes, counts.
         release: the release that answered.
         folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`, and `scan.json` for a folder.
@@ -60,7 +60,7 @@ class Retrieval(Sequence["Candidate"]):
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dict a candidate, best first."""
-        return [asdict(candidate) for candidate in self.candidates]
+        return [candidate.to_dict() for candidate in self.candidates]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `tans retrieve --json` prints them."""
@@ -183,7 +183,8 @@ def finetune(
 
     Raises:
         NoReleaseError, UnknownTaskError, DataError, NoModelFitsError: as for `retrieve`.
-        ParamsError: no such model or rank, or epochs below 1.
+        ParamsError: no such rank, or epochs below 1.
+        StoreError: no such model.
         WeightsError: the model's weights cannot be loaded.
     """
     from tans_core.finetuning.finetune import finetune as train
@@ -206,7 +207,7 @@ def finetune(
     settings: dict[str, Any] = {**release.params["finetune"], "seed": seed}
     if epochs is not None:
         settings["epochs"] = epochs
-    network = retriever.load_model(model, task.info.num_classes)
+    network = retriever.load_model(model, task.info.num_classes, seed=seed)
     # Validated once an epoch: what the best weights are chosen by.
     result = train(network, task, **settings, eval_points=settings["epochs"], progress=progress)
     folder = new_run_folder(project, "finetune")
@@ -264,8 +265,10 @@ def rollback(to: str | None = None, root: str | Path | None = None) -> str:
 
 
 def list_releases(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return each release, oldest first, as a dict of id, production (bool) and created (UTC, ISO 8601)."""
-    raise NotImplementedError
+    """Return each release, oldest first, as a dict of id, created (UTC, ISO 8601), models (a count) and production (bool)."""
+    from tans_core.index.releases import list_releases as list_all
+
+    return [asdict(one) for one in list_all(find_root(root) / "serving")]
 
 
 def list_tasks(root: str | Path | None = None) -> list[TaskInfo]:
@@ -279,7 +282,7 @@ def list_models(root: str | Path | None = None) -> list[ModelCard]:
     Raises:
         NoReleaseError: nothing was published yet.
     """
-    return _open(find_root(root)).cards()
+    return list(_open(find_root(root)).cards.values())
 
 
 def model_card(model: str, root: str | Path | None = None) -> ModelCard:
@@ -287,7 +290,7 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
 
     Raises:
         NoReleaseError: nothing was published yet.
-        ParamsError: no such model in production.
+        StoreError: no such model in production.
     """
     return _open(find_root(root)).card(model)
 
@@ -314,7 +317,7 @@ def _retrieve(
     wanted = release.params["retrieval"]["top_k"] if top_k is None else top_k
     candidates = tuple(retriever.retrieve(task, constraints, wanted))
     folder = new_run_folder(project, "retrieve")
-    write_json([asdict(candidate) for candidate in candidates], folder / "candidates.json")
+    write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
     write_json({**asdict(constraints), "top_k": wanted}, folder / "params.json")
     write_json(provenance(dataset, release.id), folder / "provenance.json")
     _write_scan(scan, folder)

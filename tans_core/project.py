@@ -71,7 +71,6 @@ def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any
         UnknownTaskError: neither a folder nor a task.
         DataError: the folder cannot be used; the subclasses say why.
     """
-    from tans_core.tasks.folder import scan_folder
     from tans_core.tasks.task import Task, read_task
 
     if isinstance(dataset, Task):
@@ -86,6 +85,8 @@ def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any
             f"{str(dataset)!r}: neither a folder nor one of the {len(built)} tasks in {root / 'data/tasks'}{hint}.\n"
             "  `tans tasks list` shows the tasks; a folder has to hold one folder of images a class."
         )
+    from tans_core.tasks.folder import scan_folder
+
     keys = ("image_size_px", "min_images_per_class", "max_bad_share", "workers")
     return scan_folder(path, **{key: settings[key] for key in keys if key in settings})
 

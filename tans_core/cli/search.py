@@ -92,16 +92,14 @@ def finetune(
 def _show_retrieval(found: Retrieval) -> None:
     console = stdout()
     _show_data_set(console, found.task, found.scan)
-    numbers = ("rank", "similarity", "predicted score", "home accuracy", "params (M)", "MACs (M)")
-    shown = table(
-        *("rank", "model", "home task", "similarity", "predicted score", "home accuracy", "params (M)", "MACs (M)"),
-        right=numbers,
-    )
+    numbers = ("score", "similarity", "predicted score", "home accuracy", "params (M)", "MACs (M)")
+    shown = table("rank", "model", "home task", *numbers, right=("rank", *numbers))
     for one in found:
         shown.add_row(
             str(one.rank),
             one.model,
             one.home_task,
+            f"{one.score:.3f}",
             f"{one.similarity:.3f}",
             f"{one.predicted_score:.3f}",
             f"{one.home_accuracy:.3f}",

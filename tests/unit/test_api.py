@@ -1,0 +1,283 @@
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import tans_core as tans
+from tans_core import errors
+from tans_core.project import reproduce
+from tans_core.tasks.task import read_task
+from tests.factories.project import TASKS, UNSEEN
+
+PUBLIC = [
+    "DataError",
+    "FinetuneRun",
+    "GateError",
+    "NoModelFitsError",
+    "NoReleaseError",
+    "ParamsError",
+    "Retrieval",
+    "StoreError",
+    "TansError",
+    "UnknownTaskError",
+    "WeightsError",
+    "__version__",
+    "build",
+    "finetune",
+    "list_models",
+    "list_releases",
+    "list_tasks",
+    "model_card",
+    "publish",
+    "retrieve",
+    "rollback",
+]
+
+
+def test_public_names_are_these_and_each_is_there() -> None:
+    assert tans.__all__ == PUBLIC
+    assert dir(tans) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(tans, name) is not None
+        assert name == "__version__" or getattr(tans, name).__doc__, name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'retreive'"):
+        tans.retreive  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["tans_core", "tans_core.api", "tans_core.cli.app"])
+def test_import_is_cheap(module: str) -> None:
+    heavy = ("torch", "lancedb", "pyarrow", "pandas", "great_expectations", "prefect", "pytorch_lightning", "numpy")
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_retrieval_is_a_sequence_best_first_that_its_run_remembers(project: Path) -> None:
+    found = tans.retrieve(UNSEEN, root=project)
+    assert [one.rank for one in found] == [1, 2, 3, 4, 5]
+    assert found[0] is next(iter(found))
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert all(one.home_task in TASKS for one in found)
+    assert list(found.to_frame()["model"]) == [one.model for one in found]
+    assert json.loads((found.folder / "candidates.json").read_text()) == found.to_dicts()
+    remembered = json.loads((found.folder / "provenance.json").read_text())
+    assert (remembered["dataset"], remembered["release"]) == (UNSEEN, found.release)
+    assert found[0].model in found._repr_html_()
+
+
+def test_retrieval_is_the_same_twice(project: Path) -> None:
+    first, second = (tans.retrieve(UNSEEN, root=project) for _ in range(2))
+    assert first.to_dicts() == second.to_dicts()
+    assert first.folder != second.folder
+
+
+def test_task_in_memory_is_retrieved_for_like_the_same_task_on_disk(project: Path) -> None:
+    task = read_task(project / "data/tasks" / UNSEEN)
+    assert tans.retrieve(task, root=project).to_dicts() == tans.retrieve(UNSEEN, root=project).to_dicts()
+    other = replace(task, images=(255 - task.images).astype(np.uint8))
+    assert tans.retrieve(other, root=project).to_dicts() != tans.retrieve(UNSEEN, root=project).to_dicts()
+
+
+def test_every_candidate_satisfies_the_constraints(project: Path) -> None:
+    everything = tans.retrieve(UNSEEN, top_k=100, root=project)
+    assert len(everything) == 4 * len(TASKS)
+    params = sorted(one.params_m for one in everything)[4]
+    macs = sorted(one.macs_m for one in everything)[8]
+    small = tans.retrieve(UNSEEN, top_k=100, max_params_m=params, max_macs_m=macs, root=project)
+    wanted = {one.model for one in everything if one.params_m <= params and one.macs_m <= macs}
+    assert {one.model for one in small} == wanted
+    assert wanted
+
+
+def test_licences_are_a_constraint_one_or_several(project: Path) -> None:
+    for licences in ("MIT", ["MIT"]):
+        found = tans.retrieve(UNSEEN, top_k=100, licences=licences, root=project)
+        assert {one.licence for one in found} == {"MIT"}
+    both = tans.retrieve(UNSEEN, top_k=100, licences=["MIT", "CC0-1.0"], root=project)
+    assert {one.licence for one in both} == {"MIT", "CC0-1.0"}
+
+
+def test_constraints_that_nothing_satisfies_name_the_nearest_model(project: Path) -> None:
+    with pytest.raises(errors.NoModelFitsError, match="Nearest"):
+        tans.retrieve(UNSEEN, max_params_m=1e-6, root=project)
+
+
+def test_folder_is_scanned_and_its_report_is_kept(project: Path, photos: Path) -> None:
+    found = tans.retrieve(photos, root=project)
+    assert found.task.class_names == ("ash", "elm", "oak")
+    assert sum(found.task.counts.values()) == 36
+    assert found.scan is not None
+    assert json.loads((found.folder / "scan.json").read_text()) == found.scan.to_dict()
+    assert "broken.png" in (found.folder / "scan.json").read_text()
+
+
+def test_name_that_is_nothing_is_answered_with_the_nearest_task(project: Path) -> None:
+    with pytest.raises(errors.UnknownTaskError, match="did you mean 'patches'"):
+        tans.retrieve("patchs", root=project)
+
+
+def test_nothing_published_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(errors.NoReleaseError, match="tans publish"):
+        tans.retrieve(UNSEEN, root=tmp_path)
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_top_k_below_one_is_refused(project: Path, top_k: int) -> None:
+    with pytest.raises(errors.ParamsError, match="top_k"):
+        tans.retrieve(UNSEEN, top_k=top_k, root=project)
+
+
+def test_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.ParamsError, match="no such folder"):
+        tans.retrieve(UNSEEN, root=tmp_path / "nowhere")
+
+
+def test_finetuning_starts_from_the_first_retrieved_model_and_keeps_its_weights(project: Path) -> None:
+    run = tans.finetune(UNSEEN, epochs=2, root=project)
+    assert run.model == tans.retrieve(UNSEEN, root=project)[0].model
+    assert [point["epoch"] for point in run.curve] == [1, 2]
+    assert run.best_val_accuracy == max(point["val_accuracy"] for point in run.curve)
+    assert 0 <= run.test_accuracy <= 1
+    weights = load_file(run.folder / "weights.safetensors")
+    assert weights["classifier.weight"].shape[0] == 3
+    assert len(list(csv.DictReader((run.folder / "curve.csv").open()))) == 2
+    card = json.loads((run.folder / "card.json").read_text())
+    assert card["test_accuracy"] == run.test_accuracy
+    asked = json.loads((run.folder / "params.json").read_text())
+    assert (asked["dataset"], asked["model"], asked["epochs"], asked["seed"]) == (UNSEEN, run.model, 2, 0)
+    assert json.loads((run.folder / "provenance.json").read_text())["release"] == run.release
+
+
+def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
+    found = tans.retrieve(UNSEEN, licences="CC0-1.0", root=project)
+    run = tans.finetune(UNSEEN, rank=2, licences="CC0-1.0", epochs=1, root=project)
+    assert run.model == found[1].model
+
+
+def test_finetuning_depends_on_its_seed_and_on_nothing_else(project: Path) -> None:
+    model = tans.list_models(project)[0].id
+    runs = [tans.finetune(UNSEEN, model, epochs=1, seed=seed, root=project) for seed in (3, 3, 4)]
+    heads = [load_file(run.folder / "weights.safetensors")["classifier.weight"] for run in runs]
+    assert np.array_equal(heads[0], heads[1])
+    assert not np.array_equal(heads[0], heads[2])
+
+
+def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) -> None:
+    run = tans.finetune(photos, epochs=1, root=project)
+    assert (run.folder / "scan.json").is_file()
+    assert (run.folder / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"epochs": 0}, errors.ParamsError, "epochs: got 0"),
+        ({"rank": 99}, errors.ParamsError, "rank: got 99"),
+        ({"rank": 0}, errors.ParamsError, "rank|top_k"),
+        ({"model": "stripes.0000"}, errors.StoreError, "no model 'stripes.0000'"),
+    ],
+)
+def test_finetuning_refuses_what_cannot_be_meant(
+    project: Path, arguments: dict[str, object], kind: type[errors.TansError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        tans.finetune(UNSEEN, root=project, **arguments)  # type: ignore[arg-type]
+
+
+def test_tasks_and_models_are_listed(project: Path) -> None:
+    assert [info.name for info in tans.list_tasks(project)] == sorted([*TASKS, UNSEEN])
+    cards = tans.list_models(project)
+    assert len(cards) == 4 * len(TASKS)
+    assert [card.id for card in cards] == sorted(card.id for card in cards)
+    assert tans.model_card(cards[3].id, project) == cards[3]
+
+
+def test_publishing_the_same_again_makes_no_other_release(project: Path) -> None:
+    before = tans.list_releases(project)
+    assert [one["production"] for one in before] == [True]
+    assert before[0]["models"] == 4 * len(TASKS)
+    assert tans.publish(project) == before[0]["id"]
+    assert tans.list_releases(project) == before
+
+
+def test_rollback_without_an_earlier_release_is_refused(project: Path) -> None:
+    with pytest.raises(errors.StoreError):
+        tans.rollback(root=project)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A DVC project of two stages, the second of which ends with the code in `code.txt`."""
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    (tmp_path / "code.txt").write_text("0")
+    stages = """\
+stages:
+  first:
+    cmd: echo one > first.txt
+    outs: [first.txt]
+  second:
+    cmd: python -c "import sys, pathlib; print('working'); sys.exit(int(pathlib.Path('code.txt').read_text()))"
+    deps: [first.txt, code.txt]
+"""
+    (tmp_path / "dvc.yaml").write_text(stages)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (1, errors.TansError),
+        (2, errors.ParamsError),
+        (3, errors.GateError),
+        (4, errors.DataError),
+        (6, errors.StoreError),
+        (7, errors.WeightsError),
+        (9, errors.TansError),
+    ],
+)
+def test_build_ends_with_the_error_of_the_stage_that_failed(
+    pipeline: Path, code: int, kind: type[errors.TansError]
+) -> None:
+    (pipeline / "code.txt").write_text(str(code))
+    lines: list[str] = []
+    with pytest.raises(errors.TansError, match=f"'second' failed with exit code {code}") as caught:
+        tans.build(root=pipeline, on_line=lines.append)
+    assert type(caught.value) is kind
+    assert "working" in lines
+    assert (pipeline / "first.txt").is_file()
+
+
+def test_build_of_one_stage_leaves_the_others_alone(pipeline: Path) -> None:
+    (pipeline / "code.txt").write_text("3")
+    tans.build("first", root=pipeline, on_line=lambda _: None)
+    assert (pipeline / "first.txt").is_file()
+
+
+def test_build_of_what_is_built_runs_nothing(pipeline: Path) -> None:
+    tans.build(root=pipeline, on_line=lambda _: None)
+    lines: list[str] = []
+    tans.build(root=pipeline, on_line=lines.append)
+    assert not [line for line in lines if line.startswith("Running stage")]
+
+
+def test_pipeline_that_dvc_cannot_read_is_an_error(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text("stages: [")
+    lines: list[str] = []
+    with pytest.raises(errors.TansError, match="before a stage failed"):
+        reproduce(pipeline, on_line=lines.append)
+    assert any("dvc.yaml" in line for line in lines)
+
+
+def test_build_outside_a_project_says_so(tmp_path: Path) -> None:
+    with pytest.raises(errors.ParamsError, match=r"dvc\.yaml"):
+        tans.build(root=tmp_path)

@@ -1,0 +1,181 @@
+"""The docs are complete: what a user can set, type, catch or read is in them."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from tans_core import errors
+from tans_core.cli.app import app
+from tans_core.params import Params
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCS = PROJECT / "docs"
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def params_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from params_keys(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def commands() -> dict[str, Any]:
+    """Every command of `tans` by its whole name."""
+    found: dict[str, Any] = {}
+
+    def walk(command: Any, name: str) -> None:
+        children = getattr(command, "commands", {})
+        if not children:
+            found[name] = command
+        for child, under in children.items():
+            walk(under, f"{name} {child}")
+
+    walk(typer.main.get_command(app), "tans")
+    return found
+
+
+def error_classes(base: type[errors.TansError] = errors.TansError) -> Iterator[type[errors.TansError]]:
+    yield base
+    for kind in base.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from error_classes(kind)
+
+
+def section_of(text: str, heading: str) -> str:
+    """The lines between a heading and the next one of its level or above."""
+    match = re.search(rf"^(#+) {re.escape(heading)}$(.*?)(?=^#{{1,3}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"no heading {heading!r}"
+    return match[2]
+
+
+def metric_keys(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from metric_keys(inner, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from metric_keys(inner, f"{prefix}[]")
+    else:
+        yield prefix
+
+
+def shell_lines(text: str) -> list[str]:
+    blocks = re.findall(r"^```(?:bash|sh|shell)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in re.split(r"\||&&|;", line)]
+    return [part for part in parts if part]
+
+
+@pytest.mark.parametrize("key", sorted(params_keys(Params)))
+def test_params_key_is_documented(key: str) -> None:
+    assert f"| `{key}` |" in read("docs/params.md")
+
+
+def test_no_params_key_is_documented_that_does_not_exist() -> None:
+    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", read("docs/params.md").split("## Everywhere")[1], re.MULTILINE))
+    assert documented - set(params_keys(Params)) == set()
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_command_and_each_of_its_options_is_documented(name: str) -> None:
+    section = section_of(read("docs/cli.md"), f"`{name}`").replace("\\|", "|").lower()
+    for parameter in commands()[name].params:
+        shown = parameter.opts[0] if parameter.opts[0].startswith("-") else (parameter.metavar or parameter.name)
+        if parameter.name != "help":
+            assert f"`{shown.lower()}" in section, f"{name}: {shown}"
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_command_has_help_and_an_example(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    assert "Examples" in (command.epilog or "")
+
+
+@pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)
+def test_error_and_its_exit_code_are_documented(kind: type[errors.TansError]) -> None:
+    assert f"| `{kind.__name__}` | {kind.exit_code} |" in read("docs/errors.md")
+
+
+@pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)
+def test_error_is_drawn_in_the_hierarchy(kind: type[errors.TansError]) -> None:
+    assert errors.__doc__
+    assert re.search(rf"\b{kind.__name__}\b", errors.__doc__)
+
+
+def metric_files() -> list[str]:
+    return sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "metrics").rglob("*.json"))
+
+
+@pytest.mark.parametrize("file", metric_files())
+def test_every_metric_of_the_run_is_documented(file: str) -> None:
+    text = read("docs/metrics.md")
+    headings = re.findall(r"^## `(metrics/[^`]+)`$", text, re.MULTILINE)
+    heading = next((one for one in headings if re.fullmatch(_pattern(one), file)), None)
+    assert heading, f"{file}: no section in docs/metrics.md"
+    patterns = [
+        _pattern(key) for key in re.findall(r"^\| `([^`]+)` \|", section_of(text, f"`{heading}`"), re.MULTILINE)
+    ]
+    keys = set(metric_keys(json.loads(read(file))))
+    assert keys
+    unknown = sorted(key for key in keys if not any(re.fullmatch(pattern, key) for pattern in patterns))
+    assert unknown == []
+
+
+def _pattern(documented: str) -> str:
+    """`accuracy.<strategy>.mean` stands for any strategy."""
+    return re.sub(r"<[a-z]+>", "[^.]+", re.escape(documented))
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_shell_commands_of_the_docs_exist(page: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    known = commands()
+    for line in shell_lines(read(page)):
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets, line
+        if words[0].rpartition("/")[2] == "tans":
+            name = next((one for one in known if ["tans", *words[1:]][: len(one.split())] == one.split()), None)
+            assert name, line
+            offered = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+            used = {word.split("=")[0] for word in words if word.startswith("-")}
+            assert used <= offered, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_the_docs_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", read(page)):
+        if "://" not in target:
+            assert ((PROJECT / page).parent / target).exists(), target
+
+
+def test_readme_names_the_two_commands_and_shows_a_picture_of_the_run() -> None:
+    lines = shell_lines(read("README.md"))
+    assert "make run" in lines
+    assert "make test" in lines
+    assert "](plots/evaluate/summary.png)" in read("README.md")
+
+
+def test_tree_of_the_readme_names_every_part_of_the_package() -> None:
+    tree = read("README.md").partition("```text")[2].partition("```")[0]
+    parts = [path.name for path in (PROJECT / "tans_core").iterdir() if (path / "__init__.py").is_file()]
+    assert parts
+    for part in parts:
+        assert re.search(rf"\b{part}/", tree), part
