@@ -30,6 +30,7 @@ class Look:
         noise: standard deviation of pixel noise, in grey levels.
         clutter: number of strokes drawn over and around the shape.
         blur_px: largest radius of a Gaussian blur.
+        hollow: share of shapes of which only the rim is drawn.
     """
 
     fill: tuple[float, float]
@@ -39,23 +40,34 @@ class Look:
     noise: float
     clutter: int
     blur_px: float
+    hollow: float = 0.0
 
 
 LOOKS = {
     "print": Look(fill=(0.6, 0.9), turn_deg=5, slant=0.1, colour=False, noise=6, clutter=0, blur_px=0.8),
     "poster": Look(fill=(0.5, 0.9), turn_deg=12, slant=0.2, colour=True, noise=8, clutter=0, blur_px=1.0),
-    "street": Look(fill=(0.4, 0.85), turn_deg=20, slant=0.3, colour=True, noise=22, clutter=3, blur_px=1.6),
+    "street": Look(fill=(0.4, 0.85), turn_deg=20, slant=0.3, colour=True, noise=22, clutter=3, blur_px=1.6, hollow=0.2),
     "scrawl": Look(fill=(0.45, 0.9), turn_deg=25, slant=0.35, colour=False, noise=30, clutter=4, blur_px=1.8),
 }
 
 
-def glyph_mask(font: ImageFont.FreeTypeFont, text: str, stroke_px: int = 0) -> Mask:
+def glyph_mask(font: ImageFont.FreeTypeFont, text: str) -> Mask:
     """Return the inked box of a glyph, (H, W) uint8, 255 = ink; an empty (0, 0) array when it draws nothing."""
-    mask, _ = font.getmask2(text, mode="L", stroke_width=stroke_px)
+    mask, _ = font.getmask2(text, mode="L")
     width, height = mask.size
     if width == 0 or height == 0:
         return np.zeros((0, 0), dtype=np.uint8)
     return crop_to_ink(np.frombuffer(bytes(mask), dtype=np.uint8).reshape(height, width))
+
+
+def embolden(mask: Mask, by_px: int, hollow: bool = False) -> Mask:
+    """Grow a shape by `by_px` to every side; `hollow` leaves only the rim."""
+    padded = np.pad(mask, by_px + 1)
+    grown = np.asarray(Image.fromarray(padded).filter(ImageFilter.MaxFilter(2 * by_px + 1)))
+    if not hollow:
+        return crop_to_ink(grown)
+    core = np.asarray(Image.fromarray(padded).filter(ImageFilter.MinFilter(3)))
+    return crop_to_ink(np.where(grown > core, grown - core, 0).astype(np.uint8))
 
 
 def crop_to_ink(mask: Mask) -> Mask:

@@ -5,6 +5,7 @@ Three kinds of task: which character (split by typeface), which typeface (split 
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -17,7 +18,7 @@ from PIL import ImageFont
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
-from tans_core.tasks.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, glyph_mask
+from tans_core.tasks.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
 
 # Faces whose outlines are near-copies (an oblique is its upright face, sheared) share a group: they never face each other.
 TEXT_FACES = {
@@ -92,26 +93,23 @@ class Face:
     def __init__(self, path: Path, size_px: int = GLYPH_PX) -> None:
         self.name = path.stem
         self.font = ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
-        self._masks: dict[tuple[str, int], Mask] = {}
+        self._masks: dict[str, Mask] = {}
 
     @cached_property
     def _missing(self) -> bytes:
         # U+10FFFF is never assigned: what it draws is the face's "missing glyph" box.
         return glyph_mask(self.font, "\U0010ffff").tobytes()
 
-    def mask(self, character: str, stroke_px: int = 0) -> Mask | None:
+    def mask(self, character: str) -> Mask | None:
         """Return the character's (H, W) mask, or None where the face draws nothing or its missing-glyph box."""
-        key = (character, stroke_px)
-        if key not in self._masks:
-            self._masks[key] = glyph_mask(self.font, character, stroke_px)
-        mask = self._masks[key]
-        if mask.size == 0 or (stroke_px == 0 and mask.tobytes() == self._missing):
-            return None
-        return mask
+        if character not in self._masks:
+            self._masks[character] = glyph_mask(self.font, character)
+        mask = self._masks[character]
+        return None if mask.size == 0 or mask.tobytes() == self._missing else mask
 
 
 class MatplotlibFonts:
-    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, per_class."""
+    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, images (about how many)."""
 
     name = "matplotlib"
     package = "matplotlib"
@@ -122,7 +120,7 @@ class MatplotlibFonts:
         "first": 0,
         "count": 20,
         "look": "print",
-        "per_class": 110,
+        "images": 1900,
     }
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
@@ -136,7 +134,7 @@ class MatplotlibFonts:
             drawings = self._typefaces(chosen)
         else:
             drawings = self._scripts()
-        yield from render(drawings, chosen["look"], chosen["per_class"], seed)
+        yield from render(drawings, chosen["look"], chosen["images"], seed)
 
     def _characters(self, chosen: Mapping[str, Any]) -> list[Drawing]:
         alphabet = CHARACTERS[chosen["characters"]]
@@ -162,7 +160,6 @@ class MatplotlibFonts:
             Drawing(face, character, face.name, f"letter {character.upper()}")
             for face, _ in self._faces({name: "" for name in faces})
             for character in _FACE_CHARACTERS
-            if face.mask(character) is not None
         ]
 
     def _scripts(self) -> list[Drawing]:
@@ -171,7 +168,7 @@ class MatplotlibFonts:
             for script, (low, high) in SCRIPTS.items():
                 for code in range(low, high + 1):
                     character = chr(code)
-                    if unicodedata.category(character)[0] in "LS" and face.mask(character) is not None:
+                    if unicodedata.category(character)[0] in "LS":
                         drawings.append(Drawing(face, character, script, f"U+{code:04X}"))
         return drawings
 
@@ -188,21 +185,24 @@ class Drawing:
         self.face, self.character, self.label, self.group = face, character, label, group
 
 
-def render(drawings: list[Drawing], look: str, per_class: int, seed: int) -> Iterator[Sample]:
-    """Draw each class about `per_class` times, its drawings in turn, each time differently."""
+def render(drawings: list[Drawing], look: str, images: int, seed: int) -> Iterator[Sample]:
+    """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently."""
     by_class: dict[str, list[Drawing]] = {}
     for drawing in drawings:
         by_class.setdefault(drawing.label, []).append(drawing)
     for label, members in by_class.items():
         rng = np.random.default_rng(derive_seed(seed, label))
-        # Shuffled, so that a class of more drawings than `per_class` is cut evenly.
-        order = rng.permutation(len(members))
-        for turn in range(per_class):
-            drawing = members[order[turn % len(members)]]
-            stroke_px = int(rng.choice([0, 0, 1, 2]))
-            mask = drawing.face.mask(drawing.character, stroke_px)
-            if mask is None:
-                continue
+        count = images // len(by_class)
+        # Shuffled, so that a class of more drawings than pictures is cut evenly; blank glyphs are found only when drawn.
+        shuffled = (members[index] for index in rng.permutation(len(members)))
+        drawn = list(itertools.islice((d for d in shuffled if d.face.mask(d.character) is not None), count))
+        for turn in range(count if drawn else 0):
+            drawing = drawn[turn % len(drawn)]
+            mask = drawing.face.mask(drawing.character)
+            assert mask is not None
+            bolder_px, hollow = int(rng.choice([0, 0, 1, 2])), bool(rng.random() < LOOKS[look].hollow)
+            if bolder_px or hollow:
+                mask = embolden(mask, max(bolder_px, 1), hollow)
             picture = draw(mask, LOOKS[look], rng)
             name = f"{drawing.face.name}/{label}/{turn:03d}.png"
             yield Sample(picture, label, drawing.group, name)

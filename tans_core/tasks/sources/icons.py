@@ -24,7 +24,7 @@ _STYLE = re.compile(r"-(fill|filled|line|outline|outlined|bold|thin|light|duoton
 _PREFIX = re.compile(r"^(ic-fluent-|icon-|ion-|eva-|typcn-|ios-|md-|android-)+")
 # Icons that fonts name differently, under the name that most of them use.
 _SYNONYMS = {
-    "house": "home", "bell-ring": "bell", "notifications": "bell", "alert": "bell", "magnifying-glass": "search",
+    "house": "home", "notifications": "bell", "magnifying-glass": "search",
     "magnify": "search", "cog": "gear", "settings": "gear", "trash-can": "trash", "delete": "trash", "envelope": "mail",
     "email": "mail", "person": "user", "account": "user", "label": "tag", "photo-camera": "camera", "favorite": "heart",
     "flight": "airplane", "plane": "airplane", "local-shipping": "truck", "vehicle-truck": "truck",
@@ -52,7 +52,7 @@ class IconFont:
 
 @dataclass(frozen=True)
 class IconSource:
-    """Options: kind, classes (names of concepts, families or first words), look, per_class.
+    """Options: kind, classes (names of concepts, families or first words), look, images (about how many).
 
     With no classes given, kind `families` takes all families.
     """
@@ -62,7 +62,7 @@ class IconSource:
     licence: str
     fonts: tuple[IconFont, ...]
     defaults: Mapping[str, Any] = field(
-        default_factory=lambda: {"kind": "concepts", "classes": [], "look": "print", "per_class": 110}
+        default_factory=lambda: {"kind": "concepts", "classes": [], "look": "print", "images": 1900}
     )
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
@@ -71,7 +71,7 @@ class IconSource:
         check_choice(self.name, "look", chosen["look"], LOOKS)
         drawings = [drawing for font in self.fonts for drawing in self._drawings(font, chosen)]
         self._check_classes(chosen, {drawing.label for drawing in drawings})
-        yield from render(drawings, chosen["look"], chosen["per_class"], seed)
+        yield from render(drawings, chosen["look"], chosen["images"], seed)
 
     def _check_classes(self, chosen: Mapping[str, Any], found: set[str]) -> None:
         for label in chosen["classes"]:
@@ -95,8 +95,7 @@ class IconSource:
             if not label or (wanted and label not in wanted) or (not wanted and chosen["kind"] != "families"):
                 continue
             face = face or Face(package_file(font.package, font.font, install=_install(font)))
-            if face.mask(chr(code)) is not None:
-                yield Drawing(face, chr(code), label, group)
+            yield Drawing(face, chr(code), label, group)
 
 
 def read_names(font: IconFont) -> dict[str, int]:

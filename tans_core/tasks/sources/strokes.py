@@ -59,7 +59,7 @@ _CANVAS_PX = 96
 
 
 class HersheyFonts:
-    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, per_class."""
+    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, images (about how many)."""
 
     name = "hershey-fonts"
     package = "Hershey-Fonts"
@@ -70,7 +70,7 @@ class HersheyFonts:
         "first": 0,
         "count": 20,
         "look": "print",
-        "per_class": 110,
+        "images": 1900,
     }
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
@@ -85,7 +85,7 @@ class HersheyFonts:
         for label, members in by_class.items():
             rng = np.random.default_rng(derive_seed(seed, label))
             order = rng.permutation(len(members))
-            for turn in range(chosen["per_class"]):
+            for turn in range(chosen["images"] // len(by_class)):
                 segments, group, name = members[order[turn % len(members)]]
                 mask = pen_mask(segments, width_px=int(rng.integers(3, 9)))
                 yield Sample(draw(mask, LOOKS[chosen["look"]], rng), label, group, f"{name}/{turn:03d}.png")
