@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import secrets
 import shutil
@@ -16,14 +15,13 @@ from typing import Any
 
 from tans_core.finetuning.finetune import FinetuneResult
 from tans_core.finetuning.plot import save_curve
-from tans_core.io import atomic_folder, write_json
+from tans_core.io import atomic_folder, write_csv, write_json
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import save_tensors
 
 WEIGHTS_FILE = "weights.safetensors"
 _PACKAGES = ("tans", "torch", "pytorch-lightning", "numpy", "safetensors")
-_CURVE_COLUMNS = ("step", "epoch", "train_loss", "val_accuracy", "seconds")
 
 
 def new_run_id(kind: str = "finetune") -> str:
@@ -89,7 +87,7 @@ def write_run(
         write_json(made.to_dict(), temporary / "card.json")
         write_json(dict(settings), temporary / "params.json")
         write_json(provenance, temporary / "provenance.json")
-        _write_curve(result, temporary / "curve.csv")
+        write_csv(result.curve, temporary / "curve.csv")
         save_curve(result.curve, result.best_step, f"{card.id} on {info.name}", temporary / "curve.png")
     return made
 
@@ -118,9 +116,3 @@ def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCar
         weights=WEIGHTS_FILE,
     )
 
-
-def _write_curve(result: FinetuneResult, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _CURVE_COLUMNS)
-        writer.writeheader()
-        writer.writerows(result.curve)

@@ -1,0 +1,73 @@
+"""Sentences made from the numbers, whatever they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tans_core.evaluation.metrics import PICKED
+from tans_core.evaluation.style import display_name
+
+# Two seeds of one network differ by about this much on tasks of this size; below it a difference says nothing.
+NOISE_POINTS = 2.0
+
+
+def headline(metrics: dict[str, Any], steps: int) -> str:
+    """Return one sentence: where the picked model stands among the strategies, by mean test accuracy."""
+    means = {name: value["mean"] for name, value in metrics["accuracy"].items()}
+    order = sorted(means, key=lambda name: (-means[name], name != PICKED))
+    tasks = _count(len(metrics["tasks"]), "unseen task")
+    others = [name for name in order if name != PICKED]
+    if order[0] == PICKED and others:
+        return (
+            f"On {tasks}, starting from the model that TANS picks comes first: {means[PICKED]:.1%} mean test accuracy after "
+            f"{steps} steps, {_points(means[PICKED] - means[others[0]])} ahead of the next best, {_phrase(others[0])}."
+        )
+    ahead = order[: order.index(PICKED)]
+    return (
+        f"On {tasks}, the model that TANS picks comes {_ordinal(len(ahead) + 1)} of {len(order)} ways to start: "
+        f"{means[PICKED]:.1%} mean test accuracy after {steps} steps; {_phrase(order[0])} reaches {means[order[0]]:.1%}."
+    )
+
+
+def findings(metrics: dict[str, Any]) -> list[str]:
+    """Return one sentence for each comparison, largest margin first: margin, tasks won, and how much sooner it got there."""
+    tasks = len(metrics["tasks"])
+    sentences = []
+    for name, margin in sorted(metrics["margins"].items(), key=lambda item: -item[1]["mean"]):
+        points = 100 * margin["mean"]
+        side = "above" if points >= 0 else "below"
+        ties = f", equal on {margin['ties']}" if margin["ties"] else ""
+        text = f"{_points(abs(margin['mean']))} {side} {_phrase(name)}; better on {margin['wins']} of {tasks}{ties}."
+        if abs(points) < NOISE_POINTS:
+            text += " That is within what two seeds of one network differ by."
+        speed = metrics["speed"][name]
+        if speed["matched"]:
+            text += (
+                f" It matched the best validation accuracy of {_phrase(name)} on {speed['matched']} of {tasks}, "
+                f"after {speed['median_share']:.0%} of the steps in the median over all tasks."
+            )
+        sentences.append(text)
+    return sentences
+
+
+def _phrase(strategy: str) -> str:
+    return {
+        "scratch": "the same architecture from scratch",
+        "base": "the same architecture from the base supernet",
+        "random": "random models of the zoo",
+        "largest": "the zoo's largest model",
+        "nearest": "the best model of the nearest task",
+    }.get(strategy, display_name(strategy))
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:.1f} points"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _ordinal(number: int) -> str:
+    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+    return words[number - 1] if number <= len(words) else f"number {number}"

@@ -1,0 +1,171 @@
+"""The pictures of the meta-test: learning curves of each task, and all results at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tans_core.evaluation.compare import Row
+from tans_core.evaluation.metrics import PICKED, mean_curve
+from tans_core.evaluation.style import DASHES, LIGHT, Theme, display_name, spread, tidy
+
+_COLUMNS = 3
+
+
+def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT) -> Figure:
+    """Draw one task: validation accuracy against the step, a mean line and a band from the least to the greatest run a strategy.
+
+    Args:
+        rows: of one task.
+        num_classes: K; chance is drawn at 1 / K.
+        theme: colours.
+    """
+    figure = Figure(figsize=(7.6, 4.3), dpi=160, layout="constrained", facecolor=theme.paper)
+    axes = figure.subplots()
+    tidy(axes, theme, grid="y")
+    strategies = list(dict.fromkeys(row.strategy for row in rows))
+    ends: dict[str, float] = {}
+    # Picked last, on top of all others.
+    for strategy in sorted(strategies, key=lambda name: name == PICKED):
+        steps, curves = mean_curve([row for row in rows if row.strategy == strategy])
+        colour, heavy = theme.colour(strategy), strategy == PICKED
+        if len(curves) > 1:
+            alpha = 0.18 if heavy else 0.07
+            axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=alpha, linewidth=0)
+        style: Any = DASHES.get(strategy, "solid")
+        axes.plot(steps, curves.mean(axis=0), color=colour, linewidth=3 if heavy else 1.6, linestyle=style)
+        ends[strategy] = float(curves.mean(axis=0)[-1])
+    last = int(steps[-1])
+    axes.axhline(1 / num_classes, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.annotate(
+        "chance", (steps[0], 1 / num_classes), (0, 3), textcoords="offset points", color=theme.muted, fontsize=8
+    )
+    low, high = axes.get_ylim()
+    low = max(-0.02, min(low, 1 / num_classes - 0.03))
+    high = min(1.0, high) + 0.01
+    axes.set_ylim(low, high)
+    axes.set_xlim(steps[0] - 0.01 * last, last)
+    _label_ends(axes, ends, theme)
+    axes.set_xlabel(f"fine-tuning step (of {last})", color=theme.muted, fontsize=9)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    title = f"{rows[0].task}: validation accuracy by fine-tuning step"
+    _title(axes, title, "line: mean, band: range over seeds and draws", theme)
+    return figure
+
+
+def summary(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+    """Draw a panel of all tasks together, then one a task: a lane a strategy, a dot at its mean test accuracy.
+
+    The line through a dot spans a task's runs; in the first panel it spans the tasks' means.
+    """
+    strategies = list(dict.fromkeys(row.strategy for row in rows))
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    by_task = {
+        task: {name: [r.fit.test_accuracy for r in rows if (r.task, r.strategy) == (task, name)] for name in strategies}
+        for task in tasks
+    }
+    means = {name: [float(np.mean(by_task[task][name])) for task in tasks] for name in strategies}
+    across = min(_COLUMNS, len(tasks) + 1)
+    down = -(-(len(tasks) + 1) // across)
+    height = 1.0 + down * (0.62 + 0.24 * len(strategies))
+    figure = Figure(figsize=(1.6 + 2.75 * across, height), dpi=160, facecolor=theme.paper)
+    figure.set_layout_engine("constrained", wspace=0.03, hspace=0.06, h_pad=0.07)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    panels = {"mean over tasks": means, **by_task}
+    for axes, (title, values) in zip(grid.flat, panels.items(), strict=False):
+        _panel(axes, title, values, theme, overall=values is means)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_visible(False)
+    _name_lanes(list(grid[:, 0]), strategies, theme)
+    everything = [value for values in by_task.values() for runs in values.values() for value in runs]
+    low, high = min(everything), max(everything)
+    grid[0, 0].set_xlim(low - 0.06 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)
+    runs = "dot: mean; line: range over runs, in the first panel over tasks"
+    figure.suptitle(
+        "Test accuracy after the same short fine-tuning, by what it started from",
+        x=0.012, ha="left", fontsize=12, weight="bold", color=theme.ink,
+    )  # fmt: skip
+    figure.supxlabel(f"test accuracy  ({runs})", fontsize=9, color=theme.muted)
+    return figure
+
+
+def _panel(axes: Axes, title: str, values: dict[str, list[float]], theme: Theme, *, overall: bool) -> None:
+    tidy(axes, theme, grid="x")
+    if overall:
+        axes.set_facecolor(theme.panel)
+    # Task names come from outside; a dollar sign in one would start a formula.
+    axes.set_title(title, loc="left", fontsize=10, weight="bold", color=theme.ink, parse_math=False)
+    for lane, (strategy, runs) in enumerate(values.items()):
+        _lane(axes, lane, runs, strategy, theme)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _name_lanes(first_column: Sequence[Axes], strategies: Sequence[str], theme: Theme) -> None:
+    for axes in first_column:
+        axes.set_yticks(range(len(strategies)), [display_name(name) for name in strategies])
+        for label, name in zip(axes.get_yticklabels(), strategies, strict=True):
+            label.set(color=theme.colour(name), weight="bold" if name == PICKED else "normal", fontsize=9)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Render a figure; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None}, facecolor=figure.get_facecolor())
+    return buffer.getvalue()
+
+
+def _lane(axes: Axes, height: float, values: Sequence[float], strategy: str, theme: Theme) -> None:
+    colour, heavy = theme.colour(strategy), strategy == PICKED
+    mean = float(np.mean(values))
+    width = 3.6 if heavy else 1.8
+    axes.plot(
+        [min(values), max(values)], [height] * 2, color=colour, linewidth=width, alpha=0.5, solid_capstyle="round"
+    )
+    axes.plot(
+        [mean], [height], "o", color=colour, markersize=8.5 if heavy else 5.5, markeredgecolor=theme.paper, zorder=3
+    )
+    axes.annotate(
+        f"{mean:.1%}",
+        (max(values), height),
+        xytext=(8, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9 if heavy else 8,
+        weight="bold" if heavy else "normal",
+        color=colour if heavy else theme.muted,
+    )
+
+
+def _label_ends(axes: Axes, ends: dict[str, float], theme: Theme) -> None:
+    low, high = axes.get_ylim()
+    places = spread(list(ends.values()), gap=(high - low) * 0.062, low=low, high=high)
+    beside = axes.get_yaxis_transform()
+    for (strategy, value), place in zip(ends.items(), places, strict=True):
+        heavy, colour = strategy == PICKED, theme.colour(strategy)
+        axes.plot([1.0, 1.035], [value, place], transform=beside, color=colour, linewidth=0.8, clip_on=False)
+        axes.text(
+            1.042,
+            place,
+            f"{display_name(strategy)}  {value:.0%}",
+            transform=beside,
+            va="center",
+            fontsize=9.5 if heavy else 8.5,
+            weight="bold" if heavy else "normal",
+            color=colour,
+        )
+
+
+def _title(axes: Axes, title: str, subtitle: str, theme: Theme) -> None:
+    # Task names come from outside; a dollar sign in one would start a formula.
+    axes.set_title(title, loc="left", pad=22, fontsize=11.5, weight="bold", color=theme.ink, parse_math=False)
+    below = {"xytext": (0, 9), "textcoords": "offset points", "xycoords": "axes fraction"}
+    axes.annotate(subtitle, (0, 1), color=theme.muted, fontsize=9, **below)  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""reports/evaluate.html: one page that holds all it shows, its pictures included."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tans_core.evaluation.compare import Row
+from tans_core.evaluation.findings import NOISE_POINTS, findings, headline
+from tans_core.evaluation.meta_test import Evaluation, Story
+from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
+from tans_core.evaluation.plots import learning_curves, summary, to_png
+from tans_core.evaluation.style import DARK, LIGHT, display_name
+from tans_core.retrieval.retriever import Candidate
+from tans_core.tasks.task import Task
+
+_IMAGES_PER_CLASS = 3
+_CLASSES_SHOWN = 12
+_THUMB_PX = 64
+_CANDIDATES_SHOWN = 5
+
+
+def render_report(evaluation: Evaluation) -> str:
+    """Return the page. Names of tasks, classes and models come from outside and are escaped."""
+    metrics = summarise(evaluation.rows)
+    rows = evaluation.rows
+    environment = Environment(
+        loader=PackageLoader("tans_core.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f}%"
+    environment.filters["points"] = lambda value: f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return environment.get_template("report.html.j2").render(
+        headline=headline(metrics, evaluation.budget.steps),
+        findings=findings(metrics),
+        metrics=metrics,
+        order=sorted(metrics["accuracy"], key=lambda name: -metrics["accuracy"][name]["mean"]),
+        picked=PICKED,
+        names={name: display_name(name) for name in metrics["accuracy"]},
+        colours={"light": LIGHT.strategies, "dark": DARK.strategies},
+        summary={"light": _uri(summary(rows, LIGHT)), "dark": _uri(summary(rows, DARK))},
+        sections=[
+            _section(story, [row for row in rows if row.task == story.task.info.name]) for story in evaluation.stories
+        ],
+        evaluation=evaluation,
+        shared=_shared(rows),
+        noise_points=NOISE_POINTS,
+    )
+
+
+def sample_strips(task: Task) -> list[dict[str, str]]:
+    """Return, for the first classes, the name and a strip of training images as a PNG data URI."""
+    images, labels = task.split("train")
+    strips = []
+    for label, name in list(enumerate(task.info.class_names))[:_CLASSES_SHOWN]:
+        chosen = images[labels == label][:_IMAGES_PER_CLASS]
+        if len(chosen) == 0:
+            continue
+        # (n, 3, H, W) -> (H, n * W, 3)
+        strip = Image.fromarray(np.ascontiguousarray(np.concatenate(list(chosen.transpose(0, 2, 3, 1)), axis=1)))
+        if strip.height > _THUMB_PX:
+            strip = strip.resize((round(strip.width * _THUMB_PX / strip.height), _THUMB_PX), Image.Resampling.LANCZOS)
+        buffer = BytesIO()
+        strip.save(buffer, format="PNG", optimize=True)
+        strips.append({"name": name, "uri": _data_uri(buffer.getvalue()), "count": str(len(chosen))})
+    return strips
+
+
+def _section(story: Story, rows: list[Row]) -> dict[str, Any]:
+    info = story.task.info
+    frame = runs_frame(rows)
+    lines: list[dict[str, Any]] = []
+    for choice in story.choices:
+        runs = frame[frame.strategy == choice.strategy]
+        lines.append(
+            {
+                "strategy": choice.strategy,
+                "why": choice.why,
+                "models": choice.models,
+                "homes": tuple(dict.fromkeys(choice.home_tasks)),
+                "mean": runs.test_accuracy.mean(),
+                "std": runs.test_accuracy.std(ddof=1) if len(runs) > 1 else 0.0,
+                "val": runs.best_val_accuracy.mean(),
+                "params_m": runs.params_m.mean(),
+                "macs_m": runs.macs_m.mean(),
+                "seconds": runs.seconds.mean(),
+            }
+        )
+    lines.sort(key=lambda line: -float(line["mean"]))
+    curves = {
+        "light": _uri(learning_curves(rows, info.num_classes, LIGHT)),
+        "dark": _uri(learning_curves(rows, info.num_classes, DARK)),
+    }
+    return {
+        "info": info,
+        "lines": lines,
+        "picked_mean": next(line["mean"] for line in lines if line["strategy"] == PICKED),
+        "candidates": story.candidates[:_CANDIDATES_SHOWN],
+        "why": _why(story.candidates),
+        "strips": sample_strips(story.task),
+        "hidden_classes": max(0, info.num_classes - _CLASSES_SHOWN),
+        "curves": curves,
+    }
+
+
+def _why(candidates: Sequence[Candidate]) -> str:
+    first = candidates[0]
+    text = (
+        f"The predictor puts it {abs(first.predicted_score):.2f} deviations {'above' if first.predicted_score >= 0 else 'below'} "
+        f"a task's mean model, and it lies at a cosine of {first.similarity:.2f} to this task in the space."
+    )
+    if len(candidates) > 1:
+        kin = sum(candidate.home_task == first.home_task for candidate in candidates)
+        ahead = first.score - candidates[1].score
+        text += f" It leads the next by {ahead:.2f} in score; {kin} of the first {len(candidates)} share its home task."
+    return text
+
+
+def _shared(rows: tuple[Row, ...]) -> list[str]:
+    """Say on which tasks two strategies came to the same model, which was then trained once."""
+    sentences = []
+    for task in dict.fromkeys(row.task for row in rows):
+        by_label: dict[str, list[str]] = {}
+        for row in rows:
+            if row.task == task and display_name(row.strategy) not in by_label.setdefault(row.label, []):
+                by_label[row.label].append(display_name(row.strategy))
+        sentences += [
+            f"{task}: {' and '.join(names)} are {label}" for label, names in by_label.items() if len(names) > 1
+        ]
+    return sentences
+
+
+def _uri(figure: Figure) -> str:
+    return _data_uri(to_png(figure))
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,0 +1,151 @@
+"""What each strategy would start from on a task: the picked model, and what it is compared with.
+
+Axes: F feature width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tans_core.embeddings.query import query_features
+from tans_core.embeddings.store import FeatureRows
+from tans_core.evaluation.compare import Contender
+from tans_core.networks.elastic import ElasticNetwork
+from tans_core.networks.preprocess import normalise
+from tans_core.retrieval.retriever import Candidate, Retriever
+from tans_core.runtime import derive_seed
+from tans_core.tasks.task import Task
+from tans_core.zoo.build import calibrate
+
+_CALIBRATION_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one strategy starts from on one task, in words for the report.
+
+    Attributes:
+        strategy: its name.
+        models: ids of the zoo's models that it draws, or whose architecture it takes.
+        home_tasks: where their weights come from; empty for fresh weights and the base supernet's.
+        why: one sentence.
+    """
+
+    strategy: str
+    models: tuple[str, ...]
+    home_tasks: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """The strategies on one task, ready to be trained, and the explanation of each.
+
+    Attributes:
+        candidates: what was retrieved, best first; the first is the picked one.
+        contenders: by strategy, in the order of the report.
+        choices: one a strategy, in the same order.
+    """
+
+    candidates: tuple[Candidate, ...]
+    contenders: dict[str, list[Contender]]
+    choices: tuple[Choice, ...]
+
+
+def line_up(
+    retriever: Retriever, features: FeatureRows, task: Task, *, random_draws: int, top_k: int, seed: int
+) -> Line:
+    """Choose what to compare on a task. No choice looks at a test split, nor at the task's validation split.
+
+    Args:
+        retriever: of the release under evaluation.
+        features: query features of the home tasks, for `nearest`.
+        task: unseen by the zoo.
+        random_draws: distinct models drawn by `random`.
+        top_k: candidates to retrieve; the first is picked.
+        seed: of the random draws, which also depend on the task's name.
+    """
+    candidates = tuple(retriever.retrieve(task, top_k=top_k))
+    picked = candidates[0].model
+    cards = retriever.cards
+    rng = np.random.default_rng(derive_seed(seed, "random models", task.info.name))
+    drawn = sorted(rng.choice(sorted(cards), size=min(random_draws, len(cards)), replace=False).tolist())
+    largest = max(cards.values(), key=lambda card: (card.params_m, card.id)).id
+    home, closeness = nearest_task(
+        _pooled(retriever, task), _pooled_homes(features, {c.home_task for c in cards.values()})
+    )
+    nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
+    contenders = {
+        "picked": [_zoo(retriever, picked)],
+        "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked))],
+        "base": [Contender(f"{picked}, base weights", partial(_base, retriever, picked, task))],
+        "random": [_zoo(retriever, model) for model in drawn],
+        "largest": [_zoo(retriever, largest)],
+        "nearest": [_zoo(retriever, nearest)],
+    }
+    reasons = {
+        "picked": ((picked,), "the first that TANS retrieves"),
+        "scratch": ((picked,), "the picked architecture with fresh weights"),
+        "base": ((picked,), "the picked architecture with the base supernet's weights"),
+        "random": (tuple(drawn), f"{len(drawn)} models drawn from all {len(cards)} of the zoo"),
+        "largest": ((largest,), "the model with most parameters"),
+        "nearest": (
+            (nearest,),
+            f"the best at home on {home}, the nearest task by plain features (cosine {closeness:.2f})",
+        ),
+    }
+    choices = tuple(
+        Choice(name, models, () if name in ("scratch", "base") else tuple(cards[m].home_task for m in models), why)
+        for name, (models, why) in reasons.items()
+    )
+    return Line(candidates, contenders, choices)
+
+
+def nearest_task(query: npt.NDArray[np.floating], homes: dict[str, npt.NDArray[np.floating]]) -> tuple[str, float]:
+    """Return the task whose mean feature (F,) has the largest cosine to the query's, and that cosine.
+
+    Of equals, the first by name.
+    """
+    cosines = {
+        name: float(query @ mean / max(np.linalg.norm(query) * np.linalg.norm(mean), 1e-12))
+        for name, mean in homes.items()
+    }
+    name = min(cosines, key=lambda key: (-cosines[key], key))
+    return name, cosines[name]
+
+
+def _zoo(retriever: Retriever, model: str) -> Contender:
+    return Contender(model, partial(retriever.load_model, model))
+
+
+def _base(retriever: Retriever, model: str, task: Task, num_classes: int, seed: int) -> nn.Module:
+    network = retriever.base_subnet(model, num_classes, seed)
+    # The base's BatchNorm statistics are those of its largest subnet; a zoo model comes with its own.
+    generator = torch.Generator().manual_seed(derive_seed(seed, "base calibration"))
+    return _calibrated(network, task, generator)
+
+
+def _calibrated(network: ElasticNetwork, task: Task, generator: torch.Generator) -> ElasticNetwork:
+    images = torch.from_numpy(task.split("train")[0])
+    chosen = torch.randperm(len(images), generator=generator)[:_CALIBRATION_IMAGES]
+    calibrate(network, normalise(images[chosen], task.info.mean, task.info.std))
+    return network
+
+
+def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:
+    features, _ = query_features(task, retriever.backbone, retriever.release.params["embed"]["images_per_class"])
+    pooled: npt.NDArray[np.float64] = features.mean(axis=0, dtype=np.float64)
+    return pooled
+
+
+def _pooled_homes(features: FeatureRows, names: set[str]) -> dict[str, npt.NDArray[np.floating]]:
+    # A model from outside may come from a task that we hold no images of.
+    known = sorted(set(names) & set(features.tasks.tolist()))
+    seen = features.splits == "train"
+    return {name: features.features[seen & (features.tasks == name)].mean(axis=0, dtype=np.float64) for name in known}

@@ -1,0 +1,108 @@
+"""How strategies look in every picture and table: one colour, dash and name each, on light paper and on dark.
+
+Colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart; the picked model alone is drawn
+heavy, so that it needs no colour to be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+NAMES = {
+    "picked": "picked by TANS",
+    "scratch": "from scratch",
+    "base": "base supernet",
+    "random": "random from zoo",
+    "largest": "largest in zoo",
+    "nearest": "nearest task",
+}
+DASHES = {"scratch": (0, (1, 1.4)), "random": (0, (5, 2)), "base": "solid", "largest": (0, (6, 1.5, 1, 1.5))}
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one kind of paper, as hex codes."""
+
+    paper: str
+    ink: str
+    muted: str
+    rule: str
+    panel: str
+    strategies: dict[str, str]
+
+    def colour(self, strategy: str) -> str:
+        return self.strategies.get(strategy, self.muted)
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#1c2430",
+    muted="#667382",
+    rule="#e3e8ed",
+    panel="#f3f5f8",
+    strategies={
+        "picked": "#d55e00",
+        "scratch": "#4a4a4a",
+        "base": "#0072b2",
+        "random": "#8c8c8c",
+        "largest": "#b5568f",
+        "nearest": "#009e73",
+    },
+)
+DARK = Theme(
+    paper="#171c23",
+    ink="#e8ecf0",
+    muted="#98a4b1",
+    rule="#2c343e",
+    panel="#1f2630",
+    strategies={
+        "picked": "#ff8a3d",
+        "scratch": "#d2d2d2",
+        "base": "#56b4e9",
+        "random": "#8f8f8f",
+        "largest": "#e29ac6",
+        "nearest": "#2fc79a",
+    },
+)
+
+
+def display_name(strategy: str) -> str:
+    return NAMES.get(strategy, strategy)
+
+
+def tidy(axes: Axes, theme: Theme, grid: str) -> None:
+    """Take away all that carries no number: frames and ticks; keep thin rules along `grid` ("x" or "y")."""
+    axes.set_facecolor(theme.paper)
+    axes.tick_params(colors=theme.muted, labelsize=9, length=0)
+    axes.set_axisbelow(True)
+    axes.grid(axis=grid, color=theme.rule, linewidth=0.9)  # type: ignore[arg-type]
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions apart until neighbours are at least `gap` away, as little as possible, inside low..high.
+
+    Too many for the room are spaced evenly over it. The order stays; the result stands in the order of `wanted`.
+    """
+    count = len(wanted)
+    if count > 1 and gap * (count - 1) > high - low:
+        gap = (high - low) / (count - 1)
+    order = np.argsort(np.asarray(wanted), kind="stable")
+    # Isotonic regression on the positions less their gaps: pool neighbours that would overlap into one block at their mean.
+    blocks: list[tuple[float, int]] = []
+    for index, which in enumerate(order):
+        mean, size = float(wanted[which]) - index * gap, 1
+        while blocks and blocks[-1][0] > mean:
+            other, weight = blocks.pop()
+            mean, size = (other * weight + mean * size) / (weight + size), size + weight
+        blocks.append((mean, size))
+    flat = np.repeat([mean for mean, _ in blocks], [size for _, size in blocks])
+    placed = np.clip(flat, low, high - gap * (count - 1)) + gap * np.arange(count)
+    result = np.empty(count)
+    result[order] = placed
+    return [float(value) for value in result]

@@ -1,0 +1,44 @@
+"""Stage `evaluate`: what the picked model is worth on unseen tasks, beside the alternatives at one budget.
+
+Reads data/space, data/store, data/base, data/zoo, data/arrivals, data/tasks, params `evaluate`, `finetune`, `retrieval`, `tasks`,
+`seed`. Writes metrics/evaluate.json, plots/evaluate.csv, plots/evaluate/, reports/evaluate.html.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tans_core.evaluation.compare import Budget
+from tans_core.evaluation.meta_test import meta_test
+from tans_core.evaluation.output import write_evaluation
+from tans_core.index.releases import open_pipeline
+from tans_core.params import load_params
+from tans_core.runtime import keep_freed_memory
+from tans_core.stages._main import run_stage
+from tans_core.tasks.task import read_task
+
+
+def main(root: Path) -> None:
+    """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
+    params = load_params(root)
+    keep_freed_memory()
+    recipe = params.finetune.model_dump(exclude={"epochs"})
+    resume = root / ".resume/evaluate"
+    evaluation = meta_test(
+        open_pipeline(root),
+        (read_task(root / "data/tasks" / name) for name in params.tasks.meta_test),
+        budget=Budget(**recipe, steps=params.evaluate.steps, eval_points=params.evaluate.points),
+        seeds=[params.seed + index for index in range(params.evaluate.seeds)],
+        random_draws=params.evaluate.random_draws,
+        top_k=params.retrieval.top_k,
+        seed=params.seed,
+        resume=resume,
+    )
+    write_evaluation(evaluation, root)
+    # Kept for a run that was cut off, never as a cache: what a finished run gave is DVC's.
+    shutil.rmtree(resume, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)
