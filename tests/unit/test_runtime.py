@@ -6,22 +6,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.runtime import clock, derive_seed, progress, run_program
-
-
-def alive(pid: int) -> bool:
-    """A zombie that nobody has waited for is not alive."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def wait_until_gone(pid: int, limit_s: float = 10.0) -> bool:
-    passed = clock()
-    while alive(pid) and passed() < limit_s:
-        time.sleep(0.02)
-    return not alive(pid)
+from tests.factories.processes import alive, wait_until_gone
 
 
 def test_seed_depends_on_every_name_and_on_their_order() -> None:

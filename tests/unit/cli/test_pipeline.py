@@ -1,0 +1,141 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.factories.processes import wait_until_gone
+from tests.unit.cli.conftest import Tans
+
+PROGRAM = [sys.executable, "-m", "tans_core.cli"]
+
+
+def spawn(*arguments: str, **options: object) -> "subprocess.Popen[str]":
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*PROGRAM, *arguments], **{**streams, **options})  # type: ignore[call-overload, no-any-return]
+
+
+def make_pipeline(root: Path, command: str) -> Path:
+    for setup in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(setup, cwd=root, check=True)
+    (root / "dvc.yaml").write_text(f"stages:\n  only:\n    cmd: {command}\n")
+    return root
+
+
+def test_version_is_the_distributions(tans: Tans) -> None:
+    assert tans("version").out == f"tans {metadata.version('tans')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["retrieve", "--help"], ["tasks", "-h"], ["models", "list", "--help"]]
+)
+def test_help_ends_with_examples_at_every_level(tans: Tans, arguments: list[str]) -> None:
+    done = tans(*arguments)
+    assert done.code == 0
+    head, _, examples = done.out.partition("Examples")
+    assert "Usage: tans" in head
+    assert "tans " in examples
+
+
+def test_help_answers_at_once() -> None:
+    # The best of three: the machine may be busy.
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([*PROGRAM, "--help"], stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
+
+
+def test_misspelt_command_is_answered_with_the_right_one(tans: Tans) -> None:
+    done = tans("retriev", "photos")
+    assert done.code == 2
+    assert "Did you mean 'retrieve'?" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["retrieve"], ["retrieve", "x", "--top-k", "0"], ["finetune", "x", "--epochs", "many"]]
+)
+def test_wrong_usage_ends_with_2(tans: Tans, arguments: list[str]) -> None:
+    done = tans(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+
+
+def test_colours_are_off_where_asked(project: Path) -> None:
+    plain = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": ""}
+    done = spawn("tasks", "list", "--root", str(project), env=plain).communicate(timeout=60)
+    assert "\x1b[" not in done[0] + done[1]
+    assert "stripes" in done[0]
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_reader_that_leaves_early_sees_no_trace(project: Path, extra: list[str]) -> None:
+    running = spawn("tasks", "list", "--root", str(project), *extra)
+    assert running.stdout is not None
+    # Long before the first byte: the program still imports.
+    running.stdout.close()
+    assert running.stderr is not None
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert running.wait(timeout=60) == 141
+
+
+def test_publish_names_the_release_that_is_listed_as_production(tans: Tans, project: Path) -> None:
+    published = tans("publish", "--root", project)
+    assert published.code == 0
+    rows = json.loads(tans("releases", "--json", "--root", project).out)
+    assert next(row["id"] for row in rows if row["production"]) in published.out
+    shown = tans("releases", "--root", project).out
+    assert [line.split()[-1] for line in shown.splitlines() if rows[0]["id"] in line] == ["yes"]
+
+
+def test_rollback_to_nowhere_ends_with_6(tans: Tans, project: Path) -> None:
+    done = tans("rollback", "--to", "yesterday", "--root", project)
+    assert (done.code, done.out) == (6, "")
+
+
+def test_build_passes_the_code_of_a_gate_on(tans: Tans, tmp_path: Path) -> None:
+    root = make_pipeline(tmp_path, "echo the gate speaks && exit 3")
+    done = tans("build", "--root", root)
+    assert done.code == 3
+    assert "the gate speaks" in done.out
+    assert done.err.startswith("GateError: stage 'only' failed with exit code 3")
+
+
+def test_build_of_a_good_pipeline_ends_with_0(tans: Tans, tmp_path: Path) -> None:
+    done = tans("build", "--root", make_pipeline(tmp_path, "echo fine"))
+    assert done.code == 0
+    assert "fine" in done.out.splitlines()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_the_build_and_the_stage_at_work(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    root = make_pipeline(tmp_path, "echo pid $$ && exec sleep 600")
+    # A shell that starts a job in the background has it ignore SIGINT; a terminal does not.
+    running = spawn(
+        "build", "--root", str(root), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    )
+    assert running.stdout is not None
+    pid = next(int(line.split()[1]) for line in running.stdout if line.startswith("pid "))
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert "Traceback" not in errors
+    assert wait_until_gone(pid)
+
+
+def test_serve_becomes_the_flows_program_in_the_projects_folder(tmp_path: Path) -> None:
+    # A module of that name in the folder is found first, and says who runs it, where.
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/__init__.py").touch()
+    (tmp_path / "flows/serve.py").write_text("import os; print(os.getpid(), os.getcwd())")
+    running = spawn("serve", "--root", str(tmp_path))
+    out, _ = running.communicate(timeout=60)
+    assert out.split() == [str(running.pid), str(tmp_path.resolve())]

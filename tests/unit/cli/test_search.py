@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import tans_core
+from tests.factories.project import UNSEEN
+from tests.unit.cli.conftest import Tans
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of a printed table, without its header and rule."""
+    lines = [line.split() for line in text.splitlines()]
+    return [cells for cells in lines if cells and cells[0].isdigit()]
+
+
+def test_table_shows_what_the_api_returns(tans: Tans, project: Path) -> None:
+    done = tans("retrieve", UNSEEN, "--root", project)
+    assert (done.code, done.err) == (0, "")
+    found = tans_core.retrieve(UNSEEN, root=project)
+    rows = table_rows(done.out)
+    assert [row[:3] for row in rows] == [[str(one.rank), one.model, one.home_task] for one in found]
+    assert rows[0][3:] == [
+        f"{found[0].score:.3f}",
+        f"{found[0].similarity:.3f}",
+        f"{found[0].predicted_score:.3f}",
+        f"{found[0].home_accuracy:.3f}",
+        f"{found[0].params_m:.3f}",
+        f"{found[0].macs_m:.2f}",
+    ]
+    for heading in ("rank", "model", "home task", "similarity", "predicted score", "params (M)", "MACs (M)"):
+        assert heading in done.out
+
+
+def test_json_is_all_that_stdout_holds(tans: Tans, project: Path) -> None:
+    done = tans("retrieve", UNSEEN, "--top-k", 2, "--json", "--root", project)
+    answer = json.loads(done.out)
+    assert [one["rank"] for one in answer["candidates"]] == [1, 2]
+    assert answer["task"]["name"] == UNSEEN
+    assert answer["scan"] is None
+    assert Path(answer["folder"], "candidates.json").is_file()
+
+
+def test_constraints_reach_the_search(tans: Tans, project: Path) -> None:
+    done = tans(
+        "retrieve", UNSEEN, "--licence", "MIT", "--max-params-m", 1, "--max-macs-m", 9, "--json", "--root", project
+    )
+    assert {one["licence"] for one in json.loads(done.out)["candidates"]} == {"MIT"}
+    none = tans("retrieve", UNSEEN, "--max-params-m", 0.000001, "--root", project)
+    assert none.code == 5
+    assert none.out == ""
+    assert none.err.startswith("NoModelFitsError: ")
+
+
+def test_folder_is_scanned_and_what_was_wrong_is_said(tans: Tans, project: Path, photos: Path) -> None:
+    done = tans("retrieve", photos, "--root", project)
+    assert done.code == 0, done.err
+    assert "3 classes" in done.out
+    assert "broken.png" in done.out or "1 " in done.out.splitlines()[1]
+    assert len(table_rows(done.out)) == 5
+
+
+def test_unknown_name_ends_with_4_and_the_nearest_task(tans: Tans, project: Path) -> None:
+    done = tans("retrieve", "patchs", "--root", project)
+    assert done.code == 4
+    assert done.out == ""
+    assert done.err.startswith("UnknownTaskError: 'patchs'")
+    assert "did you mean 'patches'?" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_name_with_brackets_is_shown_as_it_is(tans: Tans, project: Path) -> None:
+    assert "'a[bold]b'" in tans("retrieve", "a[bold]b", "--root", project).err
+
+
+def test_finetuning_ends_with_accuracy_and_folder(tans: Tans, project: Path) -> None:
+    done = tans("finetune", UNSEEN, "--epochs", 2, "--root", project)
+    assert (done.code, done.err) == (0, "")
+    assert [row[0] for row in table_rows(done.out)] == ["1", "2"]
+    folder = Path(done.out.rpartition("curve: ")[2].strip())
+    accuracy = json.loads((folder / "card.json").read_text())["test_accuracy"]
+    assert f"test accuracy {accuracy:.3f}" in done.out
+
+
+def test_finetuning_as_json(tans: Tans, project: Path) -> None:
+    model = tans_core.list_models(project)[2].id
+    done = tans("finetune", UNSEEN, "--model", model, "--epochs", 1, "--seed", 5, "--json", "--root", project)
+    answer = json.loads(done.out)
+    assert answer["model"] == model
+    assert len(answer["curve"]) == 1
+    assert json.loads(Path(answer["folder"], "params.json").read_text())["seed"] == 5
+
+
+@pytest.mark.parametrize("other", [("--rank", 2), ("--max-params-m", 1), ("--licence", "MIT")])
+def test_model_and_what_would_choose_one_exclude_each_other(
+    tans: Tans, project: Path, other: tuple[str, object]
+) -> None:
+    done = tans("finetune", UNSEEN, "--model", "stripes.000", *other, "--root", project)
+    assert done.code == 2
+    assert "--model" in done.err
+
+
+def test_unknown_model_ends_with_6(tans: Tans, project: Path) -> None:
+    done = tans("finetune", UNSEEN, "--model", "nobody", "--root", project)
+    assert done.code == 6
+    assert "tans models list" in done.err
+
+
+@pytest.mark.parametrize("command", ["retrieve", "finetune"])
+def test_nothing_published_ends_with_6_and_the_next_command(tans: Tans, tmp_path: Path, command: str) -> None:
+    done = tans(command, UNSEEN, "--root", tmp_path)
+    assert done.code == 6
+    assert "tans publish" in done.err
