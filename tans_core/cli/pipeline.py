@@ -82,13 +82,16 @@ def releases(as_json: AsJson = False, root: Root = None) -> None:
     stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
 
 
-def serve(root: Root = None) -> None:
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the server; 0 takes a free one.")] = 4200,
+    root: Root = None,
+) -> None:
     """Serve the flows from a Prefect server on loopback, until Ctrl-C."""
     from tans_core.project import find_root
 
     os.chdir(find_root(root))
     # Takes this process's place: signals reach it, and nothing is left behind when it ends.
-    os.execv(sys.executable, [sys.executable, "-m", "flows.serve"])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "flows.serve", "--port", str(port)])  # noqa: S606
 
 
 def version() -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tans_core import errors
 from tans_core.cli.app import app
 from tans_core.params import Params
+from tans_core.tasks.sources import SOURCES
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -179,3 +180,12 @@ def test_tree_of_the_readme_names_every_part_of_the_package() -> None:
     assert parts
     for part in parts:
         assert re.search(rf"\b{part}/", tree), part
+
+
+def test_readme_names_every_source_and_its_licence() -> None:
+    text = read("README.md")
+    for source in SOURCES.values():
+        if source.name != "image-folder":
+            assert re.search(rf"^\| `{source.name}` \| .* \| {re.escape(source.licence)} \|$", text, re.MULTILINE), (
+                source.name
+            )

@@ -135,7 +135,7 @@ def test_serve_becomes_the_flows_program_in_the_projects_folder(tmp_path: Path) 
     # A module of that name in the folder is found first, and says who runs it, where.
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows/__init__.py").touch()
-    (tmp_path / "flows/serve.py").write_text("import os; print(os.getpid(), os.getcwd())")
-    running = spawn("serve", "--root", str(tmp_path))
+    (tmp_path / "flows/serve.py").write_text("import os, sys; print(os.getpid(), os.getcwd(), *sys.argv[1:])")
+    running = spawn("serve", "--port", "4321", "--root", str(tmp_path))
     out, _ = running.communicate(timeout=60)
-    assert out.split() == [str(running.pid), str(tmp_path.resolve())]
+    assert out.split() == [str(running.pid), str(tmp_path.resolve()), "--port", "4321"]
