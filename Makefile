@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-from.toml
 
 # The first Python that runs and is new enough; `make PYTHON=/path/to/python run` overrides it.
-VERSION_CHECK := import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+VERSION_CHECK := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	if $$p -c "$(VERSION_CHECK)" >/dev/null 2>&1; then echo $$p; break; fi; done)
 
@@ -60,7 +60,7 @@ $(INSTALLED): pyproject.toml
 		if ! $(PYTHON) -c "$(VERSION_CHECK)"; then \
 			echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); TANS needs Python 3.11, 3.12 or 3.13." >&2; exit 1; \
 		fi; \
-		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV) || exit 1; \
+		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	fi; \
 	echo "Installing TANS and what it needs into $(VENV) (a few minutes, once)"; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && cp pyproject.toml $@
