@@ -58,10 +58,14 @@ def link_blob(serving: Path, sha256: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def writers_lock(serving: Path) -> Iterator[None]:
-    """Hold the writers' lock; the operating system frees it when this process ends, however it ends."""
-    serving.mkdir(parents=True, exist_ok=True)
-    with (serving / ".lock").open("w") as file:
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file; the operating system frees it when this process ends, however it ends.
+
+    Raises:
+        StoreError: another process has held it for too long.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
@@ -70,9 +74,16 @@ def writers_lock(serving: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StoreError(
-                        f"{serving / '.lock'}: another publisher has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
+                        f"{path}: another process has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
                     ) from None
                 time.sleep(0.05)
+        yield
+
+
+@contextlib.contextmanager
+def writers_lock(serving: Path) -> Iterator[None]:
+    """Hold the lock of those who make releases."""
+    with hold_lock(serving / ".lock"):
         # What a killed writer left half done.
         for leftover in (serving / "releases").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)

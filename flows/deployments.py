@@ -1,0 +1,49 @@
+"""All deployments, and the runner that serves them. `flows.serve` starts this as a program beside a server."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from prefect import serve
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.types.entrypoint import EntrypointType
+
+from flows.build import build
+from flows.finetune import finetune
+from flows.retrain import retrain
+from flows.retrieve import retrieve
+from flows.zoo_refresh import ADMITTED, zoo_refresh
+
+NAME = "local"
+RUNS_AT_ONCE = 4
+_MODULE = EntrypointType.MODULE_PATH
+
+
+def deployments() -> list[RunnerDeployment]:
+    """Return one deployment a flow, each named `<flow>/local`."""
+    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    # Each admission gets its run: one that came while another ran would wait for the night otherwise.
+    in_turn = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+    on_admission = DeploymentEventTrigger(
+        name="tans-retrain-on-admission",
+        expect={ADMITTED},
+        match={"prefect.resource.id": "tans.model.*"},
+        parameters={"model_id": "{{ event.payload.model_id }}"},
+    )
+    made = [
+        build.to_deployment(NAME, concurrency_limit=alone, entrypoint_type=_MODULE),
+        retrieve.to_deployment(NAME, entrypoint_type=_MODULE),
+        finetune.to_deployment(NAME, entrypoint_type=_MODULE),
+        zoo_refresh.to_deployment(NAME, cron="*/5 * * * *", concurrency_limit=alone, entrypoint_type=_MODULE),
+        retrain.to_deployment(
+            NAME, cron="0 3 * * *", triggers=[on_admission], concurrency_limit=in_turn, entrypoint_type=_MODULE
+        ),
+    ]
+    # Typed as what an asynchronous caller would get, too.
+    return cast("list[RunnerDeployment]", made)
+
+
+if __name__ == "__main__":
+    serve(*deployments(), limit=RUNS_AT_ONCE, pause_on_shutdown=False, print_starting_message=False)

@@ -1,0 +1,78 @@
+"""Flow `finetune`: one network, trained on a data set."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
+
+from flows.common import artifact_key, failed, json_block, markdown_table, project
+from tans_core import api
+from tans_core.errors import TansError
+
+CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
+
+
+@flow(name="finetune", description="Fine-tune one network on a data set.")
+async def finetune(
+    dataset: str,
+    model: str | None = None,
+    rank: int = 1,
+    epochs: int | None = None,
+    seed: int = 0,
+    max_params_m: float | None = None,
+    max_macs_m: float | None = None,
+    to_inbox: bool = False,
+) -> Any:
+    """Fine-tune, and leave a report, JSON and a link to `runs/<id>`, which holds the weights.
+
+    Args:
+        dataset: a folder with one folder of images a class, or the name of a task of the project.
+        model: a model's id; none retrieves first, and takes the model at `rank`.
+        rank: which of the retrieved models, from 1.
+        epochs: how long; none takes the release's.
+        seed: of the fresh classifier, the order of the images and the augmentation.
+        max_params_m, max_macs_m: constraints on what is retrieved.
+        to_inbox: hand the result to the inbox, so that the zoo grows by use.
+    """
+    root = project()
+    try:
+        run = api.finetune(
+            dataset,
+            model,
+            rank=rank,
+            epochs=epochs,
+            seed=seed,
+            max_params_m=max_params_m,
+            max_macs_m=max_macs_m,
+            root=root,
+        )
+    except TansError as error:
+        return failed(error)
+    if to_inbox:
+        hand_in(run.folder, root / "inbox")
+    get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
+    summary = run.to_dict()
+    curve = markdown_table(CURVE, summary.pop("curve"))
+    text = (
+        f"# {run.model} on {run.task.name}\n\n"
+        f"Test accuracy **{run.test_accuracy:.4f}**, best validation accuracy {run.best_val_accuracy:.4f}, "
+        f"{run.seconds:.1f} s.\n\n{curve}\n\n{json_block(summary)}\n"
+    )
+    key = artifact_key("finetune", run.task.name)
+    await acreate_markdown_artifact(text, key=key, description=f"{run.model} on {dataset}")
+    await acreate_link_artifact(run.folder.as_uri(), key=f"{key}-run", link_text=f"runs/{run.folder.name}")
+    return str(run.folder)
+
+
+def hand_in(run: Path, inbox: Path) -> None:
+    """Copy a run's card and weights to the inbox; hidden, and so not looked at, until both are there."""
+    hidden = inbox / f".{run.name}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir(parents=True)
+    for name in ("card.json", "weights.safetensors"):
+        shutil.copyfile(run / name, hidden / name)
+    hidden.rename(inbox / run.name)

@@ -1,0 +1,151 @@
+"""Flow `zoo-refresh`: newcomers from the inbox into the zoo, or into quarantine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from flows.common import failed, markdown_table, project
+from tans_core.errors import GateError, TansError, WeightsError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tans_core.index.releases import Release
+    from tans_core.zoo.admission import Newcomer
+
+ADMITTED = "tans.zoo.model-admitted"
+
+
+@dataclass
+class Outcome:
+    """What became of the inbox: entries by what was decided, and why."""
+
+    admitted: dict[str, Newcomer] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    release: str = ""
+
+
+@flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
+def zoo_refresh() -> Any:
+    """Gate each newcomer; serve the good ones at once, quarantine the others, and tell of every admission."""
+    root, log = project(), get_run_logger()
+    inbox = root / "inbox"
+    # Most runs find nothing: they should not wait for torch.
+    if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
+        log.info("the inbox is empty")
+        return "nothing new"
+    try:
+        outcome = refresh(root)
+    except TansError as error:
+        return failed(error)
+    for entry, newcomer in outcome.admitted.items():
+        log.info("admitted %s as %s", entry, newcomer.id)
+    for entry, reason in outcome.refused.items():
+        log.warning("quarantined %s: %s", entry, reason)
+    create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
+    return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
+
+
+def refresh(root: Path) -> Outcome:
+    """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
+
+    Raises:
+        NoReleaseError: nothing was published yet, so there is nothing to add models to.
+        StoreError: the release cannot be read or written.
+    """
+    from tans_core.index.blobs import hold_lock
+    from tans_core.index.releases import add_models, open_production
+    from tans_core.zoo.admission import admit, discard, quarantine, waiting
+
+    outcome = Outcome()
+    (root / ".resume").mkdir(exist_ok=True)
+    with (
+        hold_lock(root / "inbox/.lock"),
+        tempfile.TemporaryDirectory(prefix="admission-", dir=root / ".resume") as staging,
+    ):
+        release = open_production(root / "serving")
+        rows: dict[str, pa.Table] = {}
+        for entry in waiting(root / "inbox"):
+            try:
+                newcomer, placed = judge(entry, Path(staging), release, root)
+            except (GateError, WeightsError) as error:
+                outcome.refused[entry.name] = str(error)
+                failures = list(error.failures) if isinstance(error, GateError) else []
+                quarantine(
+                    entry, root / "quarantine", str(error), {"error": type(error).__name__, "failures": failures}
+                )
+                continue
+            outcome.admitted[entry.name] = newcomer
+            rows[newcomer.id] = placed
+        if rows:
+            outcome.release = add_models(root / "serving", _joined(rows), _files(outcome)).id
+        # Searchable first, then in data/ for the next `dvc repro`, then out of the inbox.
+        for name, newcomer in outcome.admitted.items():
+            if newcomer.folder.is_dir():
+                admit(newcomer, root / "data/arrivals")
+            tell(newcomer, outcome.release)
+            discard(root / "inbox" / name)
+    return outcome
+
+
+def judge(entry: Path, staging: Path, release: Release, root: Path) -> tuple[Newcomer, pa.Table]:
+    """Check one entry's form and values, and place it in the live space.
+
+    Raises:
+        WeightsError, GateError: it cannot be admitted.
+    """
+    from tans_core.gates.arrivals import check_arrival
+    from tans_core.retrieval.placement import place_models
+    from tans_core.zoo.admission import read_newcomer
+    from tans_core.zoo.weights import read_space
+
+    newcomer = read_newcomer(entry, staging, read_space(release.base_dir))
+    try:
+        check_arrival(newcomer, root)
+        return newcomer, place_models(release, [newcomer.folder])
+    except TansError:
+        shutil.rmtree(newcomer.folder)
+        raise
+
+
+def tell(newcomer: Newcomer, release: str) -> None:
+    """Emit the event that starts `retrain`."""
+    emit_event(
+        ADMITTED,
+        resource={"prefect.resource.id": f"tans.model.{newcomer.id}", "prefect.resource.name": newcomer.id},
+        payload={"home_task": newcomer.card.home_task, "model_id": newcomer.id, "release": release},
+    )
+
+
+def report(outcome: Outcome) -> str:
+    """Return what became of the newcomers, as markdown."""
+    admitted = [
+        {"entry": name, "id": one.id, "home": one.card.home_task, "accuracy": one.card.val_accuracy}
+        for name, one in outcome.admitted.items()
+    ]
+    refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
+    columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy"}
+    return (
+        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n"
+        f"# In quarantine\n\n{markdown_table({'entry': 'entry', 'reason': 'reason'}, refused)}\n"
+    )
+
+
+def _joined(rows: dict[str, pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(rows.values())
+
+
+def _files(outcome: Outcome) -> dict[str, Path]:
+    from tans_core.zoo.admission import WEIGHTS_FILE
+
+    return {one.card.weights: one.folder / WEIGHTS_FILE for one in outcome.admitted.values()}
