@@ -43,8 +43,8 @@ def findings(metrics: dict[str, Any]) -> list[str]:
         speed = metrics["speed"][name]
         if speed["matched"]:
             text += (
-                f" It matched the best validation accuracy of {_phrase(name)} on {speed['matched']} of {tasks}, "
-                f"after {speed['median_share']:.0%} of the steps in the median over all tasks."
+                f" It reached that one's best validation accuracy on {speed['matched']} of {tasks}, "
+                f"after {speed['median_share']:.0%} of the steps in the median."
             )
         sentences.append(text)
     return sentences

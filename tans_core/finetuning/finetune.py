@@ -112,6 +112,8 @@ def finetune(
 
         callbacks.append(FinetuneBar(f"fine-tuning on {task.info.name}"))
     quiet_lightning()
+    # A loaded network is in eval mode, and Lightning would leave its BatchNorm there.
+    model.train()
     # Dropout, where a network has it, draws from the global generator: it is seeded here and given back as it was.
     with torch.random.fork_rng(), warnings.catch_warnings():
         # Lightning's loader reads torch's trees by a name that torch has since replaced; nothing that we could change.

@@ -108,6 +108,15 @@ def test_the_same_seed_gives_the_same_run_whatever_the_global_generator(make_tas
     assert all(torch.equal(value, results[1].state_dict[name]) for name, value in results[0].state_dict.items())
 
 
+def test_a_network_that_comes_in_eval_mode_trains_its_batch_norm_too(make_task: Any, make_network: Any) -> None:
+    started, trained = (
+        make_network().state_dict(),
+        [run(make_network().train(mode), make_task()) for mode in (True, False)],
+    )
+    assert not torch.equal(started["stem.norm.running_mean"], trained[1].state_dict["stem.norm.running_mean"])
+    assert all(torch.equal(value, trained[1].state_dict[name]) for name, value in trained[0].state_dict.items())
+
+
 def test_a_remainder_of_one_image_trains(make_task: Any, make_network: Any) -> None:
     result = run(make_network(), make_task(train=17), epochs=2)
     assert [point["step"] for point in result.curve] == [1, 2]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tans_core.evaluation.compare import Budget, Contender, Row, compare
+from tans_core.networks.elastic import ElasticSpace
+from tests.factories.tasks import grating_task
+
+BUDGET = Budget(steps=6, batch_size=16, lr=0.02, momentum=0.9, weight_decay=0.0, eval_points=2)
+SPACE = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
+
+
+def contender(label: str, built: list[tuple[str, int]] | None = None) -> Contender:
+    """Return a network whose weights follow from its label and the seed."""
+
+    def factory(num_classes: int, seed: int) -> nn.Module:
+        if built is not None:
+            built.append((label, seed))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + len(label))
+            return SPACE.build(SPACE.smallest(), num_classes)
+
+    return Contender(label, factory)
+
+
+def plain(rows: list[Row]) -> list[dict[str, object]]:
+    """Return the rows without what a clock says."""
+    found = [asdict(row) for row in rows]
+    for row in found:
+        row["fit"].pop("seconds")
+        for point in row["fit"]["curve"]:
+            point.pop("seconds")
+    return found
+
+
+def test_a_network_that_two_strategies_name_is_trained_once_a_seed() -> None:
+    built: list[tuple[str, int]] = []
+    strategies = {"picked": [contender("one", built)], "random": [contender("three", built), contender("one", built)]}
+    rows = compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET)
+    assert len(built) == len(set(built)) == 4
+    by_slot = {(row.strategy, row.draw, row.seed): row for row in rows}
+    assert list(by_slot) == [(s, d, seed) for s, d in (("picked", 0), ("random", 0), ("random", 1)) for seed in (0, 1)]
+    assert by_slot["picked", 0, 0].fit is by_slot["random", 1, 0].fit
+    assert by_slot["picked", 0, 0].fit is not by_slot["picked", 0, 1].fit
+
+
+def test_all_get_the_same_budget_and_validations() -> None:
+    rows = compare(grating_task(), {"a": [contender("a")], "b": [contender("bb")]}, seeds=[0], budget=BUDGET)
+    assert [[point["step"] for point in row.fit.curve] for row in rows] == [[3, 6], [3, 6]]
+    assert rows[0].fit.params_m == pytest.approx(SPACE.cost(SPACE.smallest(), 16, 3).params_m)
+
+
+def test_two_runs_give_the_same_rows() -> None:
+    strategies = {"a": [contender("a")], "b": [contender("bb")]}
+    once, again = (plain(compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET)) for _ in range(2))
+    assert once == again
+
+
+def test_finished_fits_are_read_back_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategies = {"a": [contender("a")]}
+    first = compare(grating_task(), strategies, seeds=[0], budget=BUDGET, resume=tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("tans_core.evaluation.compare.finetune", refuse)
+    assert compare(grating_task(), strategies, seeds=[0], budget=BUDGET, resume=tmp_path) == first
+    changed = {
+        "seed": {"seeds": [1]},
+        "budget": {"budget": Budget(**{**asdict(BUDGET), "lr": 0.03})},
+    }
+    for change in changed.values():
+        with pytest.raises(AssertionError, match="trained again"):
+            compare(grating_task(), strategies, **{"seeds": [0], "budget": BUDGET, "resume": tmp_path, **change})
+    with pytest.raises(AssertionError, match="trained again"):
+        compare(grating_task(noise=31.0), strategies, seeds=[0], budget=BUDGET, resume=tmp_path)
+    with pytest.raises(AssertionError, match="trained again"):
+        other = {"a": [Contender("a", contender("other").factory)]}
+        compare(grating_task(), other, seeds=[0], budget=BUDGET, resume=tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tans_core.evaluation.compare import compare, Contender
+from tests.unit.evaluation.test_compare import BUDGET, contender
+from tests.factories.tasks import grating_task
+
+def deadly(num_classes, seed):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+compare(grating_task(), {{"a": [contender("a")], "b": [Contender("bb", deadly)]}}, seeds=[0, 1], budget=BUDGET,
+        resume=Path({folder!r}))
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_rows(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[3])
+    code = KILLED.format(root=root, folder=str(tmp_path / "cut"))
+    ended = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut").glob("*.json")}
+    assert len(kept) == 2
+    strategies = {"a": [contender("a")], "b": [contender("bb")]}
+    resumed = compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET, resume=tmp_path / "cut")
+    whole = compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET, resume=tmp_path / "whole")
+    assert plain(resumed) == plain(whole)
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut").glob("*.json")}
+    assert len(now) == 4
+    assert kept.items() <= now.items()

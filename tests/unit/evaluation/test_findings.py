@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tans_core.evaluation.compare import Fit, Row
+from tans_core.evaluation.findings import findings, headline
+from tans_core.evaluation.metrics import summarise
+
+
+def metrics_of(**accuracies: float) -> dict[str, Any]:
+    """Return the metrics of two tasks on which every strategy reaches the same."""
+    fit = {name: Fit([{"step": 10.0, "val_accuracy": a}], 10, a, a, 1.0, 1.0, 1.0) for name, a in accuracies.items()}
+    return summarise(
+        [Row(task, name, 0, seed, name, fit[name]) for task in "ab" for name in accuracies for seed in (0, 1)]
+    )
+
+
+def test_headline_says_that_picked_won_only_when_it_did() -> None:
+    won = headline(metrics_of(picked=0.8, largest=0.75, scratch=0.4), 60)
+    assert "TANS picks comes first: 80.0% mean test accuracy after 60 steps, 5.0 points ahead" in won
+    assert "the zoo's largest model" in won
+    lost = headline(metrics_of(picked=0.7, largest=0.75, nearest=0.72, scratch=0.4), 60)
+    assert "comes third of 4 ways to start: 70.0%" in lost
+    assert lost.endswith("the zoo's largest model reaches 75.0%.")
+
+
+def test_findings_name_losses_and_differences_within_noise() -> None:
+    worse, close = (
+        findings(metrics_of(picked=0.7, largest=0.71, scratch=0.4)),
+        findings(metrics_of(picked=0.7, base=0.8)),
+    )
+    assert worse[0].startswith("30.0 points above the same architecture from scratch; better on 2 of 2.")
+    assert worse[1].startswith("1.0 points below the zoo's largest model; better on 0 of 2. That is within")
+    assert close == ["10.0 points below the same architecture from the base supernet; better on 0 of 2."]

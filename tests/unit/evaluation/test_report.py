@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tans_core.evaluation.compare import Budget, Row
+from tans_core.evaluation.meta_test import Evaluation, Story
+from tans_core.evaluation.report import render_report, sample_strips
+from tans_core.evaluation.strategies import Choice
+from tans_core.retrieval.retriever import Candidate
+from tests.factories.tasks import grating_task
+
+HOSTILE = "</td><script>alert('$x_1$')</script>\"onload=\"&amp;"
+
+
+class Page(HTMLParser):
+    """Collects what a browser would act on."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in {"meta", "img", "source", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(evaluation: Evaluation) -> str:
+    return render_report(evaluation)
+
+
+@pytest.fixture(scope="module")
+def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
+    rows = [dataclasses.replace(row, label=HOSTILE + row.label) for row in make_rows(tasks=(HOSTILE, "plain"))]
+    candidates = tuple(
+        Candidate(rank, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0.5, 1.5 - rank, 2.0 - rank, 0.9, 0.1, 1.0)
+        for rank in (1, 2)
+    )
+    choices = tuple(
+        Choice(name, (HOSTILE,), (HOSTILE,), HOSTILE)
+        for name in ("picked", "scratch", "base", "random", "largest", "nearest")
+    )
+    stories = []
+    for name in (HOSTILE, "plain"):
+        task = grating_task(classes=14, train=56)
+        info = dataclasses.replace(
+            task.info, name=name, source=HOSTILE, class_names=(HOSTILE, *task.info.class_names[1:])
+        )
+        stories.append(Story(dataclasses.replace(task, info=info), candidates, choices))
+    return Evaluation(tuple(rows), tuple(stories), Budget(40, 32, 0.01, 0.9, 4e-5, 4), 2, 10, 3)
+
+
+def test_hostile_names_are_shown_and_never_run(html: str) -> None:
+    page = Page(html)
+    assert not page.open
+    assert "<script" not in html
+    assert not any(tag == "script" or any(key.startswith("on") for key in keys) for tag, keys in page.tags)
+    assert any(HOSTILE in text for text in page.text)
+
+
+def test_page_needs_nothing_from_outside(html: str) -> None:
+    for tag, attributes in Page(html).tags:
+        for key in ("src", "srcset", "href", "action", "data"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("data:image/png;base64,", "#")), (tag, key, value[:80])
+    assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_every_picture_says_what_it_shows_and_every_table_has_headers(html: str) -> None:
+    page = Page(html)
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) == 1 + 2 * (1 + 12)
+    assert all(picture.get("alt") for picture in pictures)
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == 1 + 2 * 2
+    assert {attributes.get("scope") for tag, attributes in page.tags if tag == "th"} == {"col", "row"}
+    targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links: list[Any] = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links
+    assert all(link[1:] in targets for link in links)
+
+
+def test_classes_beyond_those_shown_are_counted(html: str) -> None:
+    assert "and 2 more classes" in html
+
+
+def test_strips_show_training_images_of_their_class_alone() -> None:
+    task = grating_task(classes=3)
+    images = task.images.copy()
+    images[task.splits != "train"] = 0
+    strips = sample_strips(task)
+    assert [strip["name"] for strip in strips] == ["direction 0", "direction 1", "direction 2"]
+    assert sample_strips(dataclasses.replace(task, images=images)) == strips
+    images[(task.splits == "train") & (task.labels == 1)] = 7
+    changed = sample_strips(dataclasses.replace(task, images=images))
+    assert [a == b for a, b in zip(changed, strips, strict=True)] == [True, False, True]
+
+
+def test_an_empty_class_has_no_strip() -> None:
+    task = grating_task(classes=3)
+    labels = np.where((task.splits == "train") & (task.labels == 1), 0, task.labels)
+    assert [strip["name"] for strip in sample_strips(dataclasses.replace(task, labels=labels))] == [
+        "direction 0",
+        "direction 2",
+    ]
