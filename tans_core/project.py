@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -92,10 +93,9 @@ def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any
 
 
 def new_run_folder(root: Path, kind: str) -> Path:
-    """Make and return the folder of a new run, `runs/<UTC time>-<kind>-<random>`."""
-    from tans_core.finetuning.run import new_run_id
-
-    folder = root / "runs" / new_run_id(kind)
+    """Make and return `runs/<UTC time>-<kind>-<6 hex digits>`: names sort by time, and two runs of one second differ."""
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
+    folder = root / "runs" / f"{moment}-{kind}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
     return folder
 

@@ -101,7 +101,7 @@ EXAMPLES = {
     "finetune": examples(
         ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second of those within a limit"),
-        ("tans finetune animals --model digits.007 --epochs 3", "a network that you name, for three epochs"),
+        ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "a network that you name, for three epochs"),
     ),
     "build": examples(
         ("tans build", "everything that params.yaml describes and that changed"),
@@ -123,10 +123,10 @@ EXAMPLES = {
     "tasks list": examples(("tans tasks list --role meta-test", "the tasks that no network has seen")),
     "tasks show": examples(("tans tasks show animals", "classes, counts, source and licence")),
     "models": examples(
-        ("tans models list --task digits", "the networks of one home task"),
-        ("tans models show digits.007", "one network's card"),
+        ("tans models list --task optdigits", "the networks of one home task"),
+        ("tans models show elastic.optdigits.007", "one network's card"),
     ),
-    "models list": examples(("tans models list --task digits", "the networks of one home task")),
-    "models show": examples(("tans models show digits.007 --json", "one network's card, as JSON")),
+    "models list": examples(("tans models list --task optdigits", "the networks of one home task")),
+    "models show": examples(("tans models show elastic.optdigits.007 --json", "one network's card, as JSON")),
     "version": examples(("tans version", "the version of TANS")),
 }

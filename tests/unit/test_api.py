@@ -61,6 +61,16 @@ def test_import_is_cheap(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_retrieval_waits_for_no_library_that_it_does_not_use(project: Path) -> None:
+    unused = ("pytorch_lightning", "torchvision", "sklearn", "great_expectations", "matplotlib", "prefect")
+    code = (
+        f"import sys, tans_core; tans_core.retrieve({UNSEEN!r}, root={str(project)!r});"
+        f"print([name for name in {unused!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_retrieval_is_a_sequence_best_first_that_its_run_remembers(project: Path) -> None:
     found = tans.retrieve(UNSEEN, root=project)
     assert [one.rank for one in found] == [1, 2, 3, 4, 5]
