@@ -34,7 +34,9 @@ def save_curve(curve: Sequence[dict[str, float]], best_step: int, title: str, pa
         color=_INK,
         fontsize=9,
     )
-    lower.plot(steps, [point["train_loss"] for point in curve], color=_MUTED, linewidth=1.6)
+    lower.plot(
+        steps, [point["train_loss"] for point in curve], color=_MUTED, linewidth=1.6, marker=marker, markersize=3
+    )
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.set_ylim(bottom=0)
     lower.set_xlabel("step", color=_MUTED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -22,12 +21,6 @@ from tans_core.zoo.weights import save_tensors
 
 WEIGHTS_FILE = "weights.safetensors"
 _PACKAGES = ("tans", "torch", "pytorch-lightning", "numpy", "safetensors")
-
-
-def new_run_id(kind: str = "finetune") -> str:
-    """Return `<UTC time>-<kind>-<6 hex digits>`: names sort by time, and two runs of one second differ."""
-    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
-    return f"{moment}-{kind}-{secrets.token_hex(3)}"
 
 
 def write_run(
@@ -115,4 +108,3 @@ def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCar
         test_accuracy=result.test_accuracy,
         weights=WEIGHTS_FILE,
     )
-

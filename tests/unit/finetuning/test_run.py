@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from safetensors import safe_open
 
 from tans_core.finetuning.cost import measure_cost
 from tans_core.finetuning.finetune import finetune
-from tans_core.finetuning.run import new_run_id, write_run
+from tans_core.finetuning.run import write_run
 from tans_core.networks.preprocess import normalise
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
@@ -74,12 +73,6 @@ def test_what_the_folder_held_before_stays_and_no_temporary_is_left(written: Any
     folder = written[0]
     assert (folder / "scan.json").is_file()
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-
-
-def test_ids_sort_by_time_and_differ_within_a_second() -> None:
-    ids = [new_run_id() for _ in range(20)]
-    assert len(set(ids)) == 20
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-finetune-[0-9a-f]{6}", run_id) for run_id in ids)
 
 
 def test_cost_is_that_of_the_search_space_and_leaves_the_network_alone(make_network: Any) -> None:
