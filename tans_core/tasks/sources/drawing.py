@@ -26,10 +26,11 @@ class Look:
         fill: smallest and largest share of the canvas that the longer side takes.
         turn_deg: largest turn to either side.
         slant: largest shear to either side, as a share of the height.
-        colour: two random colours instead of dark on light.
+        colour: random colours instead of greys.
         noise: standard deviation of pixel noise, in grey levels.
         clutter: number of strokes drawn over and around the shape.
         blur_px: largest radius of a Gaussian blur.
+        inverted: light ink on dark paper.
         hollow: share of shapes of which only the rim is drawn.
     """
 
@@ -40,14 +41,16 @@ class Look:
     noise: float
     clutter: int
     blur_px: float
+    inverted: bool = False
     hollow: float = 0.0
 
 
 LOOKS = {
     "print": Look(fill=(0.6, 0.9), turn_deg=5, slant=0.1, colour=False, noise=6, clutter=0, blur_px=0.8),
-    "poster": Look(fill=(0.5, 0.9), turn_deg=12, slant=0.2, colour=True, noise=8, clutter=0, blur_px=1.0),
-    "street": Look(fill=(0.4, 0.85), turn_deg=20, slant=0.3, colour=True, noise=22, clutter=3, blur_px=1.6, hollow=0.2),
-    "scrawl": Look(fill=(0.45, 0.9), turn_deg=25, slant=0.35, colour=False, noise=30, clutter=4, blur_px=1.8),
+    "poster": Look(fill=(0.55, 0.9), turn_deg=10, slant=0.2, colour=True, noise=8, clutter=0, blur_px=1.0),
+    "night": Look(fill=(0.5, 0.9), turn_deg=12, slant=0.2, colour=True, noise=10, clutter=0, blur_px=1.2, inverted=True),
+    "street": Look(fill=(0.55, 0.9), turn_deg=12, slant=0.2, colour=True, noise=12, clutter=2, blur_px=1.2, hollow=0.1),
+    "scrawl": Look(fill=(0.45, 0.9), turn_deg=20, slant=0.3, colour=False, noise=25, clutter=4, blur_px=1.6),
 }
 
 
@@ -95,7 +98,7 @@ def draw(mask: Mask, look: Look, rng: np.random.Generator, em_px: float | None =
     radius = rng.uniform(0, look.blur_px)
     soft = Image.fromarray(placed).filter(ImageFilter.GaussianBlur(radius))
     ink = np.asarray(soft, dtype=np.float32)[:, :, None] / 255
-    paper_rgb, ink_rgb = _colours(look.colour, rng)
+    paper_rgb, ink_rgb = _colours(look, rng)
     picture = paper_rgb + ink * (ink_rgb - paper_rgb)
     if look.noise:
         picture = picture + rng.normal(0, look.noise, (CANVAS_PX, CANVAS_PX, 1)).astype(np.float32)
@@ -136,12 +139,10 @@ def _strokes(count: int, rng: np.random.Generator) -> Mask:
     return np.asarray(layer)
 
 
-def _colours(colour: bool, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    if not colour:
-        paper, ink = rng.uniform(200, 255), rng.uniform(0, 80)
-        return np.full(3, paper, np.float32), np.full(3, ink, np.float32)
-    while True:
-        paper_rgb, ink_rgb = rng.uniform(0, 255, (2, 3)).astype(np.float32)
-        # Rec. 601 luma: the two must differ enough to be told apart without colour.
-        if abs(float((paper_rgb - ink_rgb) @ np.array([0.299, 0.587, 0.114], np.float32))) > 70:
-            return paper_rgb, ink_rgb
+def _colours(look: Look, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the colours of paper and ink, (3,) each, 0..255."""
+    spread = 110 if look.colour else 0
+    light = rng.uniform(200, 255) - spread * rng.random(3)
+    dark = rng.uniform(0, 55) + spread * rng.random(3)
+    paper, ink = (dark, light) if look.inverted else (light, dark)
+    return paper.astype(np.float32), ink.astype(np.float32)

@@ -55,7 +55,7 @@ CHARACTERS = {
     "cyrillic-lower": "бвгджзиклмптфцшщъэюя",
     "operators": "±×÷∂∆∏∑√∞∫∩∪∈∀∃∇≈≠≤≥",
     "arrows": "←↑→↓↔↕↖↗↘↙⇐⇑⇒⇓⇔↦↩↪↶↷",
-    "shapes": "■□▪▬▭▮▲△▶▷▼▽◀◁◆◇◊○●★",
+    "shapes": "■□◎▬▭▮▲△▶▷▼▽◀◁◆◇◊○●★",
     "boxes": "─│┌┐└┘├┤┬┴┼═║╔╗╚╝╠╣╬",
     "georgian": "აბგდევზთიკლმნოპჟრსტუ",
     "armenian": "ԱԲԳԴԵԶԷԸԹԺԻԼԽԾԿՀՁՂՃՄ",
@@ -102,6 +102,9 @@ class Face:
 
     def mask(self, character: str) -> Mask | None:
         """Return the character's (H, W) mask, or None where the face draws nothing or its missing-glyph box."""
+        # Computer Modern keeps TeX's own code points: only its letters and digits are what Unicode says.
+        if self.name.startswith("cm") and not character.isascii():
+            return None
         if character not in self._masks:
             self._masks[character] = glyph_mask(self.font, character)
         mask = self._masks[character]
@@ -134,7 +137,9 @@ class MatplotlibFonts:
             drawings = self._typefaces(chosen)
         else:
             drawings = self._scripts()
-        yield from render(drawings, chosen["look"], chosen["images"], seed)
+        # Weight tells typefaces apart, so there it stays as it is.
+        bolder_px = (0,) if chosen["kind"] == "typefaces" else (0, 0, 1, 2)
+        yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
 
     def _characters(self, chosen: Mapping[str, Any]) -> list[Drawing]:
         alphabet = CHARACTERS[chosen["characters"]]
@@ -185,8 +190,13 @@ class Drawing:
         self.face, self.character, self.label, self.group = face, character, label, group
 
 
-def render(drawings: list[Drawing], look: str, images: int, seed: int) -> Iterator[Sample]:
-    """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently."""
+def render(
+    drawings: list[Drawing], look: str, images: int, seed: int, bolder_px: tuple[int, ...]
+) -> Iterator[Sample]:
+    """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently.
+
+    `bolder_px` lists by how much an outline may be thickened.
+    """
     by_class: dict[str, list[Drawing]] = {}
     for drawing in drawings:
         by_class.setdefault(drawing.label, []).append(drawing)
@@ -200,9 +210,9 @@ def render(drawings: list[Drawing], look: str, images: int, seed: int) -> Iterat
             drawing = drawn[turn % len(drawn)]
             mask = drawing.face.mask(drawing.character)
             assert mask is not None
-            bolder_px, hollow = int(rng.choice([0, 0, 1, 2])), bool(rng.random() < LOOKS[look].hollow)
-            if bolder_px or hollow:
-                mask = embolden(mask, max(bolder_px, 1), hollow)
+            by_px, hollow = int(rng.choice(bolder_px)), bool(rng.random() < LOOKS[look].hollow)
+            if by_px or hollow:
+                mask = embolden(mask, max(by_px, 1), hollow)
             picture = draw(mask, LOOKS[look], rng)
             name = f"{drawing.face.name}/{label}/{turn:03d}.png"
             yield Sample(picture, label, drawing.group, name)

@@ -32,9 +32,9 @@ _SYNONYMS = {
     "directions-car": "car", "vehicle-car": "car", "insert-drive-file": "file", "document": "file",
     "paperclip": "attach", "attachment": "attach", "attach-file": "attach", "lightbulb": "bulb", "light-bulb": "bulb",
     "public": "globe", "earth": "globe", "edit": "pencil", "pen": "pencil", "content-cut": "scissors", "cut": "scissors",
-    "cart": "shopping-cart", "microphone": "mic", "navigation": "compass", "explore": "compass", "bolt": "lightning",
+    "cart": "shopping-cart", "microphone": "mic", "explore": "compass", "bolt": "lightning",
     "flash": "lightning", "lightning-bolt": "lightning", "place": "map-marker", "location": "map-marker",
-    "pin": "map-marker", "location-on": "map-marker", "map-pin": "map-marker", "sunny": "sun", "weather-sunny": "sun",
+    "location-on": "map-marker", "map-pin": "map-marker", "sunny": "sun", "weather-sunny": "sun",
     "wb-sunny": "sun", "moon-o": "moon", "weather-night": "moon", "weather-moon": "moon", "nightlight": "moon",
 }  # fmt: skip
 
@@ -71,7 +71,9 @@ class IconSource:
         check_choice(self.name, "look", chosen["look"], LOOKS)
         drawings = [drawing for font in self.fonts for drawing in self._drawings(font, chosen)]
         self._check_classes(chosen, {drawing.label for drawing in drawings})
-        yield from render(drawings, chosen["look"], chosen["images"], seed)
+        # The fine inner lines of a filled icon close quickly, and weight tells families apart.
+        bolder_px = (0,) if chosen["kind"] == "families" else (0, 0, 1)
+        yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
 
     def _check_classes(self, chosen: Mapping[str, Any], found: set[str]) -> None:
         for label in chosen["classes"]:

@@ -22,31 +22,24 @@ from tans_core.tasks.sources.drawing import LOOKS, Mask, crop_to_ink, draw
 Segments = npt.NDArray[np.float64]
 """(L, 2, 2): lines, ends, x and y (y up)."""
 
-# Faces that hold the Latin alphabet, and the group that each belongs to.
+# Faces that hold the Latin alphabet, of those that are copies of each other one, with the group each belongs to.
 LATIN_FACES = {
-    "futural": "futura light",
-    "futuram": "futura medium",
-    "rowmans": "roman simplex",
-    "rowmand": "roman duplex",
-    "rowmant": "roman triplex",
-    "timesr": "times",
-    "timesrb": "times bold",
-    "timesi": "times italic",
-    "timesib": "times bold italic",
+    "futural": "sans",
+    "futuram": "sans",
+    "timesr": "roman",
+    "rowmant": "roman",
+    "timesi": "italic",
+    "timesib": "italic",
     "scripts": "script simplex",
     "scriptc": "script complex",
-    "cursive": "cursive",
     "gothiceng": "gothic english",
     "gothicger": "gothic german",
     "gothicita": "gothic italian",
-    "gothgbt": "gothic german",
-    "gothgrt": "gothic english",
-    "gothitt": "gothic italian",
 }
 
 ALL_FACES = (
-    "astrology", "cyrillic", "futural", "futuram", "gothiceng", "gothicger", "gothicita", "greek", "japanese", "mathupp",
-    "meteorology", "music", "rowmand", "rowmans", "rowmant", "scriptc", "scripts", "symbolic", "timesi", "timesrb",
+    "cyrillic", "futuram", "gothiceng", "gothicger", "gothicita", "greek", "greekc", "japanese", "rowmans", "rowmant",
+    "scriptc", "scripts", "symbolic", "timesi", "timesib", "timesr",
 )  # fmt: skip
 
 CHARACTERS = {
