@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,7 +49,7 @@ def retrieve(
     if as_json:
         print_json(found.to_dict())
     else:
-        _show_retrieval(found)
+        _show_retrieval(found, dataset)
 
 
 def finetune(
@@ -89,7 +90,7 @@ def finetune(
         _show_run(run)
 
 
-def _show_retrieval(found: Retrieval) -> None:
+def _show_retrieval(found: Retrieval, dataset: str) -> None:
     console = stdout()
     _show_data_set(console, found.task, found.scan)
     numbers = ("score", "similarity", "predicted score", "home accuracy", "params (M)", "MACs (M)")
@@ -107,7 +108,8 @@ def _show_retrieval(found: Retrieval) -> None:
             f"{one.macs_m:.2f}",
         )
     console.print(shown)
-    console.print(f"Kept in {found.folder}. Next: tans finetune {found.task.name}", highlight=False, soft_wrap=True)
+    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}"
+    console.print(closing, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_run(run: FinetuneRun) -> None:
