@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -14,8 +15,6 @@ from tans_core.cli.console import AsJson, Root, print_json, stderr, stdout, tabl
 
 # "Running stage 'x':", "Stage 'x' didn't change, skipping", "Stage 'x' is cached - skipping run, …"
 _STAGE = re.compile(r"^(?:Running stage|Stage) '(?P<name>[^']+)'")
-# base, embed, space, index and evaluate run once; a meta-train task has two stages, a meta-test task one.
-_SINGLE_STAGES = 5
 
 
 def build(
@@ -101,8 +100,20 @@ def version() -> None:
     stdout().print(f"tans {metadata.version('tans')}", highlight=False)
 
 
-def _count_stages(root: Path) -> int:
-    from tans_core.params import load_params
+def _count_stages(root: Path) -> int | None:
+    """Count the stages of dvc.yaml, each entry of a `foreach` by itself; None where that cannot be read off."""
+    import yaml
 
-    tasks = load_params(root).tasks
-    return 2 * len(tasks.meta_train) + len(tasks.meta_test) + _SINGLE_STAGES
+    try:
+        params, pipeline = (yaml.safe_load((root / name).read_text("utf-8")) for name in ("params.yaml", "dvc.yaml"))
+        count = 0
+        for stage in pipeline["stages"].values():
+            entries = stage.get("foreach", [None])
+            if isinstance(entries, str):
+                keys = entries.strip("${}").split(".")
+                entries = functools.reduce(lambda section, key: section[key], keys, params)
+            count += len(entries)
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        # Whatever is wrong with them, `dvc repro` says so better.
+        return None
+    return count

@@ -4,8 +4,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from tans_core.params import load_params
 
 PROJECT = Path(__file__).resolve().parents[2]
 MAX_LINES = 350
@@ -60,10 +64,39 @@ def test_modules_stay_short() -> None:
     assert long == {}
 
 
+def stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml; of a `foreach`, its template."""
+    read: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {name: stage.get("do", stage) for name, stage in read.items()}
+
+
+def paths(stage: dict[str, Any], kind: str) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in stage.get(kind, [])]
+
+
 def test_data_folder_explains_each_folder_that_a_stage_writes() -> None:
     readme = (PROJECT / "data/README.md").read_text(encoding="utf-8")
-    for folder in ("tasks", "base", "zoo", "arrivals", "store", "space"):
+    written = {
+        Path(out).parts[1] for stage in stages().values() for out in paths(stage, "outs") if out.startswith("data/")
+    }
+    assert {"tasks", "base", "zoo", "store", "space"} <= written
+    for folder in written | {"arrivals"}:
         assert f"`{folder}/" in readme, folder
+
+
+def test_base_stage_depends_on_the_tasks_that_params_list_for_it() -> None:
+    tasks = [path for path in paths(stages()["base"], "deps") if path.startswith("data/tasks/")]
+    assert sorted(tasks) == sorted(f"data/tasks/{name}" for name in load_params(PROJECT).base.tasks)
+
+
+@pytest.mark.parametrize("kind", ["deps", "outs"])
+def test_code_of_a_stage_exists_and_no_stage_writes_where_serving_does(kind: str) -> None:
+    for name, stage in stages().items():
+        for path in paths(stage, kind):
+            if kind == "deps" and path.startswith("tans_core"):
+                assert (PROJECT / path).exists(), f"{name}: {path}"
+            if kind == "outs":
+                assert Path(path).parts[0] not in {"serving", "runs", "inbox", "quarantine", "flows"}, f"{name}: {path}"
 
 
 def test_ci_runs_what_the_readme_names() -> None:
