@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+from pathlib import Path
 from typing import cast
 
-from prefect import serve
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
+from prefect.exceptions import TerminationSignal
+from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
 
 from flows.build import build
@@ -45,5 +50,16 @@ def deployments() -> list[RunnerDeployment]:
     return cast("list[RunnerDeployment]", made)
 
 
+def main() -> None:
+    """Register the deployments, say so in the file that TANS_READY_FILE names, and serve until told to stop."""
+    runner = Runner(limit=RUNS_AT_ONCE, pause_on_shutdown=False)
+    for deployment in deployments():
+        runner.add_deployment(deployment)
+    if ready := os.environ.get("TANS_READY_FILE"):
+        Path(ready).touch()
+    with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(runner.start())
+
+
 if __name__ == "__main__":
-    serve(*deployments(), limit=RUNS_AT_ONCE, pause_on_shutdown=False, print_starting_message=False)
+    main()

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -78,9 +78,13 @@ def run(root: Path, port: int) -> int:
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
         server = start(command, root, environment, output)
         started.append(server)
-        wait_until_healthy(server, port, log)
-        runner = start([sys.executable, "-m", "flows.deployments"], root, environment, None)
+        wait_for(lambda: healthy(port), "server", server, log)
+        registered = home / "registered"
+        registered.unlink(missing_ok=True)
+        named = {**environment, "TANS_READY_FILE": str(registered)}
+        runner = start([sys.executable, "-m", "flows.deployments"], root, named, None)
         started.append(runner)
+        wait_for(registered.is_file, "runner", runner, log)
         ready = f"serving {root} at http://{HOST}:{port} (log of the server: {log})\n"
         if port != DEFAULT_PORT:
             ready += f"  in other shells: export PREFECT_API_URL=http://{HOST}:{port}/api\n"
@@ -152,23 +156,28 @@ def start(
     )
 
 
-def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until the server answers.
+def wait_for(ready: Callable[[], bool], name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a process that was started is ready.
 
     Raises:
-        TansError: it ended, or does not answer in time.
+        TansError: it ended, or is not ready in time.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise TansError(f"the Prefect server ended with exit code {server.returncode}; see {log}.")
-        connection = http.client.HTTPConnection(HOST, port, timeout=2)
-        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
-            connection.request("GET", "/api/health")
-            if connection.getresponse().status == http.client.OK:
-                return
+    while not ready():
+        if process.poll() is not None:
+            raise TansError(f"the {name} ended with exit code {process.returncode}; see {log}.")
+        if time.monotonic() > deadline:
+            raise TansError(f"the {name} was not ready within {START_TIMEOUT_S:.0f} s; see {log}.")
         time.sleep(0.2)
-    raise TansError(f"the Prefect server did not answer within {START_TIMEOUT_S:.0f} s; see {log}.")
+
+
+def healthy(port: int) -> bool:
+    """Return whether the server answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == http.client.OK
+    return False
 
 
 @contextlib.contextmanager

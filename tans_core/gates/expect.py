@@ -7,6 +7,7 @@ fifth of the time is the garbage collector walking over its hundreds of model cl
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 from collections.abc import Iterable
 from types import ModuleType
@@ -18,6 +19,8 @@ Expectation = Any
 
 def great_expectations() -> ModuleType:
     """Import great-expectations, once, and return it."""
+    # Its logger tells of every function that it registers, and repeats every failure that we report ourselves.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     collecting = gc.isenabled()
     gc.disable()
     try:

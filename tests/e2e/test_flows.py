@@ -1,0 +1,239 @@
+"""A real Prefect server drives every flow on a small project; the tests run in the order of this file."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.factories.processes import alive, wait_until_gone
+
+pytestmark = pytest.mark.slow
+
+DVC_YAML = """
+stages:
+  embed:
+    cmd: python -m tans_core.stages.embed
+    deps: [data/base, data/zoo, data/arrivals]
+    params: [embed]
+    outs:
+      - data/store/models.lance
+      - data/store/models.digest
+      - data/store/task_features.lance
+      - data/store/task_features.digest
+  index:
+    cmd: python -m tans_core.stages.index
+    deps: [data/space, data/store/models.digest]
+    outs: [data/store/index.lance, data/store/index.digest]
+"""
+
+INDEXED = """
+import sys
+from pathlib import Path
+from tans_core.embeddings.store import read_table
+print(*read_table(Path(sys.argv[1]), "index")["id"].to_pylist())
+"""
+
+
+@dataclass
+class Service:
+    """A served project: its folder, the process that `tans serve` becomes, and the server's port."""
+
+    root: Path
+    process: subprocess.Popen[str]
+    port: int
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("POST", f"/api/{path}", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = json.loads(answer.read())
+        connection.close()
+        assert answer.status == 200, content
+        return content
+
+    def run(self, deployment: str, *parameters: str) -> subprocess.CompletedProcess[str]:
+        """Run a deployment as a user does from another shell, and watch it."""
+        options = [part for parameter in parameters for part in ("-p", parameter)]
+        command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, *options, "--watch"]
+        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api", "COLUMNS": "500"}
+        return subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def artifact(self, key: str) -> str:
+        found = self.ask("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
+        assert found, f"no artifact {key}"
+        return str(found[-1]["data"])
+
+    def runs_of(self, flow: str) -> list[dict[str, Any]]:
+        found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
+        return [one for one in found if one["state_type"] != "SCHEDULED"]
+
+    def wait_for(self, flow: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
+        """Wait until a run of a flow is in one of some states."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            for one in self.runs_of(flow):
+                if one["state_type"] in states:
+                    return one
+            time.sleep(0.3)
+        raise AssertionError(f"no run of {flow} is in {states}: {self.runs_of(flow)}")
+
+
+def serve(root: Path, port: int = 0) -> subprocess.Popen[str]:
+    """Start the service as a background job of a non-interactive shell does: deaf to SIGINT."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
+        stderr=subprocess.PIPE,
+        stdout=(root / "served.log").open("w"),
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+@pytest.fixture(scope="module")
+def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A copy of the small project, under DVC, served on a free port."""
+    root = tmp_path_factory.mktemp("served") / "project"
+    shutil.copytree(project, root)
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True)
+    process = serve(root)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert first.startswith(f"serving {root} at http://127.0.0.1:"), first
+    try:
+        yield Service(root, process, int(first.split(" (")[0].rpartition(":")[2]))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        process.stderr.close()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return all processes below one, by /proc."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    below, level = [], [pid]
+    while level:
+        level = [child for child, parent in parents.items() if parent in level]
+        below += level
+    return below
+
+
+def test_retrieve_leaves_a_table_and_json(service: Service) -> None:
+    done = service.run("retrieve/local", "dataset=patches", "max_params_m=0.5", "top_k=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = service.artifact("retrieve-patches")
+    assert "| rank | model |" in text
+    result = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert [one["rank"] for one in result["candidates"]] == [1, 2, 3]
+    assert all(one["params_m"] <= 0.5 for one in result["candidates"])
+    assert result["candidates"] == json.loads((Path(result["folder"]) / "candidates.json").read_text())
+    assert Path(result["folder"]).as_uri() in service.artifact("retrieve-patches-run")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (["dataset=nothing"], "UnknownTaskError: 'nothing': neither a folder nor one of the 5 tasks"),
+        (["dataset=patches", "max_params_m=0.000001"], "NoModelFitsError: 0 of 16 models satisfy params_m <= 1e-06"),
+    ],
+)
+def test_failure_reaches_the_watching_shell_without_a_trace(
+    service: Service, parameters: list[str], words: str
+) -> None:
+    done = service.run("retrieve/local", *parameters)
+    assert done.returncode == 1
+    assert words in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stdout
+
+
+def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
+    done = service.run("finetune/local", "dataset=patches", "epochs=2", "to_inbox=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = service.artifact("finetune-patches")
+    assert "Test accuracy **" in text
+    result = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert (Path(result["folder"]) / "weights.safetensors").is_file()
+    (newcomer,) = (service.root / "inbox").glob("[!.]*")
+    assert sorted(path.name for path in newcomer.iterdir()) == ["card.json", "weights.safetensors"]
+
+
+def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:
+    inbox = service.root / "inbox"
+    (good,) = inbox.glob("[!.]*")
+    # The home task is easy enough for any network, but two epochs may not do: the card says what its gate wants to hear.
+    card = json.loads((good / "card.json").read_text())
+    (good / "card.json").write_text(json.dumps({**card, "val_accuracy": 0.9}))
+    shutil.copytree(good, inbox / "broken")
+    weights = inbox / "broken/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    time.sleep(2.1)
+    done = service.run("zoo-refresh/local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(inbox.glob("[!.]*"))
+    reason = json.loads((service.root / "quarantine/broken/reason.json").read_text())
+    assert "not readable as safetensors" in reason["reason"]
+    (arrival,) = (service.root / "data/arrivals").iterdir()
+    command = [sys.executable, "-m", "tans_core.cli", "retrieve", "patches", "--json", "--top-k", "50"]
+    found = subprocess.run([*command, "--root", service.root], capture_output=True, text=True, timeout=60, check=True)
+    models = [one["model"] for one in json.loads(found.stdout)["candidates"]]
+    assert len(models) == 17
+    assert arrival.name in models
+    assert arrival.name in service.artifact("zoo-refresh")
+
+
+def test_admission_starts_a_retraining_that_builds_the_newcomer_in(service: Service) -> None:
+    (arrival,) = (service.root / "data/arrivals").iterdir()
+    run = service.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED"})
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert run["parameters"] == {"model_id": arrival.name}
+    assert (service.root / "dvc.lock").is_file()
+    built = subprocess.run(
+        [sys.executable, "-c", INDEXED, service.root / "data/store"], capture_output=True, text=True, check=True
+    )
+    assert arrival.name in built.stdout.split()
+
+
+def test_second_start_on_the_same_port_says_so(service: Service) -> None:
+    second = serve(service.root, service.port)
+    _, message = second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert f"port {service.port} of 127.0.0.1 cannot be used" in message
+    assert f"--port {service.port + 1}" in message
+    assert service.process.poll() is None
+
+
+def test_ctrl_c_leaves_no_process_behind(service: Service) -> None:
+    body = {"parameters": {"dataset": "patches", "epochs": 100_000}, "state": {"type": "SCHEDULED"}}
+    (deployment,) = service.ask("deployments/filter", {"flows": {"name": {"any_": ["finetune"]}}})
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    path = f"/api/deployments/{deployment['id']}/create_flow_run"
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    assert connection.getresponse().status == 201
+    connection.close()
+    service.wait_for("finetune", {"RUNNING"})
+    below = descendants(service.process.pid)
+    # The server, the runner, and the run.
+    assert len(below) >= 3
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(timeout=60) == 0
+    assert all(wait_until_gone(pid) for pid in below), [pid for pid in below if alive(pid)]
