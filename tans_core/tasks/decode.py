@@ -5,6 +5,7 @@ Axes: H, W = height and width of the original in pixels; S = working size in pix
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import warnings
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
@@ -24,7 +25,7 @@ MAX_ASPECT = 3.0
 """Beyond this ratio the ends of the long side are cut off before the rest is padded to a square."""
 
 # Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
 
 _HIGH_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -70,12 +71,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     if not data:
         raise UnreadableImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             if image.width * image.height > max_pixels:
                 raise UnreadableImageError(f"{image.width}x{image.height} pixels, more than {max_pixels:,}")
             # `verify()` passes on half a JPEG: only a full load tells.
             image.load()
-            return Decoded(_to_rgb(_upright(image)), image.format or "unknown")
+            file_format = image.format or "unknown"
+            # The upright copy no longer knows what file it came from.
+            return Decoded(_to_rgb(_upright(image), file_format), file_format)
     except UnreadableImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -131,6 +134,13 @@ def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
+@functools.cache
+def _known_formats() -> tuple[str, ...]:
+    # A format that this build of Pillow lacks would make every other file fail.
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
     rows = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     red, green, blue = (int(value) for value in rows.mean(axis=0).round())
@@ -145,12 +155,12 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, file_format: str) -> npt.NDArray[np.uint8]:
     if image.mode in _HIGH_GREY:
-        grey = _to_uint8(np.asarray(image), image.mode, image.format)
+        grey = _to_uint8(np.asarray(image), image.mode, file_format)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "CMYK":
-        return _from_cmyk(image)
+        return _from_cmyk(image, file_format)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
@@ -158,14 +168,14 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _from_cmyk(image: Image.Image) -> npt.NDArray[np.uint8]:
+def _from_cmyk(image: Image.Image, file_format: str) -> npt.NDArray[np.uint8]:
     # Adobe writes CMYK JPEGs inverted and says so in a marker. Pillow inverts every one; those without the marker are undone.
-    if image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        image = Image.fromarray(255 - np.asarray(image), mode="CMYK")
+    if file_format in ("JPEG", "MPO") and "adobe" not in image.info:
+        image = ImageChops.invert(image)
     return np.array(image.convert("RGB"))
 
 
-def _to_uint8(values: npt.NDArray[np.generic], mode: str, file_format: str | None) -> npt.NDArray[np.uint8]:
+def _to_uint8(values: npt.NDArray[np.generic], mode: str, file_format: str) -> npt.NDArray[np.uint8]:
     """Scale grey values of more than 8 bits by the range of their type; `convert` would clip them to white."""
     grey = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(grey)

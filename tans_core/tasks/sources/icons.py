@@ -69,35 +69,40 @@ class IconSource:
         chosen = check_options(self.name, options, self.defaults)
         check_choice(self.name, "kind", chosen["kind"], KINDS)
         check_choice(self.name, "look", chosen["look"], LOOKS)
-        drawings = [drawing for font in self.fonts for drawing in self._drawings(font, chosen)]
-        self._check_classes(chosen, {drawing.label for drawing in drawings})
+        wanted = set(chosen["classes"])
+        if not wanted and chosen["kind"] != "families":
+            raise ParamsError(f"source {self.name!r}: options.classes: missing; want a list of {chosen['kind']}")
+        known: set[str] = set()
+        drawings: list[Drawing] = []
+        for font in self.fonts:
+            face = Face(package_file(font.package, font.font, install=_install(font)))
+            for label, group, code in _labelled(font, chosen["kind"]):
+                known.add(label)
+                if label in wanted or not wanted:
+                    drawings.append(Drawing(face, chr(code), label, group))
+        for label in chosen["classes"]:
+            if label not in known:
+                raise ParamsError(
+                    f"source {self.name!r}: options.classes: {label!r}: not one of its {chosen['kind']}"
+                    f"{did_you_mean(label, known)}"
+                )
         # The fine inner lines of a filled icon close quickly, and weight tells families apart.
         bolder_px = (0,) if chosen["kind"] == "families" else (0, 0, 1)
         yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
 
-    def _check_classes(self, chosen: Mapping[str, Any], found: set[str]) -> None:
-        for label in chosen["classes"]:
-            if label not in found:
-                raise ParamsError(
-                    f"source {self.name!r}: options.classes: {label!r}: no such {chosen['kind']}{did_you_mean(label, found)}"
-                )
 
-    def _drawings(self, font: IconFont, chosen: Mapping[str, Any]) -> Iterator[Drawing]:
-        wanted = set(chosen["classes"])
-        face: Face | None = None
-        for icon, code in read_names(font).items():
-            concept = concept_of(icon)
+def _labelled(font: IconFont, kind: str) -> Iterator[tuple[str, str, int]]:
+    """Yield label, group and code point of the icons that a kind of task can use."""
+    for icon, code in read_names(font).items():
+        concept = concept_of(icon)
+        if kind == "concepts":
+            yield concept, font.group, code
+        elif kind == "families":
+            yield font.group + _style_of(icon, font), concept, code
+        else:
             first, _, rest = concept.partition("-")
-            if chosen["kind"] == "concepts":
-                label, group = concept, font.group
-            elif chosen["kind"] == "families":
-                label, group = font.group + _style_of(icon, font), concept
-            else:
-                label, group = (first, rest) if rest else ("", "")
-            if not label or (wanted and label not in wanted) or (not wanted and chosen["kind"] != "families"):
-                continue
-            face = face or Face(package_file(font.package, font.font, install=_install(font)))
-            yield Drawing(face, chr(code), label, group)
+            if rest:
+                yield first, rest, code
 
 
 def read_names(font: IconFont) -> dict[str, int]:

@@ -1,0 +1,218 @@
+"""The one decoder against what lies in real image folders."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tans_core.tasks.decode import UnreadableImageError, decode, decode_file, fit_box
+from tests.factories.images import bomb, cmyk_jpeg, encoded, encoded_image, noise, rotated_photo, ycck_jpeg
+
+
+def test_plain_png_keeps_every_pixel() -> None:
+    pixels = noise()
+    decoded = decode(encoded(pixels))
+    assert (decoded.format, decoded.width, decoded.height) == ("PNG", 40, 30)
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_truncated_files_give_a_reason(file_format: str, share: float) -> None:
+    data = encoded(noise(200, 200), file_format)
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(data[: int(len(data) * share)])
+    assert str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, I am no image at all", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0" * 4096])
+def test_what_is_no_image_gives_a_reason(data: bytes) -> None:
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(data)
+    assert str(caught.value)
+
+
+def test_every_flipped_byte_gives_an_image_or_a_reason() -> None:
+    data = encoded(noise(12, 12), "PNG")
+    for position in range(len(data)):
+        broken = bytearray(data)
+        broken[position] ^= 0xFF
+        try:
+            assert decode(bytes(broken)).pixels.dtype == np.uint8
+        except UnreadableImageError as error:
+            assert str(error)
+
+
+def test_decompression_bomb_is_refused_before_its_pixels_are_read() -> None:
+    data = bomb()
+    assert len(data) < 100_000
+    with pytest.raises(UnreadableImageError, match="pixels"):
+        decode(data)
+
+
+def test_postscript_is_never_opened() -> None:
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        decode(encoded(noise(), "EPS"))
+
+
+def test_exif_orientation_is_applied() -> None:
+    decoded = decode(rotated_photo())
+    assert (decoded.width, decoded.height) == (20, 40)
+    top, bottom = decoded.pixels[:15, :, 0].mean(), decoded.pixels[25:, :, 0].mean()
+    assert top > 240 and bottom < 15
+
+
+def test_16_bit_grey_is_scaled_by_its_range() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    for file_format in ("PNG", "TIFF"):
+        grey = decode(encoded(ramp, file_format)).pixels[:, :, 0].ravel()
+        np.testing.assert_allclose(grey, np.arange(256), atol=1)
+
+
+def test_16_bit_pgm_is_scaled_by_its_range() -> None:
+    values = np.array([[0, 32768, 65535]], dtype=">u2")
+    grey = decode(b"P5 3 1 65535\n" + values.tobytes()).pixels[0, :, 0]
+    np.testing.assert_allclose(grey, [0, 128, 255], atol=1)
+
+
+def test_32_bit_float_is_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    grey = decode(encoded(ramp, "TIFF")).pixels[:, :, 0].ravel()
+    np.testing.assert_allclose(grey, np.arange(256), atol=1)
+
+
+def test_floats_that_are_not_numbers_do_not_spoil_the_rest() -> None:
+    values = np.array([[0.0, 0.5, 1.0, np.nan, np.inf]], dtype=np.float32)
+    assert decode(encoded(values, "TIFF")).pixels[0, :3, 0].tolist() == [0, 128, 255]
+    with pytest.raises(UnreadableImageError, match="finite"):
+        decode(encoded(np.full((4, 4), np.nan, dtype=np.float32), "TIFF"))
+
+
+def test_32_bit_integers_take_the_smallest_range_that_holds_them() -> None:
+    values = np.array([[0, 1 << 30, (1 << 31) - 1]], dtype=np.int32)
+    np.testing.assert_allclose(decode(encoded(values, "TIFF")).pixels[0, :, 0], [0, 128, 255], atol=1)
+    small = np.array([[0, 100, 255]], dtype=np.int32)
+    assert decode(encoded(small, "TIFF")).pixels[0, :, 0].tolist() == [0, 100, 255]
+
+
+# Ink of half cyan, full magenta, no yellow, a little black: a strong pink-violet.
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpegs_are_told_apart_by_adobes_marker(adobe: bool) -> None:
+    cyan, magenta, yellow, black = ink = (128, 250, 0, 30)
+    expected = [(255 - c) * (255 - black) / 255 for c in (cyan, magenta, yellow)]
+    mean = decode(cmyk_jpeg(ink, adobe)).pixels.mean(axis=(0, 1))
+    np.testing.assert_allclose(mean, expected, atol=6)
+
+
+def test_ycck_jpeg_is_converted() -> None:
+    luma, blue, red, key = planes = (150, 110, 170, 220)
+    rgb = np.array([luma + 1.402 * (red - 128), luma - 0.344 * (blue - 128) - 0.714 * (red - 128), luma + 1.772 * (blue - 128)])
+    mean = decode(ycck_jpeg(planes)).pixels.mean(axis=(0, 1))
+    np.testing.assert_allclose(mean, (255 - rgb) * key / 255, atol=6)
+
+
+def test_cmyk_tiff_is_not_inverted() -> None:
+    image = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    assert decode(encoded_image(image, "TIFF")).pixels[0, 0].tolist() == [0, 255, 255]
+
+
+def test_transparency_is_composited_on_white() -> None:
+    layer = np.zeros((2, 2, 4), dtype=np.uint8)
+    layer[0, 0] = (200, 0, 0, 0)
+    layer[0, 1] = (200, 0, 0, 255)
+    layer[1, 0] = (0, 0, 0, 128)
+    for file_format in ("PNG", "WEBP", "TIFF"):
+        options = {"lossless": True} if file_format == "WEBP" else {}
+        pixels = decode(encoded(layer, file_format, **options)).pixels
+        assert pixels[0, 0].tolist() == [255, 255, 255]
+        assert pixels[0, 1].tolist() == [200, 0, 0]
+        assert abs(int(pixels[1, 0, 0]) - 127) <= 1
+
+
+def test_grey_with_alpha_and_transparent_palette_are_composited_on_white() -> None:
+    grey = Image.new("LA", (4, 4), (10, 0))
+    assert decode(encoded_image(grey)).pixels.min() == 255
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([200, 0, 0, 0, 200, 0])
+    palette.putpixel((1, 1), 1)
+    for file_format in ("PNG", "GIF"):
+        pixels = decode(encoded_image(palette, file_format, transparency=0)).pixels
+        assert pixels[0, 0].tolist() == [255, 255, 255]
+        assert pixels[1, 1].tolist() == [0, 200, 0]
+
+
+def test_animation_gives_its_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for file_format in ("GIF", "WEBP", "TIFF"):
+        options = {"lossless": True} if file_format == "WEBP" else {}
+        data = encoded_image(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+        assert decode(data).pixels[4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000"])
+def test_content_counts_not_the_extension(tmp_path: Path, file_format: str) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(noise(), file_format))
+    decoded, data = decode_file(path)
+    assert decoded.format == file_format
+    assert data == path.read_bytes()
+    assert decoded.pixels.shape == (30, 40, 3)
+
+
+def test_a_file_that_is_gone_gives_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        decode_file(tmp_path / "gone.png")
+
+
+def test_black_and_white_and_palette_modes_become_rgb() -> None:
+    bits = Image.fromarray(np.eye(8, dtype=np.uint8) * 255).convert("1")
+    assert set(np.unique(decode(encoded_image(bits)).pixels)) == {0, 255}
+    adaptive = Image.fromarray(noise()).convert("P", palette=Image.Palette.ADAPTIVE)
+    assert decode(encoded_image(adaptive)).pixels.shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 2000), (2000, 1), (1, 1), (32, 32), (400, 100), (60, 40), (7, 1000)])
+def test_any_shape_fits_the_box(width: int, height: int) -> None:
+    boxed = fit_box(noise(width, height), 32)
+    assert boxed.shape == (3, 32, 32) and boxed.dtype == np.uint8
+
+
+def test_box_keeps_an_image_of_its_own_size() -> None:
+    pixels = noise(32, 32)
+    np.testing.assert_array_equal(fit_box(pixels, 32), pixels.transpose(2, 0, 1))
+
+
+def test_photograph_is_cropped_and_a_banner_is_padded_with_its_border() -> None:
+    photo = np.zeros((40, 60, 3), dtype=np.uint8)
+    photo[:, 10:50] = 255
+    # What the crop takes away may shine through at the very edge only.
+    assert fit_box(photo, 20).min() > 230
+    banner = np.full((20, 60, 3), 90, dtype=np.uint8)
+    banner[9:11, 25:35] = 255
+    boxed = fit_box(banner, 60)
+    assert boxed[:, 0].max() == boxed[:, -1].min() == 90
+    assert boxed[0, 30, 30] == 255
+
+
+def test_shrinking_averages_instead_of_skipping_pixels() -> None:
+    checks = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    boxed = fit_box(checks, 32)
+    assert 120 < boxed.min() and boxed.max() < 136
+
+
+def test_grey_arrays_become_three_equal_channels() -> None:
+    grey = noise()[:, :, 0]
+    boxed = fit_box(grey, 16)
+    assert (boxed[0] == boxed[1]).all() and (boxed[1] == boxed[2]).all()
+
+
+def test_decoding_is_the_same_from_memory_and_from_disk(tmp_path: Path) -> None:
+    data = encoded(noise(), "JPEG")
+    (tmp_path / "x").write_bytes(data)
+    np.testing.assert_array_equal(decode(data).pixels, decode_file(tmp_path / "x")[0].pixels)
+    with Image.open(io.BytesIO(data)) as direct:
+        np.testing.assert_array_equal(np.asarray(direct), decode(data).pixels)
