@@ -142,8 +142,10 @@ def choose_precision(wanted: str, gain: float = 1.2) -> str:
     import torch
 
     place = device()
-    network = torch.nn.Sequential(torch.nn.Conv2d(48, 48, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(48, 48, 3, padding=1))
-    network = network.to(place, memory_format=torch.channels_last)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(48, 48, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(48, 48, 3, padding=1)
+    )
+    network = network.to(place).to(memory_format=torch.channels_last)
     images = torch.randn(64, 48, 16, 16, device=place).contiguous(memory_format=torch.channels_last)
     best = {False: float("inf"), True: float("inf")}
     # Turn about, and the best of each: a busy machine slows single runs, not all of them.

@@ -79,7 +79,7 @@ def query_features(
     digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
     chosen: list[int] = []
     for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label), key=lambda index: digests[index])
+        members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda index: digests[index])
         chosen += members[:images_per_class]
     pixels = torch.from_numpy(images[chosen])
     parts = [backbone.embed(part, task.info.mean, task.info.std).float() for part in pixels.split(batch_size)]
@@ -94,7 +94,7 @@ def _torchvision_backbone(name: str) -> Backbone:
         raise ParamsError(
             f"embed.backbone: got {name!r}, want 'base' or a torchvision network{did_you_mean(name, known)}."
         )
-    weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    weights = models.get_model_weights(name).DEFAULT
     try:
         network = models.get_model(name, weights=weights)
     except (URLError, OSError) as error:
@@ -141,5 +141,8 @@ def embed_tasks(folders: Sequence[Path], backbone: Backbone, images_per_class: i
             labels.append(classes)
             features.append(found)
     return FeatureRows(
-        np.array(names, dtype=np.str_), np.concatenate(labels), np.array(splits, dtype=np.str_), np.concatenate(features)
+        np.array(names, dtype=np.str_),
+        np.concatenate(labels),
+        np.array(splits, dtype=np.str_),
+        np.concatenate(features),
     )

@@ -14,7 +14,7 @@ from typing import Any, cast
 # Lance writes its notices to stderr from Rust; only this variable, read at import, silences them.
 os.environ.setdefault("LANCEDB_LOG", "error")
 
-import lancedb  # noqa: E402
+import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -98,7 +98,8 @@ def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     """Turn an Arrow column of M vectors of fixed size D into a (M, D) float32 matrix."""
     width = column.type.list_size
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, dtype=np.float32).reshape(-1, width)
+    values: npt.NDArray[np.float32] = np.array(flat, dtype=np.float32)  # a copy: torch wants to be able to write
+    return values.reshape(-1, width)
 
 
 def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id") -> str:

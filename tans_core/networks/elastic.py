@@ -88,7 +88,8 @@ class ElasticSpace:
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> ElasticSpace:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

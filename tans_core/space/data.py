@@ -72,7 +72,7 @@ def assemble(
     cards = [models.cards[index] for index in kept]
     home = np.array([number[card.home_task] for card in cards], dtype=np.int64)
     sources = []
-    for task, index in number.items():
+    for task in tasks:
         own = [card for card in cards if card.home_task == task]
         if len(own) < 2 or len(features.of(task)) == 0:
             raise StoreError(
@@ -102,6 +102,8 @@ def assemble(
 def _hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
     heldout = np.zeros(len(ids), dtype=bool)
     for task in np.unique(home):
-        members = sorted(np.flatnonzero(home == task), key=lambda index: derive_seed(seed, "heldout", ids[index]))
+        members = sorted(
+            np.flatnonzero(home == task).tolist(), key=lambda index: derive_seed(seed, "heldout", ids[index])
+        )
         heldout[members[: max(1, round(share * len(members)))]] = True
     return heldout

@@ -83,7 +83,8 @@ def build_zoo(
     sample = train.normalised()[balanced_indices(train.labels, calibration_images, generator)]
     val, test = TrainingData.of(task, "val"), TrainingData.of(task, "test")
     val_images, test_images = val.normalised(), test.normalised()
-    cards, calibrations = [], {}
+    cards: list[ModelCard] = []
+    calibrations: dict[str, Tensor] = {}
     architectures = sample_architectures(network.space, subnets, derive_seed(seed, "subnets", info.name))
     for number, architecture in enumerate(progress(architectures, f"{info.name}: measuring")):
         subnet = network.extract(architecture)

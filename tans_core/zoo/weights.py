@@ -34,9 +34,11 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+            return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not readable as safetensors ({error}). Run `dvc repro` to build it again.") from error
+        raise WeightsError(
+            f"{path}: not readable as safetensors ({error}). Run `dvc repro` to build it again."
+        ) from error
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor], where: str) -> None:

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,9 @@ def test_limit_that_is_no_positive_number_is_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 0.0], [3.0, 4.0]])
-def test_query_that_is_no_unit_vector_is_refused_instead_of_answered_with_nothing(table: Any, query: list[float]) -> None:
+def test_query_that_is_no_unit_vector_is_refused_instead_of_answered_with_nothing(
+    table: Any, query: list[float]
+) -> None:
     with pytest.raises(StoreError, match="unit"):
         nearest(table, np.array(query, dtype=np.float32), Constraints())
 

@@ -11,7 +11,15 @@ from tans_core.space.fit import SpaceRecipe, SpaceReport, fit_space, source_fold
 from tests.factories.embeddings import linked_tables
 
 RECIPE = SpaceRecipe(
-    dim=16, hidden=32, steps=300, lr=5e-3, weight_decay=0.01, margin=0.2, prediction_weight=1.0, images_per_query=10, log_every=150
+    dim=16,
+    hidden=32,
+    steps=300,
+    lr=5e-3,
+    weight_decay=0.01,
+    margin=0.2,
+    prediction_weight=1.0,
+    images_per_query=10,
+    log_every=150,
 )
 
 
