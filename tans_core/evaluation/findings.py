@@ -7,9 +7,6 @@ from typing import Any
 from tans_core.evaluation.metrics import PICKED
 from tans_core.evaluation.style import display_name
 
-# Two seeds of one network differ by about this much on tasks of this size; below it a difference says nothing.
-NOISE_POINTS = 2.0
-
 
 def headline(metrics: dict[str, Any], steps: int) -> str:
     """Return one sentence: where the picked model stands among the strategies, by mean test accuracy."""
@@ -38,8 +35,8 @@ def findings(metrics: dict[str, Any]) -> list[str]:
         side = "above" if points >= 0 else "below"
         ties = f", equal on {margin['ties']}" if margin["ties"] else ""
         text = f"{_points(abs(margin['mean']))} {side} {_phrase(name)}; better on {margin['wins']} of {tasks}{ties}."
-        if abs(points) < NOISE_POINTS:
-            text += " That is within what two seeds of one network differ by."
+        if abs(margin["mean"]) < metrics["noise"]["between_seeds"]:
+            text += " That is less than what two seeds of one network differ by on one task."
         speed = metrics["speed"][name]
         if speed["matched"]:
             text += (

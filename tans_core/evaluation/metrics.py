@@ -6,6 +6,7 @@ Axes: T tasks, S seeds, D draws.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     - `rank.<strategy>`: mean over tasks of the rank by mean accuracy (1 is best, ties share), and tasks it is (jointly) best on.
     - `speed.<strategy>`: see `steps_to_match`.
     - `cost.<strategy>`: mean parameters and MACs in millions, and seconds a fit.
+    - `noise.between_seeds`: how far apart two seeds of one network end on one task, absolute, mean over all such pairs.
     - `fits`: distinct fits and their seconds in all.
     """
     frame = runs_frame(rows)
@@ -41,6 +43,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         "rank": _ranks(by_task),
         "speed": {name: steps_to_match(rows, name) for name in strategies if name != PICKED},
         "cost": {name: _cost(frame[frame.strategy == name]) for name in strategies},
+        "noise": {"between_seeds": _between_seeds(frame)},
         "fits": _fits(frame),
     }
 
@@ -118,6 +121,16 @@ def _ranks(by_task: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 def _cost(frame: pd.DataFrame) -> dict[str, float]:
     return {name: float(frame[name].mean()) for name in ("params_m", "macs_m", "seconds")}
+
+
+def _between_seeds(frame: pd.DataFrame) -> float:
+    distinct = frame.drop_duplicates(["task", "label", "seed"])
+    pairs = [
+        abs(one - other)
+        for _, group in distinct.groupby(["task", "label"])
+        for one, other in combinations(group["test_accuracy"], 2)
+    ]
+    return float(np.mean(pairs)) if pairs else 0.0
 
 
 def _fits(frame: pd.DataFrame) -> dict[str, float]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tans_core.evaluation.compare import Row
-from tans_core.evaluation.findings import NOISE_POINTS, findings, headline
+from tans_core.evaluation.findings import findings, headline
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
 from tans_core.evaluation.plots import learning_curves, summary, to_png
@@ -54,7 +54,6 @@ def render_report(evaluation: Evaluation) -> str:
         ],
         evaluation=evaluation,
         shared=_shared(rows),
-        noise_points=NOISE_POINTS,
     )
 
 

@@ -72,6 +72,15 @@ def test_speed_is_the_first_step_that_reaches_the_others_best() -> None:
     assert steps_to_match(rows, "scratch") == {"tasks": {"a": 20}, "matched": 1, "median_share": (0.5 + 1.0) / 2}
 
 
+def test_noise_is_how_far_apart_two_seeds_of_one_network_end() -> None:
+    rows = [
+        row("a", "picked", 0.80, [0.5], "m", 0), row("a", "picked", 0.83, [0.5], "m", 1),
+        row("a", "base", 0.60, [0.5], "n", 0), row("a", "base", 0.59, [0.5], "n", 1),
+        row("a", "largest", 0.80, [0.5], "m", 0), row("a", "largest", 0.83, [0.5], "m", 1),
+    ]  # fmt: skip
+    assert summarise(rows)["noise"]["between_seeds"] == pytest.approx((0.03 + 0.01) / 2)
+
+
 def test_a_shared_fit_costs_once() -> None:
     rows = [
         row("a", "picked", 0.8, [0.5], "same"),
