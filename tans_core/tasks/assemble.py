@@ -140,7 +140,9 @@ def _split(rows: Sequence[Prepared], labels: npt.NDArray[np.int64], name: str, s
     if given == {None}:
         return assign_splits(labels, groups, seed)
     if None in given or not {"train"} <= given:
-        raise DataError(f"task {name!r}: its source puts images in splits {sorted(map(str, given))}; want train and test, or none.")
+        raise DataError(
+            f"task {name!r}: its source puts images in splits {sorted(map(str, given))}; want train and test, or none."
+        )
     splits = np.array([row.split for row in rows], dtype="<U5")
     if "test" not in given:
         # Only train and val: val has been looked at by whoever made it, so it serves as the test split.
@@ -155,7 +157,7 @@ def _cap(
     limits: tuple[int | None, int | None, int | None],
     seed: int,
 ) -> npt.NDArray[np.int64]:
-    """Return the row numbers to keep: split by split, each in random order, so that no statistic of "the first n" sees one class."""
+    """Return the row numbers to keep, split by split; in random order, so that no "first n" holds one class alone."""
     rng = np.random.default_rng(seed)
     parts = []
     for split, limit in zip(SPLITS, limits, strict=True):

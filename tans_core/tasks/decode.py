@@ -10,10 +10,11 @@ import io
 import os
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
@@ -81,7 +82,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
             return Decoded(_to_rgb(_upright(image), file_format), file_format)
     except UnreadableImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImageError("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"more than {max_pixels:,} pixels") from None
@@ -97,8 +98,7 @@ def decode_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> t
         UnreadableImageError: see `decode`; also when the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UnreadableImageError(error.strerror or type(error).__name__) from None
     return decode(data, max_pixels), data

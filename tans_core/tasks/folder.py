@@ -211,7 +211,10 @@ def _check_empty(path: Path, files: list[ImageFile], kept: list[Prepared], drop_
 
 
 def _warnings(task: Task) -> Iterator[str]:
-    for split, purpose in (("val", "fine-tuning cannot choose its best epoch on"), ("test", "no accuracy can be measured on")):
+    for split, purpose in (
+        ("val", "fine-tuning cannot choose its best epoch on"),
+        ("test", "no accuracy can be measured on"),
+    ):
         present = set(task.split(split)[1].tolist())
         missing = [name for index, name in enumerate(task.info.class_names) if index not in present]
         if missing:

@@ -14,7 +14,14 @@ from natsort import natsorted
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError
 
-_SPLIT_FOLDERS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 _NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # Files that people keep beside images; anything else is opened, whatever its name.
@@ -155,7 +162,9 @@ def _check_classes(
     if not classes:
         loose = skipped["file outside class folders"]
         found = f"{loose} files lie in it directly" if loose else "it holds none"
-        raise NoClassesError(f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>.")
+        raise NoClassesError(
+            f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>."
+        )
     if len(classes) == 1:
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.")
     return classes

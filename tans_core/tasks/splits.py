@@ -59,7 +59,7 @@ def carve_val(
     if len(in_train) == 0:
         return splits
     share = SHARES[1] / (SHARES[0] + SHARES[1])
-    inner = assign_splits(labels[in_train], [groups[i] for i in in_train], seed, (1 - share, 0.0, share))
+    inner = assign_splits(labels[in_train], [groups[int(i)] for i in in_train], seed, (1 - share, 0.0, share))
     result = splits.copy()
     result[in_train[inner == "test"]] = "val"
     return result
@@ -100,12 +100,13 @@ def _deal_groups(
     """Deal G groups, (G, K) counts, to 3 splits; with few groups the best of several random orders is kept."""
     totals = np.maximum(counts.sum(axis=0), 1)
     relative = counts / totals
-    wanted = shares > 0
+    wanted = np.flatnonzero(shares > 0)
+    taught = np.flatnonzero(counts.sum(axis=0))
     best: tuple[float, float] | None = None
     for _ in range(_TRIES if len(counts) <= _FEW_GROUPS else 1):
         chosen, filled = _deal_once(relative, shares, rng)
         # First of all every class in every split; then shares as wanted.
-        empty = float((filled[wanted][:, counts.sum(axis=0) > 0] == 0).sum())
+        empty = float((filled[np.ix_(wanted, taught)] == 0).sum())
         error = float(((filled - shares[:, None]) ** 2).sum())
         if best is None or (empty, error) < best:
             best, result = (empty, error), chosen
@@ -120,7 +121,7 @@ def _deal_once(
     chosen = np.zeros(len(relative), dtype=np.int64)
     per_share = 1.0 / np.maximum(shares, 1e-9)
     # A lone group of its class must stay in train: nothing else can teach the class.
-    lone = (relative > 0.999).any(axis=1)
+    lone = np.asarray((relative > 0.999).any(axis=1))
     for group in sorted(order, key=lambda g: not lone[g]):
         row = relative[group]
         if lone[group]:

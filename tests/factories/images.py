@@ -30,7 +30,7 @@ def encoded_image(image: Image.Image, file_format: str = "PNG", **options: Any) 
 
 
 def rotated_photo() -> bytes:
-    """A JPEG stored 40 x 20 whose left half is red, with a note that it was taken with the camera turned: upright, the top is red."""
+    """A JPEG stored 40 x 20, its left half red, whose EXIF says that the camera was turned: upright, the top is red."""
     pixels = np.zeros((20, 40, 3), dtype=np.uint8)
     pixels[:, :20, 0] = 255
     exif = Image.Exif()

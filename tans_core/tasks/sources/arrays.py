@@ -26,14 +26,12 @@ ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", 
 COVERS = {
     2: "corn, no till",
     3: "corn, minimum till",
-    5: "grass, pasture",
     6: "grass, trees",
     11: "soybean, minimum till",
     12: "soybean, clean till",
     14: "woods",
-    15: "buildings, grass, trees",
 }
-"""Those of the sixteen covers that have at least two fields wider than a patch."""
+"""Those of the sixteen covers that have at least three fields wider than a patch: one for each split."""
 
 # Mean reflectance of these bands gives a false-colour picture: visible, near and short-wave infrared.
 _BANDS = ((0, 36), (36, 100), (100, 200))
@@ -135,16 +133,17 @@ def read_pickled_array(packed: bytes) -> npt.NDArray[Any]:
     return value
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    _ALLOWED = {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-    }
+_ARRAY_PARTS = (
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+)
 
+
+class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
+        if (module, name) not in _ARRAY_PARTS:
             raise DataError(f"pickled file: names {module}.{name}; only numpy arrays are read.")
         # numpy 2 moved `core`; old files still name it.
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -48,7 +48,9 @@ class Look:
 LOOKS = {
     "print": Look(fill=(0.6, 0.9), turn_deg=5, slant=0.1, colour=False, noise=6, clutter=0, blur_px=0.8),
     "poster": Look(fill=(0.55, 0.9), turn_deg=10, slant=0.2, colour=True, noise=8, clutter=0, blur_px=1.0),
-    "night": Look(fill=(0.5, 0.9), turn_deg=12, slant=0.2, colour=True, noise=10, clutter=0, blur_px=1.2, inverted=True),
+    "night": Look(
+        fill=(0.5, 0.9), turn_deg=12, slant=0.2, colour=True, noise=10, clutter=0, blur_px=1.2, inverted=True
+    ),
     "street": Look(fill=(0.55, 0.9), turn_deg=12, slant=0.2, colour=True, noise=12, clutter=2, blur_px=1.2, hollow=0.1),
     "scrawl": Look(fill=(0.45, 0.9), turn_deg=20, slant=0.3, colour=False, noise=25, clutter=4, blur_px=1.6),
 }

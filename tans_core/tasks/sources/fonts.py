@@ -163,13 +163,13 @@ class MatplotlibFonts:
         faces = list(TEXT_FACES)[chosen["first"] : chosen["first"] + chosen["count"]]
         return [
             Drawing(face, character, face.name, f"letter {character.upper()}")
-            for face, _ in self._faces({name: "" for name in faces})
+            for face, _ in self._faces(dict.fromkeys(faces, ""))
             for character in _FACE_CHARACTERS
         ]
 
     def _scripts(self) -> list[Drawing]:
         drawings = []
-        for face, _ in self._faces({name: "" for name in _SCRIPT_FACES}):
+        for face, _ in self._faces(dict.fromkeys(_SCRIPT_FACES, "")):
             for script, (low, high) in SCRIPTS.items():
                 for code in range(low, high + 1):
                     character = chr(code)
@@ -190,9 +190,7 @@ class Drawing:
         self.face, self.character, self.label, self.group = face, character, label, group
 
 
-def render(
-    drawings: list[Drawing], look: str, images: int, seed: int, bolder_px: tuple[int, ...]
-) -> Iterator[Sample]:
+def render(drawings: list[Drawing], look: str, images: int, seed: int, bolder_px: tuple[int, ...]) -> Iterator[Sample]:
     """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently.
 
     `bolder_px` lists by how much an outline may be thickened.

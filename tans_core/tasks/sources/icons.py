@@ -144,7 +144,9 @@ def _qta(font: str, names: str, group: str, style: str = "") -> IconFont:
 
 
 def _tk(pack: str, font: str, group: str, names: str = "glyphmap", style: str = "", folder: str = "") -> IconFont:
-    return IconFont(f"tkinter_icons_{pack}", f"{folder or 'fonts'}/{font}", f"{folder}/{names}.json".lstrip("/"), group, style)
+    return IconFont(
+        f"tkinter_icons_{pack}", f"{folder or 'fonts'}/{font}", f"{folder}/{names}.json".lstrip("/"), group, style
+    )
 
 
 QTAWESOME = IconSource(
@@ -153,9 +155,19 @@ QTAWESOME = IconSource(
     licence="OFL-1.1 (Font Awesome, Elusive), Apache-2.0 (Material Design, Remix), MIT (Phosphor), CC-BY-4.0 (Codicon)",
     fonts=(
         _qta("fontawesome5-solid-webfont-5.15.4", "fontawesome5-solid-webfont-charmap-5.15.4", "font-awesome", "solid"),
-        _qta("fontawesome5-regular-webfont-5.15.4", "fontawesome5-regular-webfont-charmap-5.15.4", "font-awesome", "regular"),
+        _qta(
+            "fontawesome5-regular-webfont-5.15.4",
+            "fontawesome5-regular-webfont-charmap-5.15.4",
+            "font-awesome",
+            "regular",
+        ),
         _qta("fontawesome6-solid-webfont-6.7.2", "fontawesome6-solid-webfont-charmap-6.7.2", "font-awesome", "solid"),
-        _qta("fontawesome6-regular-webfont-6.7.2", "fontawesome6-regular-webfont-charmap-6.7.2", "font-awesome", "regular"),
+        _qta(
+            "fontawesome6-regular-webfont-6.7.2",
+            "fontawesome6-regular-webfont-charmap-6.7.2",
+            "font-awesome",
+            "regular",
+        ),
         _qta("materialdesignicons5-webfont-5.9.55", "materialdesignicons5-webfont-charmap-5.9.55", "material-design"),
         _qta("materialdesignicons6-webfont-6.9.96", "materialdesignicons6-webfont-charmap-6.9.96", "material-design"),
         _qta("phosphor-1.3.0", "phosphor-charmap-1.3.0", "phosphor"),

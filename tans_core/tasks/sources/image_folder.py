@@ -27,7 +27,9 @@ class ImageFolder:
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
         if not chosen["path"]:
-            raise ParamsError(f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class")
+            raise ParamsError(
+                f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class"
+            )
         root = Path(chosen["path"])
         files = list_images(root).files
         bad = 0

@@ -175,7 +175,9 @@ def test_given_splits_need_train_and_test() -> None:
 def test_unknown_sources_and_options_are_named_with_the_nearest() -> None:
     with pytest.raises(ParamsError, match="did you mean 'matplotlib'"):
         build("matplotlob")
-    with pytest.raises(ParamsError, match=r"options\.kindd: unknown key \(did you mean 'kind'\?\); options\.images: got 'x', want int"):
+    with pytest.raises(
+        ParamsError, match=r"kindd: unknown key \(did you mean 'kind'\?\); options\.images: got 'x', want int"
+    ):
         build(kindd="characters", images="x")
-    with pytest.raises(ParamsError, match="want one of .*greek-lower"):
+    with pytest.raises(ParamsError, match=r"want one of .*greek-lower"):
         build(characters="greek-lowr")

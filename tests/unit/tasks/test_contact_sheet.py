@@ -13,7 +13,9 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
 
 def test_sheet_has_a_row_a_class_with_its_images_in_place() -> None:
     images, labels = _images()
-    sheet = contact_sheet(images, labels, ["α", "leftwards arrow", "a very long name that does not fit"], per_class=2, scale=2)
+    sheet = contact_sheet(
+        images, labels, ["α", "leftwards arrow", "a very long name that does not fit"], per_class=2, scale=2
+    )
     assert sheet.size == (150 + 2 * 19, 3 * 19)
     pixels = np.asarray(sheet)
     assert pixels[5, 155, 0] == 10 and pixels[5, 155 + 19, 0] == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def test_truncated_files_give_a_reason(file_format: str, share: float) -> None:
     assert str(caught.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"hello, I am no image at all", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0" * 4096])
+@pytest.mark.parametrize(
+    "data", [b"", b"hello, I am no image at all", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\0" * 4096]
+)
 def test_what_is_no_image_gives_a_reason(data: bytes) -> None:
     with pytest.raises(UnreadableImageError) as caught:
         decode(data)
@@ -41,10 +44,9 @@ def test_every_flipped_byte_gives_an_image_or_a_reason() -> None:
     for position in range(len(data)):
         broken = bytearray(data)
         broken[position] ^= 0xFF
-        try:
+        # Any other exception fails the test.
+        with contextlib.suppress(UnreadableImageError):
             assert decode(bytes(broken)).pixels.dtype == np.uint8
-        except UnreadableImageError as error:
-            assert str(error)
 
 
 def test_decompression_bomb_is_refused_before_its_pixels_are_read() -> None:
@@ -110,7 +112,9 @@ def test_cmyk_jpegs_are_told_apart_by_adobes_marker(adobe: bool) -> None:
 
 def test_ycck_jpeg_is_converted() -> None:
     luma, blue, red, key = planes = (150, 110, 170, 220)
-    rgb = np.array([luma + 1.402 * (red - 128), luma - 0.344 * (blue - 128) - 0.714 * (red - 128), luma + 1.772 * (blue - 128)])
+    rgb = np.array(
+        [luma + 1.402 * (red - 128), luma - 0.344 * (blue - 128) - 0.714 * (red - 128), luma + 1.772 * (blue - 128)]
+    )
     mean = decode(ycck_jpeg(planes)).pixels.mean(axis=(0, 1))
     np.testing.assert_allclose(mean, (255 - rgb) * key / 255, atol=6)
 
@@ -201,7 +205,8 @@ def test_photograph_is_cropped_and_a_banner_is_padded_with_its_border() -> None:
 def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     checks = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
     boxed = fit_box(checks, 32)
-    assert 120 < boxed.min() and boxed.max() < 136
+    assert boxed.min() > 120
+    assert boxed.max() < 136
 
 
 def test_grey_arrays_become_three_equal_channels() -> None:

@@ -85,7 +85,7 @@ def test_classes_are_in_natural_order_and_labels_follow_names(tmp_path: Path) ->
 
 def test_names_of_any_script_are_one_name_each(tmp_path: Path) -> None:
     accent = unicodedata.normalize("NFD", "é té")
-    root = write_class_folders(tmp_path, {accent: 4, "שלום 🌿 \"q\"": 4, "x" * 200: 4})
+    root = write_class_folders(tmp_path, {accent: 4, 'שלום 🌿 "q"': 4, "x" * 200: 4})
     task, _ = scan_folder(root, image_size_px=SIZE)
     assert "é té" in task.info.class_names
     assert all(unicodedata.is_normalized("NFC", path) for path in task.paths)
@@ -108,7 +108,9 @@ def test_given_splits_are_kept_and_leaks_leave_train(tmp_path: Path) -> None:
     (tmp_path / "train" / "ash" / "leak.png").write_bytes((tmp_path / "test" / "ash" / "0.png").read_bytes())
     task, report = scan_folder(tmp_path, image_size_px=SIZE)
     by_path = dict(zip(task.paths, task.splits.tolist(), strict=True))
-    assert {path for path, split in by_path.items() if split == "test"} == {path for path in by_path if path.startswith("test/")}
+    assert {path for path, split in by_path.items() if split == "test"} == {
+        path for path in by_path if path.startswith("test/")
+    }
     assert task.info.counts["test"] == 12 and task.info.counts["val"] > 0
     assert report.copies == ("train/ash/leak.png",)
 
@@ -147,9 +149,7 @@ def test_a_class_of_one_image_goes_to_train_with_a_warning(tmp_path: Path) -> No
     assert any("'rare'" in warning for warning in report.warnings)
 
 
-@pytest.mark.parametrize(
-    ("classes", "message"), [({}, "no class folders"), ({"only": 5}, "only one class, 'only'")]
-)
+@pytest.mark.parametrize(("classes", "message"), [({}, "no class folders"), ({"only": 5}, "only one class, 'only'")])
 def test_folders_without_classes_are_refused(tmp_path: Path, classes: dict[str, int], message: str) -> None:
     write_class_folders(tmp_path, classes)
     with pytest.raises(NoClassesError, match=message):
@@ -179,7 +179,9 @@ def test_too_large_a_share_of_bad_files_fails_with_examples(tmp_path: Path) -> N
 def test_workers_change_nothing(tmp_path: Path) -> None:
     root = write_class_folders(tmp_path, {"ash": 25, "oak": 25})
     (root / "oak" / "bad.png").write_bytes(b"bad")
-    (alone, one), (together, two) = (scan_folder(root, image_size_px=SIZE, workers=workers, seed=4) for workers in (0, 2))
+    (alone, one), (together, two) = (
+        scan_folder(root, image_size_px=SIZE, workers=workers, seed=4) for workers in (0, 2)
+    )
     assert one == two
     np.testing.assert_array_equal(alone.images, together.images)
     np.testing.assert_array_equal(alone.splits, together.splits)
