@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def zoo_refresh() -> Any:
         log.info("the inbox is empty")
         return "nothing new"
     try:
-        outcome = refresh(root)
+        outcome = refresh(root, tell)
     except TansError as error:
         return failed(error)
     for entry, newcomer in outcome.admitted.items():
@@ -54,8 +55,12 @@ def zoo_refresh() -> Any:
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 
-def refresh(root: Path) -> Outcome:
+def refresh(root: Path, announce: Callable[[Newcomer, str], None]) -> Outcome:
     """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
+
+    Args:
+        root: the project's folder.
+        announce: is told of each admitted model, with the release that serves it.
 
     Raises:
         NoReleaseError: nothing was published yet, so there is nothing to add models to.
@@ -91,7 +96,7 @@ def refresh(root: Path) -> Outcome:
         for name, newcomer in outcome.admitted.items():
             if newcomer.folder.is_dir():
                 admit(newcomer, root / "data/arrivals")
-            tell(newcomer, outcome.release)
+            announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
     return outcome
 

@@ -29,17 +29,21 @@ def check_embeddings(root: Path, tasks: Sequence[str]) -> None:
         GateError: rows are missing, double or not finite, widths differ, a task or a class is not covered.
         StoreError: a table is missing or of another version.
     """
+    run_gate("embeddings", embeddings_checks(root, tasks), root, "Run `dvc repro embed` again.")
+
+
+def embeddings_checks(root: Path, tasks: Sequence[str]) -> list[Check]:
+    """Return the checks of both tables."""
     models = read_table(root / STORE, "models")
     features = read_table(root / STORE, "task_features")
     wanted = {path.parent.name: pq.read_metadata(path).num_rows for path in _zoo_cards(root, tasks)}
     arrivals = len(list((root / "data/arrivals").glob("*/card.json")))
     classes = {task: read_info(root / "data/tasks" / task).num_classes for task in tasks}
-    checks = [
+    return [
         models_check(models, count=sum(wanted.values()) + arrivals),
         features_check(features),
         coverage_check(models, features, wanted, classes),
     ]
-    run_gate("embeddings", checks, root, "Run `dvc repro embed` again.")
 
 
 def _zoo_cards(root: Path, tasks: Sequence[str]) -> list[Path]:

@@ -28,10 +28,13 @@ def check_index(root: Path, tasks: Sequence[str]) -> None:
         GateError: a model of the table `models` is missing or double, vectors are not of unit length and the space's width.
         StoreError: a table is missing or of another version.
     """
-    index = read_table(root / STORE, "index")
-    models = read_table(root / STORE, "models")
-    check = index_check(index, models["id"].to_pylist(), tasks, dim=load_params(root).space.dim)
-    run_gate("index", [check], root, "Run `dvc repro index` again.")
+    run_gate("index", index_checks(root, tasks), root, "Run `dvc repro index` again.")
+
+
+def index_checks(root: Path, tasks: Sequence[str]) -> list[Check]:
+    """Return the check of the index, in a list as the other gates' are."""
+    ids = read_table(root / STORE, "models")["id"].to_pylist()
+    return [index_check(read_table(root / STORE, "index"), ids, tasks, dim=load_params(root).space.dim)]
 
 
 def index_check(index: pa.Table, ids: Sequence[str], tasks: Sequence[str], dim: int) -> Check:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,17 +98,23 @@ def suite_of(check: Check) -> list[expect.Expectation]:
 
 
 def validate(check: Check) -> Any:
-    """Run the check's suite in a context that lives in memory; return great-expectations' result."""
+    """Run the check's suite, and return great-expectations' result."""
     gx = expect.great_expectations()
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("frame").add_dataframe_asset("frame")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": check.frame})
-    suite = gx.ExpectationSuite(name="suite", expectations=suite_of(check))
+    batch = _batches().get_batch({"dataframe": check.frame})
+    suite = gx.ExpectationSuite(name=check.what, expectations=suite_of(check))
     wanted = {"result_format": "COMPLETE"}
     if check.key in check.frame.columns:
         return batch.validate(suite, result_format={**wanted, "unexpected_index_column_names": [check.key]})
     return batch.validate(suite, result_format=wanted)
+
+
+@cache
+def _batches() -> Any:
+    """Return what takes a whole frame, in a context that lives in memory; making one takes as long as using it."""
+    context = expect.great_expectations().get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("frame").add_dataframe_asset("frame")
+    return asset.add_batch_definition_whole_dataframe("whole")
 
 
 def judge(check: Check, validation: Any) -> Outcome:
