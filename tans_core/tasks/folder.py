@@ -190,7 +190,7 @@ def _read_all(files: list[ImageFile], image_size_px: int, workers: int) -> Itera
 
 def _read_one(file: ImageFile, image_size_px: int) -> tuple[Prepared, str] | str:
     try:
-        decoded, data = decode_file(file.path)
+        decoded, data = decode_file(file.path, image_size_px)
     except UnreadableImageError as error:
         return str(error)
     image = fit_box(decoded.pixels, image_size_px)
