@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,16 @@ def rebuild_and_publish(root: Path) -> str:
     return release
 
 
-def rebuild(root: Path, on_line: Callable[[str], None]) -> None:
+def rebuild(root: Path, on_line: Callable[[str], None], stages: Sequence[str] = ()) -> None:
     """Run `dvc repro` until what it built holds every arrival, those that came meanwhile included.
 
     DVC hashes what a stage depends on after the stage ran: a model that comes in between counts as seen, and would never be
     built in.
+
+    Args:
+        root: the project's folder.
+        on_line: gets DVC's output line by line.
+        stages: to bring up to date; all by default.
 
     Raises:
         TansError: a stage failed: of the class of its exit code.
@@ -72,7 +77,7 @@ def rebuild(root: Path, on_line: Callable[[str], None]) -> None:
     for _ in range(REBUILDS):
         before = arrivals(root)
         try:
-            api.build(root=root, on_line=on_line)
+            api.build(*stages, root=root, on_line=on_line)
         except GateError:
             # The gate counts the arrivals: one more than the stage has seen is no fault of theirs.
             if arrivals(root) == before:

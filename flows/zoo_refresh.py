@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,12 +54,13 @@ def zoo_refresh() -> Any:
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 
-def refresh(root: Path, announce: Callable[[Newcomer, str], None]) -> Outcome:
+def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: float = 2.0) -> Outcome:
     """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
 
     Args:
         root: the project's folder.
         announce: is told of each admitted model, with the release that serves it.
+        settle_s: entries that changed within so many seconds may still be on their way, and wait for the next call.
 
     Raises:
         NoReleaseError: nothing was published yet, so there is nothing to add models to.
@@ -70,17 +70,15 @@ def refresh(root: Path, announce: Callable[[Newcomer, str], None]) -> Outcome:
     from tans_core.index.releases import add_models, open_production
     from tans_core.zoo.admission import admit, discard, quarantine, waiting
 
-    outcome = Outcome()
-    (root / ".resume").mkdir(exist_ok=True)
-    with (
-        hold_lock(root / "inbox/.lock"),
-        tempfile.TemporaryDirectory(prefix="admission-", dir=root / ".resume") as staging,
-    ):
+    outcome, staging = Outcome(), root / ".resume/admission"
+    with hold_lock(root / "inbox/.lock"):
+        # What a killed run left.
+        shutil.rmtree(staging, ignore_errors=True)
         release = open_production(root / "serving")
         rows: dict[str, pa.Table] = {}
-        for entry in waiting(root / "inbox"):
+        for entry in waiting(root / "inbox", settle_s):
             try:
-                newcomer, placed = judge(entry, Path(staging), release, root)
+                newcomer, placed = judge(entry, staging, release, root)
             except (GateError, WeightsError) as error:
                 outcome.refused[entry.name] = str(error)
                 failures = list(error.failures) if isinstance(error, GateError) else []
@@ -98,6 +96,7 @@ def refresh(root: Path, announce: Callable[[Newcomer, str], None]) -> Outcome:
                 admit(newcomer, root / "data/arrivals")
             announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
+        shutil.rmtree(staging, ignore_errors=True)
     return outcome
 
 

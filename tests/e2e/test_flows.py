@@ -21,8 +21,19 @@ from tests.factories.processes import alive, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
+# What comes before `embed` is built already.
 DVC_YAML = """
 stages:
+  tasks:
+    foreach: ${tasks.meta_train}
+    do: {cmd: "true # ${key}"}
+  meta-test:
+    foreach: ${tasks.meta_test}
+    do: {cmd: "true # ${key}"}
+  base: {cmd: "true"}
+  zoo:
+    foreach: ${tasks.meta_train}
+    do: {cmd: "true # ${key}"}
   embed:
     cmd: python -m tans_core.stages.embed
     deps: [data/base, data/zoo, data/arrivals]
@@ -150,18 +161,10 @@ def test_retrieve_leaves_a_table_and_json(service: Service) -> None:
     assert Path(result["folder"]).as_uri() in service.artifact("retrieve-patches-run")
 
 
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        (["dataset=nothing"], "UnknownTaskError: 'nothing': neither a folder nor one of the 5 tasks"),
-        (["dataset=patches", "max_params_m=0.000001"], "NoModelFitsError: 0 of 16 models satisfy params_m <= 1e-06"),
-    ],
-)
-def test_failure_reaches_the_watching_shell_without_a_trace(
-    service: Service, parameters: list[str], words: str
-) -> None:
-    done = service.run("retrieve/local", *parameters)
+def test_failure_reaches_the_watching_shell_without_a_trace(service: Service) -> None:
+    done = service.run("retrieve/local", "dataset=nothing")
     assert done.returncode == 1
+    words = "UnknownTaskError: 'nothing': neither a folder nor one of the 5 tasks"
     assert words in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout
 

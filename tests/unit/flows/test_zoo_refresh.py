@@ -1,0 +1,123 @@
+"""The inbox: who is admitted, who is not, and what an early end leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows.zoo_refresh import Outcome, refresh, report
+from tans_core.embeddings.store import read_table
+from tans_core.errors import NoReleaseError
+from tans_core.index.releases import list_releases, open_production
+from tans_core.zoo.admission import Newcomer
+from tans_core.zoo.card import ModelCard
+from tans_core.zoo.weights import load_model, read_space, save_tensors
+
+
+@pytest.fixture
+def root(project: Path, tmp_path: Path) -> Path:
+    """A copy of the small project."""
+    shutil.copytree(project, tmp_path / "project")
+    return tmp_path / "project"
+
+
+def drop(root: Path, name: str, scale: float = 1.0) -> None:
+    """Put a copy of a zoo's model into the inbox as a newcomer, its classifier scaled."""
+    release = open_production(root / "serving")
+    card = ModelCard.from_json(read_table(release.store_dir, "index")["card"].to_pylist()[0])
+    network = load_model(card, release.resolve(card.weights), read_space(release.base_dir))
+    state = {key: value * scale if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    folder = root / "inbox" / name
+    folder.mkdir(parents=True)
+    save_tensors(state, folder / "weights.safetensors")
+    made = replace(card, id=name, home_task="my leaves", val_accuracy=0.9, weights="weights.safetensors")
+    (folder / "card.json").write_text(json.dumps(made.to_dict()))
+
+
+def served(root: Path) -> list[str]:
+    return list(read_table(open_production(root / "serving").store_dir, "index")["id"].to_pylist())
+
+
+def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> None:
+    before = served(root)
+    drop(root, "good")
+    drop(root, "same")
+    drop(root, "exploding", scale=1e30)
+    drop(root, "not-finite", scale=float("nan"))
+    (root / "inbox/stray.txt").write_text("?")
+    time.sleep(2)
+    drop(root, "still-coming", scale=2.0)
+    told: list[str] = []
+
+    def announce(newcomer: Newcomer, release: str) -> None:
+        # Whoever hears of a model can find it.
+        assert newcomer.id in served(root)
+        assert release == open_production(root / "serving").id
+        told.append(newcomer.id)
+
+    outcome = refresh(root, announce, settle_s=2)
+    (arrival,) = (root / "data/arrivals").iterdir()
+    assert served(root) == sorted([*before, arrival.name])
+    assert set(outcome.admitted) == {"good", "same"}
+    assert set(told) == {arrival.name}
+    assert set(outcome.refused) == {"exploding", "not-finite", "stray.txt"}
+    reasons = {path.name: json.loads((path / "reason.json").read_text()) for path in (root / "quarantine").iterdir()}
+    assert "NaN or infinity" in reasons["exploding"]["reason"]
+    assert "finite" in reasons["not-finite"]["failures"][0]
+    assert "not a folder" in reasons["stray.txt"]["reason"]
+    assert [path.name for path in (root / "inbox").glob("[!.]*")] == ["still-coming"]
+    assert not list((root / ".resume").glob("admission*"))
+    text = report(outcome)
+    assert arrival.name in text
+    assert "not a folder" in text
+
+
+def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:
+    drop(root, "good")
+
+    def die(newcomer: Newcomer, release: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh(root, die, settle_s=0)
+    assert (root / "inbox/good").is_dir()
+    releases = len(list_releases(root / "serving"))
+    told: list[str] = []
+    outcome = refresh(root, lambda newcomer, release: told.append(newcomer.id), settle_s=0)
+    assert list(outcome.admitted) == ["good"]
+    assert len(told) == 1
+    assert len(list_releases(root / "serving")) == releases
+    assert len(list((root / "data/arrivals").iterdir())) == 1
+    assert not list((root / "inbox").glob("[!.]*"))
+
+
+def test_without_a_release_the_inbox_waits(root: Path) -> None:
+    drop(root, "good")
+    shutil.rmtree(root / "serving")
+    with pytest.raises(NoReleaseError):
+        refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert (root / "inbox/good").is_dir()
+
+
+def test_report_of_nothing_has_no_rows() -> None:
+    assert report(Outcome()).count("\n|") == 4
+
+
+def test_newcomer_answers_as_it_did_before(root: Path) -> None:
+    drop(root, "good")
+    refresh(root, lambda newcomer, release: None, settle_s=0)
+    release = open_production(root / "serving")
+    cards = {one["id"]: one for one in map(json.loads, read_table(release.store_dir, "index")["card"].to_pylist())}
+    (name,) = [name for name in cards if name.startswith("arrival-")]
+    twin = ModelCard.from_json(read_table(release.store_dir, "index").sort_by("id")["card"].to_pylist()[1])
+    space = read_space(release.base_dir)
+    card = ModelCard.from_dict(cards[name])
+    images = torch.rand(4, 3, 16, 16)
+    newcomer = load_model(card, release.resolve(card.weights), space)(images)
+    assert torch.allclose(newcomer, load_model(twin, release.resolve(twin.weights), space)(images), atol=1e-5)
