@@ -227,18 +227,24 @@ def finetune(
     )
 
 
-def build(*stages: str, root: str | Path | None = None, on_line: Callable[[str], None] = print) -> None:
+def build(
+    *stages: str,
+    root: str | Path | None = None,
+    on_line: Callable[[str], None] = print,
+    jobs: int | None = None,
+) -> None:
     """Build what params.yaml describes: tasks, zoo, space, index, evaluation. Only what changed runs (`dvc repro`).
 
     Args:
         stages: DVC stages to bring up to date, with what they need; all by default.
         root: the project's folder.
         on_line: gets the output line by line.
+        jobs: how many independent stages run at a time; as many as there are cores, at most eight, where None.
 
     Raises:
         TansError: a stage failed: of the class of its exit code (GateError: a gate refused data).
     """
-    reproduce(find_root(root), stages, on_line)
+    reproduce(find_root(root), stages, on_line, jobs)
 
 
 def publish(root: str | Path | None = None) -> str:

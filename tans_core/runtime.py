@@ -7,12 +7,14 @@ import ctypes
 import hashlib
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -78,37 +80,74 @@ def progress(items: Iterable[_T], description: str, total: int | None = None) ->
         yield from bar.track(items, description=description, total=total)
 
 
-def run_program(arguments: Sequence[str], cwd: Path, on_line: Callable[[str], None]) -> int:
-    """Run a program in a process group of its own, hand over its output line by line, and return its exit code.
+def run_program(
+    arguments: Sequence[str], cwd: Path, on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+) -> int:
+    """Run one program as `run_programs` does, and return its exit code."""
+    return run_programs([arguments], cwd, on_line, environment)[0]
 
-    Whatever ends this call early (Ctrl-C, a timeout, a cancelled flow) ends the whole group: `dvc repro` alone would leave its
-    stage running.
+
+def run_programs(
+    commands: Sequence[Sequence[str]],
+    cwd: Path,
+    on_line: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+) -> list[int]:
+    """Run programs side by side, hand over their output line by line, and return their exit codes.
+
+    Each has a process group of its own. Whatever ends this call early (Ctrl-C, a timeout, a cancelled flow) ends the groups:
+    `dvc repro` alone would leave its stage running. When this process itself is killed, so are they (on Linux).
+
+    Args:
+        commands: one list of arguments a program.
+        cwd: where they run.
+        on_line: called from this thread with each line of stdout or stderr.
+        environment: variables besides this process's own.
     """
     binaries = str(Path(sys.executable).parent)
-    environment = {
+    variables = {
         **os.environ,
         "PATH": binaries + os.pathsep + os.environ.get("PATH", ""),
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
+        **(environment or {}),
     }
-    process = subprocess.Popen(
-        list(arguments),
-        cwd=cwd,
-        env=environment,
-        text=True,
-        errors="replace",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    processes: list[subprocess.Popen[str]] = []
     try:
-        for line in process.stdout:
-            on_line(line.rstrip("\n"))
-        return process.wait()
+        for command in commands:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tans_core.leash", *command],
+                cwd=cwd,
+                env=variables,
+                text=True,
+                errors="replace",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            processes.append(process)
+            threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
+        running = len(processes)
+        while running:
+            line = lines.get()
+            if line is None:
+                running -= 1
+            else:
+                on_line(line)
+        return [process.wait() for process in processes]
     except BaseException:
-        _end_group(process)
+        for process in processes:
+            _end_group(process)
         raise
+
+
+def _read_lines(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    with process.stdout as output:
+        for line in output:
+            lines.put(line.rstrip("\n"))
+    lines.put(None)
 
 
 def _end_group(process: subprocess.Popen[str], grace_s: float = 5.0) -> None:

@@ -21,6 +21,10 @@ def build(
     stage: Annotated[
         list[str] | None, typer.Argument(help="Stages to bring up to date; all of them by default.")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many independent stages run at a time; by default one a core, at most eight."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Build what params.yaml describes; only what changed runs."""
@@ -29,7 +33,7 @@ def build(
 
     stages, project = stage or [], find_root(root)
     if not sys.stderr.isatty():
-        api.build(*stages, root=project, on_line=lambda line: print(line, flush=True))
+        api.build(*stages, root=project, on_line=lambda line: print(line, flush=True), jobs=jobs)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -45,7 +49,7 @@ def build(
                 seen.add(match["name"])
                 bar.update(work, description=match["name"], completed=len(seen) - 1)
 
-        api.build(*stages, root=project, on_line=show)
+        api.build(*stages, root=project, on_line=show, jobs=jobs)
 
 
 def publish(root: Root = None) -> None:

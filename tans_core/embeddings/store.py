@@ -79,7 +79,8 @@ class FeatureRows:
 
     def of(self, task: str) -> npt.NDArray[np.float32]:
         """Return the (n, F) features of one task."""
-        return self.features[self.tasks == task]
+        found: npt.NDArray[np.float32] = self.features[self.tasks == task]
+        return found
 
 
 def card_columns(cards: Sequence[ModelCard]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def ranks_of_own(similarity: npt.NDArray[np.float64], own: Sequence[int] | None 
     mine = similarity[np.arange(len(similarity)), columns][:, None]
     nearer = (similarity > mine).sum(axis=1)
     tied = (similarity == mine).sum(axis=1) - 1
-    return 1 + nearer + tied / 2
+    ranks: npt.NDArray[np.float64] = 1 + nearer + tied / 2
+    return ranks
 
 
 def recall_and_rank(ranks: npt.NDArray[np.float64]) -> dict[str, float]:
