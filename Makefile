@@ -63,4 +63,5 @@ $(INSTALLED): pyproject.toml
 		echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; \
 	fi; \
 	echo "Installing TANS and what it needs into $(VENV) (a few minutes, once)"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && cp pyproject.toml $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps animal-mnist==0.4 && cp pyproject.toml $@
