@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from tans_core.evaluation.compare import Row
-from tans_core.evaluation.metrics import PICKED, mean_curve
+from tans_core.evaluation.metrics import PICKED, mean_curve, summarise
 from tans_core.evaluation.style import DASHES, LIGHT, Theme, display_name, spread, tidy
-
-_COLUMNS = 3
 
 
 def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT) -> Figure:
@@ -63,49 +61,57 @@ def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT)
 def summary(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
     """Draw a panel of all tasks together, then one a task: a lane a strategy, a dot at its mean test accuracy.
 
-    The line through a dot spans a task's runs; in the first panel it spans the tasks' means.
+    The line through a dot spans a task's runs; in the first panel it is one standard deviation between seeds to either side. All
+    panels span equally many points, each around its own task, so that a distance means the same everywhere.
     """
+    metrics = summarise(rows)
     strategies = list(dict.fromkeys(row.strategy for row in rows))
-    tasks = list(dict.fromkeys(row.task for row in rows))
-    by_task = {
-        task: {name: [r.fit.test_accuracy for r in rows if (r.task, r.strategy) == (task, name)] for name in strategies}
-        for task in tasks
-    }
-    means = {name: [float(np.mean(by_task[task][name])) for task in tasks] for name in strategies}
-    across = min(_COLUMNS, len(tasks) + 1)
-    down = -(-(len(tasks) + 1) // across)
-    height = 1.0 + down * (0.62 + 0.24 * len(strategies))
-    figure = Figure(figsize=(1.6 + 2.75 * across, height), dpi=160, facecolor=theme.paper)
+    panels = {"mean over tasks": {name: _interval(metrics["accuracy"][name]) for name in strategies}}
+    for task in dict.fromkeys(row.task for row in rows):
+        of_task = {
+            name: [r.fit.test_accuracy for r in rows if (r.task, r.strategy) == (task, name)] for name in strategies
+        }
+        panels[task] = {name: (min(runs), float(np.mean(runs)), max(runs)) for name, runs in of_task.items()}
+    across = 3 if len(panels) <= 6 else 4
+    down = -(-len(panels) // across)
+    figure = Figure(
+        figsize=(1.6 + 2.5 * across, 1.0 + down * (0.8 + 0.24 * len(strategies))), dpi=160, facecolor=theme.paper
+    )
     figure.set_layout_engine("constrained", wspace=0.03, hspace=0.06, h_pad=0.07)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    panels = {"mean over tasks": means, **by_task}
-    for axes, (title, values) in zip(grid.flat, panels.items(), strict=False):
-        _panel(axes, title, values, theme, overall=values is means)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    span = max(0.05, *(_reach(lanes)[1] - _reach(lanes)[0] for lanes in panels.values()))
+    for axes, (title, lanes) in zip(grid.flat, panels.items(), strict=False):
+        _panel(axes, title, lanes, theme)
+        middle = sum(_reach(lanes)) / 2
+        # Room on the right for the numbers.
+        axes.set_xlim(middle - 0.6 * span, middle + 0.95 * span)
+    grid[0, 0].set_facecolor(theme.panel)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     _name_lanes(list(grid[:, 0]), strategies, theme)
-    everything = [value for values in by_task.values() for runs in values.values() for value in runs]
-    low, high = min(everything), max(everything)
-    grid[0, 0].set_xlim(low - 0.06 * (high - low) - 1e-3, high + 0.3 * (high - low) + 1e-3)
-    runs = "dot: mean; line: range over runs, in the first panel over tasks"
-    figure.suptitle(
-        "Test accuracy after the same short fine-tuning, by what it started from",
-        x=0.012, ha="left", fontsize=12, weight="bold", color=theme.ink,
-    )  # fmt: skip
-    figure.supxlabel(f"test accuracy  ({runs})", fontsize=9, color=theme.muted)
+    title = "Test accuracy after the same short fine-tuning, by what it started from"
+    figure.suptitle(title, x=0.012, ha="left", fontsize=12, weight="bold", color=theme.ink)
+    ranges = "dot: mean; line: range over runs, in the first panel ± one standard deviation between seeds"
+    figure.supxlabel(f"test accuracy  ({ranges})", fontsize=9, color=theme.muted)
     return figure
 
 
-def _panel(axes: Axes, title: str, values: dict[str, list[float]], theme: Theme, *, overall: bool) -> None:
+def _interval(value: dict[str, float]) -> tuple[float, float, float]:
+    return value["mean"] - value["std"], value["mean"], value["mean"] + value["std"]
+
+
+def _reach(lanes: dict[str, tuple[float, float, float]]) -> tuple[float, float]:
+    return min(low for low, _, _ in lanes.values()), max(high for _, _, high in lanes.values())
+
+
+def _panel(axes: Axes, title: str, lanes: dict[str, tuple[float, float, float]], theme: Theme) -> None:
     tidy(axes, theme, grid="x")
-    if overall:
-        axes.set_facecolor(theme.panel)
     # Task names come from outside; a dollar sign in one would start a formula.
     axes.set_title(title, loc="left", fontsize=10, weight="bold", color=theme.ink, parse_math=False)
-    for lane, (strategy, runs) in enumerate(values.items()):
-        _lane(axes, lane, runs, strategy, theme)
-    axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for height, (strategy, (low, mean, high)) in enumerate(lanes.items()):
+        _lane(axes, height, low, mean, high, strategy, theme)
+    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}" if 0 <= value <= 1 else ""))
     axes.xaxis.set_major_locator(MaxNLocator(4))
 
 
@@ -123,19 +129,16 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _lane(axes: Axes, height: float, values: Sequence[float], strategy: str, theme: Theme) -> None:
+def _lane(axes: Axes, height: float, low: float, mean: float, high: float, strategy: str, theme: Theme) -> None:
     colour, heavy = theme.colour(strategy), strategy == PICKED
-    mean = float(np.mean(values))
     width = 3.6 if heavy else 1.8
-    axes.plot(
-        [min(values), max(values)], [height] * 2, color=colour, linewidth=width, alpha=0.5, solid_capstyle="round"
-    )
+    axes.plot([low, high], [height] * 2, color=colour, linewidth=width, alpha=0.5, solid_capstyle="round")
     axes.plot(
         [mean], [height], "o", color=colour, markersize=8.5 if heavy else 5.5, markeredgecolor=theme.paper, zorder=3
     )
     axes.annotate(
         f"{mean:.1%}",
-        (max(values), height),
+        (high, height),
         xytext=(8, 0),
         textcoords="offset points",
         va="center",
