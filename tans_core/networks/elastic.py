@@ -276,8 +276,6 @@ class _Block(nn.Module):
         self.expand = _ConvNorm(inputs, inner, kernel, stride)
         self.project = _ConvNorm(inner, outputs, 3, 1)
         self.shortcut = _ConvNorm(inputs, outputs, 1, stride) if projected else None
-        # A block starts as its shortcut, so that a subnet that skips it is not far from one that does not.
-        nn.init.zeros_(self.project.norm.weight)
 
     def forward(self, hidden: Tensor, kernel: int, inner: int) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride) through the first `inner` inner channels."""

@@ -6,8 +6,12 @@ Reads data/tasks, params `base`, `networks`, `seed`. Writes data/base, metrics/b
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
 from tans_core.networks.elastic import ElasticSpace
 from tans_core.params import load_params
@@ -22,6 +26,7 @@ from tans_core.zoo.weights import save_base
 def main(root: Path) -> None:
     """Train the base supernet on the tasks that params list for it."""
     params = load_params(root)
+    check_dependencies(root, params.base.tasks)
     seconds = clock()
     folders = [root / "data/tasks" / name for name in params.base.tasks]
     precision = choose_precision(params.base.precision)
@@ -38,6 +43,22 @@ def main(root: Path) -> None:
     write_csv(
         [{"step": step, "loss": loss} for step, loss in enumerate(losses) if step % 10 == 0], root / "plots/base.csv"
     )
+
+
+def check_dependencies(root: Path, tasks: Sequence[str]) -> None:
+    """Raise ParamsError where dvc.yaml does not make `base` depend on just these tasks: DVC would miss their changes."""
+    path = root / "dvc.yaml"
+    if not path.is_file():  # the stage runs without DVC, too
+        return
+    deps = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]["base"]["deps"]
+    have, want = {d for d in deps if d.startswith("data/tasks/")}, {f"data/tasks/{task}" for task in tasks}
+    changes = [
+        f"{verb} {', '.join(sorted(names))}" for verb, names in (("add", want - have), ("drop", have - want)) if names
+    ]
+    if changes:
+        raise ParamsError(
+            f"{path}, stages.base.deps: not the tasks of base.tasks in params.yaml: {'; '.join(changes)}."
+        )
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def train_supernet(
     """
     keep_freed_memory()
     quiet_lightning()
+    network.train()  # Lightning leaves a network in the mode that it finds
     module = _SupernetModule(network, heads, data, recipe, seed)
     callbacks: list[Callback] = [_Bar(description)] if show_progress() else []
     checkpoint = None
