@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shutil
@@ -136,12 +135,13 @@ def reproduce(
         TansError: a stage failed: of the class whose exit code the stage ended with (GateError for 3).
     """
     from tans_core.params import load_params
+    from tans_core.runtime import cores
 
     if not (root / "dvc.yaml").is_file():
         raise ParamsError(f"{root / 'dvc.yaml'}: no such file. Run from the project's folder, or pass --root.")
     if shutil.which("git") is None:
         raise ParamsError("git: not found on PATH. DVC needs it; install git.")
-    jobs = jobs or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    jobs = jobs or cores()
     if not stages and jobs > 1:
         tasks = load_params(root).tasks
         _dvc_repro(

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import logging
+import multiprocessing
 import os
 import queue
 import signal
@@ -17,6 +18,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from tans_core.leash import die_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -62,9 +65,24 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*Trainer already configured with model summary.*")
 
 
+def cores(most: int = 8) -> int:
+    """Return how many processes can work at a time here: one a core that this process may use, at most `most`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(most, usable)
+
+
+def begin_worker() -> None:
+    """Set a worker process up: it computes on one thread, keeps freed memory, and ends with its parent."""
+    import torch
+
+    die_with_parent()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
 def show_progress() -> bool:
-    """Progress bars are for people: only where stderr is a terminal."""
-    return sys.stderr.isatty()
+    """Progress bars are for people: only where stderr is a terminal, and only one process draws them."""
+    return sys.stderr.isatty() and multiprocessing.parent_process() is None
 
 
 def progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:

