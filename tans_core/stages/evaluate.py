@@ -13,6 +13,7 @@ from tans_core.evaluation.compare import Budget
 from tans_core.evaluation.meta_test import meta_test
 from tans_core.evaluation.output import write_evaluation
 from tans_core.index.releases import open_pipeline
+from tans_core.io import read_json
 from tans_core.params import load_params
 from tans_core.runtime import cores
 from tans_core.stages._main import run_stage
@@ -23,12 +24,13 @@ def main(root: Path) -> None:
     """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
     params = load_params(root)
     recipe = params.finetune.model_dump(exclude={"epochs"})
+    precision = read_json(root / "data/base/base.json")["precision"]
     resume = root / ".resume/evaluate"
     evaluation = meta_test(
         open_pipeline(root),
         [read_task(root / "data/tasks" / name) for name in params.tasks.meta_test],
         jobs=cores(),
-        budget=Budget(**recipe, steps=params.evaluate.steps, eval_points=params.evaluate.points),
+        budget=Budget(**recipe, steps=params.evaluate.steps, eval_points=params.evaluate.points, precision=precision),
         seeds=[params.seed + index for index in range(params.evaluate.seeds)],
         random_draws=params.evaluate.random_draws,
         top_k=params.retrieval.top_k,
