@@ -104,7 +104,7 @@ def test_rollback_to_nowhere_ends_with_6(tans: Tans, project: Path) -> None:
 
 def test_build_passes_the_code_of_a_gate_on(tans: Tans, tmp_path: Path) -> None:
     root = make_pipeline(tmp_path, "echo the gate speaks && exit 3")
-    done = tans("build", "--root", root)
+    done = tans("build", "--jobs", "1", "--root", root)
     assert done.code == 3
     assert "the gate speaks" in done.out
     assert done.err.startswith("GateError: stage 'only' failed with exit code 3")
@@ -132,7 +132,7 @@ def test_pipeline_that_cannot_be_read_has_no_count(tmp_path: Path, text: str) ->
 
 
 def test_build_of_a_good_pipeline_ends_with_0(tans: Tans, tmp_path: Path) -> None:
-    done = tans("build", "--root", make_pipeline(tmp_path, "echo fine"))
+    done = tans("build", "--jobs", "1", "--root", make_pipeline(tmp_path, "echo fine"))
     assert done.code == 0
     assert "fine" in done.out.splitlines()
 
@@ -143,7 +143,7 @@ def test_signal_ends_the_build_and_the_stage_at_work(tmp_path: Path, number: sig
     root = make_pipeline(tmp_path, "echo pid $$ && exec sleep 600")
     # A shell that starts a job in the background has it ignore SIGINT; a terminal does not.
     running = spawn(
-        "build", "--root", str(root), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        "build", "--jobs", "1", "--root", str(root), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     )
     assert running.stdout is not None
     pid = next(int(line.split()[1]) for line in running.stdout if line.startswith("pid "))
