@@ -80,12 +80,13 @@ def fit_space(data: SpaceData, recipe: SpaceRecipe, folds: int, seed: int) -> tu
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
-    """Cut the tasks into folds of whole sources; fewer where there are fewer sources; none where there is one source."""
+    """Cut the tasks into folds of whole sources: fewer where there are fewer sources, and none that leaves less than two tasks."""
     count = min(folds, len(set(sources)))
     if count < 2:
         return []
     tasks = np.arange(len(sources))
-    return [tuple(int(t) for t in unseen) for _, unseen in GroupKFold(count).split(tasks, groups=list(sources))]
+    cut = GroupKFold(count).split(tasks, groups=list(sources))
+    return [tuple(int(task) for task in unseen) for seen, unseen in cut if len(seen) >= 2]
 
 
 def _fit(

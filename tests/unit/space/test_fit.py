@@ -93,6 +93,8 @@ def test_folds_never_cut_a_source() -> None:
     for name in set(sources):
         assert sum(any(sources[task] == name for task in fold) for fold in folds) == 1
     assert source_folds(["a", "a"], 4) == []
+    assert source_folds(["a", "b"], 4) == []  # a contrast needs two tasks
+    assert source_folds(["a", "a", "b"], 4) == [(2,)]
 
 
 def test_heldout_models_stay_heldout_when_a_task_is_added(data: SpaceData) -> None:
