@@ -100,6 +100,8 @@ class SpaceParams(_Section):
     prediction_weight: Annotated[float, Field(ge=0)]
     heldout_share: Annotated[float, Field(gt=0, lt=1)]
     images_per_query: Count
+    functional_noise: Annotated[float, Field(ge=0)]
+    mismatched_share: Fraction
     log_every: Count
     folds: Annotated[int, Field(ge=2)]
 

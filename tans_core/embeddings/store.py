@@ -30,7 +30,7 @@ class ModelRows:
 
     Attributes:
         cards: M cards.
-        topology: (M, T) float32 of zeros and ones.
+        topology: (M, T) float32 codes.
         functional: (M, E) float32.
     """
 

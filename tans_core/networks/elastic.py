@@ -12,6 +12,7 @@ Axes: B images, C channels, H = W pixels, D feature width, K classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -133,16 +134,16 @@ class ElasticSpace:
     @property
     def topology_dim(self) -> int:
         slots = len(self.widths) * self.max_depth
-        return slots * (len(self.kernels) + len(self.ratios)) + len(self.widths) * self.max_depth
+        return slots * (len(self.kernels) + len(self.ratios)) + len(self.widths) * self.max_depth + 2
 
     def topology(self, architecture: Architecture) -> npt.NDArray[np.float32]:
-        """Encode an architecture: one-hot kernel and ratio of every slot, zeros where the slot is inactive, one-hot depths.
+        """Encode an architecture: one-hot kernel and ratio of every slot, zeros where it is inactive, one-hot depths, costs.
 
         Identical networks have identical codes, since skipped slots hold nothing (TANS's public code keeps arbitrary values
-        there).
+        there). The costs tell capacity, which a linear encoder would have to add up from all slots.
 
         Returns:
-            (topology_dim,) float32 of zeros and ones.
+            (topology_dim,) float32: zeros and ones, then the logarithms of parameters and MACs as shares of the largest member's.
         """
         code: list[float] = []
         for stage in architecture.stages:
@@ -151,6 +152,8 @@ class ElasticSpace:
                 code += [float(block is not None and block.kernel == kernel) for kernel in self.kernels]
                 code += [float(block is not None and block.ratio == ratio) for ratio in self.ratios]
             code += [float(len(stage) == depth) for depth in range(1, self.max_depth + 1)]
+        own, largest = (self.cost(member, image_size_px=32, num_classes=1) for member in (architecture, self.largest()))
+        code += [math.log(own.params_m / largest.params_m), math.log(own.macs_m / largest.macs_m)]
         return np.array(code, dtype=np.float32)
 
     def inner_width(self, stage: int, ratio: float) -> int:

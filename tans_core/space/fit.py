@@ -29,7 +29,12 @@ Curve = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class SpaceRecipe:
-    """How a space is trained: Adam with a cosine to zero; each step takes one random model of every task."""
+    """How a space is trained: Adam with a cosine to zero; each step takes one random model of every task.
+
+    A few dozen home tasks are soon learnt by heart. Two things keep the predictor useful on tasks that it never saw: noise on the
+    functional embeddings, in their standard deviations, and, for a share of the pairs, the query of any task in place of the home
+    task's, under which a model's score is taken for the same: what makes a model good at home mostly makes it good elsewhere.
+    """
 
     dim: int
     hidden: int
@@ -39,6 +44,8 @@ class SpaceRecipe:
     margin: float
     prediction_weight: float
     images_per_query: int
+    functional_noise: float
+    mismatched_share: float
     log_every: int
 
 
@@ -80,7 +87,7 @@ def fit_space(data: SpaceData, recipe: SpaceRecipe, folds: int, seed: int) -> tu
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
-    """Cut the tasks into folds of whole sources: fewer where there are fewer sources, and none that leaves less than two tasks."""
+    """Cut the tasks into folds of whole sources: fewer where sources are fewer, and none that leaves less than two tasks."""
     count = min(folds, len(set(sources)))
     if count < 2:
         return []
@@ -136,6 +143,9 @@ class _SpaceModule(pl.LightningModule):
         self.features = [data.train_features[task] for task in seen]
         self.members = [data.members(task, heldout=False) for task in seen]
         self.generator = torch.Generator().manual_seed(seed)
+        # A column that never varies has a scale of 0, and gets no noise.
+        scale = space.functional.scale
+        self.deviation = torch.where(scale > 0, 1 / scale.clamp_min(1e-12), torch.zeros_like(scale))  # (E,)
         self.parts: dict[str, float] = {}
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
@@ -143,11 +153,15 @@ class _SpaceModule(pl.LightningModule):
         chosen = torch.stack([members[self._draw(len(members), 1)[0]] for members in self.members])  # (D,)
         pictures = [features[self._draw(len(features), recipe.images_per_query)] for features in self.features]
         queries = self.space.encode_query(torch.stack(pictures).to(self.device))  # (D, n, F) -> (D, d)
+        functional = data.functional[chosen]
+        noise = torch.randn(functional.shape, generator=self.generator) * self.deviation
         models = self.space.encode_models(
-            data.topology[chosen].to(self.device), data.functional[chosen].to(self.device)
+            data.topology[chosen].to(self.device), (functional + recipe.functional_noise * noise).to(self.device)
         )  # (D, d)
         contrastive = contrastive_hinge(queries, models, recipe.margin)
-        predicted = self.space.predict(queries, models)
+        mismatched = torch.rand(len(chosen), generator=self.generator) < recipe.mismatched_share
+        asked = torch.where(mismatched, self._draw(len(chosen), len(chosen)), torch.arange(len(chosen)))
+        predicted = self.space.predict(queries[asked], models)
         prediction = F.mse_loss(predicted, data.score[chosen].to(self.device))
         self.parts = {"contrastive": float(contrastive.detach()), "prediction": float(prediction.detach())}
         return contrastive + recipe.prediction_weight * prediction

@@ -68,6 +68,8 @@ PARAMS: dict[str, Any] = {
         "prediction_weight": 1.0,
         "heldout_share": 0.25,
         "images_per_query": 6,
+        "functional_noise": 1.0,
+        "mismatched_share": 0.5,
         "log_every": 20,
         "folds": 2,
     },

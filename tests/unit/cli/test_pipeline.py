@@ -143,7 +143,12 @@ def test_signal_ends_the_build_and_the_stage_at_work(tmp_path: Path, number: sig
     root = make_pipeline(tmp_path, "echo pid $$ && exec sleep 600")
     # A shell that starts a job in the background has it ignore SIGINT; a terminal does not.
     running = spawn(
-        "build", "--jobs", "1", "--root", str(root), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        "build",
+        "--jobs",
+        "1",
+        "--root",
+        str(root),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert running.stdout is not None
     pid = next(int(line.split()[1]) for line in running.stdout if line.startswith("pid "))

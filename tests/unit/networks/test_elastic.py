@@ -66,8 +66,16 @@ def test_topology_code_of_a_skipped_slot_is_zero() -> None:
     space = ElasticSpace(8, (8,), (2,), 2, (3, 5), (0.5, 1.0))
     one = Architecture(((BlockChoice(5, 1.0),),))
     two = Architecture(((BlockChoice(5, 1.0), BlockChoice(3, 0.5)),))
-    assert space.topology(one).tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
-    assert space.topology(two).tolist() == [0, 1, 0, 1, 1, 0, 1, 0, 0, 1]
+    assert space.topology(one)[:-2].tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
+    assert space.topology(two)[:-2].tolist() == [0, 1, 0, 1, 1, 0, 1, 0, 0, 1]
+
+
+def test_topology_code_ends_with_the_costs_as_shares_of_the_largest() -> None:
+    space = SPACES[1]
+    assert space.topology(space.largest())[-2:].tolist() == [0, 0]
+    small, large = (space.cost(member, 32, 1) for member in (space.smallest(), space.largest()))
+    wanted = np.log([small.params_m / large.params_m, small.macs_m / large.macs_m])
+    np.testing.assert_allclose(space.topology(space.smallest())[-2:], wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -19,6 +19,8 @@ RECIPE = SpaceRecipe(
     margin=0.2,
     prediction_weight=1.0,
     images_per_query=10,
+    functional_noise=0.3,
+    mismatched_share=0.5,
     log_every=150,
 )
 
