@@ -29,6 +29,9 @@ def great_expectations() -> ModuleType:
             warnings.simplefilter("ignore", DeprecationWarning)
             import great_expectations as gx
             import great_expectations.expectations
+
+            # One of its modules sets a level of its own, to announce temporary folders.
+            logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
     finally:
         if collecting:
             gc.enable()
