@@ -258,7 +258,11 @@ class _ConvNorm(nn.Module):
         full_outputs, _, full_kernel, _ = self.weight.shape
         kernel, outputs = kernel or full_kernel, outputs or full_outputs
         weight = slice_weights(self.weight, torch.Size((outputs, hidden.shape[1], kernel, kernel)))
-        hidden = F.conv2d(hidden, weight, stride=self.stride, padding=kernel // 2)
+        stride = self.stride
+        if kernel == 1 and stride > 1:
+            # The same sums. oneDNN's own strided 1 x 1 corrupts memory in its backward pass on several threads (torch 2.14.1).
+            hidden, stride = hidden[:, :, ::stride, ::stride], 1
+        hidden = F.conv2d(hidden, weight, stride=stride, padding=kernel // 2)
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
         return F.batch_norm(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -120,3 +122,26 @@ def test_any_working_size_gives_features_of_one_width(size: int) -> None:
     network = space.build(space.smallest(), num_classes=4)
     assert network.features(torch.zeros(2, 3, size, size)).shape == (2, space.feature_dim)
     assert network(torch.zeros(2, 3, size, size)).shape == (2, 4)
+
+
+def test_strided_shortcut_is_the_strided_convolution() -> None:
+    network = SPACES[1].build(SPACES[1].smallest(), num_classes=3)
+    shortcut = network.stages[1][0].shortcut.eval()
+    hidden = torch.randn(2, 24, 9, 9)
+    wanted = shortcut.norm(torch.nn.functional.conv2d(hidden, shortcut.weight, stride=2))
+    torch.testing.assert_close(shortcut(hidden), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_training_on_several_threads_survives_batches_of_any_size() -> None:
+    """In a process of its own: what it guards against ends the process."""
+    program = f"""
+import torch
+from tans_core.networks.elastic import ElasticSpace
+torch.set_num_threads(2)
+for space in {SPACES!r}:
+    network = space.build(space.largest(), 3)
+    for batch in (8, 5, 2, 3, 7) * 6:
+        network(torch.randn(batch, 3, 16, 16)).square().sum().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
