@@ -171,7 +171,9 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
             failed[match["stage"]] = int(match["code"])
         on_line(line)
 
-    codes = run_programs([[sys.executable, "-m", "dvc", "repro", *arguments] for arguments in calls], root, watch)
+    # Side by side they take turns at DVC's lock, which is free while a stage runs; alone, DVC gives up after three seconds.
+    dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro"]
+    codes = run_programs([[*dvc, *arguments] for arguments in calls], root, watch)
     code = next((code for code in codes if code), 0)
     if code == 0:
         return

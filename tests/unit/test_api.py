@@ -1,7 +1,9 @@
 import csv
+import fcntl
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +280,19 @@ def test_build_of_what_is_built_runs_nothing(pipeline: Path) -> None:
     lines: list[str] = []
     tans.build(root=pipeline, jobs=1, on_line=lines.append)
     assert not [line for line in lines if line.startswith("Running stage")]
+
+
+def test_build_waits_for_another_dvc_that_holds_the_lock(pipeline: Path) -> None:
+    lines: list[str] = []
+    with (pipeline / ".dvc/tmp/lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Longer than the three seconds after which DVC gives up by itself.
+        release = threading.Timer(6, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        release.start()
+        tans.build("first", root=pipeline, on_line=lines.append)
+        assert not release.is_alive()
+        release.join()
+    assert any(line.startswith("Running stage") for line in lines)
 
 
 def test_pipeline_that_dvc_cannot_read_is_an_error(pipeline: Path) -> None:
