@@ -69,7 +69,12 @@ class Project:
 
     def start(self) -> subprocess.Popen[str]:
         binaries = str(Path(sys.executable).parent)
-        environment = os.environ | {"PATH": binaries + os.pathsep + os.environ["PATH"], "DVC_NO_ANALYTICS": "1"}
+        # DVC starts a stage through the user's shell: here the plainest, which stays in between unless the stage says `exec`.
+        environment = os.environ | {
+            "PATH": binaries + os.pathsep + os.environ["PATH"],
+            "DVC_NO_ANALYTICS": "1",
+            "SHELL": "/bin/sh",
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"],
             cwd=self.root,
