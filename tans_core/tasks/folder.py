@@ -20,7 +20,8 @@ from tans_core.errors import EmptyClassError, TooManyBadFilesError
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.assemble import Prepared, assemble, drop_copies
 from tans_core.tasks.decode import UnreadableImageError, decode_file, fit_box
-from tans_core.tasks.listing import ImageFile, list_images
+from tans_core.tasks.inputs.base import Entry as ImageFile
+from tans_core.tasks.inputs.folder import list_folder
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import Task
 
@@ -111,8 +112,8 @@ def scan_folder(
         TooManyBadFilesError: too many files cannot be read.
         DataError: `path` is no folder.
     """
-    listing = list_images(path, drop_empty_classes)
-    files = _sample(listing.files, max_images, seed)
+    listing = list_folder(path, drop_empty_classes)
+    files = _sample(listing.entries, max_images, seed)
     rows, bad, formats = _read(files, image_size_px, workers)
     if len(bad) > max_bad_share * len(files):
         examples = "; ".join(f"{name}: {reason}" for name, reason in bad[:3])
@@ -145,7 +146,7 @@ def scan_folder(
         contradictions=tuple(contradictions),
         skipped={reason: count for reason, count in listing.skipped.items() if count},
         formats=dict(sorted(formats.items())),
-        not_sampled=len(listing.files) - len(files),
+        not_sampled=len(listing.entries) - len(files),
         warnings=tuple(_warnings(task)),
     )
     return task, report
@@ -190,7 +191,7 @@ def _read_all(files: list[ImageFile], image_size_px: int, workers: int) -> Itera
 
 def _read_one(file: ImageFile, image_size_px: int) -> tuple[Prepared, str] | str:
     try:
-        decoded, data = decode_file(file.path, image_size_px)
+        decoded, data = decode_file(file.path or Path(), image_size_px)
     except UnreadableImageError as error:
         return str(error)
     image = fit_box(decoded.pixels, image_size_px)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tans_core.errors import ParamsError, TooManyBadFilesError
 from tans_core.tasks.decode import UnreadableImageError, decode_file
-from tans_core.tasks.listing import list_images
+from tans_core.tasks.inputs.folder import list_folder
 from tans_core.tasks.sources.base import Sample, check_options
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,11 @@ class ImageFolder:
                 f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class"
             )
         root = Path(chosen["path"])
-        files = list_images(root).files
+        files = list_folder(root).entries
         bad = 0
         for file in files:
             try:
+                assert file.path is not None
                 decoded, data = decode_file(file.path)
             except UnreadableImageError as error:
                 bad += 1

@@ -1,0 +1,131 @@
+"""What every kind of input (folder, archive, table) comes down to: entries, each a file that may be an image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from natsort import natsorted
+
+from tans_core.errors import EmptyClassError, NoClassesError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the three splits, in lower case."""
+
+OUTSIDE_CLASSES = "file outside class folders"
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+"""A single image file above this is left out unread."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file that may be an image.
+
+    Attributes:
+        name: its path below the root, with forward slashes, in Unicode NFC; no two entries share one.
+        label: the name of its class, in NFC.
+        split: "train", "val" or "test" where the input says so, else None.
+        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`.
+        stamp: changes when the content does (size and time of the file, or of the archive it is in).
+    """
+
+    name: str
+    label: str
+    split: str | None
+    path: Path | None
+    stamp: str
+
+
+class Input(Protocol):
+    """Something that a user points at, listed but not yet decoded."""
+
+    @property
+    def root(self) -> Path:
+        """What was given: a folder or a file."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What it turned out to be: "folder", "zip", "tar", "csv", "parquet"."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In natural order."""
+        ...
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """In natural order of their names."""
+        ...
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """What was passed over unopened, by reason."""
+        ...
+
+    @property
+    def bad(self) -> Sequence[tuple[str, str]]:
+        """(name, reason) of what is listed but can never be read, such as a link in an archive."""
+        ...
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
+        """Yield the content of entries without a path, in their order, one at a time; a str is the reason it cannot be read.
+
+        Called with ever later parts of `entries`, some left out; an input that can only be read forwards may rely on that.
+        """
+        ...
+
+
+def check_classes(
+    root: Path,
+    class_names: Iterable[str],
+    entries: Sequence[Entry],
+    skipped: Counter[str],
+    drop_empty_classes: bool = False,
+) -> tuple[str, ...]:
+    """Return the classes that have entries, in natural order.
+
+    Args:
+        root: what the user gave, for messages.
+        class_names: all that the input names, those without an entry included.
+        entries: what was found.
+        skipped: what was passed over.
+        drop_empty_classes: leave classes without an entry out instead of failing.
+
+    Raises:
+        NoClassesError: there are no classes, or only one.
+        EmptyClassError: a class has no entry.
+    """
+    counts = Counter(entry.label for entry in entries)
+    names = set(class_names)
+    empty = natsorted(name for name in names if counts[name] == 0)
+    if empty and not drop_empty_classes and len(names) > 1:
+        shown = ", ".join(repr(name) for name in empty[:5])
+        raise EmptyClassError(
+            f"{len(empty)} of {len(names)} classes in {root} hold no file: {shown}.\n"
+            "  Add images, delete the classes, or pass --drop-empty-classes."
+        )
+    classes = tuple(natsorted(name for name in names if counts[name]))
+    if not classes:
+        loose = skipped[OUTSIDE_CLASSES]
+        found = f"{loose} files lie in it directly" if loose else "it holds none"
+        raise NoClassesError(
+            f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>."
+        )
+    if len(classes) == 1:
+        raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.")
+    return classes
