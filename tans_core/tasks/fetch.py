@@ -147,7 +147,7 @@ def _archive(package: Package, target: Path) -> Iterator[Path]:
         files = [path for path in folder.iterdir() if path.suffix in (".tgz", ".deb")]
         if code != 0 or len(files) != 1:
             program = _PROGRAMS[package.manager][0]
-            said = "; ".join(line.strip() for line in lines[-4:] if line.strip()) or "nothing"
+            said = "; ".join(line.strip() for line in lines if line.strip())[:400] or "not a word"
             raise SourceUnavailableError(
                 f"{package.name} {package.version}: {program} could not fetch it (exit code {code}): {said}. "
                 f"Try again with network, or {_by_hand(package)}."
