@@ -130,9 +130,21 @@ class EvaluateParams(_Section):
     random_draws: Annotated[int, Field(ge=3)]
 
 
+class QueryGateParams(_Section):
+    """What a user's images must pass before a search. Shares are in 0..1; the first three stop, the others warn."""
+
+    min_median_side_px: Count = 8
+    max_leak_share: Fraction = 0.2
+    max_contradiction_share: Fraction = 0.1
+    max_copy_share: Fraction = 0.2
+    max_elongated_share: Fraction = 0.1
+    max_imbalance: Annotated[float, Field(ge=1)] = 20.0
+
+
 class GatesParams(_Section):
     min_images_per_task: Count
     min_val_accuracy_over_chance: Annotated[float, Field(ge=0)]
+    query: QueryGateParams = QueryGateParams()
 
 
 class Params(_Section):

@@ -16,6 +16,9 @@ from typing import Any
 # great-expectations' own classes come without the types that mypy --strict asks for.
 Expectation = Any
 
+WARNING = "warning"
+"""The severity, in great-expectations' own words, of what is listed and stops nothing."""
+
 
 def great_expectations() -> ModuleType:
     """Import great-expectations, once, and return it."""
@@ -40,6 +43,11 @@ def great_expectations() -> ModuleType:
 
 def _make(kind: str, **arguments: Any) -> Expectation:
     return getattr(great_expectations().expectations, kind)(**arguments)
+
+
+def warning(expectation: Expectation) -> Expectation:
+    """Return the same expectation as one that warns where it is not met, and stops nothing."""
+    return expectation.copy(update={"severity": WARNING})
 
 
 def row_count(low: int, high: int | None) -> Expectation:

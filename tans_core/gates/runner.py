@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tans_core.errors import GateError
 from tans_core.gates import expect
+from tans_core.gates.words import describe, exception_of, keys_of
 from tans_core.io import write_json, write_text
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPORTS = Path("reports/gates")
-EXAMPLES = 3
 SHOWN_FAILURES = 20
 
 
@@ -36,7 +36,7 @@ class Check:
             finite).
         key: the column that names a row in examples.
         rows: least and most rows; the least is at least 1, since every expectation holds on an empty frame.
-        expectations: what `expect` makes; the row count is added in front.
+        expectations: what `expect` makes; the row count is added in front. One that `expect.warning` made stops nothing.
     """
 
     what: str
@@ -47,12 +47,33 @@ class Check:
     rows: tuple[int, int | None] = (1, None)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """An expectation that was not met.
+
+    Attributes:
+        text: what, where, how many, and examples.
+        warning: it is listed and stops nothing; what could not be checked is never only a warning.
+        column: the column it is about; empty where the frame as a whole is meant, or nothing could be checked.
+        keys: the keys of the rows that do not meet it, in the order of the frame; empty for an aggregate.
+    """
+
+    text: str
+    warning: bool = False
+    column: str = ""
+    keys: tuple[str, ...] = ()
+
+
 @dataclass
 class Outcome:
-    """What became of one check: a record for the report, and a line for each failure."""
+    """What became of one check: a record for the report, and what was not met."""
 
     record: dict[str, Any]
-    failures: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        return [finding.text for finding in self.findings if not finding.warning]
 
 
 def run_gate(gate: str, checks: Sequence[Check], root: Path, hint: str = "") -> None:
@@ -68,13 +89,11 @@ def run_gate(gate: str, checks: Sequence[Check], root: Path, hint: str = "") -> 
         GateError: an expectation failed, was dropped, or nothing was there to check. It lists what, where, how many, and
             examples.
     """
-    outcomes = [judge(check, validate(check)) for check in checks]
-    failures = [line for outcome in outcomes for line in outcome.failures]
-    if not checks:
-        failures.append("nothing was given to check")
-    report = {"gate": gate, "passed": not failures, "failures": failures, "checks": [one.record for one in outcomes]}
-    write_json(report, root / REPORTS / f"{gate}.json")
-    write_text(_markdown(report), root / REPORTS / f"{gate}.md")
+    findings = judge_all(gate, checks, root)
+    failures = [finding.text for finding in findings if not finding.warning]
+    for finding in findings:
+        if finding.warning:
+            logger.warning("gate %s: %s", gate, finding.text)
     if not failures:
         logger.info("gate %s: passed", gate)
         return
@@ -89,6 +108,32 @@ def run_gate(gate: str, checks: Sequence[Check], root: Path, hint: str = "") -> 
         f"  {next_step}Report: {REPORTS / gate}.md",
     ]
     raise GateError("\n".join(lines), tuple(failures))
+
+
+def judge_all(gate: str, checks: Sequence[Check], root: Path | None) -> list[Finding]:
+    """Validate every check, write `reports/gates/<gate>.json` and `.md`, and return what was not met.
+
+    Args:
+        gate: the report's name.
+        checks: none is a failure, too.
+        root: the folder that the report goes below; None writes none.
+    """
+    outcomes = [judge(check, validate(check)) for check in checks]
+    findings = [finding for outcome in outcomes for finding in outcome.findings]
+    if not checks:
+        findings.append(Finding("nothing was given to check"))
+    failures = [finding.text for finding in findings if not finding.warning]
+    report = {
+        "gate": gate,
+        "passed": not failures,
+        "failures": failures,
+        "warnings": [finding.text for finding in findings if finding.warning],
+        "checks": [outcome.record for outcome in outcomes],
+    }
+    if root is not None:
+        write_json(report, root / REPORTS / f"{gate}.json")
+        write_text(_markdown(report), root / REPORTS / f"{gate}.md")
+    return findings
 
 
 def suite_of(check: Check) -> list[expect.Expectation]:
@@ -118,7 +163,7 @@ def _batches() -> Any:
 
 
 def judge(check: Check, validation: Any) -> Outcome:
-    """Turn great-expectations' result into a record and readable failures.
+    """Turn great-expectations' result into a record and readable findings.
 
     A validation also fails when it holds fewer results than the suite has expectations: great-expectations drops one that
     it cannot build, and calls the rest a success.
@@ -127,22 +172,26 @@ def judge(check: Check, validation: Any) -> Outcome:
     results = [result.to_json_dict() for result in validation.results]
     outcome = Outcome({"what": check.what, "where": check.where, "rows": len(check.frame), "expectations": []})
     if not check.expectations:
-        outcome.failures.append(f"{prefix}: the suite is empty, so it cannot tell good data from bad")
+        outcome.findings.append(Finding(f"{prefix}: the suite is empty, so it cannot tell good data from bad"))
     for name in _dropped(suite_of(check), results):
-        outcome.failures.append(f"{prefix}: {name}: the expectation was dropped, no result came back")
+        outcome.findings.append(Finding(f"{prefix}: {name}: the expectation was dropped, no result came back"))
     for result in results:
         text = describe(result, check.key, len(check.frame))
-        kwargs = {key: value for key, value in result["expectation_config"]["kwargs"].items() if key != "batch_id"}
+        config = result["expectation_config"]
+        kwargs = {key: value for key, value in config["kwargs"].items() if key != "batch_id"}
+        warning = config.get("severity") == expect.WARNING and exception_of(result) is None
         outcome.record["expectations"].append(
             {
-                "type": result["expectation_config"]["type"],
+                "type": config["type"],
                 "kwargs": _plain(kwargs),
                 "success": result["success"],
+                "warning": warning,
                 "finding": "" if result["success"] else text,
             }
         )
         if not result["success"]:
-            outcome.failures.append(f"{prefix}: {text}")
+            column = kwargs.get("column", "") if exception_of(result) is None else ""
+            outcome.findings.append(Finding(f"{prefix}: {text}", warning, column, keys_of(result["result"], check.key)))
     return outcome
 
 
@@ -152,74 +201,6 @@ def _dropped(suite: Sequence[expect.Expectation], results: Sequence[dict[str, An
         (one["expectation_config"]["type"], one["expectation_config"]["kwargs"].get("column")) for one in results
     )
     return [f"{kind} on {column}" if column else kind for kind, column in (asked - came).elements()]
-
-
-def describe(result: dict[str, Any], key: str, rows: int) -> str:
-    """Say in one line what an unmet expectation found: column, how many, wanted, examples."""
-    config = result["expectation_config"]
-    kwargs, kind, detail = config["kwargs"], config["type"], result["result"]
-    column = kwargs.get("column", "")
-    raised = next((info for info in _exceptions(result["exception_info"]) if info.get("raised_exception")), None)
-    if raised is not None:
-        return f"{column or kind}: could not be checked: {str(raised['exception_message']).splitlines()[0]}"
-    bounds = _bounds(kwargs)
-    if kind == "expect_table_row_count_to_be_between":
-        return f"got {detail['observed_value']:,} rows, want {bounds}"
-    if kind == "expect_table_columns_to_match_set":
-        lacking = sorted(set(kwargs["column_set"]) - set(detail["observed_value"]))
-        return f"lacks the columns {', '.join(lacking)}"
-    if kind == "expect_column_distinct_values_to_contain_set":
-        examples = _list(detail["partial_missing_list"][:EXAMPLES])
-        return f"{column}: {detail['missing_count']:,} of {len(kwargs['value_set']):,} have no row: {examples}"
-    if "unexpected_count" not in detail:
-        return f"{column}: {_aggregate(kind)} is {_number(detail['observed_value'])}, want {bounds}"
-    wanted = {
-        "expect_column_values_to_not_be_null": "null or NaN",
-        "expect_column_values_to_be_unique": "not unique",
-        "expect_column_values_to_be_json_parseable": "not JSON",
-        "expect_column_values_to_match_regex": f"not of the form {kwargs.get('regex')}",
-        "expect_column_values_to_be_in_set": f"not in {_list(kwargs.get('value_set') or [])}",
-        "expect_column_values_to_be_between": f"not {bounds}",
-    }.get(kind, kind)
-    share = f" (allowed: {1 - kwargs['mostly']:.0%})" if kwargs.get("mostly", 1.0) < 1 else ""
-    return f"{column}: {detail['unexpected_count']:,} of {rows:,} {wanted}{share}{_examples(detail, key, column)}"
-
-
-def _exceptions(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Exceptions come flat, or in a mapping by metric."""
-    return [info] if "raised_exception" in info else list(info.values())
-
-
-def _examples(detail: dict[str, Any], key: str, column: str) -> str:
-    rows = detail.get("unexpected_index_list") or []
-    if rows and isinstance(rows[0], dict):
-        shown = [str(row.get(key)) if key == column else f"{row.get(key)} ({_number(row.get(column))})" for row in rows]
-        shown = list(dict.fromkeys(shown))
-    else:
-        shown = [_number(value) for value in detail.get("partial_unexpected_list") or []]
-    return f", for example {', '.join(shown[:EXAMPLES])}" if shown else ""
-
-
-def _bounds(kwargs: dict[str, Any]) -> str:
-    low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    if low is not None and low == high:
-        return f"exactly {_number(low)}"
-    below = f"{'above' if kwargs.get('strict_min') else 'at least'} {_number(low)}" if low is not None else ""
-    upper = f"at most {_number(high)}" if high is not None else ""
-    return " and ".join(part for part in (below, upper) if part)
-
-
-def _aggregate(kind: str) -> str:
-    return kind.removeprefix("expect_column_").removesuffix("_to_be_between").replace("_", " ")
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _list(values: Sequence[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:EXAMPLES])
-    return shown if len(values) <= EXAMPLES else f"{shown}, … ({len(values)} in all)"
 
 
 def _plain(value: Any) -> Any:
@@ -236,6 +217,7 @@ def _plain(value: Any) -> Any:
 def _markdown(report: dict[str, Any]) -> str:
     lines = [f"# Gate {report['gate']}: {'passed' if report['passed'] else 'FAILED'}", ""]
     lines += [f"- {line}" for line in report["failures"]] + ([""] if report["failures"] else [])
+    lines += [f"- warning: {line}" for line in report["warnings"]] + ([""] if report["warnings"] else [])
     for check in report["checks"]:
         lines += [
             f"## {check['what']}",
@@ -248,8 +230,12 @@ def _markdown(report: dict[str, Any]) -> str:
         for one in check["expectations"]:
             arguments = ", ".join(f"{key}={value}" for key, value in sorted(one["kwargs"].items()) if value is not None)
             finding = one["finding"].replace("|", "\\|")
-            lines.append(
-                f"| {'ok' if one['success'] else 'NO'} | {one['type']}({arguments.replace('|', chr(92) + '|')}) | {finding} |"
-            )
+            lines.append(f"| {_mark(one)} | {one['type']}({arguments.replace('|', chr(92) + '|')}) | {finding} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _mark(record: dict[str, Any]) -> str:
+    if record["success"]:
+        return "ok"
+    return "warning" if record["warning"] else "NO"

@@ -127,3 +127,32 @@ def test_long_lists_are_cut_in_the_message_but_not_in_the_report(tmp_path: Path)
     assert "… and 10 more" in str(caught.value)
     assert len(caught.value.failures) == 30
     assert len(json.loads((tmp_path / "reports/gates/probe.json").read_text())["failures"]) == 30
+
+
+def test_warnings_are_told_and_stop_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = check(good_frame(), expect.unique("id"), expect.warning(expect.between("accuracy", 0.2, None)))
+    run_gate("probe", [odd], tmp_path)
+    report = json.loads((tmp_path / "reports/gates/probe.json").read_text())
+    assert report["passed"] is True and report["failures"] == []
+    (warning,) = report["warnings"]
+    assert "accuracy: 1 of 3 not at least 0.2, for example a (0.1)" in warning
+    assert warning in caplog.text
+    page = (tmp_path / "reports/gates/probe.md").read_text()
+    assert "# Gate probe: passed" in page and f"- warning: {warning}" in page and "| warning | expect_column" in page
+
+
+def test_warning_beside_a_failure_is_no_reason_to_stop(tmp_path: Path) -> None:
+    both = check(good_frame(), expect.one_of("kind", ["x"]), expect.warning(expect.unique("kind")))
+    (failure,) = failures_of(both, tmp_path)
+    assert "kind: 1 of 3 not in x" in failure
+
+
+def test_warning_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
+    (failure,) = failures_of(check(good_frame(), expect.warning(expect.between("size", 0, 1))), tmp_path)
+    assert "size: could not be checked" in failure
+
+
+def test_finding_names_its_column_and_every_row() -> None:
+    one = check(good_frame(), expect.between("accuracy", 2, None))
+    (finding,) = judge(one, validate(one)).findings
+    assert (finding.column, finding.keys, finding.warning) == ("accuracy", ("a", "b", "c"), False)

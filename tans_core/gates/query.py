@@ -1,0 +1,272 @@
+"""The gate before a search: whether a user's images can be searched with, and what to do where they cannot.
+
+Importing great-expectations takes seconds. `start_query_gate` has another process do it while this one reads the images:
+
+    with start_query_gate() as gate:
+        report = scan(path).report
+        verdict = gate.judge(report, thresholds, root, min_images_per_class=2, max_bad_share=0.5)
+    verdict.raise_on_failure(run / "scan.json")
+
+`python -m tans_core.gates.query` is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tans_core.errors import GateError, TansError
+from tans_core.gates.query_rules import RULES, Rule, query_checks
+from tans_core.gates.query_words import Facts, shown
+from tans_core.gates.runner import Check, Finding, judge_all, validate
+from tans_core.leash import die_with_parent
+from tans_core.params import QueryGateParams
+from tans_core.tasks.report import ScanReport, count
+
+logger = logging.getLogger(__name__)
+
+QueryThresholds = QueryGateParams
+
+_ERRORS = {rule.error.__name__: rule.error for rule in RULES if rule.error}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a data set.
+
+    Attributes:
+        path: the data set, as it was given.
+        failures: sentences that name classes and files and say what to do, the gravest first; any of them stops the search.
+        warnings: sentences of the same kind that stop nothing.
+        error: what `raise_on_failure` raises; None where nothing failed.
+    """
+
+    path: str
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+    error: type[TansError] | None = None
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def raise_on_failure(self, details: Path | None = None) -> None:
+        """Return where the data set passed.
+
+        Args:
+            details: the file that holds the whole report, for the message.
+
+        Raises:
+            TooManyBadFilesError, EmptyClassError, NoClassesError, TooFewImagesError: that is what failed first, in this order.
+            GateError: something else failed first.
+        """
+        if self.passed:
+            return
+        first, *others = self.failures
+        lines = [f"{shown(self.path)}: {first}"]
+        if others:
+            lines = [f"{shown(self.path)}: {count(len(self.failures), 'reason')} not to search with these images:"]
+            lines += [f"  - {failure}" for failure in self.failures]
+        if details is not None:
+            lines.append(f"  Details: {details}")
+        message = "\n".join(lines)
+        kind = self.error or GateError
+        raise GateError(message, self.failures) if kind is GateError else kind(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that `write_json` takes."""
+        return {
+            "path": self.path,
+            "passed": self.passed,
+            "failures": list(self.failures),
+            "warnings": list(self.warnings),
+            "error": self.error.__name__ if self.error else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Verdict:
+        """Return what `to_dict` was made from."""
+        error = _ERRORS.get(values["error"], GateError) if values["error"] else None
+        return cls(values["path"], tuple(values["failures"]), tuple(values["warnings"]), error)
+
+
+def check_query(
+    report: ScanReport,
+    thresholds: QueryThresholds,
+    root: Path | None,
+    *,
+    min_images_per_class: int,
+    max_bad_share: float,
+    drop_empty_classes: bool = False,
+) -> Verdict:
+    """Judge what a scan found.
+
+    Args:
+        report: of the scan.
+        thresholds: the section `gates.query` of params.yaml, or `QueryThresholds()`.
+        root: the folder that `reports/gates/query.json` and `.md` go below; None writes none.
+        min_images_per_class: a class with fewer usable images stops the search.
+        max_bad_share: a larger share of files that cannot be read stops it, 0..1.
+        drop_empty_classes: classes without a usable image are a warning, not a failure.
+
+    Returns:
+        The verdict; bad data raises nothing here.
+    """
+    facts = Facts(report, thresholds, min_images_per_class, max_bad_share, drop_empty_classes)
+    findings = judge_all("query", query_checks(facts), root)
+    unmet = [(rule, finding) for rule in RULES for finding in findings if finding.column == rule.column]
+    hidden = {rule.hides for rule, _ in unmet if rule.hides}
+    spoken = [(rule, _sentence(rule, finding, facts)) for rule, finding in unmet if rule.column not in hidden]
+    # What great-expectations could not check is a failure in its own words.
+    columns = {rule.column for rule in RULES}
+    other = [finding.text for finding in findings if finding.column not in columns]
+    errors = [rule.error for rule, _ in spoken if rule.error]
+    return Verdict(
+        path=report.path,
+        failures=(*(text for rule, text in spoken if rule.error), *other),
+        warnings=tuple(text for rule, text in spoken if not rule.error),
+        error=errors[0] if errors else GateError if other else None,
+    )
+
+
+def _sentence(rule: Rule, finding: Finding, facts: Facts) -> str:
+    text = rule.say(facts, finding.keys)
+    return text[0].upper() + text[1:]
+
+
+class QueryGate:
+    """A process that imports great-expectations; what it has not judged by its end is judged here."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            # -P: the folder that the user stands in is none to import from.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tans_core.gates.query"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
+            )
+        except OSError as error:
+            logger.debug("the gate's process did not start: %s", error)
+
+    def judge(
+        self,
+        report: ScanReport,
+        thresholds: QueryThresholds,
+        root: Path | None,
+        *,
+        min_images_per_class: int,
+        max_bad_share: float,
+        drop_empty_classes: bool = False,
+    ) -> Verdict:
+        """Do as `check_query`, in the other process where it lives; a second call is judged in this one."""
+        settings: dict[str, Any] = {
+            "min_images_per_class": min_images_per_class,
+            "max_bad_share": max_bad_share,
+            "drop_empty_classes": drop_empty_classes,
+        }
+        request = {
+            "report": report.to_dict(),
+            "thresholds": thresholds.model_dump(),
+            "root": None if root is None else str(root.absolute()),
+            "settings": settings,
+        }
+        answer = self._ask(json.dumps(request).encode("ascii"))
+        if answer is not None:
+            return Verdict.from_dict(answer)
+        return check_query(report, thresholds, root, **settings)
+
+    def _ask(self, request: bytes) -> dict[str, Any] | None:
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        try:
+            answer, _ = process.communicate(request, timeout=_PATIENCE_S)
+            result = json.loads(answer) if process.returncode == 0 else None
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            logger.debug("the gate's process gave no answer: %s", error)
+            result = None
+        finally:
+            _end(process)
+        return result if isinstance(result, dict) else None
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+
+    def __enter__(self) -> QueryGate:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def start_query_gate() -> QueryGate:
+    """Start the process; call it from a thread that lives on, for the process ends with the thread that started it."""
+    return QueryGate()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.wait()
+
+
+def _report_from(values: dict[str, Any]) -> ScanReport:
+    names = {field.name for field in fields(ScanReport)}
+    return ScanReport(**{name: _tuples(value) for name, value in values.items() if name in names})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+
+
+def _serve() -> None:
+    """Import, wait for one request on stdin, answer it on stdout."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may get between
+    _warm_up()
+    text = sys.stdin.buffer.read()
+    if not text:
+        return
+    request = json.loads(text)
+    verdict = check_query(
+        _report_from(request["report"]),
+        QueryThresholds(**request["thresholds"]),
+        None if request["root"] is None else Path(request["root"]),
+        **request["settings"],
+    )
+    with answers:
+        json.dump(verdict.to_dict(), answers)
+
+
+def _warm_up() -> None:
+    import pandas as pd
+
+    from tans_core.gates import expect
+
+    validate(Check("nothing", "", pd.DataFrame({"name": ["a"], "x": [0.0]}), "name", [expect.between("x", 0, 1)]))
+
+
+if __name__ == "__main__":
+    _serve()

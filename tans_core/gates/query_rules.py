@@ -1,0 +1,194 @@
+"""What a user's images must be before a search: one table of rules over two frames, and what each says to a person.
+
+Every rule has a column of its own, so that what great-expectations finds in it leads back to the rule. Where a rule does not
+apply, its column is NaN, which every expectation on values passes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from natsort import natsorted
+
+from tans_core.errors import (
+    EmptyClassError,
+    GateError,
+    NoClassesError,
+    TansError,
+    TooFewImagesError,
+    TooManyBadFilesError,
+)
+from tans_core.gates import expect
+from tans_core.gates import query_words as words
+from tans_core.gates.query_words import Facts
+from tans_core.gates.runner import Check
+from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+from tans_core.tasks.splits import assign_splits, carve_val
+from tans_core.tasks.task import SPLITS
+
+# A class with so many images is in every split that is drawn, whatever the other classes have.
+_ENOUGH = 8
+_NOT_APPLICABLE = float("nan")
+
+
+Limit = Callable[[Facts], float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that is looked at.
+
+    Attributes:
+        frame: "data set" (one row) or "classes" (one row a class).
+        column: the column of that frame; no two rules share one.
+        say: the sentence, from the facts and the classes found (none for the data set's rules).
+        low, high: what the value has to lie between; None for no bound.
+        error: what it is raised as; None makes it a warning.
+        hides: the column of a weaker rule that says the same, and is left out when this one speaks.
+    """
+
+    frame: str
+    column: str
+    say: Callable[[Facts, Sequence[str]], str]
+    low: Limit | None = None
+    high: Limit | None = None
+    error: type[TansError] | None = None
+    hides: str = ""
+
+    def expectation(self, facts: Facts) -> expect.Expectation:
+        made = expect.between(self.column, self.low and self.low(facts), self.high and self.high(facts))
+        return made if self.error else expect.warning(made)
+
+
+def query_checks(facts: Facts) -> list[Check]:
+    """Return the checks of the data set and of its classes; great-expectations has to be imported, which takes seconds."""
+    import pandas as pd
+
+    frames: dict[str, list[dict[str, Any]]] = {"data set": [_data_set(facts)], "classes": _classes(facts)}
+    return [
+        Check(
+            what=what,
+            where=words.shown(facts.report.path),
+            frame=pd.DataFrame(rows),
+            key="name",
+            rows=(len(rows), len(rows)),
+            expectations=[rule.expectation(facts) for rule in RULES if rule.frame == what],
+        )
+        for what, rows in frames.items()
+        if rows  # where there is no class, the rule on their number says so
+    ]
+
+
+def _data_set(facts: Facts) -> dict[str, Any]:
+    report = facts.report
+    files, used = max(report.files, 1), max(report.used, 1)
+    side = report.sides_px[2]
+    return {
+        "name": words.shown(report.path),
+        "bad_share": report.bad_share,
+        "classes_with_images": sum(map(bool, report.classes.values())),
+        "median_side_px": float(side) if report.used else _NOT_APPLICABLE,
+        "enlargement": report.image_size_px / max(side, 1) if report.used else _NOT_APPLICABLE,
+        "leak_share": len(report.leaks) / (report.used + len(report.leaks)) if report.leaks else 0.0,
+        "leaks": len(report.leaks),
+        "contradiction_share": 2 * len(report.contradictions) / files,
+        "contradictions": len(report.contradictions),
+        "imbalance": report.imbalance,
+        "copy_share": len(report.copies) / files,
+        "elongated_share": report.elongated / used,
+        "outside": report.skipped.get(OUTSIDE_CLASSES, 0),
+    }
+
+
+def _classes(facts: Facts) -> list[dict[str, Any]]:
+    report = facts.report
+    taught = report.splits.get("train", {})
+    planned = _planned(facts)
+    rows = []
+    for name in natsorted({*report.found, *report.classes}):
+        images = report.classes.get(name, 0)
+        plan = planned.get(name, {}) if taught.get(name, 0) or not report.splits else {}
+        rows.append(
+            {
+                "name": words.shown(name),
+                "empty": _NOT_APPLICABLE if facts.drop_empty_classes else float(images == 0),
+                "dropped": float(images == 0) if facts.drop_empty_classes else _NOT_APPLICABLE,
+                "images": float(images) if images else _NOT_APPLICABLE,
+                "taught": float(taught.get(name, 0)) if report.splits and images else _NOT_APPLICABLE,
+                "val": float(plan.get("val", _NOT_APPLICABLE)),
+                "test": float(plan.get("test", _NOT_APPLICABLE)),
+            }
+        )
+    return rows
+
+
+def _planned(facts: Facts) -> dict[str, dict[str, int]]:
+    """Return, by class and split, how many images a task of these would have, counted up to a few."""
+    given = {split: counts for split, counts in facts.report.splits.items() if any(counts.values())}
+    names = [name for name, number in facts.report.classes.items() if number >= max(facts.min_images_per_class, 1)]
+    if not given:
+        drawn = _drawn([facts.report.classes[name] for name in names])
+        return {name: drawn[min(facts.report.classes[name], _ENOUGH)] for name in names}
+    plan = {name: {split: given.get(split, {}).get(name, 0) for split in SPLITS} for name in names}
+    if {"val", "test"} <= given.keys():
+        return plan
+    # As a task is made of them: a lone val split is for testing, and val is drawn from train.
+    drawn = _drawn([plan[name]["train"] for name in names], carved=True)
+    for counts in plan.values():
+        counts["test"] += counts["val"]
+        counts["val"] = drawn[min(counts["train"], _ENOUGH)]["val"]
+    return plan
+
+
+def _drawn(numbers: Iterable[int], carved: bool = False) -> dict[int, dict[str, int]]:
+    """Return, by the number of a class's images up to a few, what each split gets of them; `carved`: no test is drawn.
+
+    Classes of one size fare alike, so one of each size is drawn.
+    """
+    sizes = sorted({min(number, _ENOUGH) for number in numbers})
+    labels = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    alone = [""] * len(labels)
+    splits = np.full(len(labels), "train", dtype="<U5")
+    if len(labels):
+        splits = carve_val(splits, labels, alone, seed=0) if carved else assign_splits(labels, alone, seed=0)
+    return {
+        size: {split: int(((labels == index) & (splits == split)).sum()) for split in SPLITS}
+        for index, size in enumerate(sizes)
+    }
+
+
+def _none(_: Facts) -> float:
+    return 0
+
+
+def _one(_: Facts) -> float:
+    return 1
+
+
+# What stops comes first, in the order in which it is raised.
+RULES = (
+    Rule("data set", "bad_share", words.say_bad, high=lambda facts: facts.max_bad_share, error=TooManyBadFilesError),
+    Rule("classes", "empty", words.say_empty, high=_none, error=EmptyClassError),
+    Rule("data set", "classes_with_images", words.say_classes, low=lambda _: 2, error=NoClassesError),
+    Rule("classes", "images", words.say_few, low=lambda facts: facts.min_images_per_class, error=TooFewImagesError),
+    Rule("data set", "median_side_px", words.say_small, low=lambda facts: facts.thresholds.min_median_side_px,
+         error=GateError, hides="enlargement"),
+    Rule("data set", "leak_share", words.say_leaks, high=lambda facts: facts.thresholds.max_leak_share,
+         error=GateError, hides="leaks"),
+    Rule("data set", "contradiction_share", words.say_contradictions,
+         high=lambda facts: facts.thresholds.max_contradiction_share, error=GateError, hides="contradictions"),
+    Rule("classes", "taught", words.say_untaught, low=_one, error=GateError),
+    Rule("classes", "dropped", words.say_dropped, high=_none),
+    Rule("data set", "outside", words.say_outside, high=_none),
+    Rule("data set", "contradictions", words.say_contradictions, high=_none),
+    Rule("data set", "leaks", words.say_leaks, high=_none),
+    Rule("data set", "copy_share", words.say_copies, high=lambda facts: facts.thresholds.max_copy_share),
+    Rule("classes", "test", words.say_unseen("test", "no accuracy can be measured on"), low=_one),
+    Rule("classes", "val", words.say_unseen("val", "fine-tuning cannot choose its best epoch on"), low=_one),
+    Rule("data set", "imbalance", words.say_imbalance, high=lambda facts: facts.thresholds.max_imbalance),
+    Rule("data set", "enlargement", words.say_enlarged, high=_one),
+    Rule("data set", "elongated_share", words.say_elongated, high=lambda facts: facts.thresholds.max_elongated_share),
+)  # fmt: skip

@@ -1,0 +1,173 @@
+"""What the gate of a search says to a person: sentences that name classes and files, and say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tans_core.params import QueryGateParams
+from tans_core.tasks.decode import MAX_ASPECT
+from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+from tans_core.tasks.report import ScanReport, count
+
+SHOWN = 5
+_NAME_CHARS = 80
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A report, and what it is measured against."""
+
+    report: ScanReport
+    thresholds: QueryGateParams
+    min_images_per_class: int
+    max_bad_share: float
+    drop_empty_classes: bool = False
+
+
+def shown(name: str) -> str:
+    """Return a name in quotes, fit for a terminal: control and direction characters escaped, the middle of a long one cut."""
+    if len(name) > _NAME_CHARS:
+        name = f"{name[: _NAME_CHARS // 2]}…{name[-_NAME_CHARS // 2 :]}"
+    return repr(name)
+
+
+def plain(text: str) -> str:
+    """Return a message of a library on one line, without what a terminal would act upon."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def listed(items: Sequence[str], limit: int = SHOWN) -> str:
+    """Return "a, b and 3 more"."""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def say_bad(facts: Facts, _: Sequence[str]) -> str:
+    report = facts.report
+    return (
+        f"{len(report.bad):,} of {count(report.files, 'file')} cannot be read, more than the share of {facts.max_bad_share:g} "
+        f"that is allowed: {listed([f'{shown(name)} ({plain(reason)})' for name, reason in report.bad], 3)}. "
+        "Repair or remove them, or raise data.max_bad_share in params.yaml."
+    )
+
+
+def say_empty(facts: Facts, names: Sequence[str]) -> str:
+    return (
+        f"no usable image in {len(names):,} of {count(len({*facts.report.found, *facts.report.classes}), 'class', 'classes')}: "
+        f"{_with_files(facts, names)}. Add images, delete the classes, or pass --drop-empty-classes."
+    )
+
+
+def say_dropped(facts: Facts, names: Sequence[str]) -> str:
+    return f"{count(len(names), 'class', 'classes')} left out for want of a usable image: {_with_files(facts, names)}."
+
+
+def say_classes(facts: Facts, _: Sequence[str]) -> str:
+    filled = [shown(name) for name, number in facts.report.classes.items() if number]
+    found = f"only one class has usable images, {filled[0]}" if filled else "no class has a usable image"
+    return f"{found}; a classifier needs at least two. Put the images of each class into a folder of its own."
+
+
+def say_few(facts: Facts, names: Sequence[str]) -> str:
+    return (
+        f"{count(len(names), 'class', 'classes')} with fewer than {facts.min_images_per_class} usable images: "
+        f"{_with_images(facts, names)}. Add images, or leave the classes out."
+    )
+
+
+def say_small(facts: Facts, _: Sequence[str]) -> str:
+    return (
+        f"the median image is {facts.report.sides_px[2]} pixels on its shorter side, want at least "
+        f"{facts.thresholds.min_median_side_px}. Give the images themselves, not their thumbnails."
+    )
+
+
+def say_enlarged(facts: Facts, _: Sequence[str]) -> str:
+    report = facts.report
+    return (
+        f"the median image is {report.sides_px[2]} pixels on its shorter side and is enlarged to {report.image_size_px}. "
+        "Give larger images where there are any."
+    )
+
+
+def say_leaks(facts: Facts, _: Sequence[str]) -> str:
+    leaks = facts.report.leaks
+    allowed = facts.thresholds.max_leak_share
+    share = len(leaks) / (facts.report.used + len(leaks))
+    over = f" ({share:.0%}, allowed: {allowed:.0%})" if share > allowed else ""
+    return (
+        f"{count(len(leaks), 'image')} of one split seen in another{over}, left out of the first: {_pairs(leaks)}. "
+        "Accuracies measured on this split so far are too good; split by what the pictures show, before making copies."
+    )
+
+
+def say_contradictions(facts: Facts, _: Sequence[str]) -> str:
+    pairs = facts.report.contradictions
+    allowed = facts.thresholds.max_contradiction_share
+    share = 2 * len(pairs) / max(facts.report.files, 1)
+    over = f" ({share:.0%} of the files, allowed: {allowed:.0%})" if share > allowed else ""
+    return f"{count(len(pairs), 'image')} under two labels{over}, left out: {_pairs(pairs)}. Keep the right one of each pair."
+
+
+def say_untaught(facts: Facts, names: Sequence[str]) -> str:
+    return (
+        f"{count(len(names), 'class', 'classes')} with images for val or test and none to train on: {listed(names)}. "
+        "Add images of them to train, or take them out of the other splits."
+    )
+
+
+def say_unseen(split: str, purpose: str) -> Callable[[Facts, Sequence[str]], str]:
+    def say(facts: Facts, names: Sequence[str]) -> str:
+        where = f" to {split}" if split in facts.report.splits else ""
+        return (
+            f"{count(len(names), 'class', 'classes')} will have no {split} image, so {purpose} them: "
+            f"{_with_images(facts, names)}. Add images of them{where}."
+        )
+
+    return say
+
+
+def say_imbalance(facts: Facts, _: Sequence[str]) -> str:
+    filled = {name: number for name, number in facts.report.classes.items() if number}
+    most, least = max(filled, key=lambda name: filled[name]), min(filled, key=lambda name: filled[name])
+    return (
+        f"the largest class has {facts.report.imbalance:.0f} times the images of the smallest: {shown(most)} "
+        f"({filled[most]:,}), {shown(least)} ({filled[least]:,}). Accuracy will say little of the small ones; add images of them."
+    )
+
+
+def say_copies(facts: Facts, _: Sequence[str]) -> str:
+    copies = facts.report.copies
+    return (
+        f"{len(copies):,} of {count(facts.report.files, 'file')} are copies of others and left out, such as "
+        f"{listed([shown(name) for name in copies], 3)}. The data set is smaller than it looks."
+    )
+
+
+def say_elongated(facts: Facts, _: Sequence[str]) -> str:
+    return (
+        f"{facts.report.elongated:,} of {count(facts.report.used, 'image')} have sides in a ratio above {MAX_ASPECT:g} to 1, and "
+        "their ends are cut off. Crop them to what matters where that lies at an end."
+    )
+
+
+def say_outside(facts: Facts, _: Sequence[str]) -> str:
+    files = count(facts.report.skipped[OUTSIDE_CLASSES], "file")
+    return f"{files} outside the class folders passed over. Move what belongs to a class into its folder."
+
+
+def _with_files(facts: Facts, names: Sequence[str]) -> str:
+    found = {shown(name): number for name, number in facts.report.found.items()}
+    return listed(
+        [f"{name} (0 of {count(found[name], 'file')})" if found.get(name) else f"{name} (0 files)" for name in names]
+    )
+
+
+def _with_images(facts: Facts, names: Sequence[str]) -> str:
+    images = {shown(name): number for name, number in facts.report.classes.items()}
+    return listed([f"{name} ({images[name]})" for name in names])
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    return listed([f"{shown(one)} and {shown(other)}" for one, other in pairs], 3)
