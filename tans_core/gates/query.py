@@ -258,6 +258,7 @@ def _serve() -> None:
     )
     with answers:
         json.dump(verdict.to_dict(), answers)
+    os._exit(0)  # taking down what was imported would keep the parent waiting
 
 
 def _warm_up() -> None:

@@ -84,7 +84,7 @@ def query_checks(facts: Facts) -> list[Check]:
 
 def _data_set(facts: Facts) -> dict[str, Any]:
     report = facts.report
-    files, used = max(report.files, 1), max(report.used, 1)
+    files = max(report.files, 1)
     side = report.sides_px[2]
     return {
         "name": words.shown(report.path),
@@ -98,7 +98,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
         "contradictions": len(report.contradictions),
         "imbalance": report.imbalance,
         "copy_share": len(report.copies) / files,
-        "elongated_share": report.elongated / used,
+        "elongated_share": report.elongated / max(report.used, 1),
         "outside": report.skipped.get(OUTSIDE_CLASSES, 0),
     }
 
@@ -186,8 +186,8 @@ RULES = (
     Rule("data set", "contradictions", words.say_contradictions, high=_none),
     Rule("data set", "leaks", words.say_leaks, high=_none),
     Rule("data set", "copy_share", words.say_copies, high=lambda facts: facts.thresholds.max_copy_share),
-    Rule("classes", "test", words.say_unseen("test", "no accuracy can be measured on"), low=_one),
-    Rule("classes", "val", words.say_unseen("val", "fine-tuning cannot choose its best epoch on"), low=_one),
+    Rule("classes", "test", words.say_unseen("test", "measure accuracy on"), low=_one),
+    Rule("classes", "val", words.say_unseen("val", "choose the best epoch by"), low=_one),
     Rule("data set", "imbalance", words.say_imbalance, high=lambda facts: facts.thresholds.max_imbalance),
     Rule("data set", "enlargement", words.say_enlarged, high=_one),
     Rule("data set", "elongated_share", words.say_elongated, high=lambda facts: facts.thresholds.max_elongated_share),

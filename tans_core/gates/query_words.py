@@ -66,7 +66,7 @@ def say_dropped(facts: Facts, names: Sequence[str]) -> str:
 def say_classes(facts: Facts, _: Sequence[str]) -> str:
     filled = [shown(name) for name, number in facts.report.classes.items() if number]
     found = f"only one class has usable images, {filled[0]}" if filled else "no class has a usable image"
-    return f"{found}; a classifier needs at least two. Put the images of each class into a folder of its own."
+    return f"{found}; a classifier needs at least two classes. Put the images of each class into a folder of its own."
 
 
 def say_few(facts: Facts, names: Sequence[str]) -> str:
@@ -121,7 +121,7 @@ def say_unseen(split: str, purpose: str) -> Callable[[Facts, Sequence[str]], str
     def say(facts: Facts, names: Sequence[str]) -> str:
         where = f" to {split}" if split in facts.report.splits else ""
         return (
-            f"{count(len(names), 'class', 'classes')} will have no {split} image, so {purpose} them: "
+            f"{count(len(names), 'class', 'classes')} will have no {split} image to {purpose}: "
             f"{_with_images(facts, names)}. Add images of them{where}."
         )
 

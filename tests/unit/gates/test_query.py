@@ -146,7 +146,7 @@ def test_what_stops_is_raised_as_what_it_is(changes: dict[str, Any], error: type
         ({"skipped": {"file outside class folders": 4}}, "4 files outside the class folders passed over"),
         (
             {"splits": {"train": {"ash": 30, "oak": 50}, "val": {"ash": 5, "oak": 5}, "test": {"ash": 10}}},
-            "1 class will have no test image, so no accuracy can be measured on them: 'oak' (50). Add images of them to test.",
+            "1 class will have no test image to measure accuracy on: 'oak' (50). Add images of them to test.",
         ),
     ],
 )
