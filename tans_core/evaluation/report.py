@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -18,6 +16,7 @@ from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
 from tans_core.evaluation.plots import learning_curves, summary, to_png
 from tans_core.evaluation.style import DARK, LIGHT, display_name
+from tans_core.pages import page_environment, png_uri
 from tans_core.retrieval.retriever import Candidate
 from tans_core.tasks.task import Task
 
@@ -31,13 +30,7 @@ def render_report(evaluation: Evaluation) -> str:
     """Return the page. Names of tasks, classes and models come from outside and are escaped."""
     metrics = summarise(evaluation.rows)
     rows = evaluation.rows
-    environment = Environment(
-        loader=PackageLoader("tans_core.evaluation", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("tans_core.evaluation")
     environment.filters["percent"] = lambda value, digits=1: f"{100 * value:.{digits}f}%"
     environment.filters["points"] = lambda value: f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
     return environment.get_template("report.html.j2").render(
@@ -71,7 +64,7 @@ def sample_strips(task: Task) -> list[dict[str, str]]:
             strip = strip.resize((round(strip.width * _THUMB_PX / strip.height), _THUMB_PX), Image.Resampling.LANCZOS)
         buffer = BytesIO()
         strip.save(buffer, format="PNG", optimize=True)
-        strips.append({"name": name, "uri": _data_uri(buffer.getvalue()), "count": str(len(chosen))})
+        strips.append({"name": name, "uri": png_uri(buffer.getvalue()), "count": str(len(chosen))})
     return strips
 
 
@@ -140,8 +133,4 @@ def _shared(rows: tuple[Row, ...]) -> list[str]:
 
 
 def _uri(figure: Figure) -> str:
-    return _data_uri(to_png(figure))
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return png_uri(to_png(figure))
