@@ -6,8 +6,10 @@ from tans_core.errors import ParamsError, did_you_mean
 from tans_core.tasks.sources.arrays import AnimalMnist, Digits, Faces, IndianPines, Mnist
 from tans_core.tasks.sources.base import Sample, Source
 from tans_core.tasks.sources.fonts import MatplotlibFonts
+from tans_core.tasks.sources.iconify import Iconify
 from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS
 from tans_core.tasks.sources.image_folder import ImageFolder
+from tans_core.tasks.sources.packages_arrays import BrainRegions, FashionMnist
 from tans_core.tasks.sources.pictures import Earth, PhotoRegions, ScikitImagePictures
 from tans_core.tasks.sources.strokes import HersheyFonts
 
@@ -15,12 +17,15 @@ __all__ = ["SOURCES", "Sample", "Source", "get_source"]
 
 _ALL: tuple[Source, ...] = (
     AnimalMnist(),
+    BrainRegions(),
     Digits(),
     Earth(),
     HersheyFonts(),
+    Iconify(),
     ImageFolder(),
     IndianPines(),
     Faces(),
+    FashionMnist(),
     MatplotlibFonts(),
     Mnist(),
     PhotoRegions(),
