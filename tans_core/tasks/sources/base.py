@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,13 @@ class Source(Protocol):
     @property
     def licence(self) -> str: ...
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        """Return None where all that the source needs is on this machine, else one sentence that says how it gets there.
+
+        Cheap: nothing is imported, fetched or read. Options that cannot be meant are left to `load`.
+        """
+        ...
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         """Yield the samples; the same options and seed yield the same samples in the same order.
 
@@ -60,6 +67,18 @@ class Source(Protocol):
             SourceUnavailableError: the package that holds the images is not installed.
         """
         ...
+
+
+@runtime_checkable
+class ManyLicences(Protocol):
+    """A source whose licence depends on what its options choose."""
+
+    def licence_of(self, options: Mapping[str, Any]) -> str: ...
+
+
+def licence_of(source: Source, options: Mapping[str, Any]) -> str:
+    """Return the licence of the images that the options choose."""
+    return source.licence_of(options) if isinstance(source, ManyLicences) else source.licence
 
 
 def package_file(package: str, *parts: str, install: str) -> Path:
@@ -80,6 +99,15 @@ def package_file(package: str, *parts: str, install: str) -> Path:
     raise SourceUnavailableError(
         f"{package}: {what} not found. Its images come with a package: run `pip install {install}`."
     )
+
+
+def missing_file(package: str, *parts: str, install: str) -> str | None:
+    """Return None where a file of a package is there, else the command that brings it."""
+    try:
+        package_file(package, *parts, install=install)
+    except SourceUnavailableError:
+        return f"`pip install {install}`"
+    return None
 
 
 def check_options(source: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from PIL import ImageFont
 
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.tasks.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
 
 # Faces whose outlines are near-copies (an oblique is its upright face, sheared) share a group: they never face each other.
@@ -125,6 +125,9 @@ class MatplotlibFonts:
         "look": "print",
         "images": 1900,
     }
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("matplotlib", "mpl-data", "fonts", "ttf", install="matplotlib")
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)

