@@ -9,9 +9,12 @@ from tans_core.tasks.sources.fonts import MatplotlibFonts
 from tans_core.tasks.sources.iconify import Iconify
 from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS
 from tans_core.tasks.sources.image_folder import ImageFolder
+from tans_core.tasks.sources.medmnist import MedMnist
 from tans_core.tasks.sources.packages_arrays import BrainRegions, FashionMnist
+from tans_core.tasks.sources.packages_pictures import GameTextures, Sky
 from tans_core.tasks.sources.pictures import Earth, PhotoRegions, ScikitImagePictures
 from tans_core.tasks.sources.strokes import HersheyFonts
+from tans_core.tasks.sources.torchvision import TorchvisionDatasets
 
 __all__ = ["SOURCES", "Sample", "Source", "get_source"]
 
@@ -26,12 +29,16 @@ _ALL: tuple[Source, ...] = (
     IndianPines(),
     Faces(),
     FashionMnist(),
+    GameTextures(),
     MatplotlibFonts(),
+    MedMnist(),
     Mnist(),
     PhotoRegions(),
     QTAWESOME,
     ScikitImagePictures(),
+    Sky(),
     TKINTER_ICONS,
+    TorchvisionDatasets(),
 )
 
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}

@@ -1,0 +1,240 @@
+"""Source `torchvision`: the classification data sets that `torchvision.datasets` reads, from files that are on this machine.
+
+Nothing is downloaded unless the option `download` asks for it. torchvision is imported when a data set is read, by its name:
+reading images needs no torch, with this one exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tans_core.errors import DataError, ParamsError, SourceUnavailableError
+from tans_core.runtime import derive_seed
+from tans_core.tasks.decode import MAX_PIXELS
+from tans_core.tasks.sources.base import Sample, check_choice, check_options
+
+logger = logging.getLogger(__name__)
+
+ROOT = "data/downloads/torchvision"
+
+Arguments = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """One data set of torchvision.
+
+    Attributes:
+        files: what has to lie below the root, as torchvision lays it out.
+        licence: of the images, not of torchvision.
+        splits: the constructor's arguments for each split; a key of "" is a data set without splits of its own.
+        more: arguments for all splits.
+        classes: the attribute that holds the class names; where it lacks, a class is called by its number.
+        turned: rows and columns are swapped.
+        pickled: its files are pickles, so they must be those whose MD5 torchvision knows.
+    """
+
+    files: tuple[str, ...]
+    licence: str
+    splits: Mapping[str, Arguments]
+    more: Arguments = field(default_factory=dict)
+    classes: str = "classes"
+    turned: bool = False
+    pickled: bool = False
+
+
+_TRAIN: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": False}}
+_SPLIT: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE: Mapping[str, Arguments] = {**_SPLIT, "val": {"split": "val"}}
+_NONE: Mapping[str, Arguments] = {"": {}}
+_NOT_STATED = "not stated by its authors"
+
+
+def _idx(folder: str) -> tuple[str, ...]:
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    return tuple(f"{folder}/raw/{name}" for name in names)
+
+
+KNOWN = {
+    "CIFAR10": Known(("cifar-10-batches-py",), _NOT_STATED, _TRAIN, pickled=True),
+    "CIFAR100": Known(("cifar-100-python",), _NOT_STATED, _TRAIN, pickled=True),
+    "Caltech101": Known(("caltech101/101_ObjectCategories",), "CC-BY-4.0", _NONE, classes="categories"),
+    "Country211": Known(
+        ("country211",), "Creative Commons, by picture (YFCC100M)", {**_SPLIT, "val": {"split": "valid"}}
+    ),
+    "DTD": Known(("dtd/dtd/images", "dtd/dtd/labels"), "research only", _THREE),
+    "EMNIST": Known(
+        tuple(
+            f"EMNIST/raw/emnist-balanced-{split}-{kind}-ubyte"
+            for split in ("train", "test")
+            for kind in ("images-idx3", "labels-idx1")
+        ),
+        "see NIST Special Database 19",
+        _TRAIN,
+        more={"split": "balanced"},
+        turned=True,
+    ),
+    "EuroSAT": Known(("eurosat/2750",), "MIT", _NONE),
+    "FGVCAircraft": Known(("fgvc-aircraft-2013b/data",), "non-commercial research only", _THREE),
+    "FashionMNIST": Known(_idx("FashionMNIST"), "MIT", _TRAIN),
+    "Flowers102": Known(
+        ("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), _NOT_STATED, _THREE
+    ),
+    "Food101": Known(("food-101/images", "food-101/meta"), _NOT_STATED, _SPLIT),
+    "GTSRB": Known(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), "see the German Traffic Sign Benchmarks", _SPLIT),
+    "Imagenette": Known(
+        ("imagenette2-160",),
+        "Apache-2.0 (labels); pictures under the terms of ImageNet",
+        {"train": {"split": "train"}, "val": {"split": "val"}},
+        more={"size": "160px"},
+    ),
+    "KMNIST": Known(_idx("KMNIST"), "CC-BY-SA-4.0", _TRAIN),
+    "MNIST": Known(_idx("MNIST"), "CC-BY-SA-3.0", _TRAIN),
+    "OxfordIIITPet": Known(
+        ("oxford-iiit-pet/images", "oxford-iiit-pet/annotations"),
+        "CC-BY-SA-4.0",
+        {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    ),
+    "PCAM": Known(
+        tuple(
+            f"pcam/camelyonpatch_level_2_split_{split}_{kind}.h5"
+            for split in ("train", "valid", "test")
+            for kind in ("x", "y")
+        ),
+        "CC0-1.0",
+        _THREE,
+    ),
+    "QMNIST": Known(
+        tuple(
+            f"QMNIST/raw/qmnist-{split}-{kind}"
+            for split in ("train", "test")
+            for kind in ("images-idx3-ubyte", "labels-idx2-int")
+        ),
+        "BSD-3-Clause",
+        {"train": {"what": "train"}, "test": {"what": "test"}},
+    ),
+    "RenderedSST2": Known(("rendered-sst2",), "see the Stanford Sentiment Treebank", _THREE),
+    "SEMEION": Known(("semeion.data",), "CC-BY-4.0", _NONE),
+    "STL10": Known(("stl10_binary",), "see STL-10; pictures under the terms of ImageNet", _SPLIT),
+    "SUN397": Known(("SUN397",), "research only", _NONE),
+    "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "non-commercial only", _SPLIT),
+    "StanfordCars": Known(
+        ("stanford_cars/devkit", "stanford_cars/cars_train", "stanford_cars/cars_test"),
+        "see Stanford Cars; pictures under the terms of ImageNet",
+        _SPLIT,
+    ),
+    "USPS": Known(("usps.bz2", "usps.t.bz2"), _NOT_STATED, _TRAIN),
+}
+
+
+class TorchvisionDatasets:
+    """Options: dataset (a key of KNOWN), root (folder), download, images (about how many, at random; 0 for all)."""
+
+    name = "torchvision"
+    package = ""
+    licence = "by data set, see docs/params.md"
+    defaults: Mapping[str, Any] = {"dataset": "", "root": ROOT, "download": False, "images": 10_000}
+
+    def licence_of(self, options: Mapping[str, Any]) -> str:
+        known = KNOWN.get(str(options.get("dataset")))
+        return known.licence if known else self.licence
+
+    def missing(self, options: Mapping[str, Any]) -> str | None:
+        if importlib.util.find_spec("torchvision") is None:
+            return "`pip install torchvision`"
+        dataset, root = str(options.get("dataset", "")), Path(str(options.get("root", ROOT)))
+        absent = [file for file in (KNOWN[dataset].files if dataset in KNOWN else ()) if not (root / file).exists()]
+        if not absent:
+            return None
+        if options.get("download") is True:
+            return f"downloaded by torchvision at first use, into {root}"
+        return f"put {', '.join(absent)} into {root}, or set options.download to true"
+
+    def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
+        chosen = check_options(self.name, options, self.defaults)
+        check_choice(self.name, "dataset", chosen["dataset"], KNOWN)
+        if chosen["images"] < 0:
+            raise ParamsError(f"source {self.name!r}: options.images: got {chosen['images']}, want 0 (all) or more")
+        known = KNOWN[chosen["dataset"]]
+        parts = {split: self._open(chosen, arguments) for split, arguments in known.splits.items()}
+        total = sum(len(part) for part in parts.values())
+        share = min(1.0, chosen["images"] / max(total, 1)) if chosen["images"] else 1.0
+        for split, part in parts.items():
+            names = _class_names(getattr(part, known.classes, ()))
+            rng = np.random.default_rng(derive_seed(seed, split))
+            picked = rng.choice(len(part), size=round(share * len(part)), replace=False)
+            for index in np.sort(picked).tolist():
+                path = f"{chosen['dataset']}/{split or 'all'}/{index:06d}"
+                item = _read(part, index)
+                if isinstance(item, str):
+                    logger.warning("%s: left out: %s", path, item)
+                    continue
+                pixels, label = item
+                pixels = np.ascontiguousarray(pixels.swapaxes(0, 1)) if known.turned else pixels
+                yield Sample(pixels, names.get(label, str(label)), "", path, split or None)
+
+    def _open(self, chosen: Mapping[str, Any], arguments: Arguments) -> Any:
+        """Make the torchvision data set of one split."""
+        name, root = chosen["dataset"], Path(chosen["root"])
+        known = KNOWN[name]
+        lacks = self.missing(chosen)
+        if lacks and not chosen["download"]:
+            raise SourceUnavailableError(f"torchvision: {name} is not in {root}: {lacks}.")
+        kind = getattr(importlib.import_module("torchvision.datasets"), name)
+        try:
+            with warnings.catch_warnings():
+                # Old files, read by numpy's newer releases.
+                warnings.simplefilter("ignore")
+                made = kind(str(root), **arguments, **known.more, **({"download": True} if chosen["download"] else {}))
+        # Its readers raise whatever they trip over in a damaged file.
+        except Exception as error:
+            wanted = ", ".join(known.files)
+            said = " ".join(str(error).split())[:300]
+            raise SourceUnavailableError(
+                f"torchvision: {name} in {root} cannot be read ({type(error).__name__}: {said}). "
+                f"Want {wanted} in {root} as its authors published them"
+                + ("." if chosen["download"] else ", or set options.download to true.")
+            ) from error
+        # torchvision has checked them before it unpickled them; were that ever to change, this would say so.
+        if known.pickled and not made._check_integrity():
+            raise DataError(f"torchvision: {name} in {root}: its pickles are not those whose MD5 torchvision knows.")
+        return made
+
+
+def _class_names(names: Sequence[Any]) -> dict[int, str]:
+    # Imagenette's classes are tuples of synonyms.
+    return {index: str(name[0] if isinstance(name, tuple) else name) for index, name in enumerate(names)}
+
+
+def _read(part: Any, index: int) -> tuple[npt.NDArray[np.uint8], int] | str:
+    """Return one image, (H, W, 3) uint8, and its label, or the reason why it cannot be read."""
+    try:
+        with _pixel_cap():
+            image, label = part[index]
+            return np.asarray(image.convert("RGB")), int(label)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+
+
+@contextlib.contextmanager
+def _pixel_cap() -> Iterator[None]:
+    """Have Pillow refuse images above `MAX_PIXELS`: torchvision opens the files of some data sets itself."""
+    before = Image.MAX_IMAGE_PIXELS
+    # Pillow warns from this number of pixels on, and refuses from twice as many.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
