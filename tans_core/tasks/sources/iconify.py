@@ -7,7 +7,6 @@ flag stands for (split by vendor).
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
+from tans_core.errors import ParamsError, did_you_mean
 from tans_core.runtime import derive_seed
 from tans_core.tasks.fetch import fetch, missing_package
-from tans_core.tasks.sources.base import Sample, check_choice, check_options
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.tasks.sources.drawing import LOOKS, Look, draw
 from tans_core.tasks.sources.iconify_sets import (
     EMOJI_NAMES,
@@ -76,10 +75,19 @@ class Iconify:
     licence = ", ".join(sorted({one.licence for one in (*ICON_SETS, *EMOJI_SETS, *FLAG_SETS)})) + " by set"
     defaults: Mapping[str, Any] = {"kind": "concepts", "classes": [], "look": "print", "images": 1900}
 
+    def licence_of(self, options: Mapping[str, Any]) -> str:
+        kind = options.get("kind", self.defaults["kind"])
+        chosen = [one for one in ICON_SETS if kind != "families" or one.prefix in options.get("classes", ())]
+        if kind not in ("concepts", "families"):
+            chosen = [*EMOJI_SETS, *(FLAG_SETS if kind == "flags" else ())]
+        return ", ".join(sorted({one.licence for one in chosen})) + " by set"
+
     def missing(self, options: Mapping[str, Any]) -> str | None:
-        if importlib.util.find_spec("resvg_py") is None:
-            return "`pip install resvg-py`"
-        return missing_package(ICONIFY, WANTED) or missing_package(EMOJI_NAMES)
+        return (
+            missing_file("resvg_py", install="resvg-py")
+            or missing_package(ICONIFY, WANTED)
+            or missing_package(EMOJI_NAMES)
+        )
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
@@ -89,19 +97,19 @@ class Iconify:
         assert look is not None
         if len(wanted) < 2 and kind not in ("emoji-sorts", "emoji-vendors"):
             raise ParamsError(f"source {self.name!r}: options.classes: got {wanted}, want at least two of its {kind}")
-        if importlib.util.find_spec("resvg_py") is None:
-            raise SourceUnavailableError(
-                "iconify: resvg_py draws its pictures and is missing: run `pip install resvg-py`."
-            )
+        package_file("resvg_py", install="resvg-py")
+        known: set[str] = set()
         by_class: dict[str, list[_Entry]] = {}
         for entry in _ENTRIES[kind]():
-            by_class.setdefault(entry.label, []).append(entry)
+            known.add(entry.label)
+            if not wanted or entry.label in wanted:
+                by_class.setdefault(entry.label, []).append(entry)
         for label in wanted:
-            if label not in by_class:
+            if label not in known:
                 raise ParamsError(
-                    f"source {self.name!r}: options.classes: {label!r}: not one of its {kind}{did_you_mean(label, by_class)}"
+                    f"source {self.name!r}: options.classes: {label!r}: not one of its {kind}{did_you_mean(label, known)}"
                 )
-        labels = sorted(set(wanted) or by_class)
+        labels = sorted(by_class)
         for label in labels:
             rng = np.random.default_rng(derive_seed(seed, label))
             count = chosen["images"] // len(labels)

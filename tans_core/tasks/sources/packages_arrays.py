@@ -6,6 +6,7 @@ Axes: N images; X, Y, Z = voxels of a volume: to the right, to the front, up.
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.fetch import Package, fetch, missing_package
-from tans_core.tasks.sources.base import Sample, check_choice, check_options
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file
 
 FASHION = Package(
     manager="debian",
@@ -89,7 +90,7 @@ class BrainRegions:
     defaults: Mapping[str, Any] = {"plane": "axial", "patch_mm": 32, "images": 2000}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
-        return missing_package(MRICRON, _BRAIN_FILES)
+        return missing_file("nibabel", install="nibabel") or missing_package(MRICRON, _BRAIN_FILES)
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
@@ -122,10 +123,12 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         DataError: its header and its length do not agree, or it holds something else.
     """
     data = gzip.decompress(path.read_bytes())
-    dimensions = data[3] if len(data) > 4 else 0
-    shape = tuple(int(side) for side in np.frombuffer(data, ">u4", min(dimensions, (len(data) - 4) // 4), 4))
+    dimensions = data[3] if len(data) >= 4 else 0
+    shape = tuple(
+        int.from_bytes(data[at : at + 4], "big") for at in range(4, min(4 + 4 * dimensions, len(data) - 3), 4)
+    )
     start = 4 + 4 * dimensions
-    if data[:3] != b"\0\0\x08" or len(shape) != dimensions or int(np.prod(shape)) != len(data) - start:
+    if data[:3] != b"\0\0\x08" or len(shape) != dimensions or math.prod(shape) != len(data) - start:
         raise DataError(
             f"{path.name}: no IDX file of bytes: {len(data)} bytes, header {data[:4].hex()}, shape {shape}."
         )
