@@ -171,8 +171,17 @@ def load_params(root: Path) -> Params:
     path = root / "params.yaml"
     if not path.is_file():
         raise ParamsError(f"{path}: no such file. Run from the project's folder, or pass --root.")
+    return parse_params(path.read_text(encoding="utf-8"), path)
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Check what params.yaml holds, or would hold; `path` is for messages.
+
+    Raises:
+        ParamsError: as for `load_params`.
+    """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not YAML: {error}") from error
     try:

@@ -1,0 +1,282 @@
+"""Changes that commands make to params.yaml: tasks added and removed, profiles laid over it.
+
+Only the lines that change are touched. Where they are comes from the YAML parser that reads the file everywhere else: comments,
+order and layout of all the rest stay as they are, byte for byte. The outcome is parsed and checked before it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+from filelock import FileLock
+
+from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
+from tans_core.io import write_text
+from tans_core.params import Params, parse_params
+
+ROLES = {"meta-train": "meta_train", "meta-test": "meta_test"}
+"""A task's role, and the mapping below `tasks` that it stands in."""
+
+_LINE = 120
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that changed: where, and what it was and is; None where there was, or is, none."""
+
+    path: tuple[str, ...]
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        where = ".".join(self.path)
+        if self.before is None:
+            return f"+ {where}: {_flow(self.after)}"
+        if self.after is None:
+            return f"- {where}: {_flow(self.before)}"
+        return f"  {where}: {_flow(self.before)} -> {_flow(self.after)}"
+
+
+def add_task(
+    root: Path, name: str, role: str, source: str, options: Mapping[str, Any], replace: bool = False
+) -> list[Change]:
+    """Add a task to params.yaml.
+
+    Args:
+        root: the project's folder.
+        name: the task's name.
+        role: a key of ROLES.
+        source: where its images come from.
+        options: the source's own.
+        replace: put it in the place of a task of that name, whatever its role.
+
+    Raises:
+        ParamsError: the name is in use, or cannot be a task's.
+    """
+    with _edited(root) as edit:
+        holder = _holder(edit.values, name)
+        if holder and not replace:
+            raise ParamsError(
+                f"{name!r}: params.yaml has a task of this name, in tasks.{holder}. Take another, or pass --replace."
+            )
+        if holder and holder != ROLES[role]:
+            edit.remove(("tasks", holder, name))
+        edit.set(("tasks", ROLES[role], name), {"source": source, "options": dict(options)})
+    return edit.changes
+
+
+def remove_task(root: Path, name: str) -> list[Change]:
+    """Remove a task from params.yaml.
+
+    Raises:
+        UnknownTaskError: there is none of that name.
+        ParamsError: params.yaml needs it elsewhere, in `base.tasks` for one.
+    """
+    with _edited(root) as edit:
+        holder = _holder(edit.values, name)
+        if holder is None:
+            known = [task for role in ROLES.values() for task in edit.values["tasks"][role]]
+            raise UnknownTaskError(f"{name!r}: no such task in params.yaml{did_you_mean(name, known)}.")
+        edit.remove(("tasks", holder, name))
+    return edit.changes
+
+
+def list_profiles(root: Path) -> list[str]:
+    """Return the names of the profiles in `profiles/`."""
+    return sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+
+
+def apply_profile(root: Path, name: str, dry_run: bool = False) -> list[Change]:
+    """Lay `profiles/<name>.yaml` over params.yaml: mappings are merged, any other value is replaced.
+
+    Returns:
+        What changed; nothing where it was applied before.
+
+    Raises:
+        ParamsError: no such profile, or the outcome cannot be meant.
+    """
+    known = list_profiles(root)
+    if name not in known:
+        raise ParamsError(
+            f"profile {name!r}: no profiles/{name}.yaml{did_you_mean(name, known)}. Known: {', '.join(known) or 'none'}."
+        )
+    path = root / "profiles" / f"{name}.yaml"
+    overlay = _parse(path.read_text(encoding="utf-8"), path)
+    with _edited(root, dry_run) as edit:
+        for where, value in _differences(edit.values, overlay):
+            edit.set(where, value)
+    return edit.changes
+
+
+class Edit:
+    """The text of a YAML file, and what it holds; both change together."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.text, self.path = text, path
+        self.values = _parse(text, path)
+        self.changes: list[Change] = []
+
+    def set(self, where: Sequence[str], value: Any) -> None:
+        """Give a key a value; a new key comes last in its mapping."""
+        *parents, key = where
+        holder = self.values
+        for parent in parents:
+            holder = holder[parent]
+        self.changes.append(Change(tuple(where), holder.get(key), value))
+        holder[key] = copy.deepcopy(value)
+        self._write(tuple(where))
+
+    def remove(self, where: Sequence[str]) -> None:
+        """Take a key out of its mapping."""
+        *parents, key = where
+        holder = self.values
+        for parent in parents:
+            holder = holder[parent]
+        self.changes.append(Change(tuple(where), holder.pop(key), None))
+        chain = _find(self.text, where)
+        if not holder or len(chain) <= len(where) or chain[-2][1].flow_style:
+            self._write(tuple(parents))
+            return
+        key_node, value_node = chain[-1]
+        assert key_node is not None
+        start = self.text.rfind("\n", 0, key_node.start_mark.index) + 1
+        self.text = self.text[:start] + self.text[self._next_line(_end(value_node, self.text)) :]
+
+    def check(self) -> None:
+        """Make sure that the text says what it is meant to.
+
+        Raises:
+            ParamsError: its layout is one that cannot be edited line by line.
+        """
+        if _parse(self.text, self.path) != self.values:
+            wanted = "\n  ".join(str(change) for change in self.changes)
+            raise ParamsError(f"{self.path}: its layout cannot be edited by a command. Edit it by hand:\n  {wanted}")
+
+    def _write(self, where: tuple[str, ...]) -> None:
+        """Bring the text in line with the value at `where`. A parent that no line can be added to is written anew, as a whole."""
+        chain = _find(self.text, where)
+        closed = next((depth for depth, (_, node) in enumerate(chain[: len(where)]) if _is_closed(node)), None)
+        where = where[:closed]
+        if not where or len(chain) < len(where):
+            # `check` will say that this cannot be edited.
+            return
+        value: Any = self.values
+        for key in where:
+            value = value[key]
+        if len(chain) > len(where):
+            key_node, value_node = chain[len(where)]
+            assert key_node is not None
+            column = key_node.start_mark.column
+            start, end = key_node.start_mark.index - column, _end(value_node, self.text)
+            self.text = self.text[:start] + "\n".join(_render(where[-1], value, column)) + self.text[end:]
+            return
+        parent = chain[-1][1]
+        at = self._next_line(_end(parent, self.text))
+        before = "" if self.text[:at].endswith("\n") else "\n"
+        lines = _render(where[-1], value, parent.value[0][0].start_mark.column)
+        self.text = self.text[:at] + before + "\n".join(lines) + "\n" + self.text[at:]
+
+    def _next_line(self, index: int) -> int:
+        """Return where the next line begins, behind whatever comment stands after `index`."""
+        found = self.text.find("\n", index)
+        return len(self.text) if found < 0 else found + 1
+
+
+@contextlib.contextmanager
+def _edited(root: Path, dry_run: bool = False) -> Iterator[Edit]:
+    path = root / "params.yaml"
+    if not path.is_file():
+        raise ParamsError(f"{path}: no such file. Run from the project's folder, or pass --root.")
+    stamp = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    lock = platformdirs.user_cache_path("tans") / "locks" / f"params-{stamp}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # Two commands at a time: the second would write over what the first has added.
+    with FileLock(lock):
+        edit = Edit(path.read_text(encoding="utf-8"), path)
+        before: Params = parse_params(edit.text, path)
+        yield edit
+        edit.check()
+        after = parse_params(edit.text, path)
+        if after != before and not dry_run:
+            write_text(edit.text, path)
+
+
+def _holder(values: dict[str, Any], task: str) -> str | None:
+    return next((role for role in ROLES.values() if task in values["tasks"][role]), None)
+
+
+def _differences(
+    values: Mapping[str, Any], overlay: Mapping[str, Any], under: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in overlay.items():
+        here = (*under, key)
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            yield from _differences(values[key], value, here)
+        elif key not in values or values[key] != value:
+            yield here, value
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: got {type(values).__name__}, want a mapping.")
+    return values
+
+
+Pair = tuple[Any, Any]
+"""The nodes of a key and of its value; the document itself has no key."""
+
+
+def _find(text: str, where: Sequence[str]) -> list[Pair]:
+    """Return the (key, value) nodes from the document's own down to that of `where`, or as far as there are any."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    chain: list[Pair] = [(None, node)]
+    for key in where:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        pair = next((pair for pair in pairs if pair[0].value == key), None)
+        if pair is None:
+            break
+        chain.append(pair)
+        node = pair[1]
+    return chain
+
+
+def _is_closed(node: yaml.Node) -> bool:
+    """Say whether it is a mapping that no line can be added to: in braces, or empty."""
+    return not isinstance(node, yaml.MappingNode) or bool(node.flow_style) or not node.value
+
+
+def _end(node: yaml.Node, text: str) -> int:
+    """Return where a value ends. The parser lets a block end where the next thing begins, comments and all."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last, text)
+    end: int = node.end_mark.index
+    while end > node.start_mark.index and text[end - 1] == "\n":
+        end -= 1
+    return end
+
+
+def _render(key: str, value: Any, column: int) -> list[str]:
+    """Write an entry on one line where it fits, else one line a key."""
+    line = f"{' ' * column}{_flow(key)}: {_flow(value)}"
+    if len(line) <= _LINE or not isinstance(value, dict) or not value:
+        return [line]
+    inner = [line for name, held in value.items() for line in _render(name, held, column + 2)]
+    return [f"{' ' * column}{_flow(key)}:", *inner]
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**9)
+    return text.strip()[1:-1]
