@@ -13,6 +13,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 TASK ?= animals
 EPOCHS ?= 5
 
+# `make PROFILE=full run` lays profiles/full.yaml over params.yaml first: the large zoo.
+PROFILE ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format serve clean
 
@@ -20,7 +23,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
-	$(BIN)/tans build
+	$(BIN)/tans build $(if $(PROFILE),--profile $(PROFILE))
 	$(BIN)/tans publish
 	$(BIN)/tans retrieve $(TASK)
 	$(BIN)/tans finetune $(TASK) --epochs $(EPOCHS)

@@ -46,7 +46,13 @@ class Change:
 
 
 def add_task(
-    root: Path, name: str, role: str, source: str, options: Mapping[str, Any], replace: bool = False
+    root: Path,
+    name: str,
+    role: str,
+    source: str,
+    options: Mapping[str, Any],
+    replace: bool = False,
+    dry_run: bool = False,
 ) -> list[Change]:
     """Add a task to params.yaml.
 
@@ -57,11 +63,12 @@ def add_task(
         source: where its images come from.
         options: the source's own.
         replace: put it in the place of a task of that name, whatever its role.
+        dry_run: check all of it, and write nothing.
 
     Raises:
         ParamsError: the name is in use, or cannot be a task's.
     """
-    with _edited(root) as edit:
+    with _edited(root, dry_run) as edit:
         holder = _holder(edit.values, name)
         if holder and not replace:
             raise ParamsError(

@@ -86,6 +86,24 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def show_fields(fields: dict[str, object], as_json: bool) -> None:
+    """Print names and values, one a line, or as JSON."""
+    if as_json:
+        print_json(fields)
+        return
+    shown = table("", "")
+    shown.show_header = False
+    for key, value in fields.items():
+        if isinstance(value, tuple | list):
+            text = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
+        elif isinstance(value, dict):
+            text = ", ".join(f"{name}: {item}" for name, item in value.items())
+        else:
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        shown.add_row(key.replace("_", " "), escape(text))
+    stdout().print(shown, markup=False)
+
+
 def examples(*rows: tuple[str, str]) -> str:
     """Format commands, each under a line that says what it is for, as the end of a help page."""
     lines = [f"  [dim]# {escape(what)}[/]\n  [cyan]{escape(command)}[/]" for command, what in rows]
@@ -106,6 +124,7 @@ EXAMPLES = {
     "build": examples(
         ("tans build", "everything that params.yaml describes and that changed"),
         ("tans build index", "one stage, and what it needs"),
+        ("tans build --profile full", "the large zoo: lay profiles/full.yaml over params.yaml, then build"),
     ),
     "publish": examples(("tans publish", "serve from what `tans build` made")),
     "rollback": examples(
@@ -119,9 +138,21 @@ EXAMPLES = {
     "tasks": examples(
         ("tans tasks list --role meta-test", "the tasks that no network has seen"),
         ("tans tasks show animals", "classes, counts, source and licence of one"),
+        ("tans tasks add photos/leaves --name leaves", "your own images, as a task whose networks join the zoo"),
     ),
-    "tasks list": examples(("tans tasks list --role meta-test", "the tasks that no network has seen")),
-    "tasks show": examples(("tans tasks show animals", "classes, counts, source and licence")),
+    "tasks list": examples(
+        ("tans tasks list --role meta-test", "the tasks that no network has seen"),
+        ("tans tasks list --sources", "where tasks can come from, and what is missing for it"),
+    ),
+    "tasks show": examples(
+        ("tans tasks show animals", "classes, counts, source and licence, and a sheet of its images")
+    ),
+    "tasks add": examples(
+        ("tans tasks add photos/leaves --name leaves --licence CC-BY-4.0", "a task whose networks join the zoo"),
+        ("tans tasks add leaves.zip --name leaves --role meta-test", "an archive, held out to test on"),
+        ("tans tasks add photos/leaves --name leaves --replace", "the same folder, after it changed"),
+    ),
+    "tasks remove": examples(("tans tasks remove leaves", "no longer a task; `tans build` drops what came of it")),
     "models": examples(
         ("tans models list --task optdigits", "the networks of one home task"),
         ("tans models show elastic.optdigits.007", "one network's card"),

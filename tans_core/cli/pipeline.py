@@ -25,6 +25,10 @@ def build(
         int | None,
         typer.Option(min=1, help="How many independent stages run at a time; by default one a core, at most eight."),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Lay profiles/NAME.yaml over params.yaml first; it stays so afterwards."),
+    ] = None,
     root: Root = None,
 ) -> None:
     """Build what params.yaml describes; only what changed runs."""
@@ -32,6 +36,8 @@ def build(
     from tans_core.project import find_root
 
     stages, project = stage or [], find_root(root)
+    if profile is not None:
+        _apply_profile(project, profile)
     if not sys.stderr.isatty():
         api.build(*stages, root=project, on_line=lambda line: print(line, flush=True), jobs=jobs)
         return
@@ -50,6 +56,21 @@ def build(
                 bar.update(work, description=match["name"], completed=len(seen) - 1)
 
         api.build(*stages, root=project, on_line=show, jobs=jobs)
+
+
+def _apply_profile(project: Path, name: str) -> None:
+    from tans_core.edits import apply_profile
+
+    changes = apply_profile(project, name)
+    console = stderr()
+    if not changes:
+        console.print(f"profile {name}: params.yaml is as it says already", highlight=False)
+        return
+    for change in changes:
+        console.print(str(change), markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+    console.print(
+        f"profile {name}: {len(changes)} changes to params.yaml. To go back: git checkout params.yaml", highlight=False
+    )
 
 
 def publish(root: Root = None) -> None:

@@ -50,7 +50,10 @@ class MedMnist:
         return "CC-BY-NC-4.0" if dataset == "dermamnist" else "CC-BY-4.0"
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
-        path = _path({**self.defaults, **options})
+        chosen = {**self.defaults, **options}
+        if not chosen["path"] and chosen["dataset"] not in NAMES:
+            return "options.dataset names one of its data sets, or options.path a file"
+        path = _path(chosen)
         return None if path.is_file() else f"put {path.name} into {path.parent}; `pip install medmnist` can download it"
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:

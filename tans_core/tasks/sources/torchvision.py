@@ -155,7 +155,9 @@ class TorchvisionDatasets:
         if importlib.util.find_spec("torchvision") is None:
             return "`pip install torchvision`"
         dataset, root = str(options.get("dataset", "")), Path(str(options.get("root", ROOT)))
-        absent = [file for file in (KNOWN[dataset].files if dataset in KNOWN else ()) if not (root / file).exists()]
+        if dataset not in KNOWN:
+            return "options.dataset names one of its data sets"
+        absent = [file for file in KNOWN[dataset].files if not (root / file).exists()]
         if not absent:
             return None
         if options.get("download") is True:

@@ -2,36 +2,7 @@ import json
 from pathlib import Path
 
 import tans_core
-from tests.factories.project import TASKS, UNSEEN
 from tests.unit.cli.conftest import Tans
-
-
-def test_tasks_are_listed_by_role(tans: Tans, project: Path) -> None:
-    everything = json.loads(tans("tasks", "list", "--json", "--root", project).out)
-    assert [task["name"] for task in everything] == sorted([*TASKS, UNSEEN])
-    unseen = json.loads(tans("tasks", "list", "--role", "meta-test", "--json", "--root", project).out)
-    assert [task["name"] for task in unseen] == [UNSEEN]
-    shown = tans("tasks", "list", "--root", project).out
-    assert [
-        line
-        for line in shown.splitlines()
-        if line.split()[:5] == [UNSEEN, "meta-test", "made-of-patches", "CC0-1.0", "3"]
-    ]
-
-
-def test_one_task_is_shown_with_its_classes(tans: Tans, project: Path) -> None:
-    assert "dark, middle, bright" in tans("tasks", "show", UNSEEN, "--root", project).out
-    assert json.loads(tans("tasks", "show", UNSEEN, "--json", "--root", project).out)["role"] == "meta-test"
-
-
-def test_unknown_task_is_answered_with_the_nearest(tans: Tans, project: Path) -> None:
-    done = tans("tasks", "show", "strips", "--root", project)
-    assert (done.code, done.out) == (4, "")
-    assert "did you mean 'stripes'?" in done.err
-
-
-def test_no_task_yet_says_what_to_run(tans: Tans, tmp_path: Path) -> None:
-    assert "tans build" in tans("tasks", "list", "--root", tmp_path).out
 
 
 def test_models_are_listed_by_home_task_and_size(tans: Tans, project: Path) -> None:

@@ -1,0 +1,236 @@
+"""`tans tasks`: what the project learns from, where it comes from, and how to add to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, show_fields, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from tans_core.params import Params
+    from tans_core.tasks.task import TaskInfo
+
+tasks = typer.Typer(help="The tasks of the project.", no_args_is_help=True, epilog=EXAMPLES["tasks"])
+
+_OWN_LICENCE = "the user's own"
+# Train, validation and test each need an image of every class.
+_SPLITS = 3
+
+
+class Role(StrEnum):
+    """What a task is for."""
+
+    META_TRAIN = "meta-train"
+    META_TEST = "meta-test"
+
+
+@tasks.command("list", epilog=EXAMPLES["tasks list"])
+def list_tasks(
+    role: Annotated[Role | None, typer.Option(help="Only the tasks of this role.")] = None,
+    sources: Annotated[bool, typer.Option("--sources", help="List where tasks can come from instead.")] = False,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """List the tasks of params.yaml and those that were built, and what is still missing for them."""
+    from tans_core.project import find_root
+
+    project = find_root(root)
+    if sources:
+        _list_sources(project, as_json)
+        return
+    found = [entry for entry in _entries(project) if role is None or entry["role"] == role]
+    if as_json:
+        print_json(found)
+        return
+    shown = table(
+        *("task", "role", "source", "licence", "classes", "train", "val", "test", "here"),
+        right=("classes", "train", "val", "test"),
+    )
+    for entry in found:
+        counts = [str(entry["counts"].get(split, "-")) for split in ("train", "val", "test")]
+        classes = str(len(entry["class_names"]) or "-")
+        texts = [entry[key] for key in ("name", "role", "source", "licence")]
+        shown.add_row(*map(escape, [*texts, classes, *counts, entry["here"]]))
+    stdout().print(shown if found else "no task is built yet, and params.yaml lists none: `tans build`", markup=False)
+
+
+@tasks.command("show", epilog=EXAMPLES["tasks show"])
+def show_task(
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where its contact sheet goes, a PNG; by default reports/tasks/TASK.png."),
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Show one task: its classes, counts, source and licence, and images of each class on a contact sheet."""
+    from tans_core.errors import UnknownTaskError, did_you_mean
+    from tans_core.project import find_root
+
+    project = find_root(root)
+    known = {entry["name"]: entry for entry in _entries(project)}
+    if name not in known:
+        raise UnknownTaskError(f"{name!r}: no such task{did_you_mean(name, known)}. `tans tasks list` shows them.")
+    entry = known[name]
+    if entry["mean"] is not None:
+        entry["sheet"] = str(_write_sheet(project, name, sheet or project / "reports/tasks" / f"{name}.png"))
+    show_fields({key: value for key, value in entry.items() if value is not None}, as_json)
+
+
+@tasks.command("add", epilog=EXAMPLES["tasks add"])
+def add(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder of class folders, an archive, or a table.")],
+    name: Annotated[str, typer.Option(help="The task's name: lower-case letters, digits, dashes.")],
+    role: Annotated[
+        Role, typer.Option(help="Whether its networks join the zoo, or it is held out to test on.")
+    ] = Role.META_TRAIN,
+    licence: Annotated[str, typer.Option(help="Of the images; weights made from them carry it.")] = _OWN_LICENCE,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of a task of this name.")] = False,
+    root: Root = None,
+) -> None:
+    """Add your own images to params.yaml as a task, once they pass the gate."""
+    from tans_core.edits import add_task
+    from tans_core.params import load_params
+    from tans_core.project import find_root
+    from tans_core.tasks.inputs.open import open_input
+    from tans_core.tasks.sources.image_folder import ImageFolder, digest_of
+
+    project = find_root(root)
+    params = load_params(project)
+    given = path.expanduser().resolve()
+    place = given.relative_to(project) if given.is_relative_to(project) else given
+    options: dict[str, Any] = {"path": str(place)}
+    if licence != _OWN_LICENCE:
+        options["licence"] = licence
+    # A name that cannot be taken is known before the images are read.
+    add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
+    # Taken first: what changes during the scan is noticed when the task is built.
+    options["digest"] = digest_of(open_input(given).entries)
+    _judge(path, given, params, project)
+    add_task(project, name, role, ImageFolder.name, options, replace)
+    then = "trains its networks, and what follows from them" if role is Role.META_TRAIN else "tests on it"
+    stdout().print(f"{name} is in params.yaml, as a task of {role}. Next: `tans build` {then}.", markup=False)
+
+
+@tasks.command("remove", epilog=EXAMPLES["tasks remove"])
+def remove(
+    name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
+    root: Root = None,
+) -> None:
+    """Remove a task from params.yaml; its images stay where they are."""
+    from tans_core.edits import remove_task
+    from tans_core.project import find_root
+
+    remove_task(find_root(root), name)
+    stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` drops what was made from it.", markup=False)
+
+
+def _judge(path: Path, given: Path, params: Params, project: Path) -> None:
+    """Scan the images, say what was found, and raise where the gate refuses them."""
+    from tans_core.errors import TooFewImagesError
+    from tans_core.gates.query import start_query_gate
+    from tans_core.tasks.scan import scan
+
+    data, minimum = params.data, params.gates.min_images_per_task
+    with (
+        start_query_gate() as gate,
+        scan(given, image_size_px=data.image_size_px, workers=data.workers, seed=params.seed) as scanned,
+    ):
+        report = scanned.report
+        stderr().print(report.summary(), markup=False, highlight=False, soft_wrap=True)
+        verdict = gate.judge(
+            report,
+            params.gates.query,
+            project,
+            min_images_per_class=data.min_images_per_class
+            if report.splits
+            else max(_SPLITS, data.min_images_per_class),
+            max_bad_share=data.max_bad_share,
+        )
+    for warning in verdict.warnings:
+        stderr().print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    verdict.raise_on_failure()
+    if report.used < minimum:
+        raise TooFewImagesError(
+            f"{path}: {report.used} usable images, and a task needs {minimum} (gates.min_images_per_task). Add images."
+        )
+
+
+def _entries(project: Path) -> list[dict[str, Any]]:
+    """Return each task of params.yaml or on disk, by name, with what is here of it."""
+    from tans_core.params import load_params
+    from tans_core.project import task_infos
+
+    built = {info.name: info for info in task_infos(project)}
+    found = {name: {**asdict(info), "here": "built, not in params.yaml"} for name, info in built.items()}
+    if (project / "params.yaml").is_file():
+        listed = load_params(project).tasks
+        for role, members in ((Role.META_TRAIN, listed.meta_train), (Role.META_TEST, listed.meta_test)):
+            for name, task in members.items():
+                found[name] = _entry(name, role, task.source, task.options, built.get(name), project)
+    return [found[name] for name in sorted(found)]
+
+
+def _entry(
+    name: str, role: Role, source: str, options: Mapping[str, Any], built: TaskInfo | None, project: Path
+) -> dict[str, Any]:
+    from tans_core.tasks.sources import SOURCES
+    from tans_core.tasks.sources.base import licence_of
+
+    if built is not None:
+        return {**asdict(built), "here": "built"}
+    origin = SOURCES.get(source)
+    licence = licence_of(origin, options) if origin else "-"
+    # Relative paths among the options are meant from the project's folder.
+    with contextlib.chdir(project):
+        lacks = origin.missing(options) if origin else f"no source is called {source!r}"
+    return {
+        "name": name,
+        "role": str(role),
+        "source": source,
+        "licence": licence,
+        "class_names": [],
+        "counts": {},
+        "image_size_px": None,
+        "mean": None,
+        "std": None,
+        "here": lacks or "source is here",
+    }
+
+
+def _list_sources(project: Path, as_json: bool) -> None:
+    from tans_core.tasks.sources import SOURCES
+
+    with contextlib.chdir(project):
+        rows: list[dict[str, Any]] = [
+            {"name": name, "package": source.package, "licence": source.licence, "missing": source.missing({})}
+            for name, source in sorted(SOURCES.items())
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("source", "package", "licence", "here")
+    for row in rows:
+        shown.add_row(*map(escape, (row["name"], row["package"] or "-", row["licence"], row["missing"] or "yes")))
+    stdout().print(shown, markup=False)
+
+
+def _write_sheet(project: Path, name: str, target: Path) -> Path:
+    """Write the contact sheet of a task that was built."""
+    from tans_core.io import atomic_path
+    from tans_core.tasks.contact_sheet import contact_sheet
+    from tans_core.tasks.task import read_task
+
+    task = read_task(project / "data/tasks" / name)
+    with atomic_path(target) as temporary:
+        contact_sheet(task.images, task.labels, task.info.class_names).save(temporary, format="PNG")
+    return target

