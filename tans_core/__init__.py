@@ -6,6 +6,7 @@
     found[0].model, found[0].predicted_score
     run = tans.finetune("photos/", found[0].model, epochs=5)
     run.test_accuracy, run.folder
+    tans.scan("photos.zip").to_dict()                    # what a path holds, and whether it can be used
 
 Nothing heavy is imported until a function is called: the names below are found on first use.
 """
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tans_core.api import (
         FinetuneRun,
         Retrieval,
+        ScanRun,
         build,
         finetune,
         list_models,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         publish,
         retrieve,
         rollback,
+        scan,
     )
     from tans_core.errors import (
         DataError,
@@ -52,6 +55,7 @@ __all__ = [
     "NoReleaseError",
     "ParamsError",
     "Retrieval",
+    "ScanRun",
     "StoreError",
     "TansError",
     "UnknownTaskError",
@@ -66,6 +70,7 @@ __all__ = [
     "publish",
     "retrieve",
     "rollback",
+    "scan",
 ]
 
 

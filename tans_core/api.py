@@ -12,18 +12,36 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from tans_core.dataset import ScanRun, check_save_name, open_dataset, query_gate, scan_path
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
-from tans_core.project import find_root, load_dataset, name_of, new_run_folder, provenance, reproduce, task_infos
+from tans_core.project import SAVED_TASKS, find_root, name_of, new_run_folder, provenance, reproduce, task_infos
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tans_core.dataset import Scanned
     from tans_core.index.releases import Release
     from tans_core.retrieval.retriever import Candidate, Constraints, Retriever
-    from tans_core.tasks.folder import ScanReport
     from tans_core.tasks.task import Task, TaskInfo
     from tans_core.zoo.card import ModelCard
+
+
+__all__ = [
+    "FinetuneRun",
+    "Retrieval",
+    "ScanRun",
+    "build",
+    "finetune",
+    "list_models",
+    "list_releases",
+    "list_tasks",
+    "model_card",
+    "publish",
+    "retrieve",
+    "rollback",
+    "scan",
+]
 
 
 @dataclass(frozen=True)
@@ -35,15 +53,16 @@ class Retrieval(Sequence["Candidate"]):
             home_accuracy, params_m and macs_m.
         task: what was known of the data set: class names, sizes, counts.
         release: the release that answered.
-        folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`, and `scan.json` for a folder.
-        scan: what reading a folder found, or None for a task of the project.
+        folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`; of a path `scan.json`,
+            `scan.html`, too.
+        scan: what scanning a path found (`report`) and what the gate says (`verdict`), or None for a task of the project.
     """
 
     candidates: tuple[Candidate, ...]
     task: TaskInfo
     release: str
     folder: Path
-    scan: ScanReport | None
+    scan: Scanned | None
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -95,7 +114,7 @@ class FinetuneRun:
         best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
         test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
         seconds: of training and measuring.
-        scan: what reading a folder found, or None for a task of the project.
+        scan: what scanning a path found and what the gate says, or None for a task of the project.
     """
 
     model: str
@@ -106,7 +125,7 @@ class FinetuneRun:
     best_val_accuracy: float
     test_accuracy: float
     seconds: float
-    scan: ScanReport | None
+    scan: Scanned | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `tans finetune --json` prints them."""
@@ -127,7 +146,8 @@ def retrieve(
     """Find the pretrained networks to start from for a data set, without running them on it.
 
     Args:
-        dataset: a folder with one folder of images a class, the name of a task of the project, or a `Task`.
+        dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of one, a CSV of
+            paths and labels, a Parquet file with images (`scan`).
         max_params_m: the most parameters, in millions.
         max_macs_m: the most multiply-accumulates of one image, in millions.
         licences: licences that the weights may have; None takes any.
@@ -139,8 +159,9 @@ def retrieve(
 
     Raises:
         NoReleaseError: nothing was published yet.
-        UnknownTaskError: `dataset` is neither a folder nor a task.
-        DataError: the folder cannot be used; the subclasses say why.
+        UnknownTaskError: `dataset` is neither a path nor a task.
+        DataError: the path cannot be used; the subclasses say why.
+        GateError: the gate refuses the images.
         NoModelFitsError: no model satisfies the constraints.
     """
     from tans_core.index.releases import open_production
@@ -148,9 +169,11 @@ def retrieve(
 
     project = find_root(root)
     limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    release = open_production(project / "serving")
-    task, scan = load_dataset(dataset, project, release.params["data"])
-    return _retrieve(dataset, task, scan, release, Retriever.open(release), limits, top_k, project)
+    with query_gate(dataset, project) as gate:
+        release = open_production(project / "serving")
+        retriever = Retriever.open(release)
+        task, scan = open_dataset(dataset, project, release.params, gate)
+    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project)
 
 
 def finetune(
@@ -196,9 +219,10 @@ def finetune(
         raise ParamsError(f"epochs: got {epochs}, want at least 1.")
     project = find_root(root)
     limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    release = open_production(project / "serving")
-    task, scan = load_dataset(dataset, project, release.params["data"])
-    retriever = Retriever.open(release)
+    with query_gate(dataset, project) as gate:
+        release = open_production(project / "serving")
+        retriever = Retriever.open(release)
+        task, scan = open_dataset(dataset, project, release.params, gate)
     if model is None:
         found = _retrieve(dataset, task, scan, release, retriever, limits, rank, project)
         if not 1 <= rank <= len(found):
@@ -225,6 +249,56 @@ def finetune(
         seconds=result.seconds,
         scan=scan,
     )
+
+
+def scan(
+    path: str | Path,
+    *,
+    save: str | None = None,
+    max_images: int | None = None,
+    drop_empty_classes: bool = False,
+    root: str | Path | None = None,
+) -> ScanRun:
+    """Read every image of a path once, judge what was found, and write `scan.json` and `scan.html` to `runs/<id>`.
+
+    A scan that is killed goes on where it was when it is run again.
+
+    Args:
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths and
+            labels; a Parquet file with images, or a folder of such files.
+        save: keep the images as a task of this name, unless the gate refuses them.
+        max_images: open at most so many files, evenly over classes.
+        drop_empty_classes: leave out classes without a usable image, instead of stopping.
+        root: as for `retrieve`.
+
+    Returns:
+        The run; `passed` says whether the gate lets the images pass.
+
+    Raises:
+        ParamsError: params.yaml cannot be read, or the name to save under cannot be had.
+        DataError: the path cannot be scanned; the subclasses say why.
+    """
+    from tans_core.index.releases import read_params
+    from tans_core.tasks.task import write_task
+
+    project = find_root(root)
+    if save is not None:
+        check_save_name(save, project)
+    task, scanned = scan_path(
+        Path(path).expanduser(),
+        project,
+        read_params(project),
+        None,
+        max_images=max_images,
+        drop_empty_classes=drop_empty_classes,
+        name=save,
+    )
+    folder = new_run_folder(project, "scan")
+    scanned.write(folder)
+    saved = task if save is not None else None
+    if saved is not None:
+        write_task(saved, project / SAVED_TASKS / saved.info.name)
+    return ScanRun(scanned, folder, saved.info if saved else None)
 
 
 def build(
@@ -311,7 +385,7 @@ def _open(project: Path) -> Retriever:
 def _retrieve(
     dataset: str | Path | Task,
     task: Task,
-    scan: ScanReport | None,
+    scan: Scanned | None,
     release: Release,
     retriever: Retriever,
     constraints: Constraints,
@@ -330,9 +404,9 @@ def _retrieve(
     return Retrieval(candidates, task.info, release.id, folder, scan)
 
 
-def _write_scan(scan: ScanReport | None, folder: Path) -> None:
+def _write_scan(scan: Scanned | None, folder: Path) -> None:
     if scan is not None:
-        write_json(scan.to_dict(), folder / "scan.json")
+        scan.write(folder)
 
 
 def _as_tuple(licences: Sequence[str] | None) -> tuple[str, ...] | None:

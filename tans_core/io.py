@@ -15,16 +15,20 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; on a clean exit it replaces `target`, else it is removed."""
+def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; on a clean exit it replaces `target`, else it is removed.
+
+    `sync=False` saves the wait for the disk, for what can be made again where a loss of power tears it.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if sync:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         # mkstemp makes files private; an artefact is as readable as the umask allows.
         umask = os.umask(0)
         os.umask(umask)

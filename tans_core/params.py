@@ -14,7 +14,8 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # A task's name becomes a folder, a DVC stage and part of model ids.
-TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+TASK_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 
 
 class _Section(BaseModel):

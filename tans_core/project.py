@@ -18,17 +18,17 @@ from tans_core.errors import (
     ParamsError,
     StoreError,
     TansError,
-    UnknownTaskError,
     WeightsError,
-    did_you_mean,
 )
 
 if TYPE_CHECKING:
-    from tans_core.tasks.folder import ScanReport
     from tans_core.tasks.task import Task, TaskInfo
 
 # What DVC prints when a stage's command fails; its own exit code is 255 whatever the stage's was.
 _STAGE_FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'.*exited with (?P<code>-?\d+)")
+# Of the pipeline, and of `tans tasks scan --save`.
+SAVED_TASKS = "data/scanned"
+_TASK_FOLDERS = ("data/tasks", SAVED_TASKS)
 _ERROR_OF_EXIT_CODE: dict[int, type[TansError]] = {
     kind.exit_code: kind for kind in (ParamsError, GateError, DataError, StoreError, WeightsError)
 }
@@ -50,46 +50,21 @@ def find_root(root: str | Path | None = None) -> Path:
 
 
 def task_infos(root: Path) -> list[TaskInfo]:
-    """Return what is known of each task that was built, by name."""
+    """Return what is known of each task that was built or saved from a scan, by name."""
     from tans_core.tasks.task import read_info
 
-    return [read_info(path.parent) for path in sorted((root / "data/tasks").glob("*/task.json"))]
+    folders = [path.parent for kind in _TASK_FOLDERS for path in (root / kind).glob("*/task.json")]
+    return [read_info(folder) for folder in sorted(folders, key=lambda folder: folder.name)]
 
 
-def load_dataset(dataset: str | Path | Task, root: Path, settings: dict[str, Any]) -> tuple[Task, ScanReport | None]:
-    """Read a task of the project by its name, or a folder of class folders.
-
-    Args:
-        dataset: a folder, a task's name, or a `Task`, which is returned as it is. A task's name wins over a folder of that
-            name in the current one: `./name` means the folder.
-        root: the project's folder.
-        settings: the release's `data` parameters: image_size_px, min_images_per_class, max_bad_share, workers.
-
-    Returns:
-        The task, and what reading a folder found (None for a task of the project).
-
-    Raises:
-        UnknownTaskError: neither a folder nor a task.
-        DataError: the folder cannot be used; the subclasses say why.
-    """
-    from tans_core.tasks.task import Task, read_task
-
-    if isinstance(dataset, Task):
-        return dataset, None
-    built = sorted(path.parent.name for path in (root / "data/tasks").glob("*/task.json"))
-    if str(dataset) in built:
-        return read_task(root / "data/tasks" / str(dataset)), None
-    path = Path(dataset).expanduser()
-    if not path.exists():
-        hint = did_you_mean(str(dataset), built)
-        raise UnknownTaskError(
-            f"{str(dataset)!r}: neither a folder nor one of the {len(built)} tasks in {root / 'data/tasks'}{hint}.\n"
-            "  `tans tasks list` shows the tasks; a folder has to hold one folder of images a class."
-        )
-    from tans_core.tasks.folder import scan_folder
-
-    keys = ("image_size_px", "min_images_per_class", "max_bad_share", "workers")
-    return scan_folder(path, **{key: settings[key] for key in keys if key in settings})
+def find_task_folder(root: Path, name: str) -> Path | None:
+    """Return where a task that was built or saved lies; None where there is no such task."""
+    # Compared with what is there, so that a name with a path in it leads nowhere.
+    for kind in _TASK_FOLDERS:
+        for path in (root / kind).glob("*/task.json"):
+            if path.parent.name == name:
+                return path.parent
+    return None
 
 
 def new_run_folder(root: Path, kind: str) -> Path:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -85,8 +85,17 @@ def show_progress() -> bool:
     return sys.stderr.isatty() and multiprocessing.parent_process() is None
 
 
-def progress(items: Iterable[_T], description: str, total: int | None = None) -> Iterator[_T]:
-    """Yield the items under a progress bar on stderr; plain iteration where stderr is no terminal."""
+def progress(
+    items: Iterable[_T], description: str, total: int | None = None, advance: Callable[[_T], int] = lambda _: 1
+) -> Iterator[_T]:
+    """Yield the items under a progress bar on stderr; plain iteration where stderr is no terminal.
+
+    Args:
+        items: what is yielded.
+        description: what the bar says.
+        total: where the bar ends; by default as many as there are items.
+        advance: how far one item brings the bar.
+    """
     if not show_progress():
         yield from items
         return
@@ -94,8 +103,13 @@ def progress(items: Iterable[_T], description: str, total: int | None = None) ->
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, description=description, total=total)
+        shown = bar.add_task(description, total=total)
+        for item in items:
+            yield item
+            bar.advance(shown, advance(item))
 
 
 def run_program(

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, search, tasks
+from tans_core.cli import catalogue, pipeline, scan, search, tasks
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ for command, panel in (
     (pipeline.serve, _PROJECT),
 ):
     app.command(rich_help_panel=panel, epilog=EXAMPLES[command.__name__])(command)
+tasks.tasks.command("scan", epilog=EXAMPLES["tasks scan"])(scan.scan_path)
 app.add_typer(tasks.tasks, name="tasks", rich_help_panel=_CATALOGUE)
 app.add_typer(catalogue.models, name="models", rich_help_panel=_CATALOGUE)
 app.command(rich_help_panel=_CATALOGUE, epilog=EXAMPLES["version"])(pipeline.version)

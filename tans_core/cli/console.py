@@ -147,12 +147,17 @@ EXAMPLES = {
     "tasks show": examples(
         ("tans tasks show animals", "classes, counts, source and licence, and a sheet of its images")
     ),
+    "tasks scan": examples(
+        ("tans tasks scan photos/", "what a folder of class folders holds, and a page to look at"),
+        ("tans tasks scan photos.zip --save leaves", "an archive, kept as task 'leaves' for retrieve and finetune"),
+        ("tans tasks scan labels.csv --max-images 5000 --json", "a table of paths and labels: a sample, as JSON"),
+    ),
     "tasks add": examples(
         ("tans tasks add photos/leaves --name leaves --licence CC-BY-4.0", "a task whose networks join the zoo"),
         ("tans tasks add leaves.zip --name leaves --role meta-test", "an archive, held out to test on"),
         ("tans tasks add photos/leaves --name leaves --replace", "the same folder, after it changed"),
     ),
-    "tasks remove": examples(("tans tasks remove leaves", "no longer a task; `tans build` drops what came of it")),
+    "tasks remove": examples(("tans tasks remove leaves", "no longer a task; `tans build` leaves it out")),
     "models": examples(
         ("tans models list --task optdigits", "the networks of one home task"),
         ("tans models show elastic.optdigits.007", "one network's card"),

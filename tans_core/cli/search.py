@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tans_core.api import FinetuneRun, Retrieval
-    from tans_core.tasks.folder import ScanReport
+    from tans_core.dataset import Scanned
     from tans_core.tasks.task import TaskInfo
 
 
@@ -136,7 +136,7 @@ def _show_run(run: FinetuneRun) -> None:
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
 
 
-def _show_data_set(console: Console, task: TaskInfo, scan: ScanReport | None) -> None:
+def _show_data_set(console: Console, task: TaskInfo, scan: Scanned | None) -> None:
     counts = ", ".join(f"{count} {split}" for split, count in task.counts.items())
     console.print(f"{task.name}: {task.num_classes} classes, {counts} images", highlight=False, soft_wrap=True)
     if scan is not None:

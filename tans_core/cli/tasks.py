@@ -130,8 +130,11 @@ def remove(
     from tans_core.edits import remove_task
     from tans_core.project import find_root
 
-    remove_task(find_root(root), name)
-    stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` drops what was made from it.", markup=False)
+    project = find_root(root)
+    remove_task(project, name)
+    left = [folder for folder in (f"data/tasks/{name}", f"data/zoo/{name}") if (project / folder).exists()]
+    then = f" Nothing reads {' and '.join(left)} any more." if left else ""
+    stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
 def _judge(path: Path, given: Path, params: Params, project: Path) -> None:

@@ -86,7 +86,7 @@ def open_pipeline(root: Path) -> Release:
     Raises:
         ParamsError: params.yaml cannot be read.
     """
-    return Release(PIPELINE, root / "data", _read_params(root))
+    return Release(PIPELINE, root / "data", read_params(root))
 
 
 def open_production(serving: Path) -> Release:
@@ -296,7 +296,7 @@ def _check_space(folder: Path, index: pa.Table) -> None:
         raise StoreError(f"{folder}: another space than this one embedded the index. Run `dvc repro index`.")
 
 
-def _read_params(root: Path) -> dict[str, Any]:
+def read_params(root: Path) -> dict[str, Any]:
     path = root / "params.yaml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
 
 _MIN_STD = 0.01
-_SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
+_PART = 1024
 
 
 @dataclass(frozen=True)
@@ -49,30 +50,28 @@ def prepare(sample: Sample, image_size_px: int) -> Prepared:
     return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
 
 
-def drop_copies(rows: Sequence[Prepared]) -> tuple[list[Prepared], list[str], list[tuple[str, str]]]:
-    """Leave out images whose content came before, and content that stands under two labels.
+class Splittable(Protocol):
+    """What `assemble` needs to know of an image; `group` never straddles splits where it is not empty."""
 
-    Returns:
-        The rows kept, in order; the paths of copies; pairs of paths whose contents agree and whose labels do not.
-    """
-    first: dict[str, Prepared] = {}
-    contradicted: dict[str, str] = {}
-    copies: list[str] = []
-    # Where the source draws the line, a copy in train of a test image is the one that goes.
-    for row in sorted(rows, key=lambda row: _SPLIT_ORDER[row.split]):
-        earlier = first.setdefault(row.content, row)
-        if earlier is row:
-            continue
-        if earlier.label == row.label:
-            copies.append(row.path)
-        else:
-            contradicted.setdefault(row.content, row.path)
-    kept = [row for row in rows if first[row.content] is row and row.content not in contradicted]
-    return kept, copies, [(first[content].path, path) for content, path in contradicted.items()]
+    @property
+    def label(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def split(self) -> str | None: ...
+    @property
+    def content(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
 
 
 def assemble(
-    rows: Sequence[Prepared],
+    rows: Sequence[Splittable],
+    pixels: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]],
     *,
     name: str,
     source: str,
@@ -86,7 +85,8 @@ def assemble(
     """Split, cap and normalise prepared samples.
 
     Args:
-        rows: without copies (see `drop_copies`).
+        rows: without copies (see `tans_core.tasks.duplicates`).
+        pixels: gives the images of some rows, (n, 3, S, S) uint8.
         limits: the most images of train, val, test; None for all.
         min_images_per_class: a class below it is refused.
 
@@ -109,7 +109,7 @@ def assemble(
     splits = _split(rows, labels, name, seed)
     order = _cap(labels, splits, [row.group for row in rows], limits, seed)
     chosen = [rows[index] for index in order]
-    images = np.stack([row.image for row in chosen])
+    images = pixels(order)
     final_splits = splits[order]
     mean, std = _normalisation(images[final_splits == "train"])
     info = TaskInfo(
@@ -134,7 +134,7 @@ def assemble(
     )
 
 
-def _split(rows: Sequence[Prepared], labels: npt.NDArray[np.int64], name: str, seed: int) -> npt.NDArray[np.str_]:
+def _split(rows: Sequence[Splittable], labels: npt.NDArray[np.int64], name: str, seed: int) -> npt.NDArray[np.str_]:
     groups = [row.group for row in rows]
     given = {row.split for row in rows}
     if given == {None}:
@@ -173,11 +173,16 @@ Triple = tuple[float, float, float]
 
 def _normalisation(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
     """Mean and standard deviation a channel of (N, 3, S, S) uint8 images, on the scale 0..1."""
-    # Integer sums are exact, so no order of summation can change a digit.
-    total = images.astype(np.int64)
-    pixels = total.size / 3
-    mean = total.sum(axis=(0, 2, 3)) / pixels / 255
-    variance = (total**2).sum(axis=(0, 2, 3)) / pixels / 255**2 - mean**2
+    # Integer sums are exact, so no order of summation can change a digit; in parts, since squares take eight times the memory.
+    total = np.zeros(3, dtype=np.int64)
+    squares = np.zeros(3, dtype=np.int64)
+    for start in range(0, len(images), _PART):
+        part = images[start : start + _PART].astype(np.int64)
+        total += part.sum(axis=(0, 2, 3))
+        squares += (part**2).sum(axis=(0, 2, 3))
+    pixels = images.size / 3
+    mean = total / pixels / 255
+    variance = squares / pixels / 255**2 - mean**2
     std = np.maximum(np.sqrt(np.maximum(variance, 0)), _MIN_STD)
     return _triple(mean), _triple(std)
 

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
-from tans_core.tasks.assemble import Prepared, assemble, drop_copies, prepare
+from tans_core.tasks.assemble import Prepared, assemble, prepare
+from tans_core.tasks.duplicates import find_copies
 from tans_core.tasks.sources import Sample, get_source
 from tans_core.tasks.sources.base import licence_of
 from tans_core.tasks.task import SPLITS, Role, Task
@@ -56,11 +59,15 @@ def build_task(
     origin = get_source(source)
     task_seed = derive_seed(seed, "task", name)
     samples = origin.load(options, task_seed)
-    rows, copies, contradictions = drop_copies(list(_prepare_all(samples, image_size_px, workers)))
-    if copies or contradictions:
-        logger.info("%s: left out %d copies, %d contradictions", name, len(copies), len(contradictions))
+    prepared = list(_prepare_all(samples, image_size_px, workers))
+    found = find_copies(prepared)
+    if found.copies or found.leaks or found.contradictions:
+        copies = len(found.copies) + len(found.leaks)
+        logger.info("%s: left out %d copies, %d contradictions", name, copies, len(found.contradictions))
+    rows = [prepared[index] for index in found.kept]
     task = assemble(
         rows,
+        lambda chosen: np.stack([rows[index].image for index in chosen]),
         name=name,
         source=origin.name,
         licence=licence_of(origin, options),

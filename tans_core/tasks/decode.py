@@ -31,6 +31,12 @@ MAX_ASPECT = 3.0
 # Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
 
+# Formats that share their suffixes.
+_FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
+
+# Where formats keep what may hold an orientation.
+_ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
+
 _HIGH_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 # Our own cap is lower than the size at which Pillow starts to warn.
@@ -46,15 +52,20 @@ class Decoded:
     """One decoded image.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB, upright, transparency composited on white; smaller than the file's own size if so asked.
+        image: RGB, upright, transparency composited on white; smaller than the file's own size if so asked.
         width: of the upright original, in pixels; likewise `height`.
         format: what the content is, such as "JPEG".
     """
 
-    pixels: npt.NDArray[np.uint8]
+    image: Image.Image
     width: int
     height: int
     format: str
+
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8."""
+        return np.array(self.image)
 
 
 def decode(data: bytes, size_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -85,7 +96,9 @@ def decode(data: bytes, size_px: int | None = None, max_pixels: int = MAX_PIXELS
             if upright.size == image.size[::-1]:
                 width, height = sorted((width, height), reverse=upright.width > upright.height)
             # The upright copy no longer knows what file it came from.
-            return Decoded(_to_rgb(upright, file_format), width, height, file_format)
+            rgb = _to_rgb(upright, file_format)
+            # A file's own image goes when the file is closed.
+            return Decoded(rgb.copy() if rgb is image else rgb, width, height, file_format)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -110,6 +123,13 @@ def decode_file(path: str | os.PathLike[str], size_px: int | None = None) -> tup
     return decode(data, size_px), data
 
 
+def claims_another_format(name: str, file_format: str) -> bool:
+    """Say whether a file's suffix belongs to another format than its content; no suffix, or an unknown one, claims nothing."""
+    Image.init()
+    claimed = Image.EXTENSION.get(Path(name).suffix.lower())
+    return claimed is not None and _FAMILY.get(claimed, claimed) != _FAMILY.get(file_format, file_format)
+
+
 def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
     """Bring an image to the working size without distorting it.
 
@@ -121,7 +141,11 @@ def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8
         (3, S, S) uint8. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are cut to `MAX_ASPECT` and
         padded with the mean colour of their border.
     """
-    image = Image.fromarray(pixels).convert("RGB")
+    return planes(fit(Image.fromarray(pixels).convert("RGB"), size_px))
+
+
+def fit(image: Image.Image, size_px: int) -> Image.Image:
+    """`fit_box` for an RGB image that Pillow holds already."""
     width, height = image.size
     long, short = max(width, height), min(width, height)
     keep = short if long <= CROP_ASPECT * short else min(long, round(MAX_ASPECT * short))
@@ -129,15 +153,20 @@ def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8
     left, top = (width - crop_w) / 2, (height - crop_h) / 2
     scale = size_px / max(crop_w, crop_h)
     target = (max(1, round(crop_w * scale)), max(1, round(crop_h * scale)))
-    # Lanczos rings on hard edges when it enlarges; bicubic does so less.
-    kernel = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    # Hamming reduces nearly as well as Lanczos in half the time, and rings less; bicubic enlarges.
+    kernel = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC
     box = (left, top, left + crop_w, top + crop_h)
     resized = image.resize(target, kernel, box=box, reducing_gap=3.0)
     if target != (size_px, size_px):
         canvas = Image.new("RGB", (size_px, size_px), _border_colour(np.asarray(resized)))
         canvas.paste(resized, ((size_px - target[0]) // 2, (size_px - target[1]) // 2))
         resized = canvas
-    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+    return resized
+
+
+def planes(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return an RGB image of size S as (3, S, S) uint8."""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 @functools.cache
@@ -154,6 +183,9 @@ def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    # Looking for an orientation where no metadata are takes a third as long as decoding a small image.
+    if image.format != "TIFF" and _ORIENTED.isdisjoint(image.info):
+        return image
     try:
         return ImageOps.exif_transpose(image)
     # Broken EXIF data says nothing about the pixels: keep them as they are.
@@ -161,24 +193,25 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image, file_format: str) -> npt.NDArray[np.uint8]:
+def _to_rgb(image: Image.Image, file_format: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode in _HIGH_GREY:
-        grey = _to_uint8(np.asarray(image), image.mode, file_format)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return Image.fromarray(_to_uint8(np.asarray(image), image.mode, file_format)).convert("RGB")
     if image.mode == "CMYK":
         return _from_cmyk(image, file_format)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layer)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
-def _from_cmyk(image: Image.Image, file_format: str) -> npt.NDArray[np.uint8]:
+def _from_cmyk(image: Image.Image, file_format: str) -> Image.Image:
     # Adobe writes CMYK JPEGs inverted and says so in a marker. Pillow inverts every one; those without the marker are undone.
     if file_format in ("JPEG", "MPO") and "adobe" not in image.info:
         image = ImageChops.invert(image)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def _to_uint8(values: npt.NDArray[np.generic], mode: str, file_format: str) -> npt.NDArray[np.uint8]:

@@ -95,7 +95,9 @@ class ScanReport:
                 f"such as {', '.join(self.near_copies[0][:3])}"
             )
         if self.skipped:
-            lines.append("  passed over: " + ", ".join(f"{number} x {reason}" for reason, number in self.skipped.items()))
+            lines.append(
+                "  passed over: " + ", ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
+            )
         return "\n".join(lines)
 
 

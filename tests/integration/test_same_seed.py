@@ -12,7 +12,7 @@ from tans_core.embeddings.store import read_digests
 from tans_core.index.releases import open_pipeline
 from tans_core.retrieval.retriever import Retriever
 from tans_core.stages import base, embed, index, space, tasks, zoo
-from tans_core.tasks.folder import scan_folder
+from tans_core.tasks.scan import scan
 from tests.factories.project import PARAMS, image_folder
 
 MADE_FROM = {
@@ -48,7 +48,8 @@ def test_index_and_ranking_are_the_same_with_0_and_with_2_workers(tmp_path: Path
     for workers in (0, 2):
         root = tmp_path / f"workers-{workers}"
         digests.append(build(root, workers))
-        task, _ = scan_folder(photos, image_size_px=16, min_images_per_class=2, workers=workers)
+        with scan(photos, image_size_px=16, workers=workers) as found:
+            task = found.task("photos", min_images_per_class=2)
         rankings.append(Retriever.open(open_pipeline(root)).retrieve(task))
     assert digests[0] == digests[1]
     assert rankings[0] == rankings[1]

@@ -125,5 +125,3 @@ def _walk(
         else:
             seen.add((status.st_dev, status.st_ino))
             yield path, status
-
-

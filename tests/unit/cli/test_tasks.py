@@ -10,8 +10,9 @@ from PIL import Image
 
 from tans_core.params import load_params
 from tans_core.tasks.build import build_task
+from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
-from tests.factories.project import TASKS, UNSEEN
+from tests.factories.project import TASKS, UNSEEN, make_task
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -151,6 +152,14 @@ def test_removing_gives_params_yaml_back_as_it_was(tans: Tans, fresh: Path, leav
     assert done.code == 0 and "tans build" in done.out
     assert (fresh / "params.yaml").read_bytes() == before
     assert tans("tasks", "remove", "leaves", "--root", fresh).code == 4
+
+
+def test_a_task_that_was_built_and_removed_is_still_listed(tans: Tans, fresh: Path) -> None:
+    write_task(make_task("faces", "scikit-image-faces", "meta-test", 0), fresh / "data/tasks/faces")
+    done = tans("tasks", "remove", "faces", "--root", fresh)
+    assert "Nothing reads data/tasks/faces any more" in done.out
+    found = {task["name"]: task["here"] for task in json.loads(tans("tasks", "list", "--json", "--root", fresh).out)}
+    assert found["faces"] == "built, not in params.yaml" and "optdigits" in found
 
 
 def test_build_lays_a_profile_over_params_first(tans: Tans, fresh: Path) -> None:

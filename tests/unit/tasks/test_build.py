@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
-from tans_core.tasks.assemble import Prepared, assemble, drop_copies, prepare
+from tans_core.tasks.assemble import Prepared, assemble, prepare
 from tans_core.tasks.build import build_task
+from tans_core.tasks.duplicates import find_copies
 from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
 from tests.factories.images import noise, write_class_folders
@@ -45,6 +46,7 @@ def rows(labels: list[str], groups: list[str] | None = None, splits: list[str | 
 def put_together(prepared: list[Prepared], minimum: int = 1) -> Task:
     return assemble(
         prepared,
+        lambda chosen: np.stack([prepared[index].image for index in chosen]),
         name="t",
         source="s",
         licence="l",
@@ -129,9 +131,9 @@ def test_copies_go_and_contradictions_go_altogether() -> None:
     made = rows(["a", "a", "b", "b"])
     copy = Prepared(**{**made[0].__dict__, "path": "copy"})
     lie = Prepared(**{**made[1].__dict__, "path": "lie", "label": "b"})
-    kept, copies, contradictions = drop_copies([*made, copy, lie])
-    assert [row.path for row in kept] == ["0.png", "2.png", "3.png"]
-    assert copies == ["copy"] and contradictions == [("1.png", "lie")]
+    found = find_copies([*made, copy, lie])
+    assert found.kept == [0, 2, 3]
+    assert found.copies == ["copy"] and found.contradictions == [("1.png", "lie")]
 
 
 def test_equal_pixels_in_another_shape_are_other_content() -> None:

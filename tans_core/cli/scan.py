@@ -1,0 +1,51 @@
+"""`tans tasks scan`: what a path holds, whether it can be used, and a page to look at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tans_core.cli.console import AsJson, Root, print_json, stderr, stdout
+
+
+def scan_path(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A folder of class folders (train/, val/, test/ above them are kept), a zip or tar of one, a CSV of paths and "
+            "labels, a Parquet file with images, or a folder of Parquet files.",
+        ),
+    ],
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep the images as a task of this name, for retrieve and finetune."),
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Open at most so many files, evenly over classes; all by default.")
+    ] = None,
+    drop_empty_classes: Annotated[
+        bool,
+        typer.Option("--drop-empty-classes", help="Leave out classes without a usable image, instead of stopping."),
+    ] = False,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Read every image once: classes, bad files, copies, near-copies, leaks; judge them; write scan.json and scan.html."""
+    from tans_core import api
+
+    run = api.scan(path, save=save, max_images=max_images, drop_empty_classes=drop_empty_classes, root=root)
+    if as_json:
+        print_json(run.to_dict())
+    else:
+        console = stdout()
+        console.print(run.scanned.report.summary(), markup=False, highlight=False, soft_wrap=True)
+        for warning in run.scanned.verdict.warnings:
+            console.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  page: {run.folder / 'scan.html'}", markup=False, highlight=False, soft_wrap=True)
+        if run.task is not None:
+            console.print(f"Saved as task {run.task.name}. Next: tans retrieve {run.task.name}", highlight=False)
+    if not run.passed:
+        stderr().print("The gate refuses these images:", style="bold")
+    run.scanned.verdict.raise_on_failure(run.folder / "scan.html")

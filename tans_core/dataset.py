@@ -1,0 +1,200 @@
+"""What a user asks about: a task of the project by name, or anything that can be scanned, judged by the gate."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
+from tans_core.io import write_json
+from tans_core.params import TASK_NAME, QueryGateParams
+from tans_core.project import find_task_folder, new_run_folder, task_infos
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from tans_core.gates.query import QueryGate, Verdict
+    from tans_core.tasks.report import ScanReport
+    from tans_core.tasks.task import Task, TaskInfo
+
+EXAMPLES_A_CLASS = 8
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a scan found, and what the gate says of it.
+
+    Attributes:
+        report: what was found.
+        verdict: of the gate.
+        examples: by class, a few images (n, 3, S, S) uint8.
+    """
+
+    report: ScanReport
+    verdict: Verdict
+    examples: Mapping[str, npt.NDArray[np.uint8]] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: the report's, and the gate's failures and warnings."""
+        return {**self.report.to_dict(), "gate": self.verdict.to_dict()}
+
+    def summary(self) -> str:
+        """Return a few lines for a person."""
+        refused = [f"  refused: {failure}" for failure in self.verdict.failures]
+        warned = [f"  warning: {warning}" for warning in self.verdict.warnings]
+        return "\n".join([self.report.summary(), *refused, *warned])
+
+    def write(self, folder: Path) -> None:
+        """Write `scan.json`, and `scan.html`: one page that needs no network."""
+        from tans_core.tasks.page import write_scan_page
+
+        write_json(self.to_dict(), folder / "scan.json")
+        failures, warnings = self.verdict.failures, self.verdict.warnings
+        examples = {label: list(images) for label, images in self.examples.items()}
+        write_scan_page(self.report, failures, warnings, examples, folder / "scan.html")
+
+
+@dataclass(frozen=True)
+class ScanRun:
+    """One scan by itself.
+
+    Attributes:
+        scanned: report and verdict.
+        folder: `runs/<id>`, which holds `scan.json` and `scan.html`.
+        task: what was saved, or None.
+    """
+
+    scanned: Scanned
+    folder: Path
+    task: TaskInfo | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets the data set pass."""
+        return self.scanned.verdict.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `tans tasks scan --json` prints them."""
+        return {**self.scanned.to_dict(), "folder": str(self.folder), "saved": self.task.name if self.task else None}
+
+
+@contextlib.contextmanager
+def query_gate(dataset: str | Path | Task, root: Path) -> Iterator[QueryGate | None]:
+    """Yield a gate that gets ready in a process of its own; None where the data set is a task, which has passed its gate.
+
+    Importing great-expectations takes as long as everything else that a search does: the sooner this is entered, the less of
+    it is waited for.
+    """
+    from tans_core.gates.query import start_query_gate
+
+    if not isinstance(dataset, str | Path) or find_task_folder(root, str(dataset)) is not None:
+        yield None
+        return
+    with start_query_gate() as gate:
+        yield gate
+
+
+def open_dataset(
+    dataset: str | Path | Task, root: Path, params: Mapping[str, Any], gate: QueryGate | None
+) -> tuple[Task, Scanned | None]:
+    """Read a task by its name, or scan a path, which has to pass the gate.
+
+    Args:
+        dataset: a path (`tans_core.tasks.scan`), a task's name, or a `Task`, which is returned as it is. A task's name wins over
+            a path of that name in the current folder: `./name` means the path.
+        root: the project's folder.
+        params: the sections `data` and `gates` of params.yaml, as the release was built with them.
+        gate: from `query_gate`.
+
+    Returns:
+        The task, and what scanning found (None for a task of the project).
+
+    Raises:
+        UnknownTaskError: neither a path nor a task.
+        DataError: the path cannot be used; the subclasses say why.
+        GateError: the gate refuses it. `runs/<id>/scan.html` shows why.
+    """
+    from tans_core.tasks.task import Task, read_task
+
+    if isinstance(dataset, Task):
+        return dataset, None
+    folder = find_task_folder(root, str(dataset))
+    if folder is not None:
+        return read_task(folder), None
+    path = Path(dataset).expanduser()
+    if not path.exists():
+        known = [info.name for info in task_infos(root)]
+        raise UnknownTaskError(
+            f"{str(dataset)!r}: neither a path nor one of the {len(known)} tasks in {root / 'data/tasks'}"
+            f"{did_you_mean(str(dataset), known)}.\n"
+            "  `tans tasks list` shows the tasks; `tans tasks scan --help` says what a path may be."
+        )
+    task, scanned = scan_path(path, root, params, gate)
+    if task is None:
+        details = new_run_folder(root, "scan")
+        scanned.write(details)
+        scanned.verdict.raise_on_failure(details / "scan.html")
+    assert task is not None
+    return task, scanned
+
+
+def scan_path(
+    path: Path,
+    root: Path,
+    params: Mapping[str, Any],
+    gate: QueryGate | None,
+    *,
+    max_images: int | None = None,
+    drop_empty_classes: bool = False,
+    name: str | None = None,
+) -> tuple[Task | None, Scanned]:
+    """Scan a path and judge it; the task is None where the gate refuses it.
+
+    Raises:
+        DataError: the path cannot be scanned; the subclasses say why.
+    """
+    from tans_core.gates.query import check_query
+    from tans_core.tasks.scan import scan
+
+    data = params["data"]
+    thresholds = QueryGateParams.model_validate(params.get("gates", {}).get("query", {}))
+    judge = gate.judge if gate is not None else check_query
+    # A scan that is killed goes on where it was; another one of the same path at a time does without.
+    resume = root / ".resume/scan" / hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:16]
+    with scan(
+        path,
+        image_size_px=data["image_size_px"],
+        max_images=max_images,
+        drop_empty_classes=drop_empty_classes,
+        resume=resume,
+    ) as found:
+        verdict = judge(
+            found.report,
+            thresholds,
+            root,
+            min_images_per_class=data["min_images_per_class"],
+            max_bad_share=data["max_bad_share"],
+            drop_empty_classes=drop_empty_classes,
+        )
+        scanned = Scanned(found.report, verdict, found.examples(EXAMPLES_A_CLASS))
+        if not verdict.passed:
+            return None, scanned
+        task = found.task(name or path.resolve().name or "data", min_images_per_class=data["min_images_per_class"])
+        return task, scanned
+
+
+def check_save_name(name: str, root: Path) -> None:
+    """Raise ParamsError unless a scanned task can be saved under this name."""
+    if not re.fullmatch(TASK_NAME, name):
+        raise ParamsError(
+            f"name {name!r}: want lower-case letters, digits and dashes, at most 63, such as 'my-leaves'."
+        )
+    taken = find_task_folder(root, name)
+    if taken is not None and taken.parent.name == "tasks":
+        raise ParamsError(f"name {name!r}: a task of the project has it ({taken}). Choose another.")

@@ -1,0 +1,155 @@
+"""What was decoded so far, chunk by chunk: on disk while a scan runs that may be resumed, else in memory.
+
+Axes: n chosen images, S = working size in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from tans_core.io import atomic_path
+from tans_core.runtime import progress
+from tans_core.tasks.inputs.base import Entry, Input
+from tans_core.tasks.reading import VERSION, Content
+from tans_core.tasks.workers import Job, Reading, decode_all
+
+CHUNK = 256
+PROCESSES_FROM = 1024
+"""With fewer files, starting processes takes longer than they save."""
+
+_SMALL_CHUNK = 16
+_JOB_BYTES = 16 * 2**20
+
+
+class Chunks:
+    """The decoded rows (`tans_core.tasks.reading.schema`) of entries, in their order.
+
+    Args:
+        entries: what is to be decoded.
+        reading: how.
+        folder: where chunks are kept; None keeps them in memory, and so does a folder that another scan is using.
+    """
+
+    def __init__(self, entries: Sequence[Entry], reading: Reading, folder: Path | None) -> None:
+        self._entries = entries
+        self._reading = reading
+        self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
+        self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
+        self._held: dict[int, pa.Table] = {}
+        self._folder = folder
+        self._lock: FileLock | None = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "in-use.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self._folder = None
+            else:
+                self._lock = lock
+
+    def fill(self, source: Input, workers: int) -> None:
+        """Decode every chunk that is not on disk already."""
+        done = {number for number in range(len(self._parts)) if self._folder and self._load(number) is not None}
+        wanted = [number for number in range(len(self._parts)) if number not in done]
+        processes = len(self._entries) >= PROCESSES_FROM
+        batches: list[pa.RecordBatch] = []
+        results = decode_all(self._jobs(source, wanted), self._reading, workers, processes)
+        for job, batch in progress(
+            results, "Reading images", self._total(wanted), advance=lambda result: len(result[1])
+        ):
+            batches.append(batch)
+            if job.last:
+                self._keep(job.chunk, pa.Table.from_batches(batches))
+                batches = []
+
+    def facts(self) -> pa.Table:
+        """Return all rows without their pixels."""
+        return pa.concat_tables([self._table(number).drop_columns(self._pixels) for number in range(len(self._parts))])
+
+    def pixels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the images of some entries, (n, 3, S, S) uint8."""
+        side = self._reading.image_size_px
+        images = np.empty((len(indices), 3, side, side), dtype=np.uint8)
+        chunk_of = indices // self._size
+        for number in np.unique(chunk_of).tolist():
+            column = self._table(number)["pixels"]
+            for place in np.flatnonzero(chunk_of == number).tolist():
+                data = column[int(indices[place]) % self._size].as_py()
+                images[place] = np.frombuffer(data, dtype=np.uint8).reshape(3, side, side)
+        return images
+
+    def close(self, finished: bool) -> None:
+        """Let go of the folder; of a finished scan nothing is kept."""
+        if self._lock is not None and self._folder is not None:
+            if finished:
+                for path in self._folder.glob("*.arrow"):
+                    path.unlink(missing_ok=True)
+            self._lock.release()
+            if finished:
+                shutil.rmtree(self._folder, ignore_errors=True)
+        self._held.clear()
+
+    @property
+    def _pixels(self) -> list[str]:
+        return ["pixels"] if self._reading.keep_pixels else []
+
+    def _total(self, numbers: Sequence[int]) -> int:
+        return sum(len(self._parts[number]) for number in numbers)
+
+    def _jobs(self, source: Input, numbers: Sequence[int]) -> Iterator[Job]:
+        for number in numbers:
+            part = self._parts[number]
+            if all(entry.path is not None for entry in part):
+                yield Job(number, True, [entry.path for entry in part if entry.path is not None])
+                continue
+            contents: list[Content] = []
+            size = 0
+            for place, content in enumerate(source.read(part), start=1):
+                contents.append(content)
+                size += len(content)
+                if place == len(part) or size >= _JOB_BYTES:
+                    yield Job(number, place == len(part), contents)
+                    contents, size = [], 0
+
+    def _path(self, number: int) -> Path:
+        assert self._folder is not None
+        stamps = [[entry.name, entry.stamp] for entry in self._parts[number]]
+        key = json.dumps([VERSION, *self._reading, stamps])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
+
+    def _keep(self, number: int, table: pa.Table) -> None:
+        if self._folder is None:
+            self._held[number] = table
+            return
+        with (
+            atomic_path(self._path(number), sync=False) as temporary,
+            pa.OSFile(str(temporary), "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
+            writer.write_table(table)
+
+    def _load(self, number: int) -> pa.Table | None:
+        """Return a chunk from disk; None where it is not there, or was torn by a loss of power."""
+        with suppress(OSError, pa.ArrowInvalid), pa.memory_map(str(self._path(number))) as file:
+            table = pa.ipc.open_file(file).read_all()
+            if len(table) == len(self._parts[number]):
+                return table
+        return None
+
+    def _table(self, number: int) -> pa.Table:
+        if number in self._held:
+            return self._held[number]
+        table = self._load(number)
+        assert table is not None, "read before it was filled"
+        return table

@@ -1,0 +1,174 @@
+"""Copies, contradictions, near-copies and leaks among images.
+
+Two images are near-copies when their perceptual hashes differ in at most `MAX_BITS` bits and their thumbnails correlate to at
+least `MIN_CORRELATION`. Measured: re-encoding (JPEG of quality 30, GIF), scaling by a half, grey instead of colour and a change
+of brightness stay within both on 90-100 % of photographs; of 5,000 MNIST digits and 1,900 glyphs no two are called near-copies,
+whereas hashes alone would call 11,469 pairs of the digits so.
+
+Axes: N images, T = thumbnail pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+MAX_BITS = 7
+MIN_CORRELATION = 0.99
+MIN_CONTRAST = 2.0
+"""Standard deviation of a thumbnail, of 255, below which an image has no content to compare."""
+
+# Of MAX_BITS + 1 parts of two hashes that differ in MAX_BITS bits, one agrees.
+_BANDS = MAX_BITS + 1
+_BAND_BITS = 64 // _BANDS
+# A bucket above this is not compared all with all: each image meets its neighbours in the order of the hashes.
+_BUCKET = 2048
+_NEIGHBOURS = 64
+_SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
+
+
+class Labelled(Protocol):
+    """What is known of an image without its pixels; `content` is a hash of what it was made from."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def split(self) -> str | None: ...
+    @property
+    def content(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What `find_copies` found.
+
+    Attributes:
+        kept: indices of the images that stay, in order.
+        copies: paths left out because their content came before, in the same split.
+        contradictions: pairs of paths whose contents agree and whose labels do not; both are left out.
+        leaks: pairs of paths of one content in two splits: the first is left out, of the split that teaches.
+    """
+
+    kept: list[int]
+    copies: list[str]
+    contradictions: list[tuple[str, str]]
+    leaks: list[tuple[str, str]]
+
+
+def find_copies(rows: Sequence[Labelled]) -> Copies:
+    """Find images whose content came before, and content that stands under two labels."""
+    first: dict[str, int] = {}
+    contradicted: dict[str, int] = {}
+    copies: list[str] = []
+    leaks: list[tuple[str, str]] = []
+    # Where the source draws the line, a copy in train of a test image is the one that goes.
+    for index in sorted(range(len(rows)), key=lambda index: _SPLIT_ORDER[rows[index].split]):
+        row = rows[index]
+        earlier = rows[first.setdefault(row.content, index)]
+        if earlier is row:
+            continue
+        if earlier.label != row.label:
+            contradicted.setdefault(row.content, index)
+        elif earlier.split != row.split:
+            leaks.append((row.path, earlier.path))
+        else:
+            copies.append(row.path)
+    kept = [index for index, row in enumerate(rows) if first[row.content] == index and row.content not in contradicted]
+    pairs = [(rows[first[content]].path, rows[index].path) for content, index in contradicted.items()]
+    return Copies(kept, copies, pairs, leaks)
+
+
+def near_copies(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Group near-copies.
+
+    Args:
+        hashes: (N,) perceptual hashes of 64 bits.
+        thumbnails: (N, T) grey values.
+
+    Returns:
+        (N,) the number of each image's group; an image that is like no other is alone in its group.
+    """
+    count = len(hashes)
+    ones, others = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for one, other in _candidates(hashes):
+        alike = _alike(thumbnails, one, other)
+        ones.append(one[alike])
+        others.append(other[alike])
+    one, other = np.concatenate(ones), np.concatenate(others)
+    links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count, count))
+    _, groups = connected_components(links, directed=False)
+    return np.asarray(groups, dtype=np.int64)
+
+
+def without_leaks(rows: Sequence[Labelled], groups: npt.NDArray[np.int64]) -> tuple[list[int], list[tuple[str, str]]]:
+    """Take near-copies of what a later split measures out of the split that teaches.
+
+    Args:
+        rows: N images of an input that draws the line between splits itself.
+        groups: (N,) from `near_copies`.
+
+    Returns:
+        Indices of the images that stay, in order, and (path left out, path that it looks like).
+    """
+    keeper: dict[int, int] = {}
+    for index, row in enumerate(rows):
+        held = keeper.setdefault(int(groups[index]), index)
+        if _SPLIT_ORDER[row.split] < _SPLIT_ORDER[rows[held].split]:
+            keeper[int(groups[index])] = index
+    kept, leaks = [], []
+    for index, row in enumerate(rows):
+        other = rows[keeper[int(groups[index])]]
+        if row.split == other.split:
+            kept.append(index)
+        else:
+            leaks.append((row.path, other.path))
+    return kept, leaks
+
+
+def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield pairs of images whose hashes differ in at most `MAX_BITS` bits, some of them more than once."""
+    for band in range(_BANDS):
+        part = (hashes >> np.uint64(band * _BAND_BITS)) & np.uint64(2**_BAND_BITS - 1)
+        order = np.lexsort((hashes, part))
+        starts = np.flatnonzero(np.diff(part[order], prepend=np.uint64(2**_BAND_BITS)))
+        for bucket in np.split(order, starts[1:]):
+            if len(bucket) > 1:
+                yield from _close(hashes, bucket)
+
+
+def _close(
+    hashes: npt.NDArray[np.uint64], bucket: npt.NDArray[np.int64]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    reach = len(bucket) if len(bucket) <= _BUCKET else _NEIGHBOURS
+    for step in range(1, reach):
+        one, other = bucket[:-step], bucket[step:]
+        close = np.bitwise_count(hashes[one] ^ hashes[other]) <= MAX_BITS
+        if close.any():
+            yield one[close], other[close]
+
+
+def _alike(
+    thumbnails: npt.NDArray[np.uint8], one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    alike = np.empty(len(one), dtype=np.bool_)
+    for start in range(0, len(one), 8192):
+        part = slice(start, start + 8192)
+        a, b = (_centred(thumbnails[index[part]]) for index in (one, other))
+        norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+        clear = (a.std(axis=1) > MIN_CONTRAST) & (b.std(axis=1) > MIN_CONTRAST)
+        alike[part] = clear & ((a * b).sum(axis=1) >= MIN_CORRELATION * norms)
+    return alike
+
+
+def _centred(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    values = thumbnails.astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    return values

@@ -1,0 +1,149 @@
+"""One chunk of files, decoded: what a worker process does.
+
+Axes: S = working size in pixels, T = thumbnail pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import scipy.fft
+from PIL import Image
+
+from tans_core.leash import die_with_parent
+from tans_core.tasks.decode import UnreadableImageError, decode, fit
+from tans_core.tasks.inputs.base import MAX_FILE_BYTES
+
+VERSION = 1
+"""Part of every stored chunk's name: raise it when the decoder or a column changes."""
+
+THUMBNAIL_PX = 16
+_HASHED_PX = 2 * THUMBNAIL_PX
+# Grey as Pillow has it (ITU-R 601).
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+# An image's content, where it lies, or why it could not be had.
+Content = bytes | Path | str
+
+
+def schema(image_size_px: int, keep_pixels: bool) -> pa.Schema:
+    """Return the columns of a chunk; `reason` is set where a file cannot be used, and the rest is then null."""
+    pixels = [("pixels", pa.binary(3 * image_size_px**2))] if keep_pixels else []
+    return pa.schema(
+        [
+            ("reason", pa.string()),
+            ("sha256", pa.string()),
+            ("phash", pa.uint64()),
+            ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("format", pa.string()),
+            *pixels,
+        ]
+    )
+
+
+def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: bool) -> pa.RecordBatch:
+    """Decode files, and return a row for each (`schema`)."""
+    reasons: list[str | None] = []
+    facts: list[tuple[str, int, int, str]] = []
+    images: list[Image.Image] = []
+    for content in contents:
+        try:
+            data = _bytes(content)
+            decoded = decode(data, image_size_px)
+        except UnreadableImageError as error:
+            reasons.append(str(error))
+            continue
+        reasons.append(None)
+        facts.append((hashlib.sha256(data).hexdigest(), decoded.width, decoded.height, decoded.format))
+        images.append(fit(decoded.image, image_size_px))
+    grey = _greys(images)
+    sha256, width, height, formats = zip(*facts, strict=True) if facts else ((), (), (), ())
+    columns = [
+        pa.array(sha256, type=pa.string()),
+        pa.array(perceptual_hashes(grey), type=pa.uint64()),
+        _binary(_thumbnails(grey)),
+        pa.array(width, type=pa.int32()),
+        pa.array(height, type=pa.int32()),
+        pa.array(formats, type=pa.string()),
+    ]
+    if keep_pixels:
+        pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
+        for place, image in enumerate(images):
+            pixels[place] = np.asarray(image).transpose(2, 0, 1)
+        columns.append(_binary(pixels))
+    if len(images) < len(reasons):
+        # Rows of files that cannot be used stay null.
+        usable = np.array([reason is None for reason in reasons])
+        place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
+        columns = [column.take(place_of) for column in columns]
+    columns.insert(0, pa.array(reasons, type=pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema(image_size_px, keep_pixels))
+
+
+def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    """Return the pHash of 64 bits of each image, as `imagehash.phash` has it, many images at a time.
+
+    The signs of the 8 x 8 lowest frequencies of the cosine transform, against their median (Zauner 2010).
+
+    Args:
+        grey: (N, 32, 32).
+    """
+    if len(grey) == 0:
+        return np.empty(0, dtype=np.uint64)
+    low = scipy.fft.dctn(grey, axes=(1, 2))[:, :8, :8].reshape(len(grey), 64)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
+
+
+def unusable(texts: Sequence[str], image_size_px: int, keep_pixels: bool) -> pa.RecordBatch:
+    """Return the rows of files that cannot be used."""
+    return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=schema(image_size_px, keep_pixels))
+
+
+def begin_reading() -> None:
+    """Set a worker process up: it ends with its parent."""
+    die_with_parent()
+    Image.init()
+
+
+def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
+    """Return one value of fixed size for each of (n, ...)."""
+    kind = pa.binary(values[0].size if len(values) else int(np.prod(values.shape[1:])))
+    data = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
+
+
+def _greys(images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+    """Return images in grey at the size that the hash works on, (n, 32, 32)."""
+    size = (_HASHED_PX, _HASHED_PX)
+    small = [image if image.size == size else image.resize(size, Image.Resampling.BILINEAR) for image in images]
+    colours = np.stack([np.asarray(image) for image in small]) if small else np.empty((0, *size, 3), dtype=np.uint8)
+    return (colours @ _LUMA).astype(np.float32)
+
+
+def _thumbnails(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return (n, 16, 16) from (n, 32, 32): the means of squares of two by two."""
+    means: npt.NDArray[np.float32] = grey.reshape(len(grey), THUMBNAIL_PX, 2, THUMBNAIL_PX, 2).mean(axis=(2, 4))
+    return means.round().astype(np.uint8)
+
+
+def _bytes(content: Content) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, str):
+        raise UnreadableImageError(content)
+    try:
+        with content.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or type(error).__name__) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UnreadableImageError(f"more than {MAX_FILE_BYTES // 2**20} MiB")
+    return data

@@ -1,0 +1,262 @@
+"""The scan: every file that a user points at decoded once, in parallel, in bounded memory; killed, it goes on where it was.
+
+What cannot be used is listed with its reason and left out. Chunks of results are kept on disk while it runs: a chunk whose
+files are unchanged is not decoded again.
+
+Axes: N images, S = working size in pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tans_core.errors import EmptyClassError
+from tans_core.runtime import cores, derive_seed
+from tans_core.tasks.assemble import assemble
+from tans_core.tasks.chunks import Chunks
+from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
+from tans_core.tasks.duplicates import find_copies, near_copies, without_leaks
+from tans_core.tasks.inputs.base import Entry
+from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.report import SHOWN, ScanReport, count
+from tans_core.tasks.splits import balanced_subset
+from tans_core.tasks.task import SPLITS, Task
+from tans_core.tasks.workers import Reading
+
+
+class Row(NamedTuple):
+    """One image that stays; `entry` is its entry's number, `group` names its near-copies or is empty."""
+
+    entry: int
+    path: str
+    label: str
+    split: str | None
+    content: str
+    width: int
+    height: int
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was scanned; close it, or use it in a `with`, once its task was taken.
+
+    Attributes:
+        report: what was found.
+        rows: the images that are left, in the order of their names.
+    """
+
+    report: ScanReport
+    rows: Sequence[Row]
+    _chunks: Chunks
+    _seed: int
+
+    def task(self, name: str, *, licence: str = "the user's own", min_images_per_class: int = 1) -> Task:
+        """Split the images and bring them into memory: a task of role "user".
+
+        The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's seed.
+
+        Raises:
+            EmptyClassError: nothing is left of a class that the input has.
+            TooFewImagesError: a class has fewer than `min_images_per_class` images.
+            DataError: fewer than two classes are left.
+        """
+        lost = [label for label, number in self.report.classes.items() if number == 0]
+        if lost:
+            shown = ", ".join(
+                f"{label!r} (0 of {count(self.report.found[label], 'file')} usable)" for label in lost[:SHOWN]
+            )
+            raise EmptyClassError(
+                f"{len(lost)} of {len(self.report.classes)} classes in {self.report.path} hold no usable image: {shown}.\n"
+                "  Add images, delete the classes, or pass --drop-empty-classes."
+            )
+        return assemble(
+            self.rows,
+            self.pixels,
+            name=name,
+            source="image-folder",
+            licence=licence,
+            role="user",
+            image_size_px=self.report.image_size_px,
+            limits=(None, None, None),
+            min_images_per_class=min_images_per_class,
+            seed=derive_seed(self._seed, "scan"),
+        )
+
+    def pixels(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the images of some rows at working size, (n, 3, S, S) uint8."""
+        return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
+
+    def examples(self, per_class: int) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the first images of each class at working size, (n, 3, S, S) uint8 with n at most `per_class`."""
+        chosen: dict[str, list[int]] = {}
+        for number, row in enumerate(self.rows):
+            members = chosen.setdefault(row.label, [])
+            if len(members) < per_class:
+                members.append(number)
+        return {label: self.pixels(np.array(chosen[label])) for label in self.report.classes if label in chosen}
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._chunks.close(finished=error is None)
+
+
+def scan(
+    path: Path,
+    *,
+    image_size_px: int,
+    max_images: int | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+    drop_empty_classes: bool = False,
+    resume: Path | None = None,
+) -> Scan:
+    """Decode everything that `path` holds, once.
+
+    Args:
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV or Parquet file;
+            a folder of Parquet files (`tans_core.tasks.inputs`).
+        image_size_px: S.
+        max_images: open at most so many files, evenly over classes; None for all.
+        workers: how many files are decoded at a time; one a core where None. The result is the same.
+        seed: of the sample and the splits.
+        drop_empty_classes: leave classes without a usable image out, instead of reporting them as empty.
+        resume: a folder for what is decoded so far, of this scan alone; None keeps it in memory.
+
+    Raises:
+        NoClassesError: there are fewer than two classes.
+        EmptyClassError: a class has no file.
+        ArchiveError: the archive is refused.
+        DataError: `path` cannot be read as any of these.
+    """
+    start = time.monotonic()
+    source = open_input(path, drop_empty_classes)
+    entries = _sample(source.entries, max_images, seed)
+    chunks = Chunks(entries, Reading(image_size_px, keep_pixels=True), resume)
+    try:
+        chunks.fill(source, cores() if workers is None else workers)
+        facts = chunks.facts()
+        rows, found = _clean(entries, facts)
+    except BaseException:
+        chunks.close(finished=False)
+        raise
+    reasons = facts["reason"].to_pylist()
+    unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
+    formats = [name for name in facts["format"].to_pylist() if name]
+    used = Counter(row.label for row in rows)
+    classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
+    report = ScanReport(
+        path=str(path),
+        kind=source.kind,
+        image_size_px=image_size_px,
+        files=len(entries) + len(source.bad),
+        used=len(rows),
+        classes=classes,
+        found=dict(Counter(entry.label for entry in source.entries)),
+        splits=_by_split(rows, list(classes)),
+        bad=(*source.bad, *unreadable),
+        copies=tuple(found.copies),
+        contradictions=tuple(found.contradictions),
+        near_copies=_near_copies(rows),
+        leaks=tuple(found.leaks),
+        skipped={reason: number for reason, number in source.skipped.items() if number},
+        formats=dict(sorted(Counter(formats).items())),
+        mislabelled_formats=sum(
+            claims_another_format(entry.name, name)
+            for entry, name in zip(entries, facts["format"].to_pylist(), strict=True)
+            if name
+        ),
+        sides_px=_sides(rows),
+        elongated=sum(max(row.width, row.height) > MAX_ASPECT * min(row.width, row.height) for row in rows),
+        not_sampled=len(source.entries) - len(entries),
+        seconds=round(time.monotonic() - start, 2),
+    )
+    return Scan(report, rows, chunks, seed)
+
+
+class _Found(NamedTuple):
+    """What cleaning took out: see `ScanReport`."""
+
+    copies: list[str]
+    contradictions: list[tuple[str, str]]
+    leaks: list[tuple[str, str]]
+
+
+def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequence[Entry]:
+    if max_images is None or len(entries) <= max_images:
+        return entries
+    names = {label: index for index, label in enumerate(sorted({entry.label for entry in entries}))}
+    labels = np.array([names[entry.label] for entry in entries], dtype=np.int64)
+    # Evenly over the splits too, where the folder has them.
+    picked = balanced_subset(labels, [entry.split or "" for entry in entries], max_images, np.random.default_rng(seed))
+    return [entries[index] for index in sorted(picked)]
+
+
+def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found]:
+    """Leave out what cannot be read, copies, contradictions and leaks; name the groups of near-copies."""
+    columns = [facts[name].to_pylist() for name in ("sha256", "width", "height")]
+    rows = [
+        Row(index, entry.name, entry.label, entry.split, content, width, height)
+        for index, (entry, content, width, height) in enumerate(zip(entries, *columns, strict=True))
+        if content is not None
+    ]
+    exact = find_copies(rows)
+    rows = [rows[index] for index in exact.kept]
+    leaks = exact.leaks
+    places = pa.array([row.entry for row in rows], type=pa.int64())
+    groups = near_copies(facts["phash"].take(places).to_numpy(), _thumbnails(facts["thumbnail"].take(places)))
+    if any(row.split for row in rows):
+        kept, near_leaks = without_leaks(rows, groups)
+        rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
+    sizes = np.bincount(groups) if len(groups) else groups
+    rows = [
+        row._replace(group=f"near-{group}") if sizes[group] > 1 else row
+        for row, group in zip(rows, groups.tolist(), strict=True)
+    ]
+    return rows, _Found(exact.copies, exact.contradictions, leaks)
+
+
+def _thumbnails(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """Return (N, T) grey values."""
+    data = b"".join(column.to_pylist())
+    return np.frombuffer(data, dtype=np.uint8).reshape(len(column), -1) if len(column) else np.empty((0, 1), np.uint8)
+
+
+def _near_copies(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if row.group:
+            groups.setdefault(row.group, []).append(row.path)
+    return tuple(tuple(paths) for paths in groups.values())
+
+
+def _by_split(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    if not any(row.split for row in rows):
+        return {}
+    counts = Counter((row.split, row.label) for row in rows)
+    given = {row.split for row in rows}
+    return {split: {label: counts[split, label] for label in classes} for split in SPLITS if split in given}
+
+
+def _sides(rows: Sequence[Row]) -> tuple[int, int, int, int, int]:
+    """Return least, quartiles and most of the shorter sides, in pixels."""
+    if not rows:
+        return (0, 0, 0, 0, 0)
+    least, lower, median, upper, most = np.percentile(
+        [min(row.width, row.height) for row in rows], (0, 25, 50, 75, 100), method="nearest"
+    )
+    return int(least), int(lower), int(median), int(upper), int(most)

@@ -1,0 +1,98 @@
+"""Decoding in parallel: threads for a few files, processes for many; a file that ends its process is found and left out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
+
+import pyarrow as pa
+
+# Unlike multiprocessing's, its processes do not import the caller's script again, and it tells when one of them died.
+from loky import ProcessPoolExecutor
+
+from tans_core.tasks.reading import Content, begin_reading, read_chunk, unusable
+
+CRASHED = "its decoder ended the process that ran it"
+
+
+class Job(NamedTuple):
+    """Some files of one chunk; `last` marks the chunk's last job."""
+
+    chunk: int
+    last: bool
+    contents: Sequence[Content]
+
+
+class Reading(NamedTuple):
+    """How files are read: working size, and whether pixels are kept."""
+
+    image_size_px: int
+    keep_pixels: bool
+
+
+def decode_all(
+    jobs: Iterable[Job], reading: Reading, workers: int, processes: bool
+) -> Iterator[tuple[Job, pa.RecordBatch]]:
+    """Decode jobs, in their order; only a few more than there are workers are held at a time.
+
+    Args:
+        jobs: read from as workers come free.
+        reading: how files are read.
+        workers: how many jobs are decoded at a time; 0 and 1 decode here.
+        processes: in processes rather than in threads.
+    """
+    if workers <= 1:
+        for job in jobs:
+            yield job, read_chunk(job.contents, *reading)
+        return
+    pool = _processes(workers) if processes else ThreadPoolExecutor(workers)
+    pending: deque[tuple[Job, Future[pa.RecordBatch]]] = deque()
+    source = iter(jobs)
+    try:
+        while True:
+            while len(pending) < 2 * workers and (new := next(source, None)) is not None:
+                pending.append((new, pool.submit(read_chunk, new.contents, *reading)))
+            if not pending:
+                return
+            job, future = pending.popleft()
+            try:
+                yield job, future.result()
+            except BrokenProcessPool:
+                # All that was under way is lost with the process; which file did it shows when they are read apart.
+                lost = [job, *(other for other, _ in pending)]
+                pending.clear()
+                _end(pool)
+                for one in lost:
+                    yield one, _apart(one.contents, reading)
+                pool = _processes(workers)
+    finally:
+        _end(pool)
+
+
+def _processes(workers: int) -> Executor:
+    pool: Executor = ProcessPoolExecutor(workers, initializer=begin_reading, timeout=60)
+    return pool
+
+
+def _end(pool: Executor) -> None:
+    if isinstance(pool, ProcessPoolExecutor):
+        pool.shutdown(kill_workers=True)
+    else:
+        pool.shutdown(cancel_futures=True)
+
+
+def _apart(contents: Sequence[Content], reading: Reading) -> pa.RecordBatch:
+    """Decode files in a process of their own, and halve them until the one that ends it stands alone."""
+    pool = _processes(1)
+    try:
+        return pool.submit(read_chunk, contents, *reading).result()
+    except BrokenProcessPool:
+        if len(contents) == 1:
+            return unusable([CRASHED], *reading)
+    finally:
+        _end(pool)
+    half = len(contents) // 2
+    return pa.concat_batches([_apart(contents[:half], reading), _apart(contents[half:], reading)])
