@@ -12,7 +12,7 @@ from typing import Any
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, decode_file
 from tans_core.tasks.inputs.base import MAX_FILE_BYTES, Entry, Input
-from tans_core.tasks.inputs.folder import list_folder as open_input
+from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.sources.base import Sample, check_options
 
 logger = logging.getLogger(__name__)
