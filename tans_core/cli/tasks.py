@@ -138,33 +138,22 @@ def remove(
 
 
 def _judge(path: Path, given: Path, params: Params, project: Path) -> None:
-    """Scan the images, say what was found, and raise where the gate refuses them."""
+    """Scan the images, say what was found, and raise where a gate would refuse them, this one or that of the build."""
+    from tans_core.dataset import open_dataset, query_gate
     from tans_core.errors import TooFewImagesError
-    from tans_core.gates.query import start_query_gate
-    from tans_core.tasks.scan import scan
+    from tans_core.tasks.build import check_coverage
 
-    data, minimum = params.data, params.gates.min_images_per_task
-    with (
-        start_query_gate() as gate,
-        scan(given, image_size_px=data.image_size_px, workers=data.workers, seed=params.seed) as scanned,
-    ):
-        report = scanned.report
-        stderr().print(report.summary(), markup=False, highlight=False, soft_wrap=True)
-        verdict = gate.judge(
-            report,
-            params.gates.query,
-            project,
-            min_images_per_class=data.min_images_per_class
-            if report.splits
-            else max(_SPLITS, data.min_images_per_class),
-            max_bad_share=data.max_bad_share,
-        )
-    for warning in verdict.warnings:
-        stderr().print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-    verdict.raise_on_failure()
-    if report.used < minimum:
+    sections = params.model_dump(include={"data", "gates"})
+    sections["data"]["min_images_per_class"] = max(_SPLITS, params.data.min_images_per_class)
+    with query_gate(given, project) as gate:
+        task, scanned = open_dataset(given, project, sections, gate)
+    assert scanned is not None
+    stderr().print(scanned.summary(), markup=False, highlight=False, soft_wrap=True)
+    check_coverage(task)
+    count, minimum = len(task.labels), params.gates.min_images_per_task
+    if count < minimum:
         raise TooFewImagesError(
-            f"{path}: {report.used} usable images, and a task needs {minimum} (gates.min_images_per_task). Add images."
+            f"{path}: {count} usable images, and a task needs {minimum} (gates.min_images_per_task). Add images."
         )
 
 

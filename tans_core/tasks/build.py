@@ -77,7 +77,7 @@ def build_task(
         min_images_per_class=min_images_per_class,
         seed=task_seed,
     )
-    _check_coverage(task)
+    check_coverage(task)
     return task
 
 
@@ -92,7 +92,8 @@ def _prepare_all(samples: Iterator[Sample], image_size_px: int, workers: int) ->
             yield from pool.map(lambda sample: prepare(sample, image_size_px), chunk)
 
 
-def _check_coverage(task: Task) -> None:
+def check_coverage(task: Task) -> None:
+    """Raise DataError unless each split has an image of every class."""
     for split in SPLITS:
         counts = Counter(int(label) for label in task.split(split)[1])
         missing = [name for index, name in enumerate(task.info.class_names) if counts[index] == 0]
