@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,7 +129,6 @@ KNOWN = {
     "RenderedSST2": Known(("rendered-sst2",), "see the Stanford Sentiment Treebank", _THREE),
     "SEMEION": Known(("semeion.data",), "CC-BY-4.0", _NONE),
     "STL10": Known(("stl10_binary",), "see STL-10; pictures under the terms of ImageNet", _SPLIT),
-    "SUN397": Known(("SUN397",), "research only", _NONE),
     "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "non-commercial only", _SPLIT),
     "StanfordCars": Known(
         ("stanford_cars/devkit", "stanford_cars/cars_train", "stanford_cars/cars_test"),
@@ -196,6 +196,7 @@ class TorchvisionDatasets:
             raise SourceUnavailableError(f"torchvision: {name} is not in {root}: {lacks}.")
         kind = getattr(importlib.import_module("torchvision.datasets"), name)
         try:
+            _check_hashes(kind, root)
             with warnings.catch_warnings():
                 # Old files, read by numpy's newer releases.
                 warnings.simplefilter("ignore")
@@ -209,10 +210,29 @@ class TorchvisionDatasets:
                 f"Want {wanted} in {root} as its authors published them"
                 + ("." if chosen["download"] else ", or set options.download to true.")
             ) from error
+        _check_paths(made, root)
         # torchvision has checked them before it unpickled them; were that ever to change, this would say so.
         if known.pickled and not made._check_integrity():
             raise DataError(f"torchvision: {name} in {root}: its pickles are not those whose MD5 torchvision knows.")
         return made
+
+
+def _check_hashes(kind: Any, root: Path) -> None:
+    """Raise RuntimeError where a packed file is not the one that torchvision knows: USPS's reader unpacks whatever is there."""
+    check = importlib.import_module("torchvision.datasets.utils").check_integrity
+    for _, file, md5 in getattr(kind, "split_list", {}).values():
+        if (root / file).exists() and not check(str(root / file), md5):
+            raise RuntimeError(f"MD5 of {file}: want {md5}")
+
+
+def _check_paths(made: Any, root: Path) -> None:
+    """Raise DataError where a list of files that came with the images leads out of the root."""
+    folder = os.path.abspath(root) + os.sep  # noqa: PTH100
+    for attribute in ("_image_files", "_images", "_samples", "samples"):
+        for entry in getattr(made, attribute, ()):
+            path = entry[0] if isinstance(entry, tuple) else entry
+            if not os.path.abspath(path).startswith(folder):  # noqa: PTH100
+                raise DataError(f"torchvision: {type(made).__name__}: its list of images names {path}, outside {root}.")
 
 
 def _class_names(names: Sequence[Any]) -> dict[int, str]:

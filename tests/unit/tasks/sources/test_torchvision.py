@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import pickle
 import struct
 import subprocess
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tans_core.errors import ParamsError, SourceUnavailableError
+from tans_core.errors import DataError, ParamsError, SourceUnavailableError
 from tans_core.tasks.build import build_task
 from tans_core.tasks.sources.base import Sample, licence_of
 from tans_core.tasks.sources.torchvision import KNOWN, TorchvisionDatasets
-from tests.factories.images import write_class_folders
+from tests.factories.images import noise, write_class_folders
 
 
 def load(root: Path, dataset: str, **options: object) -> list[Sample]:
@@ -71,6 +73,89 @@ def test_a_data_set_without_splits_is_split_like_any_other(tmp_path: Path) -> No
     )
     assert task.info.class_names == ("Forest", "River") and task.info.licence == "MIT"
     assert sum(task.info.counts.values()) == 50
+
+
+def picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(20, 16, seed)).save(path)
+
+
+def lay_out(root: Path, dataset: str) -> None:
+    """Write four pictures a class and split, two classes, laid out as the data set's authors do."""
+    lists: dict[str, list[str]] = {}
+    for number in range(24):
+        split, label = ("train", "val", "test")[number % 3], number // 3 % 2
+        name = ("ant", "bee")[label]
+        if dataset == "Country211":
+            picture(root / f"country211/{split.replace('val', 'valid')}/{name}/{number}.jpg", number)
+        elif dataset == "RenderedSST2":
+            folder = ("negative", "positive")[label]
+            picture(root / f"rendered-sst2/{split.replace('val', 'valid')}/{folder}/{number}.png", number)
+        elif dataset == "Imagenette":
+            folder = ("n01440764", "n02102040")[label]
+            picture(root / f"imagenette2-160/{'val' if split == 'test' else split}/{folder}/{number}.JPEG", number)
+        elif dataset == "Caltech101":
+            (root / "caltech101/101_ObjectCategories/BACKGROUND_Google").mkdir(parents=True, exist_ok=True)
+            picture(root / f"caltech101/101_ObjectCategories/{name}/image_{number // 6 * 3 + number % 3 + 1:04d}.jpg")
+        elif dataset == "DTD":
+            picture(root / f"dtd/dtd/images/{name}/{number}.jpg", number)
+            lists.setdefault(f"dtd/dtd/labels/{split}1.txt", []).append(f"{name}/{number}.jpg")
+        elif dataset == "FGVCAircraft":
+            picture(root / f"fgvc-aircraft-2013b/data/images/{number}.jpg", number)
+            lists["fgvc-aircraft-2013b/data/variants.txt"] = ["ant", "bee"]
+            lists.setdefault(f"fgvc-aircraft-2013b/data/images_variant_{split}.txt", []).append(f"{number} {name}")
+        elif dataset == "OxfordIIITPet":
+            picture(root / f"oxford-iiit-pet/images/{name}_{number}.jpg", number)
+            part = "test" if split == "test" else "trainval"
+            lists.setdefault(f"oxford-iiit-pet/annotations/{part}.txt", []).append(f"{name}_{number} {label + 1} 1 1")
+        elif dataset == "GTSRB":
+            train = split != "test"
+            folder = f"Training/{label:05d}" if train else "Final_Test/Images"
+            picture(root / f"gtsrb/GTSRB/{folder}/{number}.ppm", number)
+            if not train:
+                rows = lists.setdefault("gtsrb/GT-final_test.csv", ["Filename;ClassId"])
+                rows.append(f"{number}.ppm;{label}")
+    for file, rows in lists.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text("\n".join(rows) + "\n")
+
+
+LAYOUTS = {
+    "Caltech101": {"ant", "bee"},
+    "Country211": {"ant", "bee"},
+    "DTD": {"ant", "bee"},
+    "FGVCAircraft": {"ant", "bee"},
+    "GTSRB": {"0", "1"},
+    "Imagenette": {"tench", "English springer"},
+    "OxfordIIITPet": {"Ant", "Bee"},
+    "RenderedSST2": {"negative", "positive"},
+}
+
+
+@pytest.mark.parametrize("dataset", LAYOUTS)
+def test_files_laid_out_as_published_are_read_whole(tmp_path: Path, dataset: str) -> None:
+    lay_out(tmp_path, dataset)
+    assert TorchvisionDatasets().missing({"dataset": dataset, "root": str(tmp_path)}) is None
+    samples = load(tmp_path, dataset)
+    assert len(samples) == 24 and {sample.label for sample in samples} == LAYOUTS[dataset]
+    splits = {split or None for split in KNOWN[dataset].splits}
+    assert {sample.split for sample in samples} == splits
+
+
+def test_a_list_of_images_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "secret.jpg")
+    lay_out(tmp_path / "other", "OxfordIIITPet")
+    listed = tmp_path / "other/oxford-iiit-pet/annotations/test.txt"
+    listed.write_text(listed.read_text() + "../../../secret 1 1 1\n")
+    with pytest.raises(DataError, match="outside"):
+        load(tmp_path / "other", "OxfordIIITPet")
+
+
+def test_a_packed_file_that_torchvision_does_not_know_is_not_unpacked(tmp_path: Path) -> None:
+    for name in KNOWN["USPS"].files:
+        (tmp_path / name).write_bytes(bz2.compress(bytes(10_000)))
+    with pytest.raises(SourceUnavailableError, match=r"MD5 of usps.*bz2"):
+        load(tmp_path, "USPS")
 
 
 def test_a_random_part_keeps_the_shares_of_the_splits(tmp_path: Path) -> None:
