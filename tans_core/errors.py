@@ -4,6 +4,7 @@
     ├── ParamsError         2  params.yaml or an argument
     ├── GateError           3  a gate refused data
     ├── DataError           4  images, folders, sources
+    │   ├── ArchiveError
     │   ├── EmptyClassError
     │   ├── TooFewImagesError
     │   ├── NoClassesError
@@ -50,6 +51,10 @@ class DataError(TansError):
     """A data set cannot be read, or cannot be used as it is."""
 
     exit_code = 4
+
+
+class ArchiveError(DataError):
+    """An archive is refused: names that lead outside, encryption, damage, or more than memory or time can take."""
 
 
 class EmptyClassError(DataError):

@@ -1,16 +1,36 @@
-"""What kind of input a path is."""
+"""What kind of input a path is: by its content, whatever its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tans_core.errors import DataError
+from tans_core.tasks.inputs.archive import archive_kind, list_archive
 from tans_core.tasks.inputs.base import Input
 from tans_core.tasks.inputs.folder import list_folder
 
 
 def open_input(path: Path, drop_empty_classes: bool = False) -> Input:
-    """List what a path holds."""
-    if not path.exists():
+    """List what a path holds, without decoding any of it.
+
+    Args:
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths and
+            labels; a Parquet file with images, or a folder of such files.
+        drop_empty_classes: leave classes without a file out instead of failing.
+
+    Raises:
+        ArchiveError: the archive is refused.
+        NoClassesError: there are no classes, or only one.
+        EmptyClassError: a class has no file.
+        DataError: there is nothing at `path`, or it is none of these.
+    """
+    if path.is_dir():
+        return list_folder(path, drop_empty_classes)
+    if not path.is_file():
         raise DataError(f"{path}: no such file or folder.")
-    return list_folder(path, drop_empty_classes)
+    kind = archive_kind(path)
+    if kind is not None:
+        return list_archive(path, kind, drop_empty_classes)
+    raise DataError(
+        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders."
+    )

@@ -199,5 +199,5 @@ def test_no_package_gives_images_to_both_roles() -> None:
 
 
 def test_building_tasks_never_imports_torch() -> None:
-    code = "import sys, tans_core.tasks.build, tans_core.tasks.folder; sys.exit('torch' in sys.modules)"
+    code = "import sys, tans_core.tasks.build, tans_core.tasks.scan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,187 @@
+"""A zip or tar of class folders, read in place: no member is ever written to disk, so none can land where it should not.
+
+Names in an archive are data. One that would lead outside refuses the archive, and so does whatever would fill memory or time.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import unicodedata
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from natsort import natsorted
+
+from tans_core.errors import ArchiveError
+from tans_core.tasks.inputs.base import MAX_FILE_BYTES, OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes
+from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
+from tans_core.tasks.inputs.readers import BROKEN, UNPACK, Limits, Member, Reader, TarReader, ZipReader
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
+_MAGIC = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "tar", b"BZh": "tar", b"\xfd7zXZ\x00": "tar"}
+_FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"\x28\xb5\x2f\xfd": "zstd"}
+_AGAIN = "Download or copy it again, or unpack what can be saved and scan the folder."
+
+
+@dataclass(frozen=True)
+class Archive:
+    """See `Input`. Entries of a tar are in its own order: that is how it can be read."""
+
+    root: Path
+    kind: str
+    class_names: tuple[str, ...]
+    entries: list[Entry]
+    skipped: Counter[str]
+    bad: list[tuple[str, str]]
+    _reader: Reader = field(repr=False)
+    _numbers: dict[str, int] = field(repr=False)
+
+    def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
+        yield from self._reader.read([self._numbers[entry.name] for entry in entries])
+
+
+def archive_kind(path: Path) -> str | None:
+    """Return "zip" or "tar" by a file's content, or None where it is neither.
+
+    Raises:
+        ArchiveError: it is an archive of a kind that is not read.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic):
+            raise ArchiveError(f"{path}: a {kind} archive; zip and tar (gz, bz2, xz) are read in place. {UNPACK}")
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    with suppress(*BROKEN):
+        if tarfile.is_tarfile(path):
+            return "tar"
+    return "zip" if zipfile.is_zipfile(path) else None
+
+
+def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits: Limits | None = None) -> Archive:
+    """List `<class>/**`, or `{train,val,test}/<class>/**`, also below folders that hold all the rest.
+
+    Args:
+        path: the file.
+        kind: from `archive_kind`.
+        drop_empty_classes: leave classes without a file out instead of failing.
+        limits: what the archive may hold.
+
+    Raises:
+        ArchiveError: a name leads outside, the archive is encrypted, broken, or unpacks to more than `limits`.
+        NoClassesError: there are no class folders, or only one.
+        EmptyClassError: a class folder holds no file.
+    """
+    reader: Reader = ZipReader(path) if kind == "zip" else TarReader(path, limits or Limits())
+    status = path.stat()
+    skipped: Counter[str] = Counter()
+    bad: list[tuple[str, str]] = []
+    members: list[tuple[tuple[str, ...], Member]] = []
+    seen: set[tuple[str, ...]] = set()
+    for member in _checked(path, reader, limits or Limits(), status.st_size):
+        parts = _parts(path, member.name)
+        if any(part.startswith(".") or part.lower() in NOT_IMAGES for part in parts):
+            skipped["hidden or system file"] += not member.folder
+        elif member.folder:
+            members.append((parts, member))
+        elif parts in seen:
+            bad.append(("/".join(parts), "a second entry of this name"))
+        elif parts:
+            seen.add(parts)
+            members.append((parts, member))
+    members = _below_common_folders(members)
+    splits = _splits(members)
+    names: set[str] = set()
+    entries: list[Entry] = []
+    numbers: dict[str, int] = {}
+    for parts, member in members:
+        label, *rest = parts[1:] if splits and len(parts) > 1 else parts
+        name = "/".join(parts)
+        if member.folder:
+            names |= {label} if not splits or len(parts) > 1 else set()
+        elif not rest or (splits and len(parts) < 3):
+            skipped[OUTSIDE_CLASSES] += 1
+        elif rest[-1].lower().endswith(OTHER_SUFFIXES):
+            skipped["not an image by its name"] += 1
+        else:
+            names.add(label)
+            problem = member.problem or _problem(member, rest[-1])
+            if problem:
+                bad.append((name, problem))
+                continue
+            stamp = f"{status.st_size}-{status.st_mtime_ns}-{member.number}"
+            entries.append(Entry(name, label, SPLIT_NAMES[parts[0].lower()] if splits else None, None, stamp))
+            numbers[name] = member.number
+    if kind == "zip":
+        entries = natsorted(entries, key=lambda entry: entry.name)
+    classes = check_classes(path, names, entries, skipped, drop_empty_classes)
+    return Archive(path, kind, classes, entries, skipped, bad, reader, numbers)
+
+
+def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterator[Member]:
+    total = 0
+    try:
+        for count, member in enumerate(reader.members(limits), start=1):
+            total += member.size
+            if count > limits.entries:
+                raise ArchiveError(f"{path}: more than {limits.entries:,} entries. {UNPACK}")
+            if total > limits.cap(packed):
+                raise ArchiveError(
+                    f"{path}: {packed:,} bytes that unpack to {total:,} or more; at most {limits.cap(packed):,} are allowed. "
+                    "Such archives are made to fill disks: delete it, or unpack it yourself if you know where it comes from."
+                )
+            yield member
+    except BROKEN as error:
+        raise ArchiveError(f"{path}: broken or cut short ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def _parts(path: Path, name: str) -> tuple[str, ...]:
+    """Return the folders and the file of a name.
+
+    Raises:
+        ArchiveError: the name leads out of the folder that it is unpacked into.
+    """
+    plain = name.replace("\\", "/")
+    parts = tuple(part for part in plain.split("/") if part not in ("", "."))
+    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in parts:
+        raise ArchiveError(
+            f"{path}: the entry {name!r} leads outside the archive's own folder. No honest tool writes such a name: "
+            "delete the archive, or pack the class folders again."
+        )
+    text = (part.encode("utf-8", "replace").decode("utf-8") for part in parts)
+    return tuple(unicodedata.normalize("NFC", part) for part in text)
+
+
+def _below_common_folders(
+    members: list[tuple[tuple[str, ...], Member]],
+) -> list[tuple[tuple[str, ...], Member]]:
+    """Take folders off that hold everything else, as long as class folders are left: photos.zip often holds photos/."""
+    while True:
+        files = [parts for parts, member in members if not member.folder]
+        tops = {parts[0] for parts, _ in members if parts}
+        if len(tops) != 1 or not files or max(map(len, files)) < 3 or min(map(len, files)) < 2:
+            return members
+        if len({parts[1] for parts in files}) < 2 and max(map(len, files)) < 4:
+            return members
+        members = [(parts[1:], member) for parts, member in members if len(parts) > 1]
+
+
+def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:
+    tops = {parts[0].lower() for parts, member in members if not member.folder and len(parts) > 1}
+    deep = any(len(parts) > 2 for parts, member in members if not member.folder)
+    return deep and len(tops) > 1 and tops <= SPLIT_NAMES.keys() and "train" in {SPLIT_NAMES[top] for top in tops}
+
+
+def _problem(member: Member, file_name: str) -> str | None:
+    if file_name.lower().endswith(ARCHIVE_SUFFIXES):
+        return "an archive inside the archive: unpack it first"
+    if member.size > MAX_FILE_BYTES:
+        return f"{member.size:,} bytes, more than {MAX_FILE_BYTES // 2**20} MiB"
+    return None

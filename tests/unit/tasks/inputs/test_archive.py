@@ -1,0 +1,111 @@
+"""Archives: read in place, whatever they hold, and nothing is left anywhere else."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tans_core.errors import ArchiveError, DataError, EmptyClassError, NoClassesError
+from tans_core.tasks.inputs.archive import list_archive
+from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.inputs.readers import Limits
+from tans_core.tasks.scan import scan
+from tans_core.tasks.task import Task
+from tests.factories.archives import CLASSES, HOSTILE, PER_CLASS, good_members, write_tar, write_zip
+from tests.factories.images import encoded, noise
+
+
+def everything_below(folder: Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): path.lstat().st_mtime_ns for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archive_is_refused_or_listed_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    case = HOSTILE[name]
+    (tmp_path / "inner").mkdir()
+    path = case.make(tmp_path / "inner")
+    before = everything_below(tmp_path)
+    tracemalloc.start()
+    if case.error is not None:
+        with pytest.raises(case.error) as raised:
+            scan(path, image_size_px=16)
+        assert case.words in str(raised.value) and str(path) in str(raised.value)
+    else:
+        with scan(path, image_size_px=16) as found:
+            reasons = [reason for _, reason in found.report.bad]
+            assert found.report.used >= 2 * PER_CLASS - 1
+            assert any(case.words in reason for reason in reasons) or (not case.words and not reasons)
+            assert found.task("t").info.class_names == CLASSES
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 * 2**20
+    assert everything_below(tmp_path) == before
+
+
+def test_more_entries_than_the_limit_are_refused(tmp_path: Path) -> None:
+    for path, kind in (
+        (write_zip(tmp_path / "a.zip", good_members()), "zip"),
+        (write_tar(tmp_path / "a.tar", good_members()), "tar"),
+    ):
+        with pytest.raises(ArchiveError, match="more than 5 entries"):
+            list_archive(path, kind, limits=Limits(entries=5))
+
+
+def tasks_of(path: Path) -> Task:
+    with scan(path, image_size_px=16) as found:
+        return found.task("t")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_every_packing_gives_the_task_that_the_folder_gives(mode: str, tmp_path: Path) -> None:
+    for name, data in good_members().items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(data)
+    folder, tar = tasks_of(tmp_path / "folder"), tasks_of(write_tar(tmp_path / "a.tar", good_members(), mode))
+    assert folder.info == tar.info and sorted(folder.sha256) == sorted(tar.sha256)
+    zipped = tasks_of(write_zip(tmp_path / "a.zip", good_members()))
+    np.testing.assert_array_equal(folder.images, zipped.images)
+    assert folder.paths == zipped.paths
+
+
+@pytest.mark.parametrize("prefix", ["photos/", "a/b/"])
+def test_a_folder_around_everything_is_no_class(prefix: str, tmp_path: Path) -> None:
+    members = {f"{prefix}ReadMe.txt": b"hi", "__MACOSX/ash/._0.png": b"x", f"{prefix}ash/.DS_Store": b"x"}
+    task = tasks_of(write_zip(tmp_path / "a.zip", {**members, **good_members(prefix)}))
+    assert task.info.class_names == CLASSES
+
+
+def test_splits_in_an_archive_are_kept(tmp_path: Path) -> None:
+    other = {name: encoded(noise(20, 20, seed=1000 + index)) for index, name in enumerate(good_members("data/test/"))}
+    task = tasks_of(write_zip(tmp_path / "a.zip", {**good_members("data/train/"), **other}))
+    assert task.info.class_names == CLASSES and task.info.counts["test"] == 2 * PER_CLASS
+
+
+def test_empty_and_single_classes_of_an_archive_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(write_zip(tmp_path / "a.zip", good_members()), "a") as archive:
+        archive.mkdir("elm")
+    with pytest.raises(EmptyClassError, match="'elm'"):
+        open_input(tmp_path / "a.zip")
+    assert open_input(tmp_path / "a.zip", drop_empty_classes=True).class_names == CLASSES
+    one = {name: data for name, data in good_members().items() if name.startswith("ash")}
+    with pytest.raises(NoClassesError, match="only one class, 'ash'"):
+        open_input(write_zip(tmp_path / "b.zip", one))
+
+
+def test_parts_may_be_left_out_and_read_again(tmp_path: Path) -> None:
+    archive = open_input(write_tar(tmp_path / "a.tgz", good_members(), "w:gz"))
+    some = [archive.entries[index] for index in (1, 4, 9)]
+    contents = [good_members()[entry.name] for entry in some]
+    assert list(archive.read(some)) == contents
+    assert list(archive.read(some[::-1])) == contents[::-1]
+
+
+def test_what_is_no_archive_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_input(tmp_path / "gone.zip")
