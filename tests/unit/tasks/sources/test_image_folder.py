@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.tasks.inputs.folder import list_folder
+from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.sources.base import Sample, licence_of
 from tans_core.tasks.sources.image_folder import ImageFolder, digest_of
 from tests.factories.images import write_class_folders
@@ -65,3 +67,16 @@ def test_missing_names_the_path(tmp_path: Path) -> None:
     assert str(tmp_path / "gone") in (source.missing({"path": str(tmp_path / "gone")}) or "")
     with pytest.raises(ParamsError, match=r"options\.path: missing"):
         list(source.load({}, seed=0))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_an_archive_gives_what_its_folder_gives(folder: Path, kind: str) -> None:
+    (folder / "ash/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    packed = Path(shutil.make_archive(str(folder.parent / "packed"), kind, folder.parent, "trees"))
+    digest = digest_of(open_input(packed).entries)
+    unpacked, read = load(folder), load(packed, digest=digest)
+    assert {(one.label, one.sha256) for one in read} == {(one.label, one.sha256) for one in unpacked}
+    assert len(read) == 7
+    os.utime(packed, (1, 1))
+    with pytest.raises(DataError, match="the file changed since it was added"):
+        load(packed, digest=digest)
