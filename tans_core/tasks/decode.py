@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
 
-DRAFT_FACTOR = 4
+DRAFT_FACTOR = 2
 """A JPEG that is decoded at a fraction of its size keeps at least so many pixels for each of the working size."""
 
 CROP_ASPECT = 1.5
@@ -125,8 +125,7 @@ def decode_file(path: str | os.PathLike[str], size_px: int | None = None) -> tup
 
 def claims_another_format(name: str, file_format: str) -> bool:
     """Say whether a file's suffix belongs to another format than its content; no suffix, or an unknown one, claims nothing."""
-    Image.init()
-    claimed = Image.EXTENSION.get(Path(name).suffix.lower())
+    claimed = _suffixes().get(os.path.splitext(name)[1].lower())  # noqa: PTH122  for many names, and they are no paths
     return claimed is not None and _FAMILY.get(claimed, claimed) != _FAMILY.get(file_format, file_format)
 
 
@@ -156,7 +155,7 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
     # Hamming reduces nearly as well as Lanczos in half the time, and rings less; bicubic enlarges.
     kernel = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC
     box = (left, top, left + crop_w, top + crop_h)
-    resized = image.resize(target, kernel, box=box, reducing_gap=3.0)
+    resized = image.resize(target, kernel, box=box, reducing_gap=2.0)
     if target != (size_px, size_px):
         canvas = Image.new("RGB", (size_px, size_px), _border_colour(np.asarray(resized)))
         canvas.paste(resized, ((size_px - target[0]) // 2, (size_px - target[1]) // 2))
@@ -167,6 +166,12 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
 def planes(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Return an RGB image of size S as (3, S, S) uint8."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+@functools.cache
+def _suffixes() -> dict[str, str]:
+    Image.init()
+    return Image.EXTENSION
 
 
 @functools.cache

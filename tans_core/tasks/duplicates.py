@@ -147,12 +147,16 @@ def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np
 def _close(
     hashes: npt.NDArray[np.uint64], bucket: npt.NDArray[np.int64]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    reach = len(bucket) if len(bucket) <= _BUCKET else _NEIGHBOURS
-    for step in range(1, reach):
+    if len(bucket) <= _BUCKET:
+        close = np.triu(np.bitwise_count(hashes[bucket, None] ^ hashes[None, bucket]) <= MAX_BITS, 1)
+        if close.any():
+            one, other = np.nonzero(close)
+            yield bucket[one], bucket[other]
+        return
+    for step in range(1, _NEIGHBOURS):
         one, other = bucket[:-step], bucket[step:]
         close = np.bitwise_count(hashes[one] ^ hashes[other]) <= MAX_BITS
-        if close.any():
-            yield one[close], other[close]
+        yield one[close], other[close]
 
 
 def _alike(

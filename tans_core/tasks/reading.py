@@ -16,6 +16,7 @@ import scipy.fft
 from PIL import Image
 
 from tans_core.leash import die_with_parent
+from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import MAX_FILE_BYTES
 
@@ -108,8 +109,9 @@ def unusable(texts: Sequence[str], image_size_px: int, keep_pixels: bool) -> pa.
 
 
 def begin_reading() -> None:
-    """Set a worker process up: it ends with its parent."""
+    """Set a worker process up: it ends with its parent, and keeps freed memory for the next image."""
     die_with_parent()
+    keep_freed_memory()
     Image.init()
 
 

@@ -1,0 +1,166 @@
+"""`make bench-scan`: the scan against Pillow alone, on the same files, in as many processes, in one run.
+
+Writes metrics/bench-scan.json: images a second of both and their ratio, the scan's peak memory with all its processes, and what
+a scan that is killed half-way has left to do.
+
+    python benchmarks/scan.py [--images 100000] [--side 96] [--out metrics/bench-scan.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tans_core.io import write_json
+from tans_core.runtime import cores
+
+CLASSES = 20
+ROUNDS = 3
+# Scans a folder as `tans tasks scan` does, without the gate's import in the way, and says what it found.
+SCAN = """
+import json, sys, time
+from pathlib import Path
+from tans_core.tasks.scan import scan
+start = time.perf_counter()
+with scan(Path(sys.argv[1]), image_size_px=32, resume=Path(sys.argv[2])) as found:
+    print(json.dumps({"seconds": time.perf_counter() - start, "used": found.report.used, "bad": len(found.report.bad)}))
+"""
+
+
+def make_images(root: Path, count: int, side: int) -> None:
+    """Write JPEGs of smooth random pictures, all different."""
+    rng = np.random.default_rng(0)
+    for label in range(CLASSES):
+        (root / f"class-{label}").mkdir(parents=True)
+    for number in range(count):
+        picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=90)
+        (root / f"class-{number % CLASSES}" / f"{number}.jpg").write_bytes(buffer.getvalue())
+
+
+def decode_with_pillow(paths: list[str]) -> int:
+    """Decode files to RGB, and count them."""
+    for path in paths:
+        with Image.open(path) as image:
+            image.convert("RGB")
+    return len(paths)
+
+
+def pillow_seconds(root: Path, workers: int) -> float:
+    """Return how long Pillow takes to list and decode all files in `workers` processes."""
+    start = time.perf_counter()
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
+    parts = [paths[begin : begin + 256] for begin in range(0, len(paths), 256)]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert sum(pool.map(decode_with_pillow, parts)) == len(paths)
+    return time.perf_counter() - start
+
+
+def tree_bytes(pid: int) -> int:
+    """Return the proportional memory of a process and all below it."""
+    total = 0
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        waiting += children.get(one, [])
+        try:
+            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def start_scan(root: Path, resume: Path) -> subprocess.Popen[str]:
+    """Start a scan in a process of its own."""
+    return subprocess.Popen([sys.executable, "-c", SCAN, str(root), str(resume)], stdout=subprocess.PIPE, text=True)
+
+
+def run_scan(root: Path, resume: Path) -> tuple[dict[str, float], float, int]:
+    """Scan; return what it says, the seconds of the whole process, and its peak memory in bytes."""
+    start = time.perf_counter()
+    process = start_scan(root, resume)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, tree_bytes(process.pid))
+        time.sleep(0.25)
+    assert process.stdout is not None and process.returncode == 0
+    return json.loads(process.stdout.read()), time.perf_counter() - start, peak
+
+
+def killed_scan(root: Path, resume: Path, count: int) -> tuple[float, float]:
+    """Kill a scan half-way, run it again; return the share that was done before, and the seconds of the second run."""
+    process = start_scan(root, resume)
+    wanted = count / 256 / 2
+    while len(list(resume.glob("*.arrow"))) < wanted:
+        assert process.poll() is None, "the scan ended before half of it was done"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = len(list(resume.glob("*.arrow"))) * 256 / count
+    found, _, _ = run_scan(root, resume)
+    assert found["used"] == count
+    return done, found["seconds"]
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description="The scan against Pillow alone, on the same files and processes.")
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--side", type=int, default=96, help="pixels")
+    parser.add_argument("--out", type=Path, default=Path("metrics/bench-scan.json"))
+    chosen = parser.parse_args()
+    workers = cores()
+    with tempfile.TemporaryDirectory() as folder:
+        root, resume = Path(folder) / "images", Path(folder) / "resume"
+        make_images(root, chosen.images, chosen.side)
+        pillow, ours, peaks = [], [], []
+        # In turns, so that a change of the machine's load meets both.
+        for _ in range(ROUNDS):
+            pillow.append(pillow_seconds(root, workers))
+            found, seconds, peak = run_scan(root, resume)
+            assert found["used"] == chosen.images and found["bad"] == 0
+            ours.append(seconds)
+            peaks.append(peak)
+        done, second_run = killed_scan(root, resume, chosen.images)
+    ratios = sorted(one / other for one, other in zip(pillow, ours, strict=True))
+    result = {
+        "images": chosen.images,
+        "side_px": chosen.side,
+        "processes": workers,
+        "pillow_seconds": [round(value, 2) for value in pillow],
+        "scan_seconds": [round(value, 2) for value in ours],
+        "speed_of_pillow": round(ratios[len(ratios) // 2], 3),
+        "peak_mb": round(max(peaks) / 1e6),
+        "killed_at_share": round(done, 3),
+        "seconds_of_the_run_after": round(second_run, 2),
+    }
+    write_json(result, chosen.out)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

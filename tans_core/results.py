@@ -1,0 +1,105 @@
+"""What the functions of `tans_core.api` return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tans_core.dataset import Scanned
+    from tans_core.retrieval.retriever import Candidate
+    from tans_core.tasks.task import TaskInfo
+
+
+@dataclass(frozen=True)
+class Retrieval(Sequence["Candidate"]):
+    """The models that were found for one data set, best first. A sequence of candidates.
+
+    Attributes:
+        candidates: each with rank, model, home_task, source, licence, similarity, predicted_score, score (what ranks them),
+            home_accuracy, params_m and macs_m.
+        task: what was known of the data set: class names, sizes, counts.
+        release: the release that answered.
+        folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`; of a path `scan.json`,
+            `scan.html`, too.
+        scan: what scanning a path found (`report`) and what the gate says (`verdict`), or None for a task of the project.
+    """
+
+    candidates: tuple[Candidate, ...]
+    task: TaskInfo
+    release: str
+    folder: Path
+    scan: Scanned | None
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.candidates[index]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dict a candidate, best first."""
+        return [candidate.to_dict() for candidate in self.candidates]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `tans retrieve --json` prints them."""
+        return {
+            "candidates": self.to_dicts(),
+            "folder": str(self.folder),
+            "release": self.release,
+            "scan": self.scan.to_dict() if self.scan else None,
+            "task": asdict(self.task),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a candidate, best first."""
+        import pandas as pd
+
+        return pd.DataFrame(self.to_dicts())
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(index=False, float_format="{:.3f}".format))
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """One model after its fine-tuning on one data set.
+
+    Attributes:
+        model: the zoo's id of the model that it started from.
+        task: what was known of the data set.
+        release: the release that the model came from.
+        folder: `runs/<id>`, which holds `weights.safetensors`, `card.json`, `curve.csv`, `params.json` and `provenance.json`.
+        curve: one dict a point: step, epoch, train_loss, val_accuracy (0..1), seconds.
+        best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
+        test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
+        seconds: of training and measuring.
+        scan: what scanning a path found and what the gate says, or None for a task of the project.
+    """
+
+    model: str
+    task: TaskInfo
+    release: str
+    folder: Path
+    curve: list[dict[str, Any]]
+    best_val_accuracy: float
+    test_accuracy: float
+    seconds: float
+    scan: Scanned | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as `tans finetune --json` prints them."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        scan = self.scan.to_dict() if self.scan else None
+        return {**plain, "folder": str(self.folder), "scan": scan, "task": asdict(self.task)}
