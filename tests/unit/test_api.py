@@ -25,6 +25,7 @@ PUBLIC = [
     "NoReleaseError",
     "ParamsError",
     "Retrieval",
+    "ScanRun",
     "StoreError",
     "TansError",
     "UnknownTaskError",
@@ -39,6 +40,7 @@ PUBLIC = [
     "publish",
     "retrieve",
     "rollback",
+    "scan",
 ]
 
 
