@@ -5,7 +5,10 @@ Axes: N images, n chosen images, K classes, F feature width.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +21,15 @@ from torch import Tensor, nn
 
 from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
+from tans_core.io import atomic_path, sha256_bytes, sha256_file
 from tans_core.networks.preprocess import normalise
-from tans_core.runtime import progress
-from tans_core.tasks.task import Task, read_task
+from tans_core.runtime import device, progress
+from tans_core.tasks.task import Task, read_info, read_task
 from tans_core.zoo.weights import load_base
+
+_EMBEDDED = ("train", "val")
+_VERSION = 1
+"""Raise it when features of the same images and weights change."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -32,11 +40,15 @@ class Backbone:
 
     Attributes:
         name: `base`, or the name of a torchvision network.
-        embed: maps images (n, 3, H, W) uint8 and the task's mean and std to features (n, F) float32.
+        embed: maps images (n, 3, H, W) uint8 and the task's mean and std to features (n, F) float32, on the images' device.
+        digest: changes with the weights.
+        device: where the images have to be.
     """
 
     name: str
     embed: Callable[[Tensor, Sequence[float], Sequence[float]], Tensor]
+    digest: str = ""
+    device: str = "cpu"
 
 
 def load_backbone(name: str, base_folder: Path) -> Backbone:
@@ -47,8 +59,10 @@ def load_backbone(name: str, base_folder: Path) -> Backbone:
         WeightsError: the weights are neither on this machine nor to be had.
     """
     if name == "base":
-        base = load_base(base_folder, num_classes=2).eval()
-        return Backbone(name, lambda images, mean, std: base.features(normalise(images, mean, std)))
+        place = str(device())
+        base = load_base(base_folder, num_classes=2).eval().to(place)
+        digest = sha256_file(base_folder / "base.safetensors")
+        return Backbone(name, lambda images, mean, std: base.features(normalise(images, mean, std)), digest, place)
     return _torchvision_backbone(name)
 
 
@@ -82,7 +96,10 @@ def query_features(
         members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda index: digests[index])
         chosen += members[:images_per_class]
     pixels = torch.from_numpy(images[chosen])
-    parts = [backbone.embed(part, task.info.mean, task.info.std).float() for part in pixels.split(batch_size)]
+    parts = [
+        backbone.embed(part.to(backbone.device), task.info.mean, task.info.std).float().cpu()
+        for part in pixels.split(batch_size)
+    ]
     return torch.cat(parts).numpy(), labels[chosen]
 
 
@@ -104,7 +121,8 @@ def _torchvision_backbone(name: str) -> Backbone:
             f"  Put {Path(weights.url).name} into {folder}, or use `backbone: base`, which needs no download."
         ) from error
     _drop_last_linear(network)
-    network.eval()
+    place = str(device())
+    network.eval().to(place)
     size = weights.transforms().crop_size[0]
 
     def embed(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -113,7 +131,7 @@ def _torchvision_backbone(name: str) -> Backbone:
         features: Tensor = network(normalise(large, IMAGENET_MEAN, IMAGENET_STD))
         return features.flatten(start_dim=1)
 
-    return Backbone(name, embed)
+    return Backbone(name, embed, weights.url, place)
 
 
 def _drop_last_linear(network: nn.Module) -> None:
@@ -123,20 +141,22 @@ def _drop_last_linear(network: nn.Module) -> None:
     setattr(network.get_submodule(parent), leaf, nn.Identity())
 
 
-def embed_tasks(folders: Sequence[Path], backbone: Backbone, images_per_class: int) -> FeatureRows:
+def embed_tasks(
+    folders: Sequence[Path], backbone: Backbone, images_per_class: int, done: Path | None = None
+) -> FeatureRows:
     """Embed the training and validation images of tasks on disk, one task in memory at a time.
 
     Args:
         folders: one a task.
         backbone: from `load_backbone`.
         images_per_class: at most, of each split.
+        done: a folder where each task's features are kept, so that they are computed once; None computes all.
     """
     names, labels, splits, features = [], [], [], []
     for folder in progress(folders, "embedding tasks"):
-        task = read_task(folder)
-        for split in ("train", "val"):
-            found, classes = query_features(task, backbone, images_per_class, split)
-            names += [task.info.name] * len(found)
+        for split in _EMBEDDED:
+            found, classes = _embed_once(folder, split, backbone, images_per_class, done)
+            names += [read_info(folder).name] * len(found)
             splits += [split] * len(found)
             labels.append(classes)
             features.append(found)
@@ -146,3 +166,20 @@ def embed_tasks(folders: Sequence[Path], backbone: Backbone, images_per_class: i
         np.array(splits, dtype=np.str_),
         np.concatenate(features),
     )
+
+
+def _embed_once(
+    folder: Path, split: str, backbone: Backbone, images_per_class: int, done: Path | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    if done is None:
+        return query_features(read_task(folder), backbone, images_per_class, split)
+    made_from = [sha256_file(folder / name) for name in ("images.parquet", "task.json")]
+    key = json.dumps([_VERSION, made_from, backbone.name, backbone.digest, images_per_class, split])
+    path = done / f"{sha256_bytes(key.encode())[:32]}.npz"
+    # What a loss of power tore is computed again.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+        return kept["features"], kept["labels"]
+    features, labels = query_features(read_task(folder), backbone, images_per_class, split)
+    with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
+        np.savez(file, features=features, labels=labels)
+    return features, labels

@@ -29,7 +29,8 @@ def main(root: Path) -> None:
     models = embed_models(cards, lambda card: data / card.weights, read_space(data / "base"), probe)
     write_table(store, "models", models.to_table())
     backbone = load_backbone(embed.backbone, data / "base")
-    features = embed_tasks([data / "tasks" / name for name in tasks], backbone, embed.images_per_class)
+    folders = [data / "tasks" / name for name in tasks]
+    features = embed_tasks(folders, backbone, embed.images_per_class, root / ".resume/features")
     write_table(store, "task_features", features.to_table(), key=None)
     check_embeddings(root, tasks)
 

@@ -83,3 +83,28 @@ def test_tasks_are_embedded_split_by_split(tmp_path: Path) -> None:
     assert len(rows.features) == 2 * 2 * 3 * 4
     assert rows.of("b").shape == (24, 3)
     assert set(rows.splits) == {"train", "val"}
+
+
+def test_a_task_is_embedded_once_until_its_images_or_the_backbone_change(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def count(images: torch.Tensor, mean: object, std: object) -> torch.Tensor:
+        calls.append(len(images))
+        return images.float().mean(dim=(2, 3))
+
+    write_task(grating_task("a"), tmp_path / "a")
+    backbone = Backbone("counting", count, "one")
+    first = embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
+    seen = len(calls)
+    again = embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
+    assert len(calls) == seen > 0
+    np.testing.assert_array_equal(first.features, again.features)
+    np.testing.assert_array_equal(first.labels, again.labels)
+    next((tmp_path / "done").glob("*.npz")).write_bytes(b"torn")
+    embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
+    assert len(calls) == seen + 1
+    embed_tasks([tmp_path / "a"], replace(backbone, digest="two"), 4, tmp_path / "done")
+    assert len(calls) == seen + 3
+    write_task(grating_task("a", classes=2), tmp_path / "a")
+    embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
+    assert len(calls) == seen + 5
