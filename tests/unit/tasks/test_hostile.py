@@ -1,0 +1,183 @@
+"""Everything that real image folders do to a pipeline: row by row, and all at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tans_core
+from tans_core.errors import TansError
+from tans_core.gates.query import QueryThresholds, check_query
+from tans_core.tasks.chunks import Chunks
+from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.report import ScanReport
+from tans_core.tasks.scan import scan
+from tans_core.tasks.task import read_task
+from tans_core.tasks.workers import Reading
+from tests.factories.hostile import PASSING, REFUSED, Found, everything, healthy
+
+SIZE = 32
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def judged(root: Path, **arguments: Any) -> Found:
+    """Scan, judge and take the task, as every command does."""
+    limits = {"min_images_per_class": 2, "max_bad_share": 0.5}
+    drop = bool(arguments.get("drop_empty_classes"))
+    with scan(root, image_size_px=SIZE, **arguments) as found:
+        verdict = check_query(found.report, QueryThresholds(), None, drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
+        verdict.raise_on_failure()
+        return Found(found.report, found.task("x", min_images_per_class=2), verdict.warnings)
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_can_be_used_is_used_and_the_rest_is_said(tmp_path: Path, name: str) -> None:
+    found = judged(PASSING[name].folder(tmp_path / "x"))
+    check = PASSING[name].check
+    assert check is not None
+    check(found)
+    json.dumps(found.report.to_dict(), ensure_ascii=False).encode()
+    assert found.report.summary()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    row = REFUSED[name]
+    assert row.error is not None
+    with pytest.raises(TansError) as caught:
+        judged(row.folder(tmp_path / "x"))
+    assert type(caught.value) is row.error and row.words in str(caught.value)
+    assert str(tmp_path / "x") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["empty class folder", "class of unreadable files"])
+def test_classes_without_an_image_can_be_dropped(tmp_path: Path, name: str) -> None:
+    found = judged(REFUSED[name].folder(tmp_path / "x"), drop_empty_classes=True)
+    assert found.task.info.class_names == ("ash", "elm", "oak")
+    assert all(number for number in found.report.classes.values())
+
+
+@pytest.fixture(scope="module")
+def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return everything(tmp_path_factory.mktemp("hostile") / "all at once")
+
+
+def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tans_core.cli",
+            "tasks",
+            "scan",
+            all_at_once,
+            "--save",
+            "all",
+            "--json",
+            "--root",
+            tmp_path,
+        ],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer = json.loads(done.stdout)
+    assert answer["gate"]["passed"] and not answer["gate"]["failures"]
+    folder = Path(answer["folder"])
+    assert json.loads((folder / "scan.json").read_text(encoding="utf-8"))["used"] == answer["used"]
+    page = (folder / "scan.html").read_text(encoding="utf-8")
+    assert "passed" in page and "<script>alert" not in page
+    (saved,) = [path.parent for path in tmp_path.glob("*/**/task.json")]
+    found = Found(_report(answer), read_task(saved), tuple(answer["gate"]["warnings"]))
+    for row in PASSING.values():
+        if not row.alone and row.check is not None:
+            row.check(found)
+
+
+def _report(values: dict[str, Any]) -> ScanReport:
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return ScanReport(**{name: tuples(values[name]) for name in ScanReport.__dataclass_fields__})
+
+
+def test_a_search_with_all_at_once_finds_models(all_at_once: Path, project: Path) -> None:
+    found = tans_core.retrieve(all_at_once, root=project)
+    assert len(list(found)) > 0
+
+
+def facts_after(root: Path, change: Any) -> dict[str, str | None]:
+    """List a folder, change it, then read what was listed: the reason of each file."""
+    source = open_input(root)
+    change()
+    chunks = Chunks(source.entries, Reading(SIZE, True), None)
+    chunks.fill(source, 2)
+    reasons = chunks.facts()["reason"].to_pylist()
+    return dict(zip((entry.name for entry in source.entries), reasons, strict=True))
+
+
+def test_what_goes_or_turns_into_something_else_while_it_is_read_is_listed(tmp_path: Path) -> None:
+    root = healthy(tmp_path)
+    (root / "ash" / "below").mkdir()
+    for number in range(5):
+        (root / "ash" / f"{number}.png").rename(root / "ash" / "below" / f"{number}.png")
+
+    def change() -> None:
+        shutil.rmtree(root / "ash" / "below")
+        (root / "elm" / "3.png").unlink()
+        (root / "elm" / "4.png").unlink()
+        (root / "elm" / "4.png").mkdir()
+        (root / "elm" / "5.png").unlink()
+        (root / "elm" / "5.png").symlink_to("5.png")
+        (root / "oak" / "6.png").write_bytes(b"")
+
+    reasons = {name: reason for name, reason in facts_after(root, change).items() if reason}
+    gone = "No such file or directory"
+    assert reasons == {
+        **{f"ash/below/{number}.png": gone for number in range(5)},
+        "elm/3.png": gone,
+        "elm/4.png": "Is a directory",
+        "elm/5.png": "Too many levels of symbolic links",
+        "oak/6.png": "empty file",
+    }
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[Path]:
+    """A folder of somebody whom permissions bind, also where root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="tans-hostile-"))
+    nobody = 65534
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, nobody, nobody)
+            os.seteuid(nobody)
+        yield folder
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        for path in folder.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o700)
+        shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_listed(ordinary_user: Path) -> None:
+    root = healthy(ordinary_user / "x")
+    (root / "ash" / "3.png").chmod(0)
+    (root / "elm" / "closed").mkdir()
+    (root / "elm" / "4.png").rename(root / "elm" / "closed" / "4.png")
+    (root / "elm" / "closed").chmod(0)
+    with scan(root, image_size_px=SIZE, workers=0) as found:
+        assert set(found.report.bad) == {("ash/3.png", "Permission denied"), ("elm/closed", "Permission denied")}
+        assert found.report.classes == {"ash": 19, "elm": 19, "oak": 20}
