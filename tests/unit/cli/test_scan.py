@@ -1,0 +1,77 @@
+"""`tans tasks scan` on what real folders hold: what it prints, writes, and ends with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.factories.hostile import PASSING, REFUSED
+from tests.unit.cli.conftest import Tans
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A project of which nothing is built."""
+    root = tmp_path / "fresh"
+    root.mkdir()
+    shutil.copy(PROJECT / "params.yaml", root)
+    return root
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_ends_with_its_code_and_says_why(tans: Tans, fresh: Path, tmp_path: Path, name: str) -> None:
+    row = REFUSED[name]
+    assert row.error is not None
+    done = tans("tasks", "scan", row.folder(tmp_path / "x"), "--save", "x", "--root", fresh)
+    assert done.code == row.error.exit_code
+    assert f"{row.error.__name__}: " in done.err and row.words in done.err
+    assert "Traceback" not in done.err
+    assert not list(fresh.rglob("task.json"))
+    # Where there was something to judge, a page shows it.
+    pages = list(fresh.rglob("scan.html"))
+    assert bool(pages) == ("Details: " in done.err)
+    assert all("refused" in page.read_text(encoding="utf-8") for page in pages)
+
+
+@pytest.mark.parametrize("name", ["empty class folder", "labels that contradict"])
+def test_refusal_of_the_program_itself(fresh: Path, tmp_path: Path, name: str) -> None:
+    row = REFUSED[name]
+    assert row.error is not None
+    command = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", row.folder(tmp_path / "x"), "--root", fresh]
+    done = subprocess.run([*command, "--json"], capture_output=True, check=False, timeout=120)
+    assert done.returncode == row.error.exit_code
+    assert row.words in done.stderr.decode() and b"Traceback" not in done.stderr
+    # The gate's refusals come with what was found.
+    if done.stdout:
+        assert not json.loads(done.stdout)["gate"]["passed"]
+
+
+def test_what_was_left_out_is_said_by_name(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = PASSING["truncated JPEG, zero bytes, half a PNG"].folder(tmp_path / "x")
+    done = tans("tasks", "scan", root, "--root", fresh)
+    assert done.code == 0, done.err
+    assert "6 files left out, unreadable:" in done.out and "ash/zero.png: empty file" in done.out
+    (page,) = fresh.rglob("scan.html")
+    assert f"page: {page}" in done.out and "half.jpg" in page.read_text(encoding="utf-8")
+
+
+def test_names_of_any_kind_are_printed(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(PASSING):
+        if "names" in name:
+            root = PASSING[name].folder(tmp_path / str(number))
+            done = tans("tasks", "scan", root, "--root", fresh)
+            assert done.code == 0 and "Traceback" not in done.err, done.err
+
+
+def test_empty_classes_are_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = REFUSED["class of unreadable files"].folder(tmp_path / "x")
+    done = tans("tasks", "scan", root, "--drop-empty-classes", "--save", "x", "--root", fresh)
+    assert done.code == 0, done.err
+    assert "Saved as task x" in done.out and "'yew'" in done.out
