@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
 _RUN = 256
+# Enough to find copies and near-copies by; the images themselves are decoded anew, at their own size.
+_SCANNED_PX = 32
 
 
 class ImageFolder:
@@ -53,21 +55,28 @@ class ImageFolder:
                 f"its digest is not the {chosen['digest'][:12]}… of params.yaml.\n"
                 "  Run `tans tasks add ... --replace` to take it as it is now."
             )
-        bad = 0
-        for entry, data in _contents(opened):
+        # Imported here: the scan stands on what is beside this module.
+        from tans_core.tasks.scan import scan
+
+        # In this process alone: stages of several tasks run side by side.
+        with scan(root, image_size_px=_SCANNED_PX, workers=0) as found:
+            report, kept = found.report, {row.path: row.group for row in found.rows}
+        for name, reason in report.bad:
+            logger.warning("%s: left out: %s", name, reason)
+        for one, other in (*report.leaks, *report.contradictions):
+            logger.warning("%s: left out: the same image as %s", one, other)
+        if len(report.bad) > chosen["max_bad_share"] * report.files:
+            raise TooManyBadFilesError(
+                f"{root}: {len(report.bad)} of {report.files} files cannot be read, more than the share of "
+                f"{chosen['max_bad_share']}."
+            )
+        wanted = [entry for entry in opened.entries if entry.name in kept]
+        for entry, data in _contents(opened, wanted):
             if isinstance(data, str):
-                bad += 1
                 logger.warning("%s: left out: %s", entry.name, data)
                 continue
             decoded, content = data
-            yield Sample(decoded.pixels, entry.label, "", entry.name, entry.split, content)
-        for name, reason in opened.bad:
-            logger.warning("%s: left out: %s", name, reason)
-        bad, total = bad + len(opened.bad), len(opened.entries) + len(opened.bad)
-        if bad > chosen["max_bad_share"] * total:
-            raise TooManyBadFilesError(
-                f"{root}: {bad} of {total} files cannot be read, more than the share of {chosen['max_bad_share']}."
-            )
+            yield Sample(decoded.pixels, entry.label, kept[entry.name], entry.name, entry.split, content)
 
 
 def digest_of(entries: Iterable[Entry]) -> str:
@@ -78,9 +87,9 @@ def digest_of(entries: Iterable[Entry]) -> str:
     return hashed.hexdigest()
 
 
-def _contents(opened: Input) -> Iterator[tuple[Entry, tuple[Decoded, str] | str]]:
+def _contents(opened: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[Decoded, str] | str]]:
     """Yield each entry with its image and the hash of its file, or with the reason why it cannot be read."""
-    for own_file, group in itertools.groupby(opened.entries, key=lambda entry: entry.path is not None):
+    for own_file, group in itertools.groupby(entries, key=lambda entry: entry.path is not None):
         while run := list(itertools.islice(group, _RUN)):
             if own_file:
                 yield from ((entry, _read_file(entry)) for entry in run)

@@ -8,13 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.tasks.inputs.folder import list_folder
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.sources.base import Sample, licence_of
 from tans_core.tasks.sources.image_folder import ImageFolder, digest_of
-from tests.factories.images import write_class_folders
+from tests.factories.images import noise, write_class_folders
 
 
 @pytest.fixture
@@ -80,3 +81,13 @@ def test_an_archive_gives_what_its_folder_gives(folder: Path, kind: str) -> None
     os.utime(packed, (1, 1))
     with pytest.raises(DataError, match="the file changed since it was added"):
         load(packed, digest=digest)
+
+
+def test_near_copies_share_a_group(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path, {"ash": 6, "oak": 6})
+    photo = Image.fromarray(noise(12, 12, seed=5)).resize((96, 96), Image.Resampling.BICUBIC)
+    photo.save(root / "ash" / "a.png")
+    photo.save(root / "ash" / "b.jpg", quality=40)
+    samples = list(ImageFolder().load({"path": str(root)}, 0))
+    assert [sample.path for sample in samples if sample.group] == ["ash/a.png", "ash/b.jpg"]
+    assert len({sample.group for sample in samples if sample.group}) == 1
