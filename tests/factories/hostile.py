@@ -509,6 +509,11 @@ def _all_bad(root: Path) -> None:
         _write(root / name, {f"{number}.png": b"no" for number in range(5)})
 
 
+def _nothing_left(root: Path) -> None:
+    for name in ("ash", "oak"):
+        _write(root / name, {f"{number}.png": encoded(noise(seed=number)) for number in range(9)})
+
+
 def _flat(root: Path) -> None:
     _write(root, {f"{number}.png": encoded(noise(seed=number)) for number in range(5)})
 
@@ -544,6 +549,9 @@ REFUSED: dict[str, HostileRow] = {
     "class of unreadable files": HostileRow(_dead_class, error=EmptyClassError, words="'yew' (0 of 2 files)"),
     "empty root": HostileRow(lambda root: None, error=NoClassesError, words="it holds none", alone=True),
     "everything unreadable": HostileRow(_all_bad, error=TooManyBadFilesError, words="10 of 10 files", alone=True),
+    "nothing left after filtering": HostileRow(
+        _nothing_left, error=EmptyClassError, words="No usable image in 2 of 2 classes", alone=True
+    ),
     "one image in a class": HostileRow(
         lambda root: _just(root, {"rare": 1}), error=TooFewImagesError, words="'rare' (1)"
     ),

@@ -1,4 +1,8 @@
-"""Everything that real image folders do to a pipeline: row by row, and all at once."""
+"""Everything that real image folders do to a pipeline: row by row, and all at once.
+
+Elsewhere: archives (`inputs/test_archive.py`); kills and many files (`test_scan.py`); a last batch of one image and splits
+without an image (`finetuning/test_batches.py`, `test_finetune.py`); tables without a row (`gates/test_runner.py`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from typing import Any
 import pytest
 
 import tans_core
-from tans_core.errors import TansError
+from tans_core.errors import NoClassesError, TansError
 from tans_core.gates.query import QueryThresholds, check_query
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.open import open_input
@@ -64,6 +68,12 @@ def test_classes_without_an_image_can_be_dropped(tmp_path: Path, name: str) -> N
     found = judged(REFUSED[name].folder(tmp_path / "x"), drop_empty_classes=True)
     assert found.task.info.class_names == ("ash", "elm", "oak")
     assert all(number for number in found.report.classes.values())
+
+
+def test_zero_rows_never_pass_for_a_data_set(tmp_path: Path) -> None:
+    root = REFUSED["nothing left after filtering"].folder(tmp_path / "x")
+    with pytest.raises(NoClassesError, match="No class has a usable image"):
+        judged(root, drop_empty_classes=True)
 
 
 @pytest.fixture(scope="module")
