@@ -14,6 +14,7 @@ from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import write_json
 from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
+from tans_core.tasks.inputs.base import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,7 +186,9 @@ def scan_path(
         scanned = Scanned(found.report, verdict, found.examples(EXAMPLES_A_CLASS))
         if not verdict.passed:
             return None, scanned
-        task = found.task(name or path.resolve().name or "data", min_images_per_class=data["min_images_per_class"])
+        task = found.task(
+            name or printable(path.resolve().name) or "data", min_images_per_class=data["min_images_per_class"]
+        )
         return task, scanned
 
 

@@ -77,7 +77,9 @@ def new_run_folder(root: Path, kind: str) -> Path:
 
 def name_of(dataset: str | Path | Task) -> str:
     """Return what a person called a data set."""
-    return str(dataset) if isinstance(dataset, str | Path) else dataset.info.name
+    from tans_core.tasks.inputs.base import printable
+
+    return printable(str(dataset)) if isinstance(dataset, str | Path) else dataset.info.name
 
 
 def provenance(dataset: str | Path | Task, release: str) -> dict[str, Any]:

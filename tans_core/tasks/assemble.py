@@ -94,7 +94,8 @@ def assemble(
         TooFewImagesError: a class has too few images.
         DataError: there are fewer than two classes, or a source's own split lacks train or test images.
     """
-    class_names = tuple(natsorted({row.label for row in rows}))
+    # Labels that count as equal in natural order (1, 01) keep the order of their letters, in every process.
+    class_names = tuple(natsorted(sorted({row.label for row in rows})))
     counts = Counter(row.label for row in rows)
     scarce = [f"{label!r} ({counts[label]})" for label in class_names if counts[label] < min_images_per_class]
     if scarce:

@@ -6,6 +6,8 @@ Axes: S = working size in pixels, T = thumbnail pixels.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,7 +144,10 @@ def _bytes(content: Content) -> bytes:
     if isinstance(content, str):
         raise UnreadableImageError(content)
     try:
-        with content.open("rb") as file:
+        # A pipe that took a file's place since it was listed would be waited for without end.
+        with open(os.open(content, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableImageError("no longer a plain file")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UnreadableImageError(error.strerror or type(error).__name__) from None

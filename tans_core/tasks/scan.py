@@ -26,7 +26,7 @@ from tans_core.tasks.assemble import assemble
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
 from tans_core.tasks.duplicates import find_copies, near_copies, without_leaks
-from tans_core.tasks.inputs.base import Entry
+from tans_core.tasks.inputs.base import Entry, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import SHOWN, ScanReport, count
 from tans_core.tasks.splits import balanced_subset
@@ -160,7 +160,7 @@ def scan(
     used = Counter(row.label for row in rows)
     classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
     report = ScanReport(
-        path=str(path),
+        path=printable(str(path)),
         kind=source.kind,
         image_size_px=image_size_px,
         files=len(entries) + len(source.bad),

@@ -155,7 +155,8 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
             f"{path}: the entry {name!r} leads outside the archive's own folder. No honest tool writes such a name: "
             "delete the archive, or pack the class folders again."
         )
-    text = (part.encode("utf-8", "replace").decode("utf-8") for part in parts)
+    # Bytes that are no UTF-8 stay apart from each other, as \xff.
+    text = (part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts)
     return tuple(unicodedata.normalize("NFC", part) for part in text)
 
 

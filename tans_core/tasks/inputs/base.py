@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,14 +114,15 @@ def check_classes(
     """
     counts = Counter(entry.label for entry in entries)
     names = set(class_names)
-    empty = natsorted(name for name in names if counts[name] == 0)
+    # Names that count as equal in natural order (1, 01) keep the order of their letters, in every process.
+    empty = natsorted(sorted(name for name in names if counts[name] == 0))
     if empty and not drop_empty_classes and len(names) > 1:
         shown = ", ".join(repr(name) for name in empty[:5])
         raise EmptyClassError(
             f"{len(empty)} of {len(names)} classes in {root} hold no file: {shown}.\n"
             "  Add images, delete the classes, or pass --drop-empty-classes."
         )
-    classes = tuple(natsorted(name for name in names if counts[name]))
+    classes = tuple(natsorted(sorted(name for name in names if counts[name])))
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
         found = f"{loose} files lie in it directly" if loose else "it holds none"
@@ -129,3 +132,10 @@ def check_classes(
     if len(classes) == 1:
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.")
     return classes
+
+
+def printable(name: str) -> str:
+    """Return a name in NFC; bytes that are no UTF-8, which no JSON and no table can hold, as \\xff."""
+    if name.isascii():
+        return name
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes
+from tans_core.tasks.inputs.base import OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes, printable
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
 # Files that people keep beside images; anything else is opened, whatever its name.
@@ -65,11 +64,11 @@ def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
             if not entry.is_dir(follow_symlinks=False):
                 skipped[_why_no_class(entry, real_root)] += 1
                 continue
-            label = _text(entry.name)
+            label = printable(entry.name)
             class_names.add(label)
             for path, status in _walk(entry.path, real_root, skipped):
                 if isinstance(status, OSError):
-                    bad.append((_free(_text(path[start:]), taken), status.strerror or type(status).__name__))
+                    bad.append((_free(printable(path[start:]), taken), status.strerror or type(status).__name__))
                     continue
                 # A file that is linked into two classes, or into two splits, is as wrong as a copy there, and is said as one.
                 place = (status.st_dev, status.st_ino, label, split)
@@ -78,10 +77,20 @@ def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
                     continue
                 seen.add(place)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
-                entries.append(Entry(_free(_text(path[start:]), taken), label, split, Path(path), stamp))
+                entries.append(Entry(_free(printable(path[start:]), taken), label, split, Path(path), stamp))
     entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(root, class_names, entries, skipped, drop_empty_classes)
     return Folder(root, classes, entries, skipped, bad=tuple(bad))
+
+
+def has_class_folders(root: Path) -> bool:
+    """Say whether a folder below `root` holds something else than Parquet files and notes."""
+    told = (*OTHER_SUFFIXES, ".parquet")
+    return any(
+        entry.is_dir(follow_symlinks=False)
+        and any(not found.name.lower().endswith(told) for found in _entries(Path(entry.path), Counter()))
+        for entry in _entries(root, Counter())
+    )
 
 
 def _split_folders(root: Path, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
@@ -89,10 +98,9 @@ def _split_folders(root: Path, skipped: Counter[str]) -> list[tuple[str | None, 
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if entry.is_dir(follow_symlinks=False)]
     named = [(SPLIT_NAMES.get(folder.name.lower()), folder) for folder in folders]
     splits = {split for split, _ in named}
-    nested = any(
-        not entry.is_file(follow_symlinks=False) for folder in folders for entry in _entries(folder, Counter())
-    )
-    if None in splits or "train" not in splits or len(named) < 2 or not nested:
+    if None in splits or "train" not in splits or len(named) < 2:
+        return [(None, root)]
+    if all(entry.is_file(follow_symlinks=False) for folder in folders for entry in _entries(folder, Counter())):
         return [(None, root)]
     for entry in _entries(root, skipped):
         skipped[OUTSIDE_CLASSES] += entry.is_file(follow_symlinks=False)
@@ -173,13 +181,6 @@ def _why_no_class(entry: os.DirEntry[str], real_root: str) -> str:
 def _leads_outside(link: os.DirEntry[str], real_root: str) -> bool:
     # Unlike Path.resolve, realpath takes links that lead in a circle.
     return not Path(os.path.realpath(link.path)).is_relative_to(real_root)
-
-
-def _text(name: str) -> str:
-    """Return a name in NFC; bytes that are no UTF-8, which no JSON and no table can hold, as \\xff."""
-    if name.isascii():
-        return name
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def _free(name: str, taken: set[str]) -> str:

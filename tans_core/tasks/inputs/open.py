@@ -7,7 +7,8 @@ from pathlib import Path
 from tans_core.errors import DataError
 from tans_core.tasks.inputs.archive import archive_kind, list_archive
 from tans_core.tasks.inputs.base import Input
-from tans_core.tasks.inputs.folder import list_folder
+from tans_core.tasks.inputs.folder import has_class_folders, list_folder
+from tans_core.tasks.inputs.table import is_table, list_table, parquet_files
 
 
 def open_input(path: Path, drop_empty_classes: bool = False) -> Input:
@@ -25,12 +26,16 @@ def open_input(path: Path, drop_empty_classes: bool = False) -> Input:
         DataError: there is nothing at `path`, or it is none of these.
     """
     if path.is_dir():
+        if not has_class_folders(path) and parquet_files(path):
+            return list_table(path, drop_empty_classes)
         return list_folder(path, drop_empty_classes)
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder.")
     kind = archive_kind(path)
     if kind is not None:
         return list_archive(path, kind, drop_empty_classes)
+    if is_table(path):
+        return list_table(path, drop_empty_classes)
     raise DataError(
         f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders."
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.open import open_input
-from tans_core.tasks.reading import perceptual_hashes
+from tans_core.tasks.reading import perceptual_hashes, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
@@ -303,3 +305,32 @@ def test_hashes_are_those_of_imagehash() -> None:
     ours = perceptual_hashes(np.stack(greys).astype(np.float32))
     theirs = [int(str(imagehash.phash(Image.fromarray(grey))), 16) for grey in greys]
     assert ours.tolist() == theirs
+
+
+def test_names_that_count_as_equal_keep_one_order_in_every_process(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"1": 4, "01": 4, "001": 4, "2": 4})
+    code = "from pathlib import Path; from tans_core.tasks.inputs.open import open_input; "
+    code += f"print(open_input(Path({str(tmp_path)!r})).class_names)"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert seen == {"('001', '01', '1', '2')\n"}
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert read_chunk([tmp_path / "pipe.png"], SIZE, True)["reason"].to_pylist() == ["no longer a plain file"]
+
+
+def test_a_path_that_is_no_text_is_scanned(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_class_folders(root, {"ash": 6, "oak": 6})
+    _, report = scan_folder(root)
+    assert json.dumps(report.to_dict(), ensure_ascii=False).encode() and report.path.endswith("caf\\xe9")
