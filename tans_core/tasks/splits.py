@@ -15,6 +15,9 @@ from tans_core.tasks.task import SPLITS
 SHARES = (0.6, 0.15, 0.25)
 """Shares of train, val and test where the source draws no line."""
 
+LARGE_TABLE = 20_000_000
+"""Groups times classes above which images are dealt class by class, without a table of both."""
+
 _FEW_GROUPS = 64
 _TRIES = 32
 
@@ -40,6 +43,8 @@ def assign_splits(
     """
     rng = np.random.default_rng(seed)
     group_ids = _group_ids(groups)
+    if (int(group_ids.max()) + 1) * (int(labels.max()) + 1) > LARGE_TABLE:
+        return _deal_by_class(labels, group_ids, np.array(shares), rng)
     counts = np.zeros((int(group_ids.max()) + 1, int(labels.max()) + 1), dtype=np.int64)
     np.add.at(counts, (group_ids, labels), 1)
     groups_of_class = (counts > 0).sum(axis=0)
@@ -92,6 +97,31 @@ def _group_ids(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     for index, group in enumerate(groups):
         ids[index] = known.setdefault(group or f"\0{index}", len(known))
     return ids
+
+
+def _deal_by_class(
+    labels: npt.NDArray[np.int64],
+    group_ids: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.str_]:
+    """Deal each class's groups in random order: test first, then val, the rest to train, where at least one of them stays.
+
+    A group belongs to the class of its first image.
+    """
+    ids, first, sizes = np.unique(group_ids, return_index=True, return_counts=True)
+    owner = labels[first]
+    split_of = np.zeros(len(ids), dtype=np.int64)
+    order = rng.permutation(len(ids))
+    order = order[np.argsort(owner[order], kind="stable")]
+    for members in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
+        filled = np.cumsum(sizes[members]) - sizes[members]
+        total = sizes[members].sum()
+        split_of[members[filled < shares[2] * total]] = 2
+        split_of[members[(filled >= shares[2] * total) & (filled < (shares[1] + shares[2]) * total)]] = 1
+        # The last one teaches the class, whatever it takes from the others.
+        split_of[members[-1]] = 0
+    return np.array(SPLITS)[split_of[group_ids]]
 
 
 def _deal_groups(

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tans_core.tasks import splits as splits_module
 from tans_core.tasks.splits import SHARES, assign_splits, balanced_subset, carve_val
+from tans_core.tasks.task import SPLITS
 
 
 def test_groups_never_straddle_splits() -> None:
@@ -74,3 +76,18 @@ def test_a_capped_subset_is_even_over_classes_and_groups() -> None:
 def test_a_subset_never_exceeds_its_limit(limit: int) -> None:
     labels = np.arange(50) % 3
     assert len(balanced_subset(labels, [""] * 50, limit, np.random.default_rng(0))) == min(limit, 50)
+
+
+def test_many_images_of_many_classes_are_split_class_by_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits_module, "LARGE_TABLE", 10)
+    labels = np.repeat(np.arange(50), 40)
+    groups = [f"g{index // 2}" if index % 40 < 10 else "" for index in range(len(labels))]
+    found = assign_splits(labels, groups, seed=3)
+    np.testing.assert_array_equal(found, assign_splits(labels, groups, seed=3))
+    for label in range(50):
+        counts = {split: int((found[labels == label] == split).sum()) for split in SPLITS}
+        assert 20 <= counts["train"] <= 28 and 4 <= counts["val"] <= 8 and 9 <= counts["test"] <= 12
+    for group in set(groups) - {""}:
+        assert len({str(found[index]) for index, name in enumerate(groups) if name == group}) == 1
+    lone = assign_splits(np.arange(20), [""] * 20, seed=0)
+    assert set(lone.tolist()) == {"train"}
