@@ -5,20 +5,13 @@ Three kinds of task: which character (split by typeface), which typeface (split 
 
 from __future__ import annotations
 
-import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import ImageFont
-
-from tans_core.errors import ParamsError
-from tans_core.runtime import derive_seed
 from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
-from tans_core.tasks.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
+from tans_core.tasks.sources.drawing import LOOKS
+from tans_core.tasks.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
 
 # Faces whose outlines are near-copies (an oblique is its upright face, sheared) share a group: they never face each other.
 TEXT_FACES = {
@@ -87,30 +80,6 @@ _FACE_CHARACTERS = "ABCDEFGHKMNPRSTabdeghknprst234567&"
 _SCRIPT_FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono", "STIXGeneral")
 
 
-class Face:
-    """One font file at the drawing size, with what it truly draws."""
-
-    def __init__(self, path: Path, size_px: int = GLYPH_PX) -> None:
-        self.name = path.stem
-        self.font = ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
-        self._masks: dict[str, Mask] = {}
-
-    @cached_property
-    def _missing(self) -> bytes:
-        # U+10FFFF is never assigned: what it draws is the face's "missing glyph" box.
-        return glyph_mask(self.font, "\U0010ffff").tobytes()
-
-    def mask(self, character: str) -> Mask | None:
-        """Return the character's (H, W) mask, or None where the face draws nothing or its missing-glyph box."""
-        # Computer Modern keeps TeX's own code points: only its letters and digits are what Unicode says.
-        if self.name.startswith("cm") and not character.isascii():
-            return None
-        if character not in self._masks:
-            self._masks[character] = glyph_mask(self.font, character)
-        mask = self._masks[character]
-        return None if mask.size == 0 or mask.tobytes() == self._missing else mask
-
-
 class MatplotlibFonts:
     """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, images (about how many)."""
 
@@ -145,22 +114,9 @@ class MatplotlibFonts:
         yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
 
     def _characters(self, chosen: Mapping[str, Any]) -> list[Drawing]:
-        alphabet = CHARACTERS[chosen["characters"]]
-        wanted = alphabet[chosen["first"] : chosen["first"] + chosen["count"]]
-        if len(wanted) < 2:
-            raise ParamsError(
-                f"source {self.name!r}: options.first, options.count: got {chosen['first']}, {chosen['count']}, "
-                f"want at least 2 of the {len(alphabet)} characters of {chosen['characters']!r}"
-            )
-        drawings = []
-        for face, group in self._faces(TEXT_FACES):
-            drawn = {c: face.mask(c) for c in wanted}
-            # Two characters that a face draws alike (an unfinished alphabet) would be two labels for one picture.
-            prints = [mask.tobytes() for mask in drawn.values() if mask is not None]
-            for character, mask in drawn.items():
-                if mask is not None and prints.count(mask.tobytes()) == 1:
-                    drawings.append(Drawing(face, character, character_name(character), group))
-        return drawings
+        name = chosen["characters"]
+        wanted = cut_alphabet(self.name, CHARACTERS[name], name, chosen["first"], chosen["count"])
+        return character_drawings(self._faces(TEXT_FACES), wanted)
 
     def _typefaces(self, chosen: Mapping[str, Any]) -> list[Drawing]:
         faces = list(TEXT_FACES)[chosen["first"] : chosen["first"] + chosen["count"]]
@@ -184,43 +140,3 @@ class MatplotlibFonts:
         folder = package_file("matplotlib", "mpl-data", "fonts", "ttf", install="matplotlib")
         for name, group in names.items():
             yield Face(folder / f"{name}.ttf"), group
-
-
-class Drawing:
-    """A glyph of a face, under its class and its group."""
-
-    def __init__(self, face: Face, character: str, label: str, group: str) -> None:
-        self.face, self.character, self.label, self.group = face, character, label, group
-
-
-def render(drawings: list[Drawing], look: str, images: int, seed: int, bolder_px: tuple[int, ...]) -> Iterator[Sample]:
-    """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently.
-
-    `bolder_px` lists by how much an outline may be thickened.
-    """
-    by_class: dict[str, list[Drawing]] = {}
-    for drawing in drawings:
-        by_class.setdefault(drawing.label, []).append(drawing)
-    for label, members in by_class.items():
-        rng = np.random.default_rng(derive_seed(seed, label))
-        count = images // len(by_class)
-        # Shuffled, so that a class of more drawings than pictures is cut evenly; blank glyphs are found only when drawn.
-        shuffled = (members[index] for index in rng.permutation(len(members)))
-        drawn = list(itertools.islice((d for d in shuffled if d.face.mask(d.character) is not None), count))
-        for turn in range(count if drawn else 0):
-            drawing = drawn[turn % len(drawn)]
-            mask = drawing.face.mask(drawing.character)
-            assert mask is not None
-            by_px, hollow = int(rng.choice(bolder_px)), bool(rng.random() < LOOKS[look].hollow)
-            if by_px or hollow:
-                mask = embolden(mask, max(by_px, 1), hollow)
-            picture = draw(mask, LOOKS[look], rng)
-            name = f"{drawing.face.name}/{label}/{turn:03d}.png"
-            yield Sample(picture, label, drawing.group, name)
-
-
-def character_name(character: str) -> str:
-    """Return the character itself for letters and digits, its Unicode name for symbols."""
-    if unicodedata.category(character)[0] in "LN":
-        return character
-    return unicodedata.name(character).lower()

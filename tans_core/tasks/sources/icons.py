@@ -16,7 +16,7 @@ from typing import Any
 from tans_core.errors import ParamsError, did_you_mean
 from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.tasks.sources.drawing import LOOKS
-from tans_core.tasks.sources.fonts import Drawing, Face, render
+from tans_core.tasks.sources.typefaces import Drawing, Face, render
 
 KINDS = ("concepts", "families", "variants")
 

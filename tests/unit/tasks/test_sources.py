@@ -19,8 +19,9 @@ from tans_core.params import load_params
 from tans_core.tasks.sources import SOURCES, Sample, get_source
 from tans_core.tasks.sources.arrays import ANIMALS, COVERS, read_pickled_array
 from tans_core.tasks.sources.base import package_file
-from tans_core.tasks.sources.fonts import CHARACTERS, TEXT_FACES, Face
+from tans_core.tasks.sources.fonts import CHARACTERS, TEXT_FACES
 from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS, concept_of, read_names
+from tans_core.tasks.sources.typefaces import Face
 
 ROOT = Path(__file__).parents[3]
 
