@@ -6,6 +6,7 @@ syllable has (split by its vowel), which section of Gardiner's list a hieroglyph
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -103,7 +104,10 @@ class NotoFonts:
             drawings = self._scripts(chosen["classes"])
         elif chosen["kind"] == "letters":
             wanted = cut_alphabet(self.name, LETTERS[chosen["letters"]], chosen["letters"], first, count)
-            drawings = character_drawings(faces_of(chosen["letters"]), wanted)
+            drawings = [
+                dataclasses.replace(drawing, label=letter_name(drawing.character))
+                for drawing in character_drawings(faces_of(chosen["letters"]), wanted)
+            ]
         elif chosen["kind"] == "ethiopic":
             drawings = _syllables(cut_alphabet(self.name, CONSONANTS, "ethiopic", first, count))
         else:
@@ -137,18 +141,19 @@ def letters_of(face: Face, script: str) -> list[str]:
     return [c for c in characters if unicodedata.category(c)[0] == "L" and unicodedata.name(c, "").startswith(prefix)]
 
 
+def letter_name(character: str) -> str:
+    """Return the letter's name without its script: few fonts could show the letter itself to people."""
+    return re.split(r" (?:LETTER|CHARACTER|SYLLABLE) ", unicodedata.name(character), maxsplit=1)[-1].lower()
+
+
 def _syllables(consonants: str) -> list[Drawing]:
     """Return Ethiopic syllables: class = consonant, by the name of its first syllable; group = vowel."""
     return [
-        Drawing(face, chr(ord(first) + n), _syllable_name(first), f"vowel {n + 1}")
+        Drawing(face, chr(ord(first) + n), letter_name(first), f"vowel {n + 1}")
         for face, _ in faces_of("ethiopic")
         for first in consonants
         for n in range(_VOWELS)
     ]
-
-
-def _syllable_name(character: str) -> str:
-    return unicodedata.name(character).removeprefix("ETHIOPIC SYLLABLE ").lower()
 
 
 def _hieroglyphs() -> list[Drawing]:
