@@ -1,55 +1,58 @@
-"""Tables of images: a CSV of paths and labels, a Parquet file that holds the images, a folder of such files.
+"""Tables: a CSV of paths and labels, or Parquet files that hold the images themselves.
 
-A path in a table is data: it is taken from the table's own folder, and leads nowhere else.
+What a table says is data: a path must lead to a file in the table's own folder.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import codecs
 import os
-import re
-import unicodedata
+import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.csv as pcsv
+from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES, SPLIT_NAMES, Entry, check_classes, printable
+from tans_core.tasks.inputs.base import SPLIT_NAMES, Entry, check_classes, printable
+from tans_core.tasks.inputs.parquet import (
+    PARQUET_SUFFIXES,
+    WITHHELD,
+    Cells,
+    Part,
+    is_parquet_folder,
+    parquet_files,
+    parquet_rows,
+)
+from tans_core.tasks.inputs.rows import (
+    BROKEN,
+    LABEL_COLUMNS,
+    MAX_ROWS,
+    MAX_TABLE_BYTES,
+    PATH_COLUMNS,
+    SPLIT_COLUMNS,
+    Row,
+    content,
+    first_line,
+    locate,
+    no_column,
+    pick,
+)
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
-PARQUET_SUFFIX = ".parquet"
-PARQUET_MAGIC = b"PAR1"
-_PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path")
-_IMAGES = ("image", "img", "picture", "photo")
-_LABELS = ("label", "labels", "class", "category", "target", "label_name", "class_name", "fine_label", "y")
-_SPLITS = ("split", "subset", "fold", "set", "partition")
-_CSV_BYTES = 2 * 2**30
-_CSV_ROWS = 20_000_000
-_CSV_CHUNK = 50_000
-_GROUP_BYTES = 2 * 2**30
-_BATCH = 32
 
-
-class _Row(NamedTuple):
-    """One row of a table: its name in messages, label, split, the file it names, and its place in a Parquet file."""
-
-    name: str
-    label: str | None
-    split: str | None
-    file: str | None
-    place: tuple[int, int] | None = None
+__all__ = ["Table", "is_parquet_folder", "is_table", "list_table", "parquet_files"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """See `Input`. Entries are in the order of the rows: that is how Parquet can be read."""
+    """See `Input`. Entries of Parquet files are in the files' own order: that is how they can be read."""
 
     root: Path
     kind: str
@@ -57,302 +60,195 @@ class Table:
     entries: list[Entry]
     skipped: Counter[str]
     bad: list[tuple[str, str]]
-    _images: _ParquetImages | None = field(default=None, repr=False)
-    _places: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _cells: Cells = field(repr=False)
+    _places: dict[str, tuple[int, int]] = field(repr=False)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
-        assert self._images is not None, "every entry of a CSV has a path"
         for entry in entries:
-            yield self._images.get(self._places[entry.name])
+            yield self._cells.at(*self._places[entry.name]) if entry.path is None else content(entry.path)
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is a table that `list_table` reads: Parquet by its content, CSV by its name."""
-    with path.open("rb") as file:
-        return file.read(4) == PARQUET_MAGIC or path.suffix.lower() in CSV_SUFFIXES
-
-
-def parquet_files(folder: Path) -> list[Path]:
-    """Return the Parquet files of a folder, as `datasets` saves them; empty where there are none."""
-    return sorted(
-        path
-        for path in folder.rglob(f"*{PARQUET_SUFFIX}")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """Say whether a file is a table: Parquet by its content or name, CSV by its name."""
+    return path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1")
 
 
 def list_table(path: Path, drop_empty_classes: bool = False) -> Table:
-    """List the rows of a table.
+    """List the rows of a CSV (or TSV) or Parquet file, or of a folder of Parquet files.
 
     Args:
-        path: a CSV or TSV with a header, a Parquet file, or a folder of Parquet files whose names say their split.
+        path: the file or the folder.
         drop_empty_classes: leave classes without a row out instead of failing.
 
     Raises:
-        NoClassesError: there are fewer than two classes.
-        DataError: it cannot be read, or no column holds images or labels.
+        DataError: it is no such file, is broken or too large, or no column holds images or labels.
+        NoClassesError: there are no classes, or only one.
+        EmptyClassError: a class that a Parquet file names has no row.
     """
-    if path.is_dir():
-        return _list_parquet(path, parquet_files(path), path, drop_empty_classes)
-    with path.open("rb") as file:
-        parquet = file.read(4) == PARQUET_MAGIC
-    if parquet:
-        return _list_parquet(path, [path], path.parent, drop_empty_classes)
-    return _finish(path, "csv", _csv_rows(path), path.parent, drop_empty_classes)
-
-
-def _finish(
-    root: Path,
-    kind: str,
-    rows: Iterator[_Row],
-    folder: Path,
-    drop_empty_classes: bool,
-    images: _ParquetImages | None = None,
-) -> Table:
-    """Turn rows into entries: rows that say the same twice are passed over, rows that contradict each other are bad."""
-    entries: dict[str, Entry] = {}
-    bad: dict[str, str] = {}
     skipped: Counter[str] = Counter()
-    places: dict[str, tuple[int, int]] = {}
-    inside = _Inside(folder)
+    bad: list[tuple[str, str]] = []
+    names: set[str] = set()
+    parts: list[Part] = []
+    if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES or _begins(path, b"PAR1"):
+        kind, home = "parquet", path if path.is_dir() else path.parent
+        rows = parquet_rows(path, home, parts, names, skipped)
+    else:
+        kind, home = "csv", path.parent
+        rows = _csv_rows(path, bad)
+    real_home = Path(os.path.realpath(home))
+    entries, places = _entries(_counted(path, rows), real_home, skipped, bad)
+    names |= {entry.label for entry in entries}
+    if not entries:
+        shown = "; ".join(
+            [f"{name}: {why}" for name, why in bad[:3]] or [f"{why}: {n:,}" for why, n in skipped.items()]
+        )
+        raise DataError(
+            f"{path}: none of its {len(bad) + skipped.total():,} rows can be used. {shown or 'It is empty'}."
+        )
+    if not places:
+        entries = natsorted(entries, key=lambda entry: entry.name)
+    classes = check_classes(path, names, entries, skipped, drop_empty_classes)
+    return Table(path, kind, classes, entries, skipped, bad, Cells(parts, real_home), places)
+
+
+def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise DataError(
+            f"{path}: {path.stat().st_size:,} bytes; a CSV of at most {MAX_TABLE_BYTES:,} is read. Split it."
+        )
+    with path.open("rb") as file:
+        start = file.read(2**16)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        start = b"\0"
+    if b"\0" in start:
+        raise DataError(
+            f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a folder of "
+            "class folders. A table in another encoding: save it as CSV UTF-8."
+        )
+
+    def ragged(row: pcsv.InvalidRow) -> str:
+        bad.append((f"{path.name}#{row.number}", f"{row.actual_columns} columns, not {row.expected_columns}"))
+        return "skip"
+
+    delimiter, columns = _header(path)
+    number = 0
+    options = pcsv.ConvertOptions(
+        include_columns=[name for name in columns if name is not None],
+        column_types={name: pa.string() for name in columns if name is not None},
+    )
+    try:
+        for batch in pcsv.open_csv(path, _READ, _parsing(delimiter, ragged), options):
+            split = batch[columns[2]].to_pylist() if columns[2] is not None else [None] * len(batch)
+            for cells in zip(batch[columns[0]].to_pylist(), batch[columns[1]].to_pylist(), split, strict=True):
+                number += 1
+                yield Row(f"{path.name}#{number}", cells[0], cells[1], cells[2], "")
+    except BROKEN as error:
+        raise DataError(f"{path}, after row {number}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
+
+
+_READ = pcsv.ReadOptions(use_threads=False)  # with threads, rows of a wrong length have no number
+
+
+def _parsing(delimiter: str, ragged: Callable[[pcsv.InvalidRow], str]) -> pcsv.ParseOptions:
+    return pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=ragged)
+
+
+def _header(path: Path) -> tuple[str, tuple[str, str, str | None]]:
+    """Return the delimiter with which the columns can be told apart, and the columns of paths, labels and splits."""
+    most: list[str] = []
+    for delimiter in ",\t;|":
+        names: list[str] = []
+        with suppress(*BROKEN), pcsv.open_csv(path, _READ, _parsing(delimiter, lambda row: "skip")) as table:
+            names = table.schema.names
+        file, label = pick(names, PATH_COLUMNS), pick(names, LABEL_COLUMNS)
+        if file is not None and label is not None:
+            return delimiter, (file, label, pick(names, SPLIT_COLUMNS))
+        most = max(most, names, key=len)
+    raise no_column(path, most, pick(most, PATH_COLUMNS) is None, PATH_COLUMNS)
+
+
+class _Kept(NamedTuple):
+    row: Row
+    name: str
+    label: str
+    path: Path | None
+    stamp: str
+
+
+def _entries(
+    rows: Iterable[Row], home: Path, skipped: Counter[str], bad: list[tuple[str, str]]
+) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
+    """Return the entries, and the places of those that the table itself holds."""
+    kept: list[_Kept] = []
+    labels: dict[Path, set[str]] = {}
+    given: set[str | None] = set()
     for row in rows:
-        name, problem = row.name, None
-        path, stamp = None, ""
-        if row.place is None:
-            name, path, stamp, problem = inside.find(row.file or "")
-        elif name in places:
-            name = f"{name}#{row.place[0]}-{row.place[1]}"
-        if row.label is None or not row.label.strip():
-            problem = problem or "no label"
-        elif row.split is not None and row.split.lower() not in SPLIT_NAMES:
-            problem = problem or f"split {row.split!r}: want train, val or test"
-        if problem is not None:
-            bad[name] = problem
+        name, label = _name(row), printable((row.label or "").strip())
+        if row.problem == WITHHELD:
+            skipped[WITHHELD] += 1
             continue
-        split = SPLIT_NAMES[row.split.lower()] if row.split else None
-        label = unicodedata.normalize("NFC", str(row.label).strip())
-        if name in bad:
+        found = locate(home, row.file or "") if row.place is None else (None, None)
+        if isinstance(found, str) or row.problem or not label:
+            bad.append((name, found if isinstance(found, str) else row.problem or "no label"))
             continue
-        if name in entries:
-            first = entries[name]
-            if (first.label, first.split) == (label, split):
-                skipped["row that is there twice"] += 1
-                continue
-            del entries[name]
-            what = f"two labels: {first.label}, {label}" if first.label != label else "two splits"
-            bad[name] = what
-            continue
-        if row.place is not None:
-            places[name] = row.place
-            stamp = f"{images.stamp(row.place[0]) if images else ''}-{row.place[1]}"
-        entries[name] = Entry(name, label, split, path, stamp)
-    listed = list(entries.values())
-    classes = check_classes(root, {entry.label for entry in listed}, listed, skipped, drop_empty_classes)
-    return Table(root, kind, classes, listed, skipped, list(bad.items()), images, places)
+        path, status = found
+        if path is not None:
+            labels.setdefault(path, set()).add(label)
+        kept.append(_Kept(row, name, label, path, f"{status.st_size}-{status.st_mtime_ns}" if status else row.stamp))
+        given.add(_split(row))
+    # As with folders: names of splits, unless training images and others can be told apart, mean nothing.
+    splits = "train" in given and len(given - {None}) > 1
+    seen: set[tuple[Path, str | None]] = set()
+    taken: list[tuple[_Kept, str | None]] = []
+    for one in kept:
+        split = _split(one.row) if splits else None
+        if one.path is not None and len(labels[one.path]) > 1:
+            bad.append((one.name, f"two labels: {', '.join(natsorted(sorted(labels[one.path])))}"))
+        elif splits and split is None:
+            bad.append((one.name, f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"))
+        elif one.path is not None and (one.path, split) in seen:
+            skipped["listed twice"] += 1
+        else:
+            if one.path is not None:
+                seen.add((one.path, split))
+            taken.append((one, split))
+    counts = Counter(one.name for one, _ in taken)
+    names: set[str] = set()
+    entries: list[Entry] = []
+    places: dict[str, tuple[int, int]] = {}
+    for one, split in taken:
+        name = one.name if counts[one.name] == 1 else one.row.where
+        while name in names:
+            name += "'"
+        names.add(name)
+        entries.append(Entry(name, one.label, split, one.path, one.stamp))
+        if one.row.place is not None:
+            places[name] = one.row.place
+    return entries, places
 
 
-class _Inside:
-    """Files below a folder, by what a table calls them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._real = os.path.realpath(folder)
-
-    def find(self, text: str) -> tuple[str, Path | None, str, str | None]:
-        """Return a file's name, path and stamp, or its name and why it cannot be used."""
-        plain = text.strip().replace("\\", "/")
-        if not plain or "\0" in plain:
-            return printable(plain.replace("\0", "")) or "(empty)", None, "", "no path"
-        path = self._folder / plain
-        name = printable(os.path.normpath(plain).replace(os.sep, "/"))
-        # Links are followed first, then looked at.
-        if os.path.isabs(plain) or not Path(os.path.realpath(path)).is_relative_to(self._real):  # noqa: PTH117
-            return name, None, "", f"outside the table's folder {self._folder}: use paths relative to it"
-        try:
-            status = path.stat()
-        except OSError as error:
-            return name, None, "", error.strerror or type(error).__name__
-        if not path.is_file():
-            return name, None, "", "no plain file"
-        return name, path, f"{status.st_size}-{status.st_mtime_ns}", None
+def _split(row: Row) -> str | None:
+    return SPLIT_NAMES.get((row.split or "").strip().lower())
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
-    import pandas as pd
-
-    size = path.stat().st_size
-    if size > _CSV_BYTES:
-        raise DataError(f"{path}: {size:,} bytes, more than {_CSV_BYTES:,}. Split it, or write it as Parquet.")
-    seen = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            start = file.read(65536)
-        separator = ","
-        with suppress(csv.Error):
-            separator = csv.Sniffer().sniff(start, delimiters=",;\t|").delimiter
-        chunks = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", chunksize=_CSV_CHUNK
-        )
-        for chunk in chunks:
-            columns = [str(column) for column in chunk.columns]
-            image, label = _column(path, columns, _PATHS, "paths"), _column(path, columns, _LABELS, "labels")
-            split = _match(columns, _SPLITS)
-            splits = chunk[split] if split else [""] * len(chunk)
-            for file_name, text, part in zip(chunk[image], chunk[label], splits, strict=True):
-                seen += 1
-                if seen > _CSV_ROWS:
-                    raise DataError(f"{path}: more than {_CSV_ROWS:,} rows. Split it, or write it as Parquet.")
-                yield _Row(str(file_name), str(text), str(part).strip() or None, str(file_name))
-    except (UnicodeError, pd.errors.ParserError, pd.errors.EmptyDataError, OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: no CSV that can be read ({error}). Want a header, UTF-8, one row an image."
-        ) from error
+def _name(row: Row) -> str:
+    """Return the path as the table writes it, made plain; the row where that is no path that could be below a folder."""
+    plain = posixpath.normpath((row.file or "").strip().replace("\\", "/"))
+    if row.place is None:
+        return printable(plain) if row.file and row.file.strip() else row.where
+    outside = plain in (".", "..") or plain.startswith(("/", "../")) or "\0" in plain or plain[1:2] == ":"
+    return row.where if outside else printable(plain)
 
 
-def _list_parquet(root: Path, files: Sequence[Path], folder: Path, drop_empty_classes: bool) -> Table:
-    try:
-        images = _ParquetImages(files, folder)
-        return _finish(root, "parquet", images.rows(), folder, drop_empty_classes, images)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"{root}: no Parquet that can be read ({error}). Write it again.") from error
+def _counted(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows, start=1):
+        if number > MAX_ROWS:
+            raise DataError(f"{path}: more than {MAX_ROWS:,} rows. Split it.")
+        yield row
 
 
-class _ParquetImages:
-    """Parquet files with one row an image, read forwards a few rows at a time."""
-
-    def __init__(self, files: Sequence[Path], folder: Path) -> None:
-        self._files = files
-        self._folder = folder
-        self._stamps = [f"{(status := path.stat()).st_size}-{status.st_mtime_ns}" for path in files]
-        self._cells: Iterator[tuple[tuple[int, int], pa.Scalar]] | None = None
-        self._at = (-1, -1)
-        for path in files:
-            metadata = pq.read_metadata(path)
-            largest = max((metadata.row_group(g).total_byte_size for g in range(metadata.num_row_groups)), default=0)
-            if largest > _GROUP_BYTES:
-                raise DataError(
-                    f"{path}: a row group of {largest:,} bytes, more than {_GROUP_BYTES:,}. Write it with smaller row groups."
-                )
-
-    def stamp(self, file: int) -> str:
-        return self._stamps[file]
-
-    def rows(self) -> Iterator[_Row]:
-        """Yield every row, without its image."""
-        for number, path in enumerate(self._files):
-            file = pq.ParquetFile(path)
-            schema = file.schema_arrow
-            image = self._image_column(path, schema)
-            label = _column(path, schema.names, _LABELS, "labels")
-            split = _match(schema.names, _SPLITS)
-            names = _class_names(schema, label)
-            kind = schema.field(image).type
-            has_path = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
-            wanted = [label, *([split] if split else []), *([f"{image}.path"] if has_path else [])]
-            if pa.types.is_string(kind):
-                wanted.append(image)
-            row = 0
-            for batch in file.iter_batches(batch_size=4096, columns=wanted):
-                values = batch.to_pydict()
-                cells = values.get(image, [None] * len(batch))
-                splits = values[split] if split else [self._split_of(path)] * len(batch)
-                for value, part, cell in zip(values[label], splits, cells, strict=True):
-                    text = cell.get("path") if isinstance(cell, dict) else cell
-                    name = printable(str(text)) if text else f"{path.name}#{row}"
-                    place = None if pa.types.is_string(kind) else (number, row)
-                    part = str(part).strip() if part is not None else ""
-                    yield _Row(name, _label(value, names), part or None, text, place)
-                    row += 1
-
-    def get(self, place: tuple[int, int]) -> bytes | str:
-        """Return the content of one row's image, or why it cannot be had."""
-        if self._cells is None or place <= self._at:
-            self._cells, self._at = self._all_cells(), (-1, -1)
-        try:
-            for at, cell in self._cells:
-                self._at = at
-                if at == place:
-                    return self._content(cell.as_py())
-        except (pa.ArrowException, OSError) as error:
-            self._cells = None
-            return f"broken in the file: {error}"[:200]
-        return "no longer in the file"
-
-    def _all_cells(self) -> Iterator[tuple[tuple[int, int], pa.Scalar]]:
-        for number, path in enumerate(self._files):
-            file = pq.ParquetFile(path)
-            image = self._image_column(path, file.schema_arrow)
-            row = 0
-            for batch in file.iter_batches(batch_size=_BATCH, columns=[image]):
-                for cell in batch.column(0):
-                    yield (number, row), cell
-                    row += 1
-
-    def _content(self, value: Any) -> bytes | str:
-        if isinstance(value, dict):
-            if value.get("bytes") is None and value.get("path"):
-                _, path, _, problem = _Inside(self._folder).find(str(value["path"]))
-                return problem or (
-                    "larger than a file may be" if _too_large(path) else path.read_bytes() if path else ""
-                )
-            value = value.get("bytes")
-        return value if isinstance(value, bytes) else "neither bytes nor a file"
-
-    def _image_column(self, path: Path, schema: pa.Schema) -> str:
-        fitting = []
-        for column in schema:
-            held = column.type
-            cell = pa.types.is_struct(held) and held.get_field_index("bytes") >= 0
-            if cell or pa.types.is_binary(held) or pa.types.is_large_binary(held):
-                fitting.append(column.name)
-        by_name = _match(fitting, _IMAGES) or (fitting[0] if fitting else None)
-        paths = _match([column.name for column in schema if pa.types.is_string(column.type)], _PATHS)
-        found = by_name or paths
-        if found is None:
-            raise DataError(
-                f"{path}: no column of images; it has {', '.join(schema.names)}. Want bytes, a struct of bytes and path, or a "
-                f"column of paths called {', '.join(_PATHS[:4])}, ..."
-            )
-        return found
-
-    def _split_of(self, path: Path) -> str | None:
-        """Return the split that a file's name, or its folder's, says: data/train-00000-of-00002.parquet."""
-        relative = path.relative_to(self._folder) if path.is_relative_to(self._folder) else Path(path.name)
-        words = re.split(r"[-_./\\ ]", str(relative).lower())
-        return next((word for word in words if word in SPLIT_NAMES), None)
-
-
-def _too_large(path: Path | None) -> bool:
-    return path is not None and path.stat().st_size > MAX_FILE_BYTES
-
-
-def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Return the names of a ClassLabel, which `datasets` keeps in the file's metadata; None where there are none."""
-    with suppress(ValueError, KeyError, TypeError, AttributeError):
-        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
-        names = feature["names"]
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return names
-    return None
-
-
-def _label(value: Any, names: list[str] | None) -> str | None:
-    if value is None or (names is not None and value == -1):  # -1: `datasets` has no label for it
-        return None
-    if names is not None and isinstance(value, int):
-        return names[value] if 0 <= value < len(names) else None
-    return str(value)
-
-
-def _match(columns: Sequence[str], wanted: Sequence[str]) -> str | None:
-    plain = {column.strip().lower(): column for column in columns}
-    return next((plain[name] for name in wanted if name in plain), None)
-
-
-def _column(path: Path, columns: Sequence[str], wanted: Sequence[str], what: str) -> str:
-    found = _match(columns, wanted)
-    if found is None:
-        raise DataError(
-            f"{path}: no column of {what}; it has {', '.join(map(printable, columns[:20]))}. Call it one of {', '.join(wanted)}."
-        )
-    return found
+def _begins(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic

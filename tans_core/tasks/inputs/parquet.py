@@ -1,0 +1,263 @@
+"""Parquet files that hold images, as Hugging Face `datasets` saves them: rows listed first, images read forwards.
+
+Only the columns of labels, paths and splits are read to list them; images come a few rows at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from natsort import natsorted
+
+from tans_core.errors import DataError
+from tans_core.tasks.inputs.base import SPLIT_NAMES, printable
+from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
+from tans_core.tasks.inputs.rows import (
+    BROKEN,
+    LABEL_COLUMNS,
+    MAX_TABLE_BYTES,
+    PATH_COLUMNS,
+    SPLIT_COLUMNS,
+    Row,
+    checked,
+    content,
+    first_line,
+    locate,
+    no_column,
+    pick,
+)
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+CELL_COLUMNS = ("image", "img", "picture", "image_bytes", "bytes", *PATH_COLUMNS)
+WITHHELD = "label withheld (-1)"
+
+_BATCH = 16
+_BUFFER_BYTES = 2**20  # without a buffer, pyarrow reads a whole column of a row group at a time
+
+
+def is_parquet_folder(path: Path) -> bool:
+    """Say whether a folder holds Parquet files, at any depth, and beside them only notes such as README.md."""
+    found = False
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        for name in names:
+            if name.lower().endswith(PARQUET_SUFFIXES) and not _hidden(name):
+                found = found or Path(folder, name).is_file()
+            elif not _hidden(name) and not name.lower().endswith(OTHER_SUFFIXES):
+                return False
+    return found
+
+
+class Part(NamedTuple):
+    """A Parquet file: in `column` it has images; row group g begins at row starts[g]."""
+
+    path: Path
+    column: str
+    starts: list[int]
+
+
+def parquet_rows(path: Path, home: Path, parts: list[Part], names: set[str], skipped: Counter[str]) -> Iterator[Row]:
+    """Yield the rows of a file or of all below a folder; fill `parts`, and `names` with the classes that files declare."""
+    for file in parquet_files(path, skipped) if path.is_dir() else [path]:
+        name = printable(file.relative_to(home).as_posix())
+        words = [SPLIT_NAMES.get(word) for word in re.split(r"[^a-z]+", name.lower())]
+        split = next((word for word in reversed(words) if word), None)
+        status = file.stat()
+        stamp = f"{status.st_size}-{status.st_mtime_ns}"
+        try:
+            with _opened(file) as table:
+                yield from _rows_of(table, file, name, split, stamp, parts, names)
+        except BROKEN as error:
+            raise DataError(
+                f"{file}: no Parquet that can be read: broken or cut short ({first_line(error)}). Download or copy it again."
+            ) from error
+
+
+def _rows_of(
+    table: pq.ParquetFile, file: Path, name: str, split: str | None, stamp: str, parts: list[Part], names: set[str]
+) -> Iterator[Row]:
+    groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
+    for index, group in enumerate(groups):
+        if group.total_byte_size > MAX_TABLE_BYTES:
+            raise DataError(
+                f"{file}, row group {index}: {group.total_byte_size:,} bytes; at most {MAX_TABLE_BYTES:,} are held at a "
+                "time. Write it with smaller row groups, such as row_group_size=1000."
+            )
+    schema: pa.Schema = table.schema_arrow
+    features = _features(schema)
+    images = [key for key, value in features.items() if value.get("_type") == "Image"]
+    image = pick([key for key in schema.names if _holds_bytes(schema.field(key).type)], (*images, *CELL_COLUMNS))
+    embedded = image is not None
+    image = image or pick([key for key in schema.names if _is_text(schema.field(key).type)], (*images, *PATH_COLUMNS))
+    classes = [key for key, value in features.items() if value.get("_type") == "ClassLabel"]
+    label = pick([key for key in schema.names if _is_label(schema.field(key).type)], (*LABEL_COLUMNS, *classes))
+    if image is None or label is None:
+        raise no_column(file, [f"{f.name} ({str(f.type)[:40]})" for f in schema], image is None, CELL_COLUMNS)
+    kind = schema.field(image).type
+    columns = [label] if embedded else list(dict.fromkeys((label, image)))
+    if (
+        embedded
+        and pa.types.is_struct(kind)
+        and kind.get_field_index("path") >= 0
+        and _is_text(kind.field("path").type)
+    ):
+        columns.append(f"{image}.path")
+    by_row = pick([key for key in schema.names if _is_text(schema.field(key).type)], SPLIT_COLUMNS)
+    columns += [by_row] if by_row is not None else []
+    declared = _class_names(features.get(label, {}))
+    names |= set(declared)
+    starts = [0]
+    for group in groups:
+        starts.append(starts[-1] + group.num_rows)
+    parts.append(Part(file, image, starts))
+    number = 0
+    for batch in table.iter_batches(columns=columns, batch_size=1024, use_threads=False):
+        found = batch.schema.names
+        paths = batch[image] if image in found else None
+        if paths is not None and pa.types.is_struct(paths.type):
+            paths = pc.struct_field(paths, "path")
+        files = paths.to_pylist() if paths is not None else [None] * len(batch)
+        splits = batch[by_row].to_pylist() if by_row is not None else [split] * len(batch)
+        for value, one, part in zip(batch[label].to_pylist(), files, splits, strict=True):
+            place = (len(parts) - 1, number) if embedded else None
+            text, problem = _label(value, declared)
+            yield Row(f"{name}#{number}", one, text, part, f"{stamp}-{number}", place, problem)
+            number += 1
+    if number != starts[-1]:
+        raise ValueError(f"{number:,} rows, not {starts[-1]:,}")
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Return what the metadata of Hugging Face says of columns; nothing where it is not as it should be."""
+    with suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {str(key): value for key, value in features.items() if isinstance(value, dict)}
+    return {}
+
+
+def _class_names(feature: dict[str, Any]) -> list[str]:
+    names = feature.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    names = [printable(name.strip()) for name in names]
+    return names if all(names) and len(set(names)) == len(names) else []
+
+
+def _label(value: object, names: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the class, or the reason why there is none."""
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None if value != value else value
+    if value is None:
+        return None, None
+    if names and value == -1:  # how data sets keep the labels of their test split to themselves
+        return None, WITHHELD
+    if names and isinstance(value, int):
+        return (names[value], None) if 0 <= value < len(names) else (None, f"label {value}: want 0 to {len(names) - 1}")
+    return str(value), None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+class Cells:
+    """Images by file and row; fast for ever later rows, and right for any.
+
+    Args:
+        parts: the files.
+        home: the folder that paths start from, without links.
+    """
+
+    def __init__(self, parts: Sequence[Part], home: Path) -> None:
+        self._parts = parts
+        self._home = home
+        self._open: tuple[int, int] | None = None  # file and row group
+        self._table: pq.ParquetFile | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._batch: pa.Array | None = None
+        self._first = 0
+        self._broken: str | None = None
+
+    def at(self, part: int, row: int) -> bytes | str:
+        """Return the image of a row, or the reason why it cannot be read."""
+        group = bisect_right(self._parts[part].starts, row) - 1
+        try:
+            if self._open != (part, group) or row < self._first:
+                self._begin(part, group)
+            while self._broken is None and (self._batch is None or row >= self._first + len(self._batch)):
+                self._first += len(self._batch) if self._batch is not None else 0
+                self._batch = next(self._batches).column(0)
+        except (StopIteration, *BROKEN) as error:
+            # The rest of the row group is lost; the next one may be whole.
+            self._broken = f"row group {group} of {self._parts[part].path.name} is broken: {first_line(error)}"
+        if self._broken is not None or self._batch is None:
+            return self._broken or "broken"
+        cell = self._batch[row - self._first].as_py()
+        data = cell["bytes"] if isinstance(cell, dict) else cell
+        if data is None and isinstance(cell, dict) and isinstance(cell.get("path"), str):
+            found = locate(self._home, cell["path"])
+            return found if isinstance(found, str) else content(found[0])
+        return checked(data) if isinstance(data, bytes) else "no image in this row"
+
+    def _begin(self, part: int, group: int) -> None:
+        path, column, starts = self._parts[part]
+        if self._table is None or self._open is None or self._open[0] != part:
+            if self._table is not None:
+                self._table.close()
+            self._table = None
+        self._open, self._first, self._batch, self._broken = (part, group), starts[group], None, None
+        if self._table is None:
+            self._table = _opened(path)
+        self._batches = self._table.iter_batches(
+            batch_size=_BATCH, row_groups=[group], columns=[column], use_threads=False
+        )
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in NOT_IMAGES
+
+
+def parquet_files(root: Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """Return the Parquet files below a folder, in natural order; what is passed over is counted in `skipped`."""
+    skipped = Counter() if skipped is None else skipped
+    real_root = os.path.realpath(root)
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        for name in names:
+            path = Path(folder, name)
+            if _hidden(name):
+                skipped["hidden or system file"] += 1
+            elif not name.lower().endswith(PARQUET_SUFFIXES):
+                skipped["not an image by its name"] += 1
+            elif not Path(os.path.realpath(path)).is_relative_to(real_root):
+                skipped["link that leads outside"] += 1
+            elif path.is_file():
+                found.append(path)
+    return natsorted(sorted(found))

@@ -1,0 +1,92 @@
+"""What a row of any table comes down to, and how the path that it names is found on disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from tans_core.errors import DataError
+from tans_core.tasks.inputs.base import MAX_FILE_BYTES
+
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "img")
+LABEL_COLUMNS = ("label", "class", "category", "target", "label_name", "class_name", "labels", "fine_label", "y")
+SPLIT_COLUMNS = ("split", "subset", "fold", "set")
+MAX_TABLE_BYTES = 2 * 2**30
+MAX_ROWS = 20_000_000
+BROKEN = (pa.ArrowException, OSError, ValueError)
+"""What pyarrow raises for files that are not as they should be."""
+
+
+class Row(NamedTuple):
+    """A row as it is listed; `place` (file, row) where it holds the image itself, `file` a path as written."""
+
+    where: str
+    file: str | None
+    label: str | None
+    split: str | None
+    stamp: str
+    place: tuple[int, int] | None = None
+    problem: str | None = None
+
+
+def pick(names: Iterable[str], wanted: Sequence[str]) -> str | None:
+    """Return the first column wanted that there is."""
+    there = {name.strip().lower(): name for name in names}
+    return next((there[name] for name in wanted if name in there), None)
+
+
+def no_column(path: Path, found: Sequence[str], no_image: bool, image_names: Sequence[str]) -> DataError:
+    what, wanted = ("images", image_names) if no_image else ("labels", LABEL_COLUMNS)
+    shown = ", ".join(found[:20]) or "none"
+    return DataError(
+        f"{path}: no column of {what}. Columns found: {shown}; wanted: one of {', '.join(dict.fromkeys(wanted))}.\n"
+        "  Rename the column; a CSV needs a first line with the names."
+    )
+
+
+def locate(home: Path, text: str) -> tuple[Path, os.stat_result] | str:
+    """Return the file that a table names, or the reason why it is not taken.
+
+    Args:
+        home: the folder that it must lie in, without links.
+        text: as written, with the separators of any system.
+    """
+    plain = text.strip().replace("\\", "/")
+    if not plain:
+        return "no path"
+    if "://" in plain:
+        return "an address, not a file: download it first"
+    if PurePosixPath(plain).is_absolute() or PureWindowsPath(plain).is_absolute():
+        return "an absolute path, outside the table's folder"
+    try:
+        real = Path(os.path.realpath(home / plain))
+        if not real.is_relative_to(home):
+            return "outside the table's folder"
+        status = real.stat()
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return (real, status) if stat.S_ISREG(status.st_mode) else "not a plain file"
+
+
+def content(path: Path) -> bytes | str:
+    """Return what a file holds, or the reason why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return checked(file.read(MAX_FILE_BYTES + 1))
+    except OSError as error:
+        return error.strerror or type(error).__name__
+
+
+def checked(data: bytes) -> bytes | str:
+    return data if len(data) <= MAX_FILE_BYTES else f"more than {MAX_FILE_BYTES // 2**20} MiB"
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
