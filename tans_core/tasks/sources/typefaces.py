@@ -51,7 +51,8 @@ class Face:
     @property
     def family(self) -> str:
         """The first word of the family's name, lower-case: bold and oblique faces share it."""
-        return (self.font.getname()[0] or self.name).lower().split()[0]
+        words = (self.font.getname()[0] or "").lower().split()
+        return words[0] if words else self.name
 
     def draws(self, characters: str) -> bool:
         """Say whether the file maps all of these characters and draws something for each."""
