@@ -14,7 +14,6 @@ from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import write_json
 from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
-from tans_core.tasks.inputs.base import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,6 +160,7 @@ def scan_path(
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import check_query
+    from tans_core.tasks.inputs.base import printable
     from tans_core.tasks.scan import scan
 
     data = params["data"]
