@@ -9,6 +9,7 @@ import tarfile
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,27 +129,34 @@ def _cut(path: Path, share: float = 0.5) -> Path:
 
 
 def _zip_bomb(folder: Path) -> Path:
-    members = good_members()
-    zeros = bytes(2**20)
-    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-        for number in range(1100):
-            with archive.open(f"ash/zero{number}.png", "w") as member:
-                member.write(zeros)
-    return folder / "a.zip"
+    # Eleven entries of 100 MiB: zeros that are packed once and stand in the file eleven times.
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = packer.compress(bytes(100 * 2**20)) + packer.flush()
+    path = write_zip(
+        folder / "a.zip", good_members() | {f"ash/zero{n:02}.png": packed for n in range(11)}, zipfile.ZIP_STORED
+    )
+
+    def change(data: bytearray) -> None:
+        for magic, method, size, name in ((b"PK\x03\x04", 8, 22, 30), (b"PK\x01\x02", 10, 24, 46)):
+            at = data.find(magic)
+            while at >= 0:
+                if data[at + name : at + name + 8] == b"ash/zero":
+                    data[at + method] = zipfile.ZIP_DEFLATED
+                    data[at + size : at + size + 4] = struct.pack("<I", 100 * 2**20)
+                at = data.find(magic, at + 4)
+
+    return _changed(path, change)
 
 
 def _tar_bomb(folder: Path) -> Path:
+    # A gzip file may be many gzip files in a row.
     path = folder / "a.tar.gz"
-    zeros = bytes(2**20)
-    with gzip.open(path, "wb", compresslevel=1) as file:
+    zeros = gzip.compress(bytes(2**20), 1)
+    with path.open("wb") as file:
         for number in range(9):
             info = tarfile.TarInfo(f"ash/zero{number}.png")
             info.size = 128 * 2**20
-            file.write(info.tobuf())
-            for _ in range(128):
-                file.write(zeros)
+            file.write(gzip.compress(info.tobuf()) + 128 * zeros)
     return path
 
 
@@ -170,25 +178,72 @@ def _huge_header(folder: Path) -> Path:
     return path
 
 
-def _many_entries(folder: Path) -> Path:
-    # Only the directory's size is claimed; reading it would take what it claims.
-    path = write_zip(folder / "a.zip", good_members())
+def _headers(kind: bytes, body: bytes, times: int = 1) -> Callable[[Path], Path]:
+    """Make a tar that begins with extended headers."""
 
+    def make(folder: Path) -> Path:
+        info = tarfile.TarInfo("x")
+        info.type = kind
+        info.size = len(body)
+        header = info.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % 512)
+        path = write_tar(folder / "a.tar", good_members())
+        path.write_bytes(times * header + path.read_bytes())
+        return path
+
+    return make
+
+
+def _negative_size(folder: Path) -> Path:
+    header = bytearray(tarfile.TarInfo("ash/odd.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + struct.pack(">h", -512)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = write_tar(folder / "a.tar", good_members())
+    path.write_bytes(bytes(header) + path.read_bytes())
+    return path
+
+
+def _broken_header(folder: Path) -> Path:
     def change(data: bytearray) -> None:
-        end = data.rindex(b"PK\x05\x06")
-        data[end + 12 : end + 16] = struct.pack("<I", 2**31)
+        data[data.index(b"oak/0.png") + 148] ^= 1
 
-    path = _changed(path, change)
-    with path.open("r+b") as file:
-        data = file.read()
-        end = data.rindex(b"PK\x05\x06")
-        file.seek(0)
-        # A sparse file of half a gigabyte in front, so that the claim could be true.
-        file.truncate(0)
-        file.seek(2**29)
-        file.write(data[end:])
-        file.seek(0)
+    return _changed(write_tar(folder / "a.tar", good_members()), change)
+
+
+def _cut_between_entries(folder: Path) -> Path:
+    path = write_tar(folder / "a.tar", good_members())
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"oak/3.png")])
+    return path
+
+
+def _bad_gzip_sum(folder: Path) -> Path:
+    def change(data: bytearray) -> None:
+        data[-6] ^= 1
+
+    return _changed(write_tar(folder / "a.tgz", good_members(), "w:gz"), change)
+
+
+def _directory_field(place: int, value: bytes) -> Callable[[Path], Path]:
+    """Make a zip whose first entry in the directory says something else."""
+
+    def make(folder: Path) -> Path:
+        def change(data: bytearray) -> None:
+            start = data.index(b"PK\x01\x02") + place
+            data[start : start + len(value)] = value
+
+        return _changed(write_zip(folder / "a.zip", good_members()), change)
+
+    return make
+
+
+def _many_entries(folder: Path) -> Path:
+    # A sparse file of half a gigabyte, all of which its end calls the directory; reading it would take as much memory.
+    path = folder / "a.zip"
+    with path.open("wb") as file:
         file.write(b"PK\x03\x04")
+        file.seek(2**29)
+        file.write(struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 9, 9, 2**29, 0, 0))
     return path
 
 
@@ -248,7 +303,7 @@ HOSTILE: dict[str, HostileCase] = {
     "tar, pipe": HostileCase(_tar_entry(tarfile.FIFOTYPE), None, "a device or pipe"),
     "zip, bomb by ratio": HostileCase(_zip_bomb, ArchiveError, "unpack to"),
     "tar.gz, bomb by ratio": HostileCase(_tar_bomb, ArchiveError, "are allowed"),
-    "zip, bomb by count": HostileCase(_many_entries, ArchiveError, "at most 1,000,000 entries"),
+    "zip, bomb by count": HostileCase(_many_entries, ArchiveError, "too many for 1,000,000 entries"),
     "zip, encrypted": HostileCase(_encrypted, ArchiveError, "encrypted"),
     "zip, method that is not read": HostileCase(_method, ArchiveError, "method 9"),
     "zip, truncated": HostileCase(
@@ -278,6 +333,27 @@ HOSTILE: dict[str, HostileCase] = {
     "tar, empty": HostileCase(lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders"),
     "tar, header of 8 GB": HostileCase(_huge_header, ArchiveError, "header that claims"),
     "tar, entry of 1 TB": HostileCase(_huge_claim, ArchiveError, "unpack to"),
+    "tar, headers without end": HostileCase(
+        _headers(b"x", b"8 a=123\n", 3000), ArchiveError, "too many headers in a row"
+    ),
+    "tar, names without end": HostileCase(_headers(b"L", b"name", 3000), ArchiveError, "too many headers in a row"),
+    "tar, header made to hang": HostileCase(_headers(b"x", b"2 " * 2**17 + b"a="), ArchiveError, "not made of records"),
+    "tar, header of digits": HostileCase(
+        _headers(b"g", b"200008 a=" + b"1" * 199_998 + b"\n"), ArchiveError, "header of digits"
+    ),
+    "tar, negative size": HostileCase(_negative_size, ArchiveError, "negative size"),
+    "tar, broken header inside": HostileCase(_broken_header, ArchiveError, "no header and no end mark"),
+    "tar, cut between two entries": HostileCase(_cut_between_entries, ArchiveError, "no header and no end mark"),
+    "tar.gz, wrong checksum": HostileCase(_bad_gzip_sum, ArchiveError, "CRC check failed"),
+    "gz that is no tar": HostileCase(
+        _file("a.csv.gz", gzip.compress(b"path,label\n")), ArchiveError, "no tar is inside"
+    ),
+    "zip, of a later version": HostileCase(_directory_field(6, b"\x63"), ArchiveError, "zip file version"),
+    "zip, a size that is too small": HostileCase(_directory_field(24, b"\x01\x00"), None, "broken in the archive"),
+    "zip, a size that is too large": HostileCase(_directory_field(24, b"\xff\xff"), None, "bytes, not"),
+    "zip, packed by bzip2": HostileCase(
+        lambda f: write_zip(f / "a.zip", good_members(), zipfile.ZIP_BZIP2), ArchiveError, "method 12"
+    ),
     "7z": HostileCase(_file("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(64)), ArchiveError, "7z archive"),
     "RAR named .zip": HostileCase(_file("a.zip", b"Rar!\x1a\x07\x00" + bytes(64)), ArchiveError, "RAR archive"),
 }

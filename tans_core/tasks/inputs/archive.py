@@ -52,16 +52,19 @@ def archive_kind(path: Path) -> str | None:
         ArchiveError: it is an archive of a kind that is not read.
     """
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(tarfile.BLOCKSIZE)
     for magic, kind in _FOREIGN.items():
         if start.startswith(magic):
             raise ArchiveError(f"{path}: a {kind} archive; zip and tar (gz, bz2, xz) are read in place. {UNPACK}")
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
             return kind
+    # Its first block alone: tarfile.is_tarfile would follow what it claims.
     with suppress(*BROKEN):
-        if tarfile.is_tarfile(path):
+        if not start.strip(b"\0") and len(start) == tarfile.BLOCKSIZE:
             return "tar"
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+        return "tar"
     return "zip" if zipfile.is_zipfile(path) else None
 
 
@@ -96,7 +99,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
         elif parts:
             seen.add(parts)
             members.append((parts, member))
-    members = _below_common_folders(members)
+    members = _below_common_folders(members, skipped)
     splits = _splits(members)
     names: set[str] = set()
     entries: list[Entry] = []
@@ -161,17 +164,23 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
 
 
 def _below_common_folders(
-    members: list[tuple[tuple[str, ...], Member]],
+    members: list[tuple[tuple[str, ...], Member]], skipped: Counter[str]
 ) -> list[tuple[tuple[str, ...], Member]]:
-    """Take folders off that hold everything else, as long as class folders are left: photos.zip often holds photos/."""
+    """Take folders off that hold everything but notes, as long as class folders are left: photos.zip often holds photos/."""
     while True:
-        files = [parts for parts, member in members if not member.folder]
-        tops = {parts[0] for parts, _ in members if parts}
+        held = [(parts, member) for parts, member in members if member.folder or not _is_note(parts)]
+        files = [parts for parts, member in held if not member.folder]
+        tops = {parts[0] for parts, _ in held if parts}
         if len(tops) != 1 or not files or max(map(len, files)) < 3 or min(map(len, files)) < 2:
             return members
         if len({parts[1] for parts in files}) < 2 and max(map(len, files)) < 4:
             return members
-        members = [(parts[1:], member) for parts, member in members if len(parts) > 1]
+        skipped[OUTSIDE_CLASSES] += len(members) - len(held)
+        members = [(parts[1:], member) for parts, member in held if len(parts) > 1]
+
+
+def _is_note(parts: tuple[str, ...]) -> bool:
+    return len(parts) == 1 and parts[0].lower().endswith(OTHER_SUFFIXES)
 
 
 def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
 import itertools
 import lzma
 import stat
@@ -19,15 +16,19 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol, cast
 
 from tans_core.errors import ArchiveError
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES
+from tans_core.tasks.inputs.guard import TarGuard, ZipGuard
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, struct.error, ValueError)
+BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, ValueError, RuntimeError, ArithmeticError, LookupError),
+)
 """What the parsers of broken archives raise."""
 
 UNPACK = "Unpack it with the tool that made it, then scan the folder."
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-_HEADER_BYTES = 16 * 2**20
-_DIRECTORY_ENTRY_BYTES = 400
+# Not bzip2: zipfile unpacks all that it is given at once, and bzip2 makes gigabytes of a few hundred bytes.
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
+_SMALL_READ = 4096
+_NO_TAR = ("invalid header", "bad checksum", "empty file", "truncated header")
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,9 @@ class ZipReader:
         self._infos: list[zipfile.ZipInfo] = []
 
     def members(self, limits: Limits) -> Iterator[Member]:
-        # Opening reads the whole directory into memory: its size is looked at first.
-        size = self._directory_bytes()
-        if size > limits.entries * _DIRECTORY_ENTRY_BYTES:
-            raise ArchiveError(
-                f"{self._path}: a directory of {size:,} bytes; at most {limits.entries:,} entries. {UNPACK}"
-            )
-        self._file = zipfile.ZipFile(self._path)
+        guard = ZipGuard(self._path, limits.entries)
+        self._file = zipfile.ZipFile(cast("IO[bytes]", guard))
+        guard.opened = True
         self._infos = self._file.infolist()
         self._check_overlap()
         for number, info in enumerate(self._infos):
@@ -92,28 +89,19 @@ class ZipReader:
                 raise ArchiveError(
                     f"{self._path}: {info.filename!r} is packed by method {info.compress_type}, which is not read. {UNPACK}"
                 )
-            mode = info.external_attr >> 16
-            yield Member(_zip_name(info), number, info.file_size, info.is_dir(), _special(mode))
+            name, mode = _zip_name(info), info.external_attr >> 16
+            # Tools of Windows end folders in a backslash.
+            yield Member(name, number, info.file_size, name.endswith(("/", "\\")), _special(mode))
 
     def read(self, numbers: Sequence[int]) -> Iterator[bytes | str]:
         assert self._file is not None
         for number in numbers:
+            info = self._infos[number]
             try:
-                with self._file.open(self._infos[number]) as member:
-                    yield member.read(MAX_FILE_BYTES + 1)
-            except (*BROKEN, NotImplementedError, RuntimeError) as error:
+                with self._file.open(info) as member:
+                    yield _zip_content(member, info)
+            except BROKEN as error:
                 yield f"broken in the archive: {error}"[:200]
-
-    def _directory_bytes(self) -> int:
-        size = self._path.stat().st_size
-        with self._path.open("rb") as file:
-            file.seek(max(0, size - 2**16 - 22))
-            tail = file.read()
-        place = tail.rfind(b"PK\x05\x06")
-        if place < 0 or place + 16 > len(tail):
-            raise zipfile.BadZipFile("no directory at its end")
-        claimed: int = struct.unpack_from("<I", tail, place + 12)[0]
-        return min(claimed, size)
 
     def _check_overlap(self) -> None:
         spans = sorted((info.header_offset, info.header_offset + info.compress_size) for info in self._infos)
@@ -122,6 +110,17 @@ class ZipReader:
                 raise ArchiveError(
                     f"{self._path}: entries share their bytes, as in archives made to fill disks. Delete it."
                 )
+
+
+def _zip_content(member: IO[bytes], info: zipfile.ZipInfo) -> bytes | str:
+    if info.compress_type != zipfile.ZIP_LZMA:
+        data = member.read(info.file_size + 1)
+    else:
+        # It unpacks all that it is given, whatever size is claimed: little is given at a time.
+        data = b"".join(iter(lambda: member.read(_SMALL_READ), b""))
+    if len(data) != info.file_size:
+        return f"broken in the archive: {len(data):,} bytes, not {info.file_size:,}"
+    return data
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -148,7 +147,7 @@ class TarReader:
         self._path = path
         self._limits = limits
         self._tar: tarfile.TarFile | None = None
-        self._guard: _Guard | None = None
+        self._guard: TarGuard | None = None
         self._next = 0
 
     def members(self, limits: Limits) -> Iterator[Member]:
@@ -157,6 +156,8 @@ class TarReader:
             # A sparse file's size is what it claims, not what is there; it is left out and takes no room.
             size = 0 if info.issparse() else info.size
             yield Member(info.name, self._next - 1, size, info.isdir(), _tar_problem(info))
+        assert self._guard is not None
+        self._guard.finish()
         self._close()
 
     def read(self, numbers: Sequence[int]) -> Iterator[bytes | str]:
@@ -175,29 +176,38 @@ class TarReader:
             if self._next - 1 == number:
                 member = self._tar.extractfile(info)
                 assert member is not None
-                self._guard.most = MAX_FILE_BYTES + 1
-                data = member.read()
-                self._guard.most = _HEADER_BYTES
-                return data
+                self._guard.allow(info.size)
+                return member.read()
         return "broken in the archive: no longer there"
 
     def _step(self) -> tarfile.TarInfo | None:
-        assert self._tar is not None
+        assert self._tar is not None and self._guard is not None
+        self._guard.allow()
         info = self._tar.next()
         self._next += 1
-        # It keeps every header that it has read.
+        # It keeps every header that it has read, and what headers say of all that follow.
         cast("Any", self._tar).members = []
+        self._tar.pax_headers = {}
+        if info is not None and info.size < 0:
+            raise tarfile.ReadError("an entry of negative size")
         return info
 
     def _open(self) -> None:
         self._close()
-        self._guard = _Guard(self._path, self._limits.cap(self._path.stat().st_size))
-        self._tar = tarfile.open(fileobj=cast("IO[bytes]", self._guard), mode="r:")  # noqa: SIM115  closed by _close
+        self._guard = guard = TarGuard(self._path, self._limits.cap(self._path.stat().st_size))
+        file = cast("IO[bytes]", guard)
+        try:
+            self._tar = tarfile.open(fileobj=file, mode="r:", tarinfo=guard.header)  # noqa: SIM115  closed by _close
+        except tarfile.ReadError as error:
+            if guard.packed and str(error) in _NO_TAR:
+                raise ArchiveError(f"{self._path}: packed, but no tar is inside. {UNPACK}") from error
+            raise
         self._next = 0
 
     def _close(self) -> None:
-        if self._tar is not None and self._guard is not None:
+        if self._tar is not None:
             self._tar.close()
+        if self._guard is not None:
             self._guard.close()
         self._tar = self._guard = None
 
@@ -208,49 +218,3 @@ def _tar_problem(info: tarfile.TarInfo) -> str | None:
     if info.issparse():
         return "a sparse file: pack it without --sparse"
     return None if info.isdir() or info.isreg() else "a device or pipe, no file"
-
-
-class _Guard(io.RawIOBase):
-    """What a tar is read through: unpacked on the way, never further than `cap`, and never more than `most` at a time."""
-
-    def __init__(self, path: Path, cap: int) -> None:
-        super().__init__()
-        self._path = path
-        self._cap = cap
-        self.most = _HEADER_BYTES
-        with path.open("rb") as file:
-            magic = file.read(6)
-        opener: Any = open
-        for start, module in ((b"\x1f\x8b", gzip), (b"BZh", bz2), (b"\xfd7zXZ\x00", lzma)):
-            if magic.startswith(start):
-                opener = module.open
-        self._file: IO[bytes] = opener(path, "rb")
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self.most:
-            raise ArchiveError(
-                f"{self._path}: a header that claims {size:,} bytes. It is broken or made to fill memory: delete it."
-            )
-        return self._file.read(size)
-
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        target = place if whence == io.SEEK_SET else self._file.tell() + place
-        if whence == io.SEEK_END or target > self._cap:
-            raise ArchiveError(
-                f"{self._path}: an entry that reaches to byte {target:,}; at most {self._cap:,} are allowed. "
-                "It is broken or made to fill disks: delete it."
-            )
-        return self._file.seek(target)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -79,6 +80,39 @@ def test_a_folder_around_everything_is_no_class(prefix: str, tmp_path: Path) -> 
     members = {f"{prefix}ReadMe.txt": b"hi", "__MACOSX/ash/._0.png": b"x", f"{prefix}ash/.DS_Store": b"x"}
     task = tasks_of(write_zip(tmp_path / "a.zip", {**members, **good_members(prefix)}))
     assert task.info.class_names == CLASSES
+
+
+def test_notes_beside_the_folder_around_everything_make_it_no_class(tmp_path: Path) -> None:
+    listed = open_input(write_zip(tmp_path / "a.zip", {"README.md": b"hi", **good_members("photos/")}))
+    assert listed.class_names == CLASSES and listed.skipped["file outside class folders"] == 1
+
+
+def test_folders_and_names_of_windows_are_taken(tmp_path: Path) -> None:
+    members = {name.replace("/", "\\"): data for name, data in good_members().items()}
+    listed = open_input(write_zip(tmp_path / "a.zip", {"ash\\": b"", **members}))
+    assert listed.class_names == CLASSES and len(listed.entries) == 2 * PER_CLASS and not listed.skipped.total()
+
+
+def test_a_large_zip_that_leaves_its_sizes_to_zip64_is_read(tmp_path: Path) -> None:
+    # Some tools fill every older field with ones. The file is sparse: half a gigabyte that takes no room.
+    path, gap = write_zip(tmp_path / "a.zip", good_members()), 2**29
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    count, size, place = struct.unpack_from("<HII", data, end + 10)
+    kept = bytearray(data[:end])
+    at = kept.find(b"PK\x01\x02")
+    while at >= 0:
+        struct.pack_into("<I", kept, at + 42, struct.unpack_from("<I", kept, at + 42)[0] + gap)
+        at = kept.find(b"PK\x01\x02", at + 4)
+    zip64 = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, place + gap)
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end + gap, 1)
+    ones = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(gap)
+        file.write(bytes(kept) + zip64 + locator + ones)
+    listed = open_input(path)
+    assert list(listed.read(listed.entries)) == [good_members()[entry.name] for entry in listed.entries]
 
 
 def test_splits_in_an_archive_are_kept(tmp_path: Path) -> None:

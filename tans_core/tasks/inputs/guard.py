@@ -1,0 +1,183 @@
+"""An archive's file as its parser sees it: no read and no place beyond what is agreed, no header that makes the parser hang."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+from pathlib import Path
+from typing import IO, Any
+
+from tans_core.errors import ArchiveError
+
+_HEADER_BYTES = 2**20
+_HEADERS_A_MEMBER = 16
+# tarfile of older Pythons looks for a keyword in time that grows with the square of a run of digits.
+_DIGITS_IN_A_ROW = 300
+_DIGITS = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
+_ZIP_ENTRY = b"PK\x01\x02"
+_ZIP_ENTRY_BYTES = 400
+PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
+
+
+class ZipGuard(io.RawIOBase):
+    """What a zip is opened through: its directory is looked at before zipfile makes an object of every entry."""
+
+    def __init__(self, path: Path, entries: int) -> None:
+        super().__init__()
+        self._path = path
+        self._entries = entries
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        self.opened = False
+
+    def read(self, size: int = -1) -> bytes:
+        if self.opened:
+            return self._file.read(size)
+        left = max(0, self._size - self._file.tell())
+        size = left if size < 0 else min(size, left)
+        if size > max(2**17, self._entries * _ZIP_ENTRY_BYTES):
+            raise ArchiveError(
+                f"{self._path}: a directory of {size:,} bytes, too many for {self._entries:,} entries. "
+                "Pack it in parts, or unpack it and scan the folder."
+            )
+        data = self._file.read(size)
+        if data.count(_ZIP_ENTRY) > self._entries:
+            raise ArchiveError(
+                f"{self._path}: more than {self._entries:,} entries. Unpack it with the tool that made it, then scan the folder."
+            )
+        return data
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class TarGuard(io.RawIOBase):
+    """What a tar is read through: unpacked on the way, forwards alone, never further than `cap`.
+
+    Attributes:
+        header: the class of headers to give to tarfile.
+        ended: the tar's own end mark was read. Without it tarfile takes a broken header for the end.
+    """
+
+    def __init__(self, path: Path, cap: int) -> None:
+        super().__init__()
+        self._path = path
+        self._cap = cap
+        self._left = 0
+        self._headers = 0
+        self._records = False
+        self.ended = False
+        with path.open("rb") as file:
+            magic = file.read(6)
+        opener: Any = next((module.open for start, module in PACKED.items() if magic.startswith(start)), open)
+        self.packed = opener is not open
+        self._file: IO[bytes] = opener(path, "rb")
+        self.header = self._header_class()
+        self.allow()
+
+    def allow(self, size: int = _HEADER_BYTES) -> None:
+        """Let so many bytes be read until the next call."""
+        self._left = size
+        self._headers = 0
+        self._records = False
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self._left:
+            raise ArchiveError(
+                f"{self._path}: a header that claims {size:,} bytes. It is broken or made to fill memory: delete it."
+            )
+        self._reach(self._file.tell() + size)
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._records:
+            self._records = False
+            _check_records(data)
+        return data
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET or place < self._file.tell():
+            raise tarfile.ReadError("an entry that lies before its own header")
+        self._reach(place)
+        return self._file.seek(place)
+
+    def finish(self) -> None:
+        """Read the rest of a packed file: its checksum is at the end.
+
+        Raises:
+            tarfile.ReadError: there is no end mark.
+        """
+        if not self.ended:
+            raise tarfile.ReadError(f"no header and no end mark at byte {self._file.tell():,}")
+        while self.packed:
+            self.allow()
+            if not self.read(_HEADER_BYTES // 4):
+                return
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _reach(self, place: int) -> None:
+        if place > self._cap + _HEADER_BYTES:
+            raise ArchiveError(
+                f"{self._path}: an entry that reaches to byte {place:,}; at most {self._cap:,} are allowed. "
+                "It is broken or made to fill disks: delete it."
+            )
+
+    def _header_class(self) -> type[tarfile.TarInfo]:
+        guard = self
+
+        class Header(tarfile.TarInfo):
+            @classmethod
+            def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+                try:
+                    info = super().frombuf(buf, encoding, errors)
+                except tarfile.EOFHeaderError:  # type: ignore[attr-defined,unused-ignore]
+                    guard.ended = True
+                    raise
+                guard._headers += 1
+                if info.size < 0 or guard._headers > _HEADERS_A_MEMBER:
+                    raise tarfile.ReadError("a header of negative size, or too many headers in a row")
+                guard._records = info.type in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+                return info
+
+        return Header
+
+
+def _check_records(data: bytes) -> None:
+    """Raise unless an extended header is `length key=value` line by line: tarfile of older Pythons believes any length."""
+    place = 0
+    while place < len(data) and data[place]:
+        space = data.find(b" ", place, place + 20)
+        digits = data[place:space] if space > place else b""
+        end = place + int(digits) if digits.isdigit() else 0
+        if not space < end <= len(data) or data[end - 1] != 0x0A or data.find(b"=", space, end) < space + 2:
+            raise tarfile.ReadError("an extended header that is not made of records")
+        place = end
+    if b"0" * _DIGITS_IN_A_ROW in data.translate(_DIGITS):
+        raise tarfile.ReadError("an extended header of digits")
