@@ -92,7 +92,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
         parts = _parts(path, member.name)
         if any(part.startswith(".") or part.lower() in NOT_IMAGES for part in parts):
             skipped["hidden or system file"] += not member.folder
-        elif member.folder:
+        elif member.folder and parts:
             members.append((parts, member))
         elif parts in seen:
             bad.append(("/".join(parts), "a second entry of this name"))

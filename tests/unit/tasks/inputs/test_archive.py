@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -80,6 +81,21 @@ def test_a_folder_around_everything_is_no_class(prefix: str, tmp_path: Path) -> 
     members = {f"{prefix}ReadMe.txt": b"hi", "__MACOSX/ash/._0.png": b"x", f"{prefix}ash/.DS_Store": b"x"}
     task = tasks_of(write_zip(tmp_path / "a.zip", {**members, **good_members(prefix)}))
     assert task.info.class_names == CLASSES
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_of_the_folder_it_was_made_in_is_read(format: int, tmp_path: Path) -> None:
+    # `tar -cf a.tar .` begins with the folder itself, ./
+    for name, data in good_members("photos/").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with tarfile.open(tmp_path / "a.tar", "w", format=format) as archive:
+        archive.add(tmp_path / "photos", ".")
+        top = archive.gettarinfo(tmp_path / "photos", "./")
+        archive.addfile(top)
+    listed = open_input(tmp_path / "a.tar")
+    assert listed.class_names == CLASSES and not listed.bad
+    assert sorted(listed.read(listed.entries), key=repr) == sorted(good_members().values(), key=repr)
 
 
 def test_notes_beside_the_folder_around_everything_make_it_no_class(tmp_path: Path) -> None:
