@@ -125,7 +125,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
     if kind == "zip":
         entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(path, names, entries, skipped, drop_empty_classes)
-    return Archive(path, kind, classes, entries, skipped, bad, reader, numbers)
+    return Archive(path, kind, classes, entries, +skipped, bad, reader, numbers)
 
 
 def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterator[Member]:
