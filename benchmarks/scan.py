@@ -3,7 +3,7 @@
 Writes metrics/bench-scan.json: images a second of both and their ratio, the scan's peak memory with all its processes, and what
 a scan that is killed half-way has left to do.
 
-    python benchmarks/scan.py [--images 100000] [--side 96] [--out metrics/bench-scan.json]
+    python benchmarks/scan.py [--images 100000] [--side 128] [--folder FOLDER] [--out metrics/bench-scan.json]
 """
 
 from __future__ import annotations
@@ -130,13 +130,15 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description="The scan against Pillow alone, on the same files and processes.")
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--side", type=int, default=96, help="pixels")
+    parser.add_argument("--side", type=int, default=128, help="pixels")
     parser.add_argument("--out", type=Path, default=Path("metrics/bench-scan.json"))
+    parser.add_argument("--folder", type=Path, help="where the images are made, and kept for the next run")
     chosen = parser.parse_args()
     workers = cores()
     with tempfile.TemporaryDirectory() as folder:
-        root, resume = Path(folder) / "images", Path(folder) / "resume"
-        make_images(root, chosen.images, chosen.side)
+        root, resume = chosen.folder or Path(folder) / "images", Path(folder) / "resume"
+        if not root.exists():
+            make_images(root, chosen.images, chosen.side)
         pillow, ours, peaks = [], [], []
         # In turns, so that a change of the machine's load meets both.
         for _ in range(ROUNDS):
