@@ -96,9 +96,8 @@ def decode(data: bytes, size_px: int | None = None, max_pixels: int = MAX_PIXELS
             if upright.size == image.size[::-1]:
                 width, height = sorted((width, height), reverse=upright.width > upright.height)
             # The upright copy no longer knows what file it came from.
-            rgb = _to_rgb(upright, file_format)
-            # A file's own image goes when the file is closed.
-            return Decoded(rgb.copy() if rgb is image else rgb, width, height, file_format)
+            # Once loaded, its pixels outlive the file.
+            return Decoded(_to_rgb(upright, file_format), width, height, file_format)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:

@@ -66,7 +66,8 @@ def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: boo
         reasons.append(None)
         facts.append((hashlib.sha256(data).hexdigest(), decoded.width, decoded.height, decoded.format))
         images.append(fit(decoded.image, image_size_px))
-    grey = _greys(images)
+    arrays = [np.asarray(image) for image in images]
+    grey = _greys(images, arrays)
     sha256, width, height, formats = zip(*facts, strict=True) if facts else ((), (), (), ())
     columns = [
         pa.array(sha256, type=pa.string()),
@@ -78,8 +79,8 @@ def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: boo
     ]
     if keep_pixels:
         pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
-        for place, image in enumerate(images):
-            pixels[place] = np.asarray(image).transpose(2, 0, 1)
+        for place, array in enumerate(arrays):
+            pixels[place] = array.transpose(2, 0, 1)
         columns.append(_binary(pixels))
     if len(images) < len(reasons):
         # Rows of files that cannot be used stay null.
@@ -124,11 +125,14 @@ def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
 
 
-def _greys(images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
     """Return images in grey at the size that the hash works on, (n, 32, 32)."""
     size = (_HASHED_PX, _HASHED_PX)
-    small = [image if image.size == size else image.resize(size, Image.Resampling.BILINEAR) for image in images]
-    colours = np.stack([np.asarray(image) for image in small]) if small else np.empty((0, *size, 3), dtype=np.uint8)
+    small = [
+        array if image.size == size else np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        for image, array in zip(images, arrays, strict=True)
+    ]
+    colours = np.stack(small) if small else np.empty((0, *size, 3), dtype=np.uint8)
     return (colours @ _LUMA).astype(np.float32)
 
 
@@ -145,10 +149,16 @@ def _bytes(content: Content) -> bytes:
         raise UnreadableImageError(content)
     try:
         # A pipe that took a file's place since it was listed would be waited for without end.
-        with open(os.open(content, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:  # noqa: PTH123
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        handle = os.open(content, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImageError("no longer a plain file")
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = os.read(handle, min(status.st_size, MAX_FILE_BYTES) + 1)
+            while len(data) <= MAX_FILE_BYTES and (more := os.read(handle, 2**20)):
+                data += more
+        finally:
+            os.close(handle)
     except OSError as error:
         raise UnreadableImageError(error.strerror or type(error).__name__) from None
     if len(data) > MAX_FILE_BYTES:

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from natsort import natsorted
-
 from tans_core.errors import DataError
 from tans_core.tasks.inputs.base import OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes, printable
 
@@ -78,7 +76,6 @@ def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
                 seen.add(place)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
                 entries.append(Entry(_free(printable(path[start:]), taken), label, split, Path(path), stamp))
-    entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(root, class_names, entries, skipped, drop_empty_classes)
     return Folder(root, classes, entries, skipped, bad=tuple(bad))
 
