@@ -157,7 +157,7 @@ def test_what_goes_or_turns_into_something_else_while_it_is_read_is_listed(tmp_p
     assert reasons == {
         **{f"ash/below/{number}.png": gone for number in range(5)},
         "elm/3.png": gone,
-        "elm/4.png": "Is a directory",
+        "elm/4.png": "no longer a plain file",
         "elm/5.png": "Too many levels of symbolic links",
         "oak/6.png": "empty file",
     }
