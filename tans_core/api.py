@@ -187,21 +187,23 @@ def scan(
         ParamsError: params.yaml cannot be read, or the name to save under cannot be had.
         DataError: the path cannot be scanned; the subclasses say why.
     """
+    from tans_core.gates.query import start_query_gate
     from tans_core.index.releases import read_params
     from tans_core.tasks.task import write_task
 
     project = find_root(root)
     if save is not None:
         check_save_name(save, project)
-    task, scanned = scan_path(
-        Path(path).expanduser(),
-        project,
-        read_params(project),
-        None,
-        max_images=max_images,
-        drop_empty_classes=drop_empty_classes,
-        name=save,
-    )
+    with start_query_gate() as gate:
+        task, scanned = scan_path(
+            Path(path).expanduser(),
+            project,
+            read_params(project),
+            gate,
+            max_images=max_images,
+            drop_empty_classes=drop_empty_classes,
+            name=save,
+        )
     folder = new_run_folder(project, "scan")
     scanned.write(folder)
     saved = task if save is not None else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from tans_core.io import atomic_path
 from tans_core.runtime import progress
 from tans_core.tasks.inputs.base import Entry, Input
 from tans_core.tasks.reading import VERSION, Content
-from tans_core.tasks.workers import Job, Reading, decode_all
+from tans_core.tasks.workers import Job, decode_all
 
 CHUNK = 256
 PROCESSES_FROM = 1024
@@ -36,13 +35,13 @@ class Chunks:
 
     Args:
         entries: what is to be decoded.
-        reading: how.
+        image_size_px: working size.
         folder: where chunks are kept; None keeps them in memory, and so does a folder that another scan is using.
     """
 
-    def __init__(self, entries: Sequence[Entry], reading: Reading, folder: Path | None) -> None:
+    def __init__(self, entries: Sequence[Entry], image_size_px: int, folder: Path | None) -> None:
         self._entries = entries
-        self._reading = reading
+        self._image_size_px = image_size_px
         self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
         self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
         self._held: dict[int, pa.Table] = {}
@@ -64,7 +63,7 @@ class Chunks:
         wanted = [number for number in range(len(self._parts)) if number not in done]
         processes = len(self._entries) >= PROCESSES_FROM
         batches: list[pa.RecordBatch] = []
-        results = decode_all(self._jobs(source, wanted), self._reading, workers, processes)
+        results = decode_all(self._jobs(source, wanted), self._image_size_px, workers, processes)
         for job, batch in progress(
             results, "Reading images", self._total(wanted), advance=lambda result: len(result[1])
         ):
@@ -75,11 +74,11 @@ class Chunks:
 
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
-        return pa.concat_tables([self._table(number).drop_columns(self._pixels) for number in range(len(self._parts))])
+        return pa.concat_tables([self._table(number).drop_columns(["pixels"]) for number in range(len(self._parts))])
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the images of some entries, (n, 3, S, S) uint8."""
-        side = self._reading.image_size_px
+        side = self._image_size_px
         images = np.empty((len(indices), 3, side, side), dtype=np.uint8)
         chunk_of = indices // self._size
         for number in np.unique(chunk_of).tolist():
@@ -97,12 +96,11 @@ class Chunks:
                     path.unlink(missing_ok=True)
             self._lock.release()
             if finished:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                # Another scan of the same path may have begun: what it keeps there stays.
+                with suppress(OSError):
+                    Path(self._lock.lock_file).unlink(missing_ok=True)
+                    self._folder.rmdir()
         self._held.clear()
-
-    @property
-    def _pixels(self) -> list[str]:
-        return ["pixels"] if self._reading.keep_pixels else []
 
     def _total(self, numbers: Sequence[int]) -> int:
         return sum(len(self._parts[number]) for number in numbers)
@@ -125,7 +123,7 @@ class Chunks:
     def _path(self, number: int) -> Path:
         assert self._folder is not None
         stamps = [[entry.name, entry.stamp] for entry in self._parts[number]]
-        key = json.dumps([VERSION, *self._reading, stamps])
+        key = json.dumps([VERSION, self._image_size_px, stamps])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
 
     def _keep(self, number: int, table: pa.Table) -> None:

@@ -10,7 +10,6 @@ import io
 import os
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -107,19 +106,6 @@ def decode(data: bytes, size_px: int | None = None, max_pixels: int = MAX_PIXELS
     # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200]) from None
-
-
-def decode_file(path: str | os.PathLike[str], size_px: int | None = None) -> tuple[Decoded, bytes]:
-    """Read and decode a file; return the image and the file's bytes.
-
-    Raises:
-        UnreadableImageError: see `decode`; also when the file cannot be read.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or type(error).__name__) from None
-    return decode(data, size_px), data
 
 
 def claims_another_format(name: str, file_format: str) -> bool:

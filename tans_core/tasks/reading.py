@@ -6,8 +6,6 @@ Axes: S = working size in pixels, T = thumbnail pixels.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from PIL import Image
 from tans_core.leash import die_with_parent
 from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES
+from tans_core.tasks.inputs.base import file_content
 
 VERSION = 1
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
@@ -34,9 +32,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 Content = bytes | Path | str
 
 
-def schema(image_size_px: int, keep_pixels: bool) -> pa.Schema:
+def schema(image_size_px: int) -> pa.Schema:
     """Return the columns of a chunk; `reason` is set where a file cannot be used, and the rest is then null."""
-    pixels = [("pixels", pa.binary(3 * image_size_px**2))] if keep_pixels else []
     return pa.schema(
         [
             ("reason", pa.string()),
@@ -46,19 +43,21 @@ def schema(image_size_px: int, keep_pixels: bool) -> pa.Schema:
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("format", pa.string()),
-            *pixels,
+            ("pixels", pa.binary(3 * image_size_px**2)),
         ]
     )
 
 
-def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: bool) -> pa.RecordBatch:
+def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
     """Decode files, and return a row for each (`schema`)."""
     reasons: list[str | None] = []
     facts: list[tuple[str, int, int, str]] = []
     images: list[Image.Image] = []
     for content in contents:
         try:
-            data = _bytes(content)
+            data = file_content(content) if isinstance(content, Path) else content
+            if isinstance(data, str):
+                raise UnreadableImageError(data)
             decoded = decode(data, image_size_px)
         except UnreadableImageError as error:
             reasons.append(str(error))
@@ -69,6 +68,9 @@ def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: boo
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
     sha256, width, height, formats = zip(*facts, strict=True) if facts else ((), (), (), ())
+    pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
+    for place, array in enumerate(arrays):
+        pixels[place] = array.transpose(2, 0, 1)
     columns = [
         pa.array(sha256, type=pa.string()),
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
@@ -76,19 +78,15 @@ def read_chunk(contents: Sequence[Content], image_size_px: int, keep_pixels: boo
         pa.array(width, type=pa.int32()),
         pa.array(height, type=pa.int32()),
         pa.array(formats, type=pa.string()),
+        _binary(pixels),
     ]
-    if keep_pixels:
-        pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
-        for place, array in enumerate(arrays):
-            pixels[place] = array.transpose(2, 0, 1)
-        columns.append(_binary(pixels))
     if len(images) < len(reasons):
         # Rows of files that cannot be used stay null.
         usable = np.array([reason is None for reason in reasons])
         place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
         columns = [column.take(place_of) for column in columns]
     columns.insert(0, pa.array(reasons, type=pa.string()))
-    return pa.RecordBatch.from_arrays(columns, schema=schema(image_size_px, keep_pixels))
+    return pa.RecordBatch.from_arrays(columns, schema=schema(image_size_px))
 
 
 def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
@@ -106,9 +104,9 @@ def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
 
 
-def unusable(texts: Sequence[str], image_size_px: int, keep_pixels: bool) -> pa.RecordBatch:
+def unusable(texts: Sequence[str], image_size_px: int) -> pa.RecordBatch:
     """Return the rows of files that cannot be used."""
-    return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=schema(image_size_px, keep_pixels))
+    return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=schema(image_size_px))
 
 
 def begin_reading() -> None:
@@ -140,27 +138,3 @@ def _thumbnails(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Return (n, 16, 16) from (n, 32, 32): the means of squares of two by two."""
     means: npt.NDArray[np.float32] = grey.reshape(len(grey), THUMBNAIL_PX, 2, THUMBNAIL_PX, 2).mean(axis=(2, 4))
     return means.round().astype(np.uint8)
-
-
-def _bytes(content: Content) -> bytes:
-    if isinstance(content, bytes):
-        return content
-    if isinstance(content, str):
-        raise UnreadableImageError(content)
-    try:
-        # A pipe that took a file's place since it was listed would be waited for without end.
-        handle = os.open(content, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableImageError("no longer a plain file")
-            data = os.read(handle, min(status.st_size, MAX_FILE_BYTES) + 1)
-            while len(data) <= MAX_FILE_BYTES and (more := os.read(handle, 2**20)):
-                data += more
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or type(error).__name__) from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UnreadableImageError(f"more than {MAX_FILE_BYTES // 2**20} MiB")
-    return data

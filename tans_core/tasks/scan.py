@@ -26,12 +26,11 @@ from tans_core.tasks.assemble import assemble
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
 from tans_core.tasks.duplicates import find_copies, near_copies, without_leaks
-from tans_core.tasks.inputs.base import Entry, printable
+from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import SHOWN, ScanReport, count
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
-from tans_core.tasks.workers import Reading
 
 
 class Row(NamedTuple):
@@ -53,7 +52,7 @@ class Scan:
 
     Attributes:
         report: what was found.
-        rows: the images that are left, in the order of their names.
+        rows: the images that are left, in the order of the input.
     """
 
     report: ScanReport
@@ -143,10 +142,31 @@ def scan(
         ArchiveError: the archive is refused.
         DataError: `path` cannot be read as any of these.
     """
+    return scan_input(
+        open_input(path, drop_empty_classes),
+        image_size_px=image_size_px,
+        max_images=max_images,
+        workers=workers,
+        seed=seed,
+        drop_empty_classes=drop_empty_classes,
+        resume=resume,
+    )
+
+
+def scan_input(
+    source: Input,
+    *,
+    image_size_px: int,
+    max_images: int | None = None,
+    workers: int | None = None,
+    seed: int = 0,
+    drop_empty_classes: bool = False,
+    resume: Path | None = None,
+) -> Scan:
+    """Do as `scan`, for what has been listed already."""
     start = time.monotonic()
-    source = open_input(path, drop_empty_classes)
     entries = _sample(source.entries, max_images, seed)
-    chunks = Chunks(entries, Reading(image_size_px, keep_pixels=True), resume)
+    chunks = Chunks(entries, image_size_px, resume)
     try:
         chunks.fill(source, cores() if workers is None else workers)
         facts = chunks.facts()
@@ -160,7 +180,7 @@ def scan(
     used = Counter(row.label for row in rows)
     classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
     report = ScanReport(
-        path=printable(str(path)),
+        path=printable(str(source.root)),
         kind=source.kind,
         image_size_px=image_size_px,
         files=len(entries) + len(source.bad),

@@ -26,27 +26,20 @@ class Job(NamedTuple):
     contents: Sequence[Content]
 
 
-class Reading(NamedTuple):
-    """How files are read: working size, and whether pixels are kept."""
-
-    image_size_px: int
-    keep_pixels: bool
-
-
 def decode_all(
-    jobs: Iterable[Job], reading: Reading, workers: int, processes: bool
+    jobs: Iterable[Job], image_size_px: int, workers: int, processes: bool
 ) -> Iterator[tuple[Job, pa.RecordBatch]]:
     """Decode jobs, in their order; only a few more than there are workers are held at a time.
 
     Args:
         jobs: read from as workers come free.
-        reading: how files are read.
+        image_size_px: working size.
         workers: how many jobs are decoded at a time; 0 and 1 decode here.
         processes: in processes rather than in threads.
     """
     if workers <= 1:
         for job in jobs:
-            yield job, read_chunk(job.contents, *reading)
+            yield job, read_chunk(job.contents, image_size_px)
         return
     pool = _processes(workers) if processes else ThreadPoolExecutor(workers)
     pending: deque[tuple[Job, Future[pa.RecordBatch]]] = deque()
@@ -54,7 +47,7 @@ def decode_all(
     try:
         while True:
             while len(pending) < 2 * workers and (new := next(source, None)) is not None:
-                pending.append((new, pool.submit(read_chunk, new.contents, *reading)))
+                pending.append((new, pool.submit(read_chunk, new.contents, image_size_px)))
             if not pending:
                 return
             job, future = pending.popleft()
@@ -66,7 +59,7 @@ def decode_all(
                 pending.clear()
                 _end(pool)
                 for one in lost:
-                    yield one, _apart(one.contents, reading)
+                    yield one, _apart(one.contents, image_size_px)
                 pool = _processes(workers)
     finally:
         _end(pool)
@@ -84,15 +77,15 @@ def _end(pool: Executor) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def _apart(contents: Sequence[Content], reading: Reading) -> pa.RecordBatch:
+def _apart(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
     """Decode files in a process of their own, and halve them until the one that ends it stands alone."""
     pool = _processes(1)
     try:
-        return pool.submit(read_chunk, contents, *reading).result()
+        return pool.submit(read_chunk, contents, image_size_px).result()
     except BrokenProcessPool:
         if len(contents) == 1:
-            return unusable([CRASHED], *reading)
+            return unusable([CRASHED], image_size_px)
     finally:
         _end(pool)
     half = len(contents) // 2
-    return pa.concat_batches([_apart(contents[:half], reading), _apart(contents[half:], reading)])
+    return pa.concat_batches([_apart(contents[:half], image_size_px), _apart(contents[half:], image_size_px)])

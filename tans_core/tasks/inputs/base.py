@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +72,7 @@ class Input(Protocol):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """In natural order of their names."""
+        """In an order that is the same each time: folders in natural order, archives and tables as they can be read."""
         ...
 
     @property
@@ -139,3 +140,27 @@ def printable(name: str) -> str:
     if name.isascii():
         return name
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def file_content(path: Path) -> bytes | str:
+    """Return what a file holds, or the reason why it cannot be used: no plain file, too large, not to be read."""
+    try:
+        # A pipe that took a file's place since it was listed would be waited for without end.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                return "no longer a plain file"
+            data = os.read(handle, min(status.st_size, MAX_FILE_BYTES) + 1)
+            while len(data) <= MAX_FILE_BYTES and (more := os.read(handle, 2**20)):
+                data += more
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return within_limit(data)
+
+
+def within_limit(data: bytes) -> bytes | str:
+    """Return the data, or why they are too many."""
+    return data if len(data) <= MAX_FILE_BYTES else f"more than {MAX_FILE_BYTES // 2**20} MiB"

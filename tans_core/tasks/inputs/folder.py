@@ -80,16 +80,6 @@ def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
     return Folder(root, classes, entries, skipped, bad=tuple(bad))
 
 
-def has_class_folders(root: Path) -> bool:
-    """Say whether a folder below `root` holds something else than Parquet files and notes."""
-    told = (*OTHER_SUFFIXES, ".parquet")
-    return any(
-        entry.is_dir(follow_symlinks=False)
-        and any(not found.name.lower().endswith(told) for found in _entries(Path(entry.path), Counter()))
-        for entry in _entries(root, Counter())
-    )
-
-
 def _split_folders(root: Path, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
     """Return (split, folder of class folders); one pair with no split unless all folders are named after splits."""
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if entry.is_dir(follow_symlinks=False)]

@@ -22,7 +22,26 @@ _ZIP_ENTRY_BYTES = 400
 PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
 
 
-class ZipGuard(io.RawIOBase):
+class _Guard(io.RawIOBase):
+    """A file that another one stands in front of."""
+
+    _file: IO[bytes]
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class ZipGuard(_Guard):
     """What a zip is opened through: its directory is looked at before zipfile makes an object of every entry."""
 
     def __init__(self, path: Path, entries: int) -> None:
@@ -53,21 +72,8 @@ class ZipGuard(io.RawIOBase):
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(place, whence)
 
-    def tell(self) -> int:
-        return self._file.tell()
 
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class TarGuard(io.RawIOBase):
+class TarGuard(_Guard):
     """What a tar is read through: unpacked on the way, forwards alone, never further than `cap`.
 
     Attributes:
@@ -128,19 +134,6 @@ class TarGuard(io.RawIOBase):
             self.allow()
             if not self.read(_HEADER_BYTES // 4):
                 return
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
     def _reach(self, place: int) -> None:
         if place > self._cap + _HEADER_BYTES:

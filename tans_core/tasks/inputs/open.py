@@ -7,8 +7,8 @@ from pathlib import Path
 from tans_core.errors import DataError
 from tans_core.tasks.inputs.archive import archive_kind, list_archive
 from tans_core.tasks.inputs.base import Input
-from tans_core.tasks.inputs.folder import has_class_folders, list_folder
-from tans_core.tasks.inputs.table import is_table, list_table, parquet_files
+from tans_core.tasks.inputs.folder import list_folder
+from tans_core.tasks.inputs.table import is_parquet_folder, is_table, list_table
 
 
 def open_input(path: Path, drop_empty_classes: bool = False) -> Input:
@@ -26,7 +26,7 @@ def open_input(path: Path, drop_empty_classes: bool = False) -> Input:
         DataError: there is nothing at `path`, or it is none of these.
     """
     if path.is_dir():
-        if not has_class_folders(path) and parquet_files(path):
+        if is_parquet_folder(path):
             return list_table(path, drop_empty_classes)
         return list_folder(path, drop_empty_classes)
     if not path.is_file():

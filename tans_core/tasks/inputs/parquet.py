@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import SPLIT_NAMES, printable
+from tans_core.tasks.inputs.base import SPLIT_NAMES, file_content, printable, within_limit
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
 from tans_core.tasks.inputs.rows import (
     BROKEN,
@@ -30,8 +30,6 @@ from tans_core.tasks.inputs.rows import (
     PATH_COLUMNS,
     SPLIT_COLUMNS,
     Row,
-    checked,
-    content,
     first_line,
     locate,
     no_column,
@@ -218,8 +216,8 @@ class Cells:
         data = cell["bytes"] if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and isinstance(cell.get("path"), str):
             found = locate(self._home, cell["path"])
-            return found if isinstance(found, str) else content(found[0])
-        return checked(data) if isinstance(data, bytes) else "no image in this row"
+            return found if isinstance(found, str) else file_content(found[0])
+        return within_limit(data) if isinstance(data, bytes) else "no image in this row"
 
     def _begin(self, part: int, group: int) -> None:
         path, column, starts = self._parts[part]

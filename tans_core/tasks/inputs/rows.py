@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "class", "category", "target", "label_name", "class_name", "labels", "fine_label", "y")
@@ -73,19 +72,6 @@ def locate(home: Path, text: str) -> tuple[Path, os.stat_result] | str:
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     return (real, status) if stat.S_ISREG(status.st_mode) else "not a plain file"
-
-
-def content(path: Path) -> bytes | str:
-    """Return what a file holds, or the reason why it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return checked(file.read(MAX_FILE_BYTES + 1))
-    except OSError as error:
-        return error.strerror or type(error).__name__
-
-
-def checked(data: bytes) -> bytes | str:
-    return data if len(data) <= MAX_FILE_BYTES else f"more than {MAX_FILE_BYTES // 2**20} MiB"
 
 
 def first_line(error: BaseException) -> str:

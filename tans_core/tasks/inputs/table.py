@@ -20,7 +20,7 @@ import pyarrow.csv as pcsv
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import SPLIT_NAMES, Entry, check_classes, printable
+from tans_core.tasks.inputs.base import SPLIT_NAMES, Entry, check_classes, file_content, printable
 from tans_core.tasks.inputs.parquet import (
     PARQUET_SUFFIXES,
     WITHHELD,
@@ -38,7 +38,6 @@ from tans_core.tasks.inputs.rows import (
     PATH_COLUMNS,
     SPLIT_COLUMNS,
     Row,
-    content,
     first_line,
     locate,
     no_column,
@@ -65,7 +64,7 @@ class Table:
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
         for entry in entries:
-            yield self._cells.at(*self._places[entry.name]) if entry.path is None else content(entry.path)
+            yield self._cells.at(*self._places[entry.name]) if entry.path is None else file_content(entry.path)
 
 
 def is_table(path: Path) -> bool:

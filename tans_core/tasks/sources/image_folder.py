@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
-from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, decode_file
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES, Entry, Input
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode
+from tans_core.tasks.inputs.base import Entry, Input, file_content
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.sources.base import Sample, check_options
 
@@ -56,11 +56,11 @@ class ImageFolder:
                 "  Run `tans tasks add ... --replace` to take it as it is now."
             )
         # Imported here: the scan stands on what is beside this module.
-        from tans_core.tasks.scan import scan
+        from tans_core.tasks.scan import scan_input
 
         # In this process alone: stages of several tasks run side by side.
-        with scan(root, image_size_px=_SCANNED_PX, workers=0) as found:
-            report, kept = found.report, {row.path: row.group for row in found.rows}
+        with scan_input(opened, image_size_px=_SCANNED_PX, workers=0) as found:
+            report, kept = found.report, {row.path: row for row in found.rows}
         for name, reason in report.bad:
             logger.warning("%s: left out: %s", name, reason)
         for one, other in (*report.leaks, *report.contradictions):
@@ -75,8 +75,8 @@ class ImageFolder:
             if isinstance(data, str):
                 logger.warning("%s: left out: %s", entry.name, data)
                 continue
-            decoded, content = data
-            yield Sample(decoded.pixels, entry.label, kept[entry.name], entry.name, entry.split, content)
+            row = kept[entry.name]
+            yield Sample(data.pixels, entry.label, row.group, entry.name, entry.split, row.content)
 
 
 def digest_of(entries: Iterable[Entry]) -> str:
@@ -87,33 +87,18 @@ def digest_of(entries: Iterable[Entry]) -> str:
     return hashed.hexdigest()
 
 
-def _contents(opened: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[Decoded, str] | str]]:
-    """Yield each entry with its image and the hash of its file, or with the reason why it cannot be read."""
+def _contents(opened: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
+    """Yield each entry with its image, or with the reason why it cannot be read."""
     for own_file, group in itertools.groupby(entries, key=lambda entry: entry.path is not None):
         while run := list(itertools.islice(group, _RUN)):
-            if own_file:
-                yield from ((entry, _read_file(entry)) for entry in run)
-            else:
-                yield from zip(run, map(_decode, opened.read(run)), strict=True)
+            contents = (file_content(entry.path) for entry in run if entry.path) if own_file else opened.read(run)
+            yield from zip(run, map(_decode, contents), strict=True)
 
 
-def _read_file(entry: Entry) -> tuple[Decoded, str] | str:
-    assert entry.path is not None
-    try:
-        if entry.path.stat().st_size > MAX_FILE_BYTES:
-            return f"larger than {MAX_FILE_BYTES >> 20} MB"
-        decoded, data = decode_file(entry.path)
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    except UnreadableImageError as error:
-        return str(error)
-    return decoded, hashlib.sha256(data).hexdigest()
-
-
-def _decode(data: bytes | str) -> tuple[Decoded, str] | str:
+def _decode(data: bytes | str) -> Decoded | str:
     if isinstance(data, str):
         return data
     try:
-        return decode(data), hashlib.sha256(data).hexdigest()
+        return decode(data)
     except UnreadableImageError as error:
         return str(error)

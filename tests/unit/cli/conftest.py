@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tans_core.cli import main
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,12 @@ def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder with the project's own params.yaml and nothing built."""
+    root = tmp_path / "fresh"
+    root.mkdir()
+    shutil.copy(PROJECT / "params.yaml", root)
+    return root

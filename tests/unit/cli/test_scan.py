@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +13,6 @@ from tests.factories.hostile import PASSING, REFUSED
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    """A project of which nothing is built."""
-    root = tmp_path / "fresh"
-    root.mkdir()
-    shutil.copy(PROJECT / "params.yaml", root)
-    return root
 
 
 @pytest.mark.parametrize("name", REFUSED)

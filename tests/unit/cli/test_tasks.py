@@ -19,15 +19,6 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Path:
-    """A folder with the project's own params.yaml and nothing built."""
-    root = tmp_path / "fresh"
-    root.mkdir()
-    shutil.copy(PROJECT / "params.yaml", root)
-    return root
-
-
-@pytest.fixture
 def leaves(tmp_path: Path) -> Path:
     return write_class_folders(tmp_path / "leaves", {"ash": 40, "elm": 40, "oak": 40})
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,39 +24,10 @@ from tans_core.errors import (
 from tans_core.gates.query import QueryThresholds, Verdict, check_query, start_query_gate
 from tans_core.gates.query_rules import RULES, query_checks
 from tans_core.gates.query_words import Facts
-from tans_core.tasks.report import ScanReport
 from tans_core.tasks.splits import assign_splits
+from tests.factories.reports import scanned
 
 LIMITS = {"min_images_per_class": 2, "max_bad_share": 0.5}
-
-
-def scanned(**changes: Any) -> ScanReport:
-    """A data set that nothing can be said against; `classes` alone sets what follows from it."""
-    classes = changes.get("classes", {"ash": 40, "oak": 50})
-    used = sum(classes.values())
-    good = ScanReport(
-        path="leaves",
-        kind="folder",
-        image_size_px=32,
-        files=used,
-        used=used,
-        classes=classes,
-        found=dict(classes),
-        splits={},
-        bad=(),
-        copies=(),
-        contradictions=(),
-        near_copies=(),
-        leaks=(),
-        skipped={},
-        formats={"PNG": used},
-        mislabelled_formats=0,
-        sides_px=(32, 64, 80, 100, 200),
-        elongated=0,
-        not_sampled=0,
-        seconds=0.1,
-    )
-    return replace(good, **changes)
 
 
 def judged(**changes: Any) -> Verdict:

@@ -26,7 +26,6 @@ from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import read_task
-from tans_core.tasks.workers import Reading
 from tests.factories.hostile import PASSING, REFUSED, Found, everything, healthy
 
 SIZE = 32
@@ -131,7 +130,7 @@ def facts_after(root: Path, change: Any) -> dict[str, str | None]:
     """List a folder, change it, then read what was listed: the reason of each file."""
     source = open_input(root)
     change()
-    chunks = Chunks(source.entries, Reading(SIZE, True), None)
+    chunks = Chunks(source.entries, SIZE, None)
     chunks.fill(source, 2)
     reasons = chunks.facts()["reason"].to_pylist()
     return dict(zip((entry.name for entry in source.entries), reasons, strict=True))

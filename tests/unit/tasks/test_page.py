@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tans_core.tasks.page import render_scan_page, write_scan_page
-from tans_core.tasks.report import ScanReport
+from tests.factories.reports import scanned
 
 HOSTILE = [
     '</td><script>alert(1)</script>"onload="&amp;',
@@ -57,33 +55,6 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def scanned(classes: dict[str, int], **changes: Any) -> ScanReport:
-    used = sum(classes.values())
-    plain = ScanReport(
-        path="leaves",
-        kind="folder",
-        image_size_px=32,
-        files=used,
-        used=used,
-        classes=classes,
-        found=dict(classes),
-        splits={},
-        bad=(),
-        copies=(),
-        contradictions=(),
-        near_copies=(),
-        leaks=(),
-        skipped={},
-        formats={"PNG": used},
-        mislabelled_formats=0,
-        sides_px=(32, 64, 80, 100, 200),
-        elongated=0,
-        not_sampled=0,
-        seconds=0.1,
-    )
-    return replace(plain, **changes)
-
-
 def noise(count: int, size_px: int = 32) -> list[npt.NDArray[np.uint8]]:
     return list(np.random.default_rng(0).integers(0, 256, (count, 3, size_px, size_px), dtype=np.uint8))
 
@@ -97,7 +68,9 @@ def noise(count: int, size_px: int = 32) -> list[npt.NDArray[np.uint8]]:
     ],
 )
 def test_page_says_whether_it_passed_and_what_to_do(failures: list[str], warnings: list[str], words: list[str]) -> None:
-    text = " ".join(Page(render_scan_page(scanned({"ash": 20, "oak": 50}), failures, warnings, {})).text.split())
+    text = " ".join(
+        Page(render_scan_page(scanned(classes={"ash": 20, "oak": 50}), failures, warnings, {})).text.split()
+    )
     for expected in ["leaves", *words]:
         assert expected in text
     assert ("Nothing to do" in text) == (not failures and not warnings)
@@ -105,7 +78,7 @@ def test_page_says_whether_it_passed_and_what_to_do(failures: list[str], warning
 
 def test_page_lists_all_that_was_found() -> None:
     report = scanned(
-        {"ash": 20, "oak": 50, "elm": 0},
+        classes={"ash": 20, "oak": 50, "elm": 0},
         found={"ash": 25, "oak": 50, "elm": 3},
         splits={"train": {"ash": 15, "oak": 40}, "test": {"ash": 5, "oak": 10}},
         bad=(("ash/1.png", "empty file"), ("ash/2.png", "empty file"), ("oak/1.png", "no image")),
@@ -139,7 +112,7 @@ def test_page_lists_all_that_was_found() -> None:
 
 def test_pictures_are_inside_and_at_most_eight_a_class() -> None:
     samples = {"ash": noise(20), "oak": noise(3)}
-    page = Page(render_scan_page(scanned({"ash": 20, "oak": 3}), [], [], samples))
+    page = Page(render_scan_page(scanned(classes={"ash": 20, "oak": 3}), [], [], samples))
     ash, oak = page.of("img")
     assert ash["alt"] == "8 images of class ash" and oak["alt"] == "3 images of class oak"
     prefix = "data:image/png;base64,"
@@ -152,7 +125,7 @@ def test_pictures_are_inside_and_at_most_eight_a_class() -> None:
 
 def test_hostile_names_stay_names(tmp_path: Path) -> None:
     report = scanned(
-        dict.fromkeys(HOSTILE, 10),
+        classes=dict.fromkeys(HOSTILE, 10),
         path=HOSTILE[0],
         kind=HOSTILE[1],
         bad=tuple((name, name) for name in HOSTILE),
@@ -174,7 +147,7 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
 
 
 def test_page_fetches_nothing() -> None:
-    html = render_scan_page(scanned({"ash": 20, "oak": 50}), ["No oak."], [], {"ash": noise(3)})
+    html = render_scan_page(scanned(classes={"ash": 20, "oak": 50}), ["No oak."], [], {"ash": noise(3)})
     page = Page(html)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base", "form"}
     addresses = [
@@ -190,7 +163,7 @@ def test_hundred_thousand_files_give_a_page_under_three_megabytes() -> None:
     names = tuple(f"train/{'y' * 200}/{index}.png" for index in range(100_000))
     classes = {f"class {index}": 1000 for index in range(100)}
     report = scanned(
-        classes,
+        classes=classes,
         bad=tuple((name, f"{name}: its own reason") for name in names[:20_000]),
         copies=names,
         contradictions=tuple(zip(names, names, strict=True)),
@@ -206,5 +179,7 @@ def test_hundred_thousand_files_give_a_page_under_three_megabytes() -> None:
 
 
 def test_scan_without_an_image_has_a_page() -> None:
-    text = Page(render_scan_page(scanned({}, sides_px=(0, 0, 0, 0, 0)), ["No class has a usable image."], [], {})).text
+    text = Page(
+        render_scan_page(scanned(classes={}, sides_px=(0, 0, 0, 0, 0)), ["No class has a usable image."], [], {})
+    ).text
     assert "0 images in 0 classes: refused" in " ".join(text.split())

@@ -23,7 +23,7 @@ from tans_core.tasks.reading import perceptual_hashes, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
-from tans_core.tasks.workers import CRASHED, Job, Reading, decode_all
+from tans_core.tasks.workers import CRASHED, Job, decode_all
 from tests.factories.images import bomb, encoded, noise, rotated_photo, write_class_folders
 
 SIZE = 16
@@ -252,7 +252,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> 
     root = write_class_folders(tmp_path / "x", {"ash": 30, "oak": 30})
     folder = tmp_path / "resume"
     entries = open_input(root).entries
-    first = Chunks(entries, Reading(SIZE, True), folder)
+    first = Chunks(entries, SIZE, folder)
     first.fill(open_input(root), 0)
     first.close(finished=False)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.arrow")}
@@ -260,7 +260,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> 
     torn = sorted(folder.glob("*.arrow"))[0]
     torn.write_bytes(torn.read_bytes()[:100])
     (root / "oak" / "7.png").write_bytes(encoded(noise(seed=99)))
-    again = Chunks(open_input(root).entries, Reading(SIZE, True), folder)
+    again = Chunks(open_input(root).entries, SIZE, folder)
     again.fill(open_input(root), 0)
     after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.arrow")}
     again.close(finished=False)
@@ -289,7 +289,7 @@ def test_many_files_are_decoded_in_processes_to_the_same_result(tmp_path: Path) 
 def test_a_file_that_ends_its_decoder_is_found_and_left_out() -> None:
     bad = _Fatal(b"x")
     contents = [encoded(noise(seed=1)), encoded(noise(seed=2)), bad, encoded(noise(seed=3))]
-    results = list(decode_all([Job(0, True, contents)], Reading(SIZE, True), workers=2, processes=True))
+    results = list(decode_all([Job(0, True, contents)], SIZE, workers=2, processes=True))
     assert results[0][1]["reason"].to_pylist() == [None, None, CRASHED, None]
 
 
@@ -326,7 +326,7 @@ def test_names_that_count_as_equal_keep_one_order_in_every_process(tmp_path: Pat
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert read_chunk([tmp_path / "pipe.png"], SIZE, True)["reason"].to_pylist() == ["no longer a plain file"]
+    assert read_chunk([tmp_path / "pipe.png"], SIZE)["reason"].to_pylist() == ["no longer a plain file"]
 
 
 def test_a_path_that_is_no_text_is_scanned(tmp_path: Path) -> None:
