@@ -17,7 +17,8 @@ from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.inputs.readers import Limits
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
-from tests.factories.archives import CLASSES, HOSTILE, PER_CLASS, good_members, write_tar, write_zip
+from tests.factories.archives import CLASSES, PER_CLASS, good_members, write_tar, write_zip
+from tests.factories.hostile_archives import HOSTILE
 from tests.factories.images import encoded, noise
 
 

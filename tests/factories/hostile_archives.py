@@ -1,0 +1,144 @@
+"""Archives as attackers, accidents and odd tools make them."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tans_core.errors import ArchiveError, DataError, NoClassesError, TansError
+from tests.factories.archives import (
+    bad_gzip_sum,
+    bad_sum,
+    broken_header,
+    cut,
+    cut_between_entries,
+    directory_field,
+    encrypted,
+    file_named,
+    good_members,
+    headers,
+    huge_claim,
+    huge_header,
+    many_entries,
+    method,
+    negative_size,
+    overlap,
+    renamed,
+    tar_bomb,
+    tar_entry,
+    twice,
+    write_tar,
+    write_zip,
+    zip_bomb,
+    zip_link,
+)
+from tests.factories.images import encoded, noise
+
+
+@dataclass(frozen=True)
+class HostileCase:
+    """How to make an archive, and what has to come of it: an error with these words, or a listed reason with these words."""
+
+    make: Callable[[Path], Path]
+    error: type[TansError] | None
+    words: str
+
+
+_NFD = unicodedata.normalize("NFD", "é")
+
+
+_LONG = {
+    f"ash/{'n' * 251}.png": encoded(noise(20, 20, seed=7)),
+    f"oak/🌳 {_NFD} שלום.png": encoded(noise(20, 20, seed=8)),
+}
+
+
+HOSTILE: dict[str, HostileCase] = {
+    "zip, path escape": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"../../escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+    ),
+    "tar, path escape": HostileCase(
+        lambda f: write_tar(f / "a.tar", {"ash/../../escape.png": b"x", **good_members()}),
+        ArchiveError,
+        "leads outside",
+    ),
+    "zip, absolute path": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"/tmp/escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+    ),
+    "tar.gz, absolute path": HostileCase(
+        lambda f: write_tar(f / "a.tgz", {"/escape.png": b"x", **good_members()}, "w:gz"), ArchiveError, "leads outside"
+    ),
+    "zip, Windows drive": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"C:\\ash\\escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+    ),
+    "zip, backslashes that climb": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"ash\\..\\..\\escape.png": b"x", **good_members()}),
+        ArchiveError,
+        "leads outside",
+    ),
+    "zip, link": HostileCase(zip_link, None, "a link"),
+    "tar, link": HostileCase(tar_entry(tarfile.SYMTYPE, "/etc/passwd"), None, "a link"),
+    "tar, hard link": HostileCase(tar_entry(tarfile.LNKTYPE, "ash/0.png"), None, "a link"),
+    "tar, device": HostileCase(tar_entry(tarfile.CHRTYPE), None, "a device or pipe"),
+    "tar, pipe": HostileCase(tar_entry(tarfile.FIFOTYPE), None, "a device or pipe"),
+    "zip, bomb by ratio": HostileCase(zip_bomb, ArchiveError, "unpack to"),
+    "tar.gz, bomb by ratio": HostileCase(tar_bomb, ArchiveError, "are allowed"),
+    "zip, bomb by count": HostileCase(many_entries, ArchiveError, "too many for 1,000,000 entries"),
+    "zip, encrypted": HostileCase(encrypted, ArchiveError, "encrypted"),
+    "zip, method that is not read": HostileCase(method, ArchiveError, "method 9"),
+    "zip, truncated": HostileCase(
+        lambda f: cut(write_zip(f / "a.zip", good_members())), ArchiveError, "broken or cut short"
+    ),
+    "tar, truncated": HostileCase(
+        lambda f: cut(write_tar(f / "a.tar", good_members()), 0.3), ArchiveError, "broken or cut short"
+    ),
+    "tar.gz, truncated": HostileCase(
+        lambda f: cut(write_tar(f / "a.tgz", good_members(), "w:gz")), ArchiveError, "broken or cut short"
+    ),
+    "zip, wrong checksum": HostileCase(bad_sum, None, "broken in the archive"),
+    "zip, entries that overlap": HostileCase(overlap, ArchiveError, "share their bytes"),
+    "zip, archive inside": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"ash/more.zip": b"PK", **good_members()}), None, "an archive inside"
+    ),
+    "zip, a name twice": HostileCase(twice, None, "a second entry of this name"),
+    "zip, long and foreign names": HostileCase(lambda f: write_zip(f / "a.zip", {**good_members(), **_LONG}), None, ""),
+    "tar.xz, long and foreign names": HostileCase(
+        lambda f: write_tar(f / "a.txz", {**good_members(), **_LONG}, "w:xz"), None, ""
+    ),
+    "tar named .zip": HostileCase(lambda f: renamed(write_tar(f / "a.tar", good_members()), "b.zip"), None, ""),
+    "text named .zip": HostileCase(file_named("a.zip", b"hello, I am text\n" * 50), DataError, "neither an archive"),
+    "image named .zip": HostileCase(file_named("a.zip", encoded(noise())), DataError, "neither an archive"),
+    "empty file named .zip": HostileCase(file_named("a.zip", b""), DataError, "neither an archive"),
+    "zip, empty": HostileCase(lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders"),
+    "tar, empty": HostileCase(lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders"),
+    "tar, header of 8 GB": HostileCase(huge_header, ArchiveError, "header that claims"),
+    "tar, entry of 1 TB": HostileCase(huge_claim, ArchiveError, "unpack to"),
+    "tar, headers without end": HostileCase(
+        headers(b"x", b"8 a=123\n", 3000), ArchiveError, "too many headers in a row"
+    ),
+    "tar, names without end": HostileCase(headers(b"L", b"name", 3000), ArchiveError, "too many headers in a row"),
+    "tar, header made to hang": HostileCase(headers(b"x", b"2 " * 2**17 + b"a="), ArchiveError, "not made of records"),
+    "tar, header of digits": HostileCase(
+        headers(b"g", b"200008 a=" + b"1" * 199_998 + b"\n"), ArchiveError, "header of digits"
+    ),
+    "tar, negative size": HostileCase(negative_size, ArchiveError, "negative size"),
+    "tar, broken header inside": HostileCase(broken_header, ArchiveError, "no header and no end mark"),
+    "tar, cut between two entries": HostileCase(cut_between_entries, ArchiveError, "no header and no end mark"),
+    "tar.gz, wrong checksum": HostileCase(bad_gzip_sum, ArchiveError, "CRC check failed"),
+    "gz that is no tar": HostileCase(
+        file_named("a.csv.gz", gzip.compress(b"path,label\n")), ArchiveError, "no tar is inside"
+    ),
+    "zip, of a later version": HostileCase(directory_field(6, b"\x63"), ArchiveError, "zip file version"),
+    "zip, a size that is too small": HostileCase(directory_field(24, b"\x01\x00"), None, "broken in the archive"),
+    "zip, a size that is too large": HostileCase(directory_field(24, b"\xff\xff"), None, "bytes, not"),
+    "zip, packed by bzip2": HostileCase(
+        lambda f: write_zip(f / "a.zip", good_members(), zipfile.ZIP_BZIP2), ArchiveError, "method 12"
+    ),
+    "7z": HostileCase(file_named("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(64)), ArchiveError, "7z archive"),
+    "RAR named .zip": HostileCase(file_named("a.zip", b"Rar!\x1a\x07\x00" + bytes(64)), ArchiveError, "RAR archive"),
+}

@@ -1,0 +1,84 @@
+"""What a row of hostile input is: how to make it, and what has to become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tans_core.errors import (
+    TansError,
+)
+from tans_core.tasks.report import ScanReport
+from tans_core.tasks.task import Task
+from tests.factories.images import (
+    write_class_folders,
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a folder that passed."""
+
+    report: ScanReport
+    task: Task
+    warnings: tuple[str, ...]
+
+    def image(self, path: str) -> npt.NDArray[np.uint8]:
+        """(3, S, S) uint8."""
+        return self.task.images[self.task.paths.index(path)]
+
+    def size(self, path: str) -> tuple[int, int]:
+        width, height = self.task.sizes[self.task.paths.index(path)].tolist()
+        return width, height
+
+    def label(self, path: str) -> str:
+        return self.task.info.class_names[self.task.labels[self.task.paths.index(path)]]
+
+    def left_out(self, path: str) -> str:
+        """Return the reason of a file that is listed as bad; the task must not have it."""
+        assert path not in self.task.paths
+        return dict(self.report.bad)[path]
+
+    def skipped(self, reason: str) -> int:
+        return self.report.skipped.get(reason, 0)
+
+
+@dataclass(frozen=True)
+class HostileRow:
+    """One kind of trouble.
+
+    Attributes:
+        make: adds it to the class folders at a path.
+        check: what has to hold of a folder that passes with it; None where it is refused.
+        error: what it is refused with, and `words` of the message.
+        alone: `make` writes the whole folder.
+    """
+
+    make: Callable[[Path], None]
+    check: Callable[[Found], None] | None = None
+    error: type[TansError] | None = None
+    words: str = ""
+    alone: bool = False
+
+    def folder(self, root: Path) -> Path:
+        """Make a folder with this trouble alone."""
+        root.mkdir(parents=True)
+        if not self.alone:
+            healthy(root)
+        self.make(root)
+        return root
+
+
+def healthy(root: Path) -> Path:
+    """Three classes of twenty images."""
+    return write_class_folders(root, {"ash": 20, "elm": 20, "oak": 20})
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
