@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.factories.project import build_project, image_folder
+# Before torch is imported, here and in what tests start: two threads beside another busy process wait for each other, and
+# make the suite twice as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tests.factories.project import build_project, image_folder  # noqa: E402
 
 
 @pytest.fixture(scope="session")
