@@ -11,7 +11,7 @@ import pytest
 # make the suite twice as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.factories.project import build_project, image_folder  # noqa: E402
+from tests.factories.project import build_project, image_folder
 
 
 @pytest.fixture(scope="session")
