@@ -214,7 +214,9 @@ def _to_uint8(values: npt.NDArray[np.generic], mode: str, file_format: str) -> n
     if mode.startswith("I;16") or file_format == "PPM":
         top = 65535.0
     else:
-        # 32-bit files rarely use their whole range: take the smallest common range that holds all values.
-        ranges = (255.0, 65535.0, 2.0**31 - 1) if mode == "I" else (1.0, 255.0, 65535.0)
-        top = next((limit for limit in ranges if grey.max() <= limit), float(grey.max()))
+        # 32-bit files rarely use their whole range: take the smallest common one that holds nearly all values. What a filter
+        # pushed a little beyond it is clipped; what fits into none is scaled by its own largest value.
+        ranges = (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
+        most, nearly = float(grey.max()), float(np.quantile(grey, 0.99))
+        top = next((limit for limit in ranges if most <= limit or (nearly <= limit and most <= 2 * limit)), most)
     return np.clip(grey / top * 255.0, 0, 255).round().astype(np.uint8)

@@ -30,7 +30,7 @@ def assign_splits(
 ) -> npt.NDArray[np.str_]:
     """Assign each image to a split so that no group straddles train and test.
 
-    Val is drawn by groups too where every class has at least three; else it is drawn by image from what is not test.
+    Where a class has fewer than three groups, test is drawn first, and val from what is left, so that few groups serve test.
 
     Args:
         labels: (N,) class indices.
@@ -43,28 +43,23 @@ def assign_splits(
     """
     rng = np.random.default_rng(seed)
     group_ids = _group_ids(groups)
-    if (int(group_ids.max()) + 1) * (int(labels.max()) + 1) > LARGE_TABLE:
-        return _deal_by_class(labels, group_ids, np.array(shares), rng)
-    counts = np.zeros((int(group_ids.max()) + 1, int(labels.max()) + 1), dtype=np.int64)
-    np.add.at(counts, (group_ids, labels), 1)
-    groups_of_class = (counts > 0).sum(axis=0)
-    if groups_of_class[groups_of_class > 0].min() >= 3:
-        chosen = _deal_groups(counts, np.array(shares), rng)
-        return np.array(SPLITS)[chosen[group_ids]]
-    chosen = _deal_groups(counts, np.array([shares[0] + shares[1], 0.0, shares[2]]), rng)
-    splits = np.array(SPLITS)[chosen[group_ids]]
-    return _carve_val(splits, labels, shares[1] / (shares[0] + shares[1]), rng)
+    pairs = np.unique(np.stack([labels, group_ids]), axis=1)[0]
+    if np.unique(pairs, return_counts=True)[1].min() >= 3:
+        return _deal(labels, group_ids, np.array(shares), rng)
+    splits = _deal(labels, group_ids, np.array([shares[0] + shares[1], 0.0, shares[2]]), rng)
+    return carve_val(splits, labels, groups, seed)
 
 
 def carve_val(
     splits: npt.NDArray[np.str_], labels: npt.NDArray[np.int64], groups: Sequence[str], seed: int
 ) -> npt.NDArray[np.str_]:
-    """Return `splits` with a val split taken out of train, by groups where every class in train has at least three."""
+    """Return `splits` with a val split taken out of train by groups; a class of one group there stays in train whole."""
     in_train = np.flatnonzero(splits == "train")
     if len(in_train) == 0:
         return splits
     share = SHARES[1] / (SHARES[0] + SHARES[1])
-    inner = assign_splits(labels[in_train], [groups[int(i)] for i in in_train], seed, (1 - share, 0.0, share))
+    ids = _group_ids([groups[int(i)] for i in in_train])
+    inner = _deal(labels[in_train], ids, np.array([1 - share, 0.0, share]), np.random.default_rng(seed))
     result = splits.copy()
     result[in_train[inner == "test"]] = "val"
     return result
@@ -97,6 +92,21 @@ def _group_ids(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     for index, group in enumerate(groups):
         ids[index] = known.setdefault(group or f"\0{index}", len(known))
     return ids
+
+
+def _deal(
+    labels: npt.NDArray[np.int64],
+    group_ids: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.str_]:
+    """Deal whole groups to the splits."""
+    shape = (int(group_ids.max()) + 1, int(labels.max()) + 1)
+    if shape[0] * shape[1] > LARGE_TABLE:
+        return _deal_by_class(labels, group_ids, shares, rng)
+    counts = np.zeros(shape, dtype=np.int64)
+    np.add.at(counts, (group_ids, labels), 1)
+    return np.array(SPLITS)[_deal_groups(counts, shares, rng)[group_ids]]
 
 
 def _deal_by_class(
@@ -164,15 +174,3 @@ def _deal_once(
         chosen[group] = split
         filled[split] += row
     return chosen, filled
-
-
-def _carve_val(
-    splits: npt.NDArray[np.str_], labels: npt.NDArray[np.int64], share: float, rng: np.random.Generator
-) -> npt.NDArray[np.str_]:
-    result = splits.copy()
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero((splits == "train") & (labels == label)))
-        # A class keeps at least one image in train.
-        take = min(round(len(members) * share), max(len(members) - 1, 0))
-        result[members[:take]] = "val"
-    return result

@@ -18,7 +18,14 @@ from pathlib import Path
 from natsort import natsorted
 
 from tans_core.errors import ArchiveError
-from tans_core.tasks.inputs.base import MAX_FILE_BYTES, OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes
+from tans_core.tasks.inputs.base import (
+    BESIDE_SPLITS,
+    MAX_FILE_BYTES,
+    OUTSIDE_CLASSES,
+    SPLIT_NAMES,
+    Entry,
+    check_classes,
+)
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
 from tans_core.tasks.inputs.readers import BROKEN, UNPACK, Limits, Member, Reader, TarReader, ZipReader
 
@@ -95,12 +102,16 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
         elif member.folder and parts:
             members.append((parts, member))
         elif parts in seen:
-            bad.append(("/".join(parts), "a second entry of this name"))
+            bad.append(("/".join(parts), "a second entry of this name: give it another"))
         elif parts:
             seen.add(parts)
             members.append((parts, member))
     members = _below_common_folders(members, skipped)
     splits = _splits(members)
+    if splits:
+        beside = {parts[0] for parts, _ in members if len(parts) > 1 and parts[0].lower() not in SPLIT_NAMES}
+        skipped[BESIDE_SPLITS] += len(beside)
+        members = [(parts, member) for parts, member in members if parts[0] not in beside]
     names: set[str] = set()
     entries: list[Entry] = []
     numbers: dict[str, int] = {}
@@ -184,9 +195,11 @@ def _is_note(parts: tuple[str, ...]) -> bool:
 
 
 def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:
-    tops = {parts[0].lower() for parts, member in members if not member.folder and len(parts) > 1}
-    deep = any(len(parts) > 2 for parts, member in members if not member.folder)
-    return deep and len(tops) > 1 and tops <= SPLIT_NAMES.keys() and "train" in {SPLIT_NAMES[top] for top in tops}
+    """Say whether train and another split hold class folders; see `tans_core.tasks.inputs.folder`."""
+    files = [parts for parts, member in members if not member.folder]
+    tops = {parts[0].lower() for parts in files if len(parts) > 1} & SPLIT_NAMES.keys()
+    deep = any(len(parts) > 2 for parts in files if parts[0].lower() in tops)
+    return deep and len(tops) > 1 and "train" in {SPLIT_NAMES[top] for top in tops}
 
 
 def _problem(member: Member, file_name: str) -> str | None:

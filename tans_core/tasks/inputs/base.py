@@ -28,6 +28,7 @@ SPLIT_NAMES = {
 """What people call the three splits, in lower case."""
 
 OUTSIDE_CLASSES = "file outside class folders"
+BESIDE_SPLITS = "folder beside those of the splits"
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A single image file above this is left out unread."""
@@ -131,7 +132,9 @@ def check_classes(
             f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>."
         )
     if len(classes) == 1:
-        raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.")
+        below = any(entry.name.count("/") > 1 for entry in entries)
+        hint = f" If the folders in it are the classes, scan {root / classes[0]}." if below else ""
+        raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
     return classes
 
 

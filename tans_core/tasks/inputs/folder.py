@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes, printable
+from tans_core.tasks.inputs.base import BESIDE_SPLITS, OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes, printable
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
 # Files that people keep beside images; anything else is opened, whatever its name.
@@ -77,21 +77,24 @@ def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
                 entries.append(Entry(_free(printable(path[start:]), taken), label, split, Path(path), stamp))
     classes = check_classes(root, class_names, entries, skipped, drop_empty_classes)
-    return Folder(root, classes, entries, skipped, bad=tuple(bad))
+    return Folder(root, classes, entries, +skipped, bad=tuple(bad))
 
 
 def _split_folders(root: Path, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
-    """Return (split, folder of class folders); one pair with no split unless all folders are named after splits."""
+    """Return (split, folder of class folders); one pair with no split unless train and another split hold class folders.
+
+    What lies beside the splits is then passed over: as a class it would teach train from test.
+    """
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if entry.is_dir(follow_symlinks=False)]
-    named = [(SPLIT_NAMES.get(folder.name.lower()), folder) for folder in folders]
-    splits = {split for split, _ in named}
-    if None in splits or "train" not in splits or len(named) < 2:
+    named = [(SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    if "train" not in {split for split, _ in named} or len(named) < 2:
         return [(None, root)]
-    if all(entry.is_file(follow_symlinks=False) for folder in folders for entry in _entries(folder, Counter())):
+    if all(entry.is_file(follow_symlinks=False) for _, folder in named for entry in _entries(folder, Counter())):
         return [(None, root)]
+    skipped[BESIDE_SPLITS] += len(folders) - len(named)
     for entry in _entries(root, skipped):
         skipped[OUTSIDE_CLASSES] += entry.is_file(follow_symlinks=False)
-    return sorted(named, key=lambda pair: str(pair[0]))
+    return sorted(((split, folder) for split, folder in named), key=lambda pair: str(pair[0]))
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:

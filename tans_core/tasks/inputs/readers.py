@@ -101,7 +101,7 @@ class ZipReader:
                 with self._file.open(info) as member:
                     yield _zip_content(member, info)
             except BROKEN as error:
-                yield f"broken in the archive: {error}"[:200]
+                yield f"broken in the archive, pack it again: {error}"[:200]
 
     def _check_overlap(self) -> None:
         spans = sorted((info.header_offset, info.header_offset + info.compress_size) for info in self._infos)
@@ -119,7 +119,7 @@ def _zip_content(member: IO[bytes], info: zipfile.ZipInfo) -> bytes | str:
         # It unpacks all that it is given, whatever size is claimed: little is given at a time.
         data = b"".join(iter(lambda: member.read(_SMALL_READ), b""))
     if len(data) != info.file_size:
-        return f"broken in the archive: {len(data):,} bytes, not {info.file_size:,}"
+        return f"broken in the archive, pack it again: {len(data):,} bytes, not {info.file_size:,}"
     return data
 
 
@@ -135,7 +135,7 @@ def _special(mode: int) -> str | None:
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFLNK:
         return "a link: put the file itself into the archive"
-    return None if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a device or pipe, no file"
+    return None if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a device or pipe, no file: leave it out of the archive"
 
 
 class TarReader:
@@ -168,7 +168,7 @@ class TarReader:
                 yield self._read_one(number)
             except (*BROKEN, ArchiveError) as error:
                 self._close()
-                yield f"broken in the archive: {error}"[:200]
+                yield f"broken in the archive, pack it again: {error}"[:200]
 
     def _read_one(self, number: int) -> bytes | str:
         assert self._tar is not None and self._guard is not None
@@ -178,7 +178,7 @@ class TarReader:
                 assert member is not None
                 self._guard.allow(info.size)
                 return member.read()
-        return "broken in the archive: no longer there"
+        return "broken in the archive, pack it again: no longer there"
 
     def _step(self) -> tarfile.TarInfo | None:
         assert self._tar is not None and self._guard is not None
@@ -217,4 +217,4 @@ def _tar_problem(info: tarfile.TarInfo) -> str | None:
         return "a link: put the file itself into the archive"
     if info.issparse():
         return "a sparse file: pack it without --sparse"
-    return None if info.isdir() or info.isreg() else "a device or pipe, no file"
+    return None if info.isdir() or info.isreg() else "a device or pipe, no file: leave it out of the archive"

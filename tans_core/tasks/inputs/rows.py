@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -60,8 +60,8 @@ def locate(home: Path, text: str) -> tuple[Path, os.stat_result] | str:
         return "no path"
     if "://" in plain:
         return "an address, not a file: download it first"
-    if PurePosixPath(plain).is_absolute() or PureWindowsPath(plain).is_absolute():
-        return "an absolute path, outside the table's folder"
+    if PureWindowsPath(plain).drive and os.name != "nt":
+        return "a path of another system: write it relative to the table"
     try:
         real = Path(os.path.realpath(home / plain))
         if not real.is_relative_to(home):

@@ -199,6 +199,10 @@ def _entries(
         given.add(_split(row))
     # As with folders: names of splits, unless training images and others can be told apart, mean nothing.
     splits = "train" in given and len(given - {None}) > 1
+    if not splits and any(one.row.split for one in kept):
+        skipped["split that is not used: without train and another one it says nothing"] += sum(
+            bool(one.row.split) for one in kept
+        )
     seen: set[tuple[Path, str | None]] = set()
     taken: list[tuple[_Kept, str | None]] = []
     for one in kept:

@@ -231,3 +231,11 @@ def test_a_turned_photograph_that_is_decoded_smaller_keeps_its_true_size() -> No
     decoded = decode(encoded(noise(900, 600), "JPEG", exif=exif), size_px=16)
     assert (decoded.width, decoded.height) == (600, 900)
     assert decoded.pixels.shape[0] > decoded.pixels.shape[1]
+
+
+def test_floats_a_little_beyond_their_range_are_clipped_not_blackened() -> None:
+    ramp = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
+    ramp[0, 0] = 1.02
+    assert 120 < decode(encoded(ramp, "TIFF")).pixels.mean() < 135
+    counts = np.linspace(0, 69_999, 400).astype(np.int32).reshape(20, 20)
+    assert 120 < decode(encoded(counts, "TIFF")).pixels.mean() < 135

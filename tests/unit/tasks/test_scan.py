@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -334,3 +335,20 @@ def test_a_path_that_is_no_text_is_scanned(tmp_path: Path) -> None:
     write_class_folders(root, {"ash": 6, "oak": 6})
     _, report = scan_folder(root)
     assert json.dumps(report.to_dict(), ensure_ascii=False).encode() and report.path.endswith("caf\\xe9")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_lies_beside_the_splits_is_no_class(packed: bool, tmp_path: Path) -> None:
+    for split, count, seed in (("train", 8, 1), ("test", 4, 2)):
+        write_class_folders(tmp_path / "x" / split, {"ash": count, "oak": count}, seed=seed)
+    write_class_folders(tmp_path / "x", {"docs": 3}, seed=3)
+    path = Path(shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path / "x")) if packed else tmp_path / "x"
+    task, report = scan_folder(path)
+    assert task.info.class_names == ("ash", "oak") and task.info.counts["test"] == 8
+    assert report.skipped == {"folder beside those of the splits": 1}
+
+
+def test_a_folder_around_the_classes_is_named_as_the_one_to_scan(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "photos", {"ash": 3, "oak": 3})
+    with pytest.raises(NoClassesError, match=f"scan {tmp_path / 'photos'}"):
+        scan_folder(tmp_path)

@@ -27,14 +27,24 @@ def test_lone_images_are_split_by_class_in_the_wanted_shares() -> None:
         np.testing.assert_allclose(shares, SHARES, atol=0.02)
 
 
-def test_val_comes_from_train_groups_where_a_class_has_two_groups_only() -> None:
+def test_a_class_of_two_groups_gives_one_to_test_and_none_to_val() -> None:
     labels = np.repeat([0, 1], 100)
     groups = [f"class {label}, field {number % 2}" for number, label in enumerate(labels)]
     splits = assign_splits(labels, groups, seed=3)
     test_groups = {group for group, split in zip(groups, splits, strict=True) if split == "test"}
     assert len(test_groups) == 2
     assert all(split == "test" for group, split in zip(groups, splits, strict=True) if group in test_groups)
-    assert (splits == "val").sum() > 10
+    assert (splits == "val").sum() == 0
+
+
+def test_no_group_straddles_any_two_splits_where_one_class_has_few_groups() -> None:
+    labels = np.array([0] * 30 + [1] * 30 + [2] * 2)
+    groups = [f"near-{index // 3}" for index in range(60)] + ["", ""]
+    for seed in range(10):
+        found = assign_splits(labels, groups, seed=seed)
+        for group in set(groups) - {""}:
+            assert len({str(split) for split, name in zip(found, groups, strict=True) if name == group}) == 1
+        assert {"train", "val", "test"} == set(found[:30].tolist()) == set(found[30:60].tolist())
 
 
 def test_a_class_of_one_group_stays_in_train() -> None:

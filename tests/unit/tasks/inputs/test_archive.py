@@ -49,6 +49,8 @@ def test_hostile_archive_is_refused_or_listed_and_leaves_nothing_behind(name: st
     tracemalloc.stop()
     assert peak < 64 * 2**20
     assert everything_below(tmp_path) == before
+    # Where the names of the hostile entries lead.
+    assert not any(folder.joinpath("escape.png").exists() for folder in (*tmp_path.parents, Path("/tmp")))
 
 
 def test_more_entries_than_the_limit_are_refused(tmp_path: Path) -> None:

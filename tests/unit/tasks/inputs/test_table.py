@@ -84,8 +84,8 @@ def test_labels_stay_as_they_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
-        ("/etc/hostname", "absolute"),
-        ("C:\\photos\\0.png", "absolute"),
+        ("/etc/hostname", "outside"),
+        ("C:\\photos\\0.png", "another system"),
         ("../secret.png", "outside"),
         ("i/../../secret.png", "outside"),
         ("link.png", "outside"),
@@ -345,3 +345,12 @@ def test_our_own_parquet_is_scanned_with_its_splits(tmp_path: Path) -> None:
         again = found.task("t")
     assert again.info.class_names == task.info.class_names and not found.report.bad
     assert sum(again.info.counts.values()) + len(found.report.leaks) + len(found.report.copies) == len(task.labels)
+
+
+def test_absolute_paths_that_lie_beside_the_table_are_taken_and_unused_splits_are_said(tmp_path: Path) -> None:
+    photos = write_class_folders(tmp_path / "photos", {"ash": 3, "oak": 3})
+    rows = [f"{path},{path.parent.name},holdout" for path in sorted(photos.rglob("*.png"))]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    table = list_table(tmp_path / "t.csv")
+    assert len(table.entries) == 6 and not table.bad
+    assert [number for reason, number in table.skipped.items() if "split that is not used" in reason] == [6]
