@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tans_core.evaluation.compare import Budget
+from tans_core.finetuning.fits import Budget
 from tans_core.evaluation.meta_test import meta_test
 from tans_core.evaluation.output import write_evaluation
 from tans_core.index.releases import open_pipeline

@@ -72,7 +72,7 @@ def test_finished_fits_are_read_back_not_trained(tmp_path: Path, monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("tans_core.evaluation.compare.finetune", refuse)
+    monkeypatch.setattr("tans_core.finetuning.fits.finetune", refuse)
     assert compare(grating_task(), strategies, seeds=[0], budget=BUDGET, resume=tmp_path) == first
     changed = {
         "seed": {"seeds": [1]},

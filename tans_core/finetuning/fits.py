@@ -1,0 +1,103 @@
+"""One network on one task under a budget, once: what was finished survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from tans_core.finetuning import batches as batches_module
+from tans_core.finetuning import finetune as finetune_module
+from tans_core.finetuning.finetune import Precision, finetune
+from tans_core.io import read_json, sha256_bytes, sha256_file, write_json
+from tans_core.networks import elastic, preprocess
+from tans_core.runtime import derive_seed
+from tans_core.tasks.task import Task
+
+
+class Contender(NamedTuple):
+    """A network to start from.
+
+    Attributes:
+        label: names it; equal labels are the same network.
+        factory: takes the number of classes and a seed, returns the network under a fresh classifier.
+    """
+
+    label: str
+    factory: Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every network gets, the same for all."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    eval_points: int
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one fine-tuning gave; see `FinetuneResult`."""
+
+    curve: list[dict[str, float]]
+    best_step: int
+    best_val_accuracy: float
+    test_accuracy: float
+    seconds: float
+    params_m: float
+    macs_m: float
+
+
+def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume: Path | None) -> Fit:
+    """Fine-tune a contender on a task, or read what an earlier run left in `resume`; None keeps nothing."""
+    own_seed = derive_seed(seed, "evaluate", task.info.name)
+    model = contender.factory(task.info.num_classes, own_seed)
+    kept = resume / f"{fingerprint(contender.label, model, task, own_seed, budget)}.json" if resume else None
+    if kept and kept.is_file():
+        return Fit(**read_json(kept))
+    result = finetune(model, task, seed=own_seed, **asdict(budget))
+    fit = Fit(**{name: getattr(result, name) for name in Fit.__dataclass_fields__})
+    if kept:
+        write_json(asdict(fit), kept)
+    return fit
+
+
+def fingerprint(label: str, model: nn.Module, task: Task, seed: int, budget: Budget) -> str:
+    """Return a hash of all that determines a fit: the network as it starts, images, splits, seed, budget, and the code."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    parts: dict[str, Any] = {
+        "label": label,
+        "model": digest.hexdigest(),
+        "task": _task_digest(task),
+        "seed": seed,
+        "budget": asdict(budget),
+        "code": _code_digest(),
+    }
+    return sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:32]
+
+
+def _task_digest(task: Task) -> str:
+    normalisation = json.dumps([task.info.mean, task.info.std, task.info.num_classes, task.splits.tolist()])
+    return sha256_bytes(task.images.tobytes() + task.labels.tobytes() + normalisation.encode())
+
+
+@cache
+def _code_digest() -> str:
+    files = [module.__file__ for module in (batches_module, finetune_module, elastic, preprocess)]
+    versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
+    return sha256_bytes(json.dumps([*(sha256_file(Path(file or "")) for file in files), *versions]).encode())
