@@ -1,0 +1,20 @@
+"""`tans space`: the cross-modal space, and the files that others published to fit one from."""
+
+from __future__ import annotations
+
+import typer
+
+from tans_core.cli.console import examples
+
+space = typer.Typer(
+    help="The cross-modal space of tasks and networks.",
+    no_args_is_help=True,
+    epilog=examples(
+        ("tans space import --zoo p_mod_zoo.pt --queries p_m_train.pt", "the files that the TANS authors published"),
+    ),
+)
+
+
+@space.callback()
+def setup() -> None:
+    """The cross-modal space of tasks and networks."""
