@@ -166,6 +166,7 @@ def scan(
     save: str | None = None,
     max_images: int | None = None,
     drop_empty_classes: bool = False,
+    follow_links: bool = False,
     root: str | Path | None = None,
 ) -> ScanRun:
     """Read every image of a path once, judge what was found, and write `scan.json` and `scan.html` to `runs/<id>`.
@@ -178,6 +179,7 @@ def scan(
         save: keep the images as a task of this name, unless the gate refuses them.
         max_images: open at most so many files, evenly over classes.
         drop_empty_classes: leave out classes without a usable image, instead of stopping.
+        follow_links: follow links that lead outside `path`, to files and folders.
         root: as for `retrieve`.
 
     Returns:
@@ -202,6 +204,7 @@ def scan(
             gate,
             max_images=max_images,
             drop_empty_classes=drop_empty_classes,
+            follow_links=follow_links,
             name=save,
         )
     folder = new_run_folder(project, "scan")

@@ -152,6 +152,7 @@ def scan_path(
     *,
     max_images: int | None = None,
     drop_empty_classes: bool = False,
+    follow_links: bool = False,
     name: str | None = None,
 ) -> tuple[Task | None, Scanned]:
     """Scan a path and judge it; the task is None where the gate refuses it.
@@ -167,12 +168,14 @@ def scan_path(
     thresholds = QueryGateParams.model_validate(params.get("gates", {}).get("query", {}))
     judge = gate.judge if gate is not None else check_query
     # A scan that is killed goes on where it was; another one of the same path at a time does without.
-    resume = root / ".resume/scan" / hashlib.sha256(str(path.resolve()).encode(errors="replace")).hexdigest()[:16]
+    key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
+    resume = root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
     with scan(
         path,
         image_size_px=data["image_size_px"],
         max_images=max_images,
         drop_empty_classes=drop_empty_classes,
+        follow_links=follow_links,
         resume=resume,
     ) as found:
         verdict = judge(

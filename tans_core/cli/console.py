@@ -150,6 +150,7 @@ EXAMPLES = {
     "tasks scan": examples(
         ("tans tasks scan photos/", "what a folder of class folders holds, and a page to look at"),
         ("tans tasks scan photos.zip --save leaves", "an archive, kept as task 'leaves' for retrieve and finetune"),
+        ("tans tasks scan photos/ --follow-links", "a folder of links to images that lie elsewhere"),
         ("tans tasks scan labels.csv --max-images 5000 --json", "a table of paths and labels: a sample, as JSON"),
     ),
     "tasks add": examples(

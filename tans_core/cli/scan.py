@@ -29,13 +29,27 @@ def scan_path(
         bool,
         typer.Option("--drop-empty-classes", help="Leave out classes without a usable image, instead of stopping."),
     ] = False,
+    follow_links: Annotated[
+        bool,
+        typer.Option(
+            "--follow-links",
+            help="Follow links that lead outside PATH, each file and folder once; else they are only counted.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
     """Read every image once: classes, bad files, copies, near-copies, leaks; judge them; write scan.json and scan.html."""
     from tans_core import api
 
-    run = api.scan(path, save=save, max_images=max_images, drop_empty_classes=drop_empty_classes, root=root)
+    run = api.scan(
+        path,
+        save=save,
+        max_images=max_images,
+        drop_empty_classes=drop_empty_classes,
+        follow_links=follow_links,
+        root=root,
+    )
     if as_json:
         print_json(run.to_dict())
     else:

@@ -122,6 +122,7 @@ def scan(
     workers: int | None = None,
     seed: int = 0,
     drop_empty_classes: bool = False,
+    follow_links: bool = False,
     resume: Path | None = None,
 ) -> Scan:
     """Decode everything that `path` holds, once.
@@ -134,6 +135,7 @@ def scan(
         workers: how many files are decoded at a time; one a core where None. The result is the same.
         seed: of the sample and the splits.
         drop_empty_classes: leave classes without a usable image out, instead of reporting them as empty.
+        follow_links: follow links that lead outside `path`, to files and folders.
         resume: a folder for what is decoded so far, of this scan alone; None keeps it in memory.
 
     Raises:
@@ -143,7 +145,7 @@ def scan(
         DataError: `path` cannot be read as any of these.
     """
     return scan_input(
-        open_input(path, drop_empty_classes),
+        open_input(path, drop_empty_classes, follow_links),
         image_size_px=image_size_px,
         max_images=max_images,
         workers=workers,

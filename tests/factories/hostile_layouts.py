@@ -14,6 +14,7 @@ from tans_core.errors import (
     NoClassesError,
     TooFewImagesError,
 )
+from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tests.factories.hostile_row import Found, HostileRow, healthy, write_files
 from tests.factories.images import (
     encoded,
@@ -212,7 +213,7 @@ def _check_links(found: Found) -> None:
     assert {"ash again", "away", "round", "lost"}.isdisjoint({*found.report.found, *found.task.info.class_names})
     assert hashlib.sha256(encoded(noise(seed=320))).hexdigest() not in found.task.sha256
     assert found.label("ash/below/deeper/deep.png") == "ash"
-    least = {"link that leads outside": 3, "broken link": 4, "link to a folder": 3, "the same file again": 2}
+    least = {LEADS_OUTSIDE: 3, "broken link": 4, "link to a folder": 3, "the same file again": 2}
     least |= {"not a plain file": 1, "file outside class folders": 1}
     assert {reason: number for reason, number in least.items() if found.skipped(reason) < number} == {}
 

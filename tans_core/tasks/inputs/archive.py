@@ -87,7 +87,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
     Raises:
         ArchiveError: a name leads outside, the archive is encrypted, broken, or unpacks to more than `limits`.
         NoClassesError: there are no class folders, or only one.
-        EmptyClassError: a class folder holds no file.
+        EmptyClassError: a class folder holds no file that can be read.
     """
     reader: Reader = ZipReader(path) if kind == "zip" else TarReader(path, limits or Limits())
     status = path.stat()
@@ -112,30 +112,32 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
         beside = {parts[0] for parts, _ in members if len(parts) > 1 and parts[0].lower() not in SPLIT_NAMES}
         skipped[BESIDE_SPLITS] += len(beside)
         members = [(parts, member) for parts, member in members if parts[0] not in beside]
-    names: set[str] = set()
+    lost: dict[str, list[str]] = {}
     entries: list[Entry] = []
     numbers: dict[str, int] = {}
     for parts, member in members:
         label, *rest = parts[1:] if splits and len(parts) > 1 else parts
         name = "/".join(parts)
         if member.folder:
-            names |= {label} if not splits or len(parts) > 1 else set()
+            if not splits or len(parts) > 1:
+                lost.setdefault(label, [])
         elif not rest or (splits and len(parts) < 3):
             skipped[OUTSIDE_CLASSES] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
             skipped["not an image by its name"] += 1
         else:
-            names.add(label)
+            reasons = lost.setdefault(label, [])
             problem = member.problem or _problem(member, rest[-1])
             if problem:
                 bad.append((name, problem))
+                reasons.append(problem)
                 continue
             stamp = f"{status.st_size}-{status.st_mtime_ns}-{member.number}"
             entries.append(Entry(name, label, SPLIT_NAMES[parts[0].lower()] if splits else None, None, stamp))
             numbers[name] = member.number
     if kind == "zip":
         entries = natsorted(entries, key=lambda entry: entry.name)
-    classes = check_classes(path, names, entries, skipped, drop_empty_classes)
+    classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
     return Archive(path, kind, classes, entries, +skipped, bad, reader, numbers)
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ SPLIT_NAMES = {
 
 OUTSIDE_CLASSES = "file outside class folders"
 BESIDE_SPLITS = "folder beside those of the splits"
+LEADS_OUTSIDE = "link that leads outside (`tans tasks scan --follow-links` follows it)"
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A single image file above this is left out unread."""
@@ -96,7 +97,7 @@ class Input(Protocol):
 
 def check_classes(
     root: Path,
-    class_names: Iterable[str],
+    lost: Mapping[str, Sequence[str]],
     entries: Sequence[Entry],
     skipped: Counter[str],
     drop_empty_classes: bool = False,
@@ -105,7 +106,7 @@ def check_classes(
 
     Args:
         root: what the user gave, for messages.
-        class_names: all that the input names, those without an entry included.
+        lost: by every class that the input names, why files of it can never be read; empty where there is none.
         entries: what was found.
         skipped: what was passed over.
         drop_empty_classes: leave classes without an entry out instead of failing.
@@ -115,13 +116,14 @@ def check_classes(
         EmptyClassError: a class has no entry.
     """
     counts = Counter(entry.label for entry in entries)
-    names = set(class_names)
+    names = lost.keys() | counts.keys()
     # Names that count as equal in natural order (1, 01) keep the order of their letters, in every process.
     empty = natsorted(sorted(name for name in names if counts[name] == 0))
     if empty and not drop_empty_classes and len(names) > 1:
-        shown = ", ".join(repr(name) for name in empty[:5])
+        shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
+        what = "no file that can be read" if any(lost.get(name) for name in empty) else "no file"
         raise EmptyClassError(
-            f"{len(empty)} of {len(names)} classes in {root} hold no file: {shown}.\n"
+            f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n"
             "  Add images, delete the classes, or pass --drop-empty-classes."
         )
     classes = tuple(natsorted(sorted(name for name in names if counts[name])))
@@ -136,6 +138,16 @@ def check_classes(
         hint = f" If the folders in it are the classes, scan {root / classes[0]}." if below else ""
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
     return classes
+
+
+def _why_empty(reasons: Sequence[str]) -> str:
+    """Return, in brackets, how many files of a class cannot be read and why; nothing where there are none."""
+    if not reasons:
+        return ""
+    kinds = Counter(reasons).most_common()
+    shown = "; ".join(f"{number:,} x {reason}" for reason, number in kinds[:3])
+    more = f"; and {len(kinds) - 3:,} more reasons" if len(kinds) > 3 else ""
+    return f" (0 of {len(reasons):,}: {shown}{more})"
 
 
 def printable(name: str) -> str:

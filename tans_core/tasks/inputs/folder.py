@@ -10,15 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import BESIDE_SPLITS, OUTSIDE_CLASSES, SPLIT_NAMES, Entry, check_classes, printable
+from tans_core.tasks.inputs.base import (
+    BESIDE_SPLITS,
+    LEADS_OUTSIDE,
+    OUTSIDE_CLASSES,
+    SPLIT_NAMES,
+    Entry,
+    check_classes,
+    printable,
+)
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
 # Files that people keep beside images; anything else is opened, whatever its name.
 OTHER_SUFFIXES = (".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log")
 
-_OUTSIDE = "link that leads outside"
 _BROKEN = "broken link"
 _TO_A_FOLDER = "link to a folder"
+_TO_A_PARENT = "link to a folder that holds this one"
+_AGAIN = "the same file again"
+_FOLDER_AGAIN = "the same folder again"
 
 
 @dataclass(frozen=True)
@@ -36,56 +46,101 @@ class Folder:
         raise NotImplementedError("every entry of a folder has a path")
 
 
-def list_folder(root: Path, drop_empty_classes: bool = False) -> Folder:
+def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Folder:
     """List the files of `root/<class>/**`, or of `root/{train,val,test}/<class>/**`, classes and files in natural order.
 
-    Hidden files, what operating systems leave behind, and links that lead outside are passed over; a file that is reachable
-    twice is listed once.
+    Hidden files and what operating systems leave behind are passed over; a file that is reachable twice is listed once.
+
+    Args:
+        root: the folder.
+        drop_empty_classes: leave classes without a file out instead of failing.
+        follow_links: take links to files and folders outside `root` for what they lead to, and list those that lead nowhere;
+            else both are passed over.
 
     Raises:
         DataError: `root` is no folder that can be read.
         NoClassesError: there are no class folders, or only one.
-        EmptyClassError: a class folder holds no file.
+        EmptyClassError: a class folder holds no file that can be read.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
     skipped: Counter[str] = Counter()
-    real_root = os.path.realpath(root)
+    links = _Links(root, follow_links)
     seen: set[tuple[int, int, str, str | None]] = set()
     taken: set[str] = set()
     entries: list[Entry] = []
     bad: list[tuple[str, str]] = []
-    class_names: set[str] = set()
+    lost: dict[str, list[str]] = {}
     start = len(os.path.join(root, ""))  # noqa: PTH118  with the separator
-    for split, folder in _split_folders(root, skipped):
+    for split, folder in _split_folders(root, links, skipped):
         for entry in _entries(folder, skipped):
-            if not entry.is_dir(follow_symlinks=False):
-                skipped[_why_no_class(entry, real_root)] += 1
+            if not links.is_folder(entry):
+                reason = links.problem(entry) if entry.is_symlink() else None
+                if reason == _BROKEN and follow_links:
+                    bad.append((_free(printable(entry.path[start:]), taken), reason))
+                else:
+                    skipped[reason or OUTSIDE_CLASSES] += 1
                 continue
             label = printable(entry.name)
-            class_names.add(label)
-            for path, status in _walk(entry.path, real_root, skipped):
-                if isinstance(status, OSError):
-                    bad.append((_free(printable(path[start:]), taken), status.strerror or type(status).__name__))
+            lost.setdefault(label, [])
+            for path, status in _walk(entry.path, links, skipped):
+                if isinstance(status, str):
+                    bad.append((_free(printable(path[start:]), taken), status))
+                    lost[label].append(status)
                     continue
                 # A file that is linked into two classes, or into two splits, is as wrong as a copy there, and is said as one.
                 place = (status.st_dev, status.st_ino, label, split)
                 if place in seen:
-                    skipped["the same file again"] += 1
+                    skipped[_AGAIN] += 1
                     continue
                 seen.add(place)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
                 entries.append(Entry(_free(printable(path[start:]), taken), label, split, Path(path), stamp))
-    classes = check_classes(root, class_names, entries, skipped, drop_empty_classes)
+    classes = check_classes(root, lost, entries, skipped, drop_empty_classes)
     return Folder(root, classes, entries, +skipped, bad=tuple(bad))
 
 
-def _split_folders(root: Path, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
+class _Links:
+    """Which links are taken for what they lead to.
+
+    One to a folder below the root never is, since its files are found where they truly lie; nor is one to a folder that holds
+    the root, or everything would be found again under one class.
+    """
+
+    def __init__(self, root: Path, follow: bool) -> None:
+        self.follow = follow
+        self._real_root = Path(os.path.realpath(root))
+
+    def problem(self, link: os.DirEntry[str]) -> str | None:
+        """Return why a link is passed over; None where it is taken."""
+        # Unlike Path.resolve, realpath takes links that lead in a circle.
+        target = Path(os.path.realpath(link.path))
+        inside = target.is_relative_to(self._real_root)
+        if not inside and not self.follow:
+            return LEADS_OUTSIDE
+        try:
+            folder = stat.S_ISDIR(link.stat().st_mode)
+        except OSError:
+            return _BROKEN
+        if not folder:
+            return None
+        if inside:
+            return _TO_A_FOLDER
+        return _TO_A_PARENT if self._real_root.is_relative_to(target) else None
+
+    def is_folder(self, entry: os.DirEntry[str]) -> bool:
+        """Say whether an entry is a folder, or a link that is taken for one."""
+        if entry.is_symlink():
+            return self.follow and self.problem(entry) is None and entry.is_dir()
+        return entry.is_dir()
+
+
+def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
     """Return (split, folder of class folders); one pair with no split unless train and another split hold class folders.
 
     What lies beside the splits is then passed over: as a class it would teach train from test.
     """
-    folders = [Path(entry.path) for entry in _entries(root, Counter()) if entry.is_dir(follow_symlinks=False)]
+    folders = [Path(entry.path) for entry in _entries(root, Counter()) if links.is_folder(entry)]
     named = [(SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_NAMES]
     if "train" not in {split for split, _ in named} or len(named) < 2:
         return [(None, root)]
@@ -119,58 +174,47 @@ def _listed(folder: Path | str, skipped: Counter[str]) -> list[os.DirEntry[str]]
     return kept
 
 
-def _walk(folder: str, real_root: str, skipped: Counter[str]) -> Iterator[tuple[str, os.stat_result | OSError]]:
+def _walk(folder: str, links: _Links, skipped: Counter[str]) -> Iterator[tuple[str, os.stat_result | str]]:
     """Yield the files below a folder, each with its status; and, with the reason, files and folders that cannot be read."""
     # A list, since folders may be nested deeper than calls.
     folders = [folder]
+    seen: set[tuple[int, int]] = set()
     while folders:
         folder = folders.pop()
         try:
-            found = _listed(folder, skipped)
+            status = Path(folder).stat()
+            found = _listed(folder, skipped) if (status.st_dev, status.st_ino) not in seen else None
         except OSError as error:
-            yield folder, error
+            yield folder, _reason(error)
             continue
+        if found is None:
+            skipped[_FOLDER_AGAIN] += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
         for entry in found:
-            if entry.is_symlink() and _leads_outside(entry, real_root):
-                skipped[_OUTSIDE] += 1
-                continue
-            try:
-                status = entry.stat()
-            except OSError as error:
-                if entry.is_symlink():
-                    skipped[_BROKEN] += 1
-                else:
-                    yield entry.path, error
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                # A link to a folder could be a link to a parent: its files are found where they truly lie.
-                if entry.is_symlink():
-                    skipped[_TO_A_FOLDER] += 1
-                else:
-                    folders.append(entry.path)
-            elif not stat.S_ISREG(status.st_mode):
-                skipped["not a plain file"] += 1
-            elif entry.name.lower().endswith(OTHER_SUFFIXES):
-                skipped["not an image by its name"] += 1
+            reason = links.problem(entry) if entry.is_symlink() else None
+            if reason == _BROKEN and links.follow:
+                yield entry.path, reason
+            elif reason is not None:
+                skipped[reason] += 1
             else:
-                yield entry.path, status
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    yield entry.path, _reason(error)
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(entry.path)
+                elif not stat.S_ISREG(status.st_mode):
+                    skipped["not a plain file"] += 1
+                elif entry.name.lower().endswith(OTHER_SUFFIXES):
+                    skipped["not an image by its name"] += 1
+                else:
+                    yield entry.path, status
 
 
-def _why_no_class(entry: os.DirEntry[str], real_root: str) -> str:
-    """Return why something beside class folders is passed over."""
-    if not entry.is_symlink():
-        return OUTSIDE_CLASSES
-    if _leads_outside(entry, real_root):
-        return _OUTSIDE
-    try:
-        return _TO_A_FOLDER if stat.S_ISDIR(entry.stat().st_mode) else OUTSIDE_CLASSES
-    except OSError:
-        return _BROKEN
-
-
-def _leads_outside(link: os.DirEntry[str], real_root: str) -> bool:
-    # Unlike Path.resolve, realpath takes links that lead in a circle.
-    return not Path(os.path.realpath(link.path)).is_relative_to(real_root)
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import SPLIT_NAMES, file_content, printable, within_limit
+from tans_core.tasks.inputs.base import LEADS_OUTSIDE, SPLIT_NAMES, file_content, printable, within_limit
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
 from tans_core.tasks.inputs.rows import (
     BROKEN,
@@ -29,9 +29,9 @@ from tans_core.tasks.inputs.rows import (
     MAX_TABLE_BYTES,
     PATH_COLUMNS,
     SPLIT_COLUMNS,
+    Find,
     Row,
     first_line,
-    locate,
     no_column,
     pick,
 )
@@ -65,9 +65,11 @@ class Part(NamedTuple):
     starts: list[int]
 
 
-def parquet_rows(path: Path, home: Path, parts: list[Part], names: set[str], skipped: Counter[str]) -> Iterator[Row]:
+def parquet_rows(
+    path: Path, home: Path, parts: list[Part], names: set[str], skipped: Counter[str], follow_links: bool = False
+) -> Iterator[Row]:
     """Yield the rows of a file or of all below a folder; fill `parts`, and `names` with the classes that files declare."""
-    for file in parquet_files(path, skipped) if path.is_dir() else [path]:
+    for file in parquet_files(path, skipped, follow_links) if path.is_dir() else [path]:
         name = printable(file.relative_to(home).as_posix())
         words = [SPLIT_NAMES.get(word) for word in re.split(r"[^a-z]+", name.lower())]
         split = next((word for word in reversed(words) if word), None)
@@ -185,12 +187,12 @@ class Cells:
 
     Args:
         parts: the files.
-        home: the folder that paths start from, without links.
+        find: returns the file of a path that a row names.
     """
 
-    def __init__(self, parts: Sequence[Part], home: Path) -> None:
+    def __init__(self, parts: Sequence[Part], find: Find) -> None:
         self._parts = parts
-        self._home = home
+        self._find = find
         self._open: tuple[int, int] | None = None  # file and row group
         self._table: pq.ParquetFile | None = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
@@ -215,7 +217,7 @@ class Cells:
         cell = self._batch[row - self._first].as_py()
         data = cell["bytes"] if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and isinstance(cell.get("path"), str):
-            found = locate(self._home, cell["path"])
+            found = self._find(cell["path"])
             return found if isinstance(found, str) else file_content(found[0])
         return within_limit(data) if isinstance(data, bytes) else "no image in this row"
 
@@ -241,8 +243,11 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in NOT_IMAGES
 
 
-def parquet_files(root: Path, skipped: Counter[str] | None = None) -> list[Path]:
-    """Return the Parquet files below a folder, in natural order; what is passed over is counted in `skipped`."""
+def parquet_files(root: Path, skipped: Counter[str] | None = None, follow_links: bool = False) -> list[Path]:
+    """Return the Parquet files below a folder, in natural order; what is passed over is counted in `skipped`.
+
+    Links to folders are never followed, and links to files outside only with `follow_links`.
+    """
     skipped = Counter() if skipped is None else skipped
     real_root = os.path.realpath(root)
     found = []
@@ -254,8 +259,8 @@ def parquet_files(root: Path, skipped: Counter[str] | None = None) -> list[Path]
                 skipped["hidden or system file"] += 1
             elif not name.lower().endswith(PARQUET_SUFFIXES):
                 skipped["not an image by its name"] += 1
-            elif not Path(os.path.realpath(path)).is_relative_to(real_root):
-                skipped["link that leads outside"] += 1
+            elif not follow_links and not Path(os.path.realpath(path)).is_relative_to(real_root):
+                skipped[LEADS_OUTSIDE] += 1
             elif path.is_file():
                 found.append(path)
     return natsorted(sorted(found))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from tans_core.errors import DataError
+from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "img")
 LABEL_COLUMNS = ("label", "class", "category", "target", "label_name", "class_name", "labels", "fine_label", "y")
@@ -19,6 +20,10 @@ MAX_TABLE_BYTES = 2 * 2**30
 MAX_ROWS = 20_000_000
 BROKEN = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises for files that are not as they should be."""
+
+
+Find = Callable[[str], tuple[Path, os.stat_result] | str]
+"""From a path as a table writes it to the file, or to the reason why it is not taken."""
 
 
 class Row(NamedTuple):
@@ -48,12 +53,13 @@ def no_column(path: Path, found: Sequence[str], no_image: bool, image_names: Seq
     )
 
 
-def locate(home: Path, text: str) -> tuple[Path, os.stat_result] | str:
+def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.stat_result] | str:
     """Return the file that a table names, or the reason why it is not taken.
 
     Args:
         home: the folder that it must lie in, without links.
         text: as written, with the separators of any system.
+        follow_links: let links below `home` lead outside; a path that itself does is not taken.
     """
     plain = text.strip().replace("\\", "/")
     if not plain:
@@ -65,7 +71,13 @@ def locate(home: Path, text: str) -> tuple[Path, os.stat_result] | str:
     try:
         real = Path(os.path.realpath(home / plain))
         if not real.is_relative_to(home):
-            return "outside the table's folder"
+            # Without `..`, which behind a link would lead from where that leads.
+            named = Path(os.path.normpath(home / plain))
+            if not named.is_relative_to(home):
+                return "outside the table's folder"
+            if not follow_links:
+                return LEADS_OUTSIDE
+            real = Path(os.path.realpath(named))
         status = real.stat()
     except FileNotFoundError:
         return "no such file"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from tans_core.tasks.inputs.rows import (
     MAX_TABLE_BYTES,
     PATH_COLUMNS,
     SPLIT_COLUMNS,
+    Find,
     Row,
     first_line,
     locate,
@@ -72,12 +74,13 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1")
 
 
-def list_table(path: Path, drop_empty_classes: bool = False) -> Table:
+def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Table:
     """List the rows of a CSV (or TSV) or Parquet file, or of a folder of Parquet files.
 
     Args:
         path: the file or the folder.
         drop_empty_classes: leave classes without a row out instead of failing.
+        follow_links: take links to files outside the table's folder, and on the way to them; else they are listed.
 
     Raises:
         DataError: it is no such file, is broken or too large, or no column holds images or labels.
@@ -90,13 +93,12 @@ def list_table(path: Path, drop_empty_classes: bool = False) -> Table:
     parts: list[Part] = []
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES or _begins(path, b"PAR1"):
         kind, home = "parquet", path if path.is_dir() else path.parent
-        rows = parquet_rows(path, home, parts, names, skipped)
+        rows = parquet_rows(path, home, parts, names, skipped, follow_links)
     else:
         kind, home = "csv", path.parent
         rows = _csv_rows(path, bad)
-    real_home = Path(os.path.realpath(home))
-    entries, places = _entries(_counted(path, rows), real_home, skipped, bad)
-    names |= {entry.label for entry in entries}
+    find = partial(locate, Path(os.path.realpath(home)), follow_links=follow_links)
+    entries, places = _entries(_counted(path, rows), find, skipped, bad)
     if not entries:
         shown = "; ".join(
             [f"{name}: {why}" for name, why in bad[:3]] or [f"{why}: {n:,}" for why, n in skipped.items()]
@@ -106,8 +108,8 @@ def list_table(path: Path, drop_empty_classes: bool = False) -> Table:
         )
     if not places:
         entries = natsorted(entries, key=lambda entry: entry.name)
-    classes = check_classes(path, names, entries, skipped, drop_empty_classes)
-    return Table(path, kind, classes, entries, skipped, bad, Cells(parts, real_home), places)
+    classes = check_classes(path, dict.fromkeys(names, ()), entries, skipped, drop_empty_classes)
+    return Table(path, kind, classes, entries, skipped, bad, Cells(parts, find), places)
 
 
 def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
@@ -177,7 +179,7 @@ class _Kept(NamedTuple):
 
 
 def _entries(
-    rows: Iterable[Row], home: Path, skipped: Counter[str], bad: list[tuple[str, str]]
+    rows: Iterable[Row], find: Find, skipped: Counter[str], bad: list[tuple[str, str]]
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
     """Return the entries, and the places of those that the table itself holds."""
     kept: list[_Kept] = []
@@ -188,7 +190,7 @@ def _entries(
         if row.problem == WITHHELD:
             skipped[WITHHELD] += 1
             continue
-        found = locate(home, row.file or "") if row.place is None else (None, None)
+        found = find(row.file or "") if row.place is None else (None, None)
         if isinstance(found, str) or row.problem or not label:
             bad.append((name, found if isinstance(found, str) else row.problem or "no label"))
             continue

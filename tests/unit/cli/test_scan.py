@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.hostile import PASSING, REFUSED
+from tests.factories.hostile import PASSING, REFUSED, healthy
+from tests.factories.images import write_class_folders
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -65,3 +66,13 @@ def test_empty_classes_are_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: 
     done = tans("tasks", "scan", root, "--drop-empty-classes", "--save", "x", "--root", fresh)
     assert done.code == 0, done.err
     assert "Saved as task x" in done.out and "'yew'" in done.out
+
+
+def test_links_that_lead_outside_are_followed_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root, outside = healthy(tmp_path / "x"), write_class_folders(tmp_path / "outside", {"yew": 20}, seed=5)
+    (root / "yew").symlink_to(outside / "yew")
+    done = tans("tasks", "scan", root, "--root", fresh)
+    assert done.code == 0 and "60 images in 3 classes" in done.out
+    assert "1 x link that leads outside (`tans tasks scan --follow-links` follows it)" in done.out
+    done = tans("tasks", "scan", root, "--follow-links", "--save", "x", "--root", fresh)
+    assert done.code == 0 and "80 images in 4 classes" in done.out, done.err

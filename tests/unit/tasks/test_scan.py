@@ -19,6 +19,7 @@ from PIL import Image
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
 from tans_core.tasks.chunks import Chunks
+from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import perceptual_hashes, read_chunk
 from tans_core.tasks.report import ScanReport
@@ -143,7 +144,7 @@ def test_links_give_no_second_sample_and_never_lead_outside(tmp_path: Path) -> N
     (root / "oak" / "gone.png").symlink_to(root / "nowhere.png")
     task, report = scan_folder(root)
     assert len(task.labels) == 10
-    assert report.skipped["link that leads outside"] == 1 and report.skipped["broken link"] == 1
+    assert report.skipped[LEADS_OUTSIDE] == 1 and report.skipped["broken link"] == 1
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
