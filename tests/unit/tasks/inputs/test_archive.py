@@ -151,6 +151,25 @@ def test_empty_and_single_classes_of_an_archive_are_named(tmp_path: Path) -> Non
         open_input(write_zip(tmp_path / "b.zip", one))
 
 
+def test_a_class_of_which_no_entry_can_be_read_says_why(tmp_path: Path) -> None:
+    with zipfile.ZipFile(write_zip(tmp_path / "a.zip", {**good_members(), "elm/more.zip": b"PK"}), "a") as archive:
+        for number in range(2):
+            info = zipfile.ZipInfo(f"elm/{number}.png")
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, "/etc/passwd")
+        archive.mkdir("yew")
+    with pytest.raises(EmptyClassError) as raised:
+        open_input(tmp_path / "a.zip")
+    assert (
+        "2 of 4 classes" in str(raised.value)
+        and "hold no file that can be read: 'elm' (0 of 3: 2 x a link: put the file itself into the archive; "
+        "1 x an archive inside the archive: unpack it first), 'yew'.\n"
+        in str(raised.value)
+    )
+    dropped = open_input(tmp_path / "a.zip", drop_empty_classes=True)
+    assert dropped.class_names == CLASSES and len(dropped.bad) == 3
+
+
 def test_parts_may_be_left_out_and_read_again(tmp_path: Path) -> None:
     archive = open_input(write_tar(tmp_path / "a.tgz", good_members(), "w:gz"))
     some = [archive.entries[index] for index in (1, 4, 9)]
