@@ -237,6 +237,35 @@ def many_entries(folder: Path) -> Path:
     return path
 
 
+def zip_dictionary(size: int) -> Callable[[Path], Path]:
+    """Make a zip, packed by LZMA, whose first entry asks for a dictionary of so many bytes."""
+
+    def make(folder: Path) -> Path:
+        def change(data: bytearray) -> None:
+            name, extra = struct.unpack_from("<HH", data, 26)
+            struct.pack_into("<I", data, 30 + name + extra + 5, size)
+
+        return changed(write_zip(folder / "a.zip", good_members(), zipfile.ZIP_LZMA), change)
+
+    return make
+
+
+def xz_dictionary(code: int) -> Callable[[Path], Path]:
+    """Make a tar.xz that asks for a dictionary by its code: 28 is 64 MiB, 40 is 4 GiB."""
+
+    def make(folder: Path) -> Path:
+        def change(data: bytearray) -> None:
+            # The header of the first block: its length, flags, filter LZMA2, one byte of properties, padding, checksum.
+            assert data[14:16] == b"\x21\x01"
+            data[16] = code
+            end = 12 + 4 * data[12]
+            data[end : end + 4] = struct.pack("<I", zlib.crc32(data[12:end]))
+
+        return changed(write_tar(folder / "a.txz", good_members(), "w:xz"), change)
+
+    return make
+
+
 def twice(folder: Path) -> Path:
     path = write_zip(folder / "a.zip", good_members())
     with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:

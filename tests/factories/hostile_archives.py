@@ -34,7 +34,9 @@ from tests.factories.archives import (
     twice,
     write_tar,
     write_zip,
+    xz_dictionary,
     zip_bomb,
+    zip_dictionary,
     zip_link,
 )
 from tests.factories.images import encoded, noise
@@ -139,6 +141,13 @@ HOSTILE: dict[str, HostileCase] = {
     "zip, packed by bzip2": HostileCase(
         lambda f: write_zip(f / "a.zip", good_members(), zipfile.ZIP_BZIP2), ArchiveError, "method 12"
     ),
+    "zip, LZMA that takes 4 GiB": HostileCase(
+        zip_dictionary(2**32 - 1), ArchiveError, "a dictionary of 4,294,967,295 bytes"
+    ),
+    "zip, LZMA that takes 32 MiB": HostileCase(zip_dictionary(2**25), None, ""),
+    "tar.xz that takes 4 GiB": HostileCase(xz_dictionary(40), ArchiveError, "more than 64 MiB of memory"),
+    "tar.xz that takes 96 MiB": HostileCase(xz_dictionary(29), ArchiveError, "more than 64 MiB of memory"),
+    "tar.xz that takes 32 MiB": HostileCase(xz_dictionary(26), None, ""),
     "7z": HostileCase(file_named("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(64)), ArchiveError, "7z archive"),
     "RAR named .zip": HostileCase(file_named("a.zip", b"Rar!\x1a\x07\x00" + bytes(64)), ArchiveError, "RAR archive"),
 }

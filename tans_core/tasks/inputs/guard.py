@@ -5,12 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import lzma
 import tarfile
 from pathlib import Path
 from typing import IO, Any
 
 from tans_core.errors import ArchiveError
+from tans_core.tasks.inputs.xz import XzFile
 
 _HEADER_BYTES = 2**20
 _HEADERS_A_MEMBER = 16
@@ -19,7 +19,7 @@ _DIGITS_IN_A_ROW = 300
 _DIGITS = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
 _ZIP_ENTRY = b"PK\x01\x02"
 _ZIP_ENTRY_BYTES = 400
-PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\x00": lzma}
+_PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": XzFile}
 
 
 class _Guard(io.RawIOBase):
@@ -91,9 +91,9 @@ class TarGuard(_Guard):
         self.ended = False
         with path.open("rb") as file:
             magic = file.read(6)
-        opener: Any = next((module.open for start, module in PACKED.items() if magic.startswith(start)), open)
-        self.packed = opener is not open
-        self._file: IO[bytes] = opener(path, "rb")
+        opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), None)
+        self.packed = opener is not None
+        self._file: IO[bytes] = path.open("rb") if opener is None else opener(path)
         self.header = self._header_class()
         self.allow()
 

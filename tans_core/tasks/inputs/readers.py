@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 
 from tans_core.errors import ArchiveError
 from tans_core.tasks.inputs.guard import TarGuard, ZipGuard
+from tans_core.tasks.inputs.xz import MAX_DICTIONARY_BYTES, zip_dictionary_bytes
 
 BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
@@ -80,6 +81,7 @@ class ZipReader:
         guard.opened = True
         self._infos = self._file.infolist()
         self._check_overlap()
+        self._check_dictionaries()
         for number, info in enumerate(self._infos):
             if info.flag_bits & 0x41:
                 raise ArchiveError(
@@ -110,6 +112,19 @@ class ZipReader:
                 raise ArchiveError(
                     f"{self._path}: entries share their bytes, as in archives made to fill disks. Delete it."
                 )
+
+    def _check_dictionaries(self) -> None:
+        packed = [info for info in self._infos if info.compress_type == zipfile.ZIP_LZMA]
+        if not packed:
+            return
+        with self._path.open("rb") as file:
+            for info in packed:
+                wanted = zip_dictionary_bytes(file, info.header_offset)
+                if wanted > MAX_DICTIONARY_BYTES:
+                    raise ArchiveError(
+                        f"{self._path}: {info.filename!r} takes a dictionary of {wanted:,} bytes of memory to unpack; at most "
+                        f"{MAX_DICTIONARY_BYTES:,} are given. {UNPACK}"
+                    )
 
 
 def _zip_content(member: IO[bytes], info: zipfile.ZipInfo) -> bytes | str:
