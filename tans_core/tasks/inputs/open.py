@@ -38,5 +38,6 @@ def open_input(path: Path, drop_empty_classes: bool = False, follow_links: bool 
     if is_table(path):
         return list_table(path, drop_empty_classes, follow_links)
     raise DataError(
-        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders."
+        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders.\n"
+        "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab to learn what it lacks."
     )

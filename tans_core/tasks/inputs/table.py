@@ -6,6 +6,7 @@ What a table says is data: a path must lead to a file in the table's own folder.
 from __future__ import annotations
 
 import codecs
+import csv
 import os
 import posixpath
 from collections import Counter
@@ -47,6 +48,8 @@ from tans_core.tasks.inputs.rows import (
 )
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
+_DELIMITERS = ",\t;|"
+_START_BYTES = 2**16
 
 __all__ = ["Table", "is_parquet_folder", "is_table", "list_table", "parquet_files"]
 
@@ -70,8 +73,12 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is a table: Parquet by its content or name, CSV by its name."""
-    return path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1")
+    """Say whether a file is a table: Parquet or CSV by its name, or by how it begins; a CSV with the names of its columns."""
+    if path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1"):
+        return True
+    line = next(iter((_start(path) or "").splitlines()), "")
+    headers = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in _DELIMITERS]
+    return any(pick(names, PATH_COLUMNS) and pick(names, LABEL_COLUMNS) for names in headers)
 
 
 def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Table:
@@ -117,13 +124,7 @@ def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
         raise DataError(
             f"{path}: {path.stat().st_size:,} bytes; a CSV of at most {MAX_TABLE_BYTES:,} is read. Split it."
         )
-    with path.open("rb") as file:
-        start = file.read(2**16)
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)
-    except UnicodeDecodeError:
-        start = b"\0"
-    if b"\0" in start:
+    if _start(path) is None:
         raise DataError(
             f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a folder of "
             "class folders. A table in another encoding: save it as CSV UTF-8."
@@ -159,7 +160,7 @@ def _parsing(delimiter: str, ragged: Callable[[pcsv.InvalidRow], str]) -> pcsv.P
 def _header(path: Path) -> tuple[str, tuple[str, str, str | None]]:
     """Return the delimiter with which the columns can be told apart, and the columns of paths, labels and splits."""
     most: list[str] = []
-    for delimiter in ",\t;|":
+    for delimiter in _DELIMITERS:
         names: list[str] = []
         with suppress(*BROKEN), pcsv.open_csv(path, _READ, _parsing(delimiter, lambda row: "skip")) as table:
             names = table.schema.names
@@ -252,6 +253,17 @@ def _counted(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
         if number > MAX_ROWS:
             raise DataError(f"{path}: more than {MAX_ROWS:,} rows. Split it.")
         yield row
+
+
+def _start(path: Path) -> str | None:
+    """Return the first 64 KiB of a text in UTF-8; None where it is none."""
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    with suppress(UnicodeDecodeError):
+        # Cut anywhere, the last letter may be half there.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
+        return None if "\0" in text else text
+    return None
 
 
 def _begins(path: Path, magic: bytes) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from tans_core.errors import DataError
 from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.inputs.table import is_table
 from tests.factories.archives import CLASSES, PER_CLASS, good_members, write_tar, write_zip
 
 
@@ -50,12 +51,30 @@ def csv(path: Path) -> Path:
         (lambda f: parquet(f / "hub/data/train-00000-of-00001.parquet").parent.parent, "parquet"),
         (lambda f: csv(f / "table.csv"), "csv"),
         (lambda f: csv(f / "table.TSV"), "csv"),
+        (lambda f: csv(f / "labels.txt"), "csv"),
+        (lambda f: csv(f / "labels"), "csv"),
     ],
 )
 def test_an_input_is_what_it_holds(make: Callable[[Path], Path], kind: str, tmp_path: Path) -> None:
     listed = open_input(make(tmp_path))
     assert listed.kind == kind and listed.class_names == CLASSES
     assert len(listed.entries) == 2 * PER_CLASS and not listed.bad
+
+
+@pytest.mark.parametrize("header", ["\ufeffPath,Label", '"path";"split";"label"', "file\tclass", "image|y\r"])
+def test_a_first_line_that_names_paths_and_labels_makes_a_table_of_any_name(header: str, tmp_path: Path) -> None:
+    for name in ("labels", "labels.txt", "labels.dat"):
+        (tmp_path / name).write_text(f"{header}\nno.png,a\n", encoding="utf-8")
+        assert is_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["", "path label\n", "path,kind\n", "\npath,label\n", "path,label\0\n", "x" * 70_000])
+def test_a_text_without_such_a_line_is_told_what_a_table_is(text: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(
+        DataError, match=r"(?s)neither .*names of its columns, such as path,label; call it .csv, .tsv or .tab"
+    ):
+        open_input(tmp_path / "labels.txt")
 
 
 def test_a_folder_of_class_folders_that_also_holds_parquet_is_a_folder(tmp_path: Path) -> None:
