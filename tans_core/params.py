@@ -89,6 +89,17 @@ class EmbedParams(_Section):
     images_per_class: Count
 
 
+class TransferParams(_Section):
+    """Trials of networks on tasks that are not their home: short fine-tunings, by the recipe of `finetune`, and probes."""
+
+    networks_per_task: Count
+    probes_per_home: Annotated[int, Field(ge=0)]
+    seeds: Count
+    steps: Count
+    probe_images: Annotated[int, Field(ge=16)]
+    probe_images_per_class: Annotated[int, Field(ge=2)]
+
+
 class SpaceParams(_Section):
     """Encoders and predictor of the cross-modal space, and how they are trained."""
 
@@ -156,6 +167,7 @@ class Params(_Section):
     base: BaseParams
     zoo: ZooParams
     embed: EmbedParams
+    transfer: TransferParams
     space: SpaceParams
     retrieval: RetrievalParams
     finetune: FinetuneParams

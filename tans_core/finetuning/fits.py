@@ -86,7 +86,7 @@ def fingerprint(label: str, model: nn.Module, task: Task, seed: int, budget: Bud
         "task": _task_digest(task),
         "seed": seed,
         "budget": asdict(budget),
-        "code": _code_digest(),
+        "code": code_digest(),
     }
     return sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:32]
 
@@ -97,7 +97,7 @@ def _task_digest(task: Task) -> str:
 
 
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     files = [module.__file__ for module in (batches_module, finetune_module, elastic, preprocess)]
     versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
     return sha256_bytes(json.dumps([*(sha256_file(Path(file or "")) for file in files), *versions]).encode())

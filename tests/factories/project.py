@@ -58,6 +58,14 @@ PARAMS: dict[str, Any] = {
         "calibration_images": 30,
     },
     "embed": {"noise_probes": 8, "noise_seed": 1, "projection_dim": 16, "backbone": "base", "images_per_class": 6},
+    "transfer": {
+        "networks_per_task": 3,
+        "probes_per_home": 1,
+        "seeds": 1,
+        "steps": 4,
+        "probe_images": 30,
+        "probe_images_per_class": 10,
+    },
     "space": {
         "dim": 8,
         "hidden": 16,
@@ -112,7 +120,7 @@ def make_task(name: str, source: str, role: Any, kind: int) -> Task:
 def build_project(root: Path) -> Path:
     """Run every stage from `base` to `index` on made tasks, and publish the result."""
     from tans_core import api
-    from tans_core.stages import base, embed, index, space, zoo
+    from tans_core.stages import base, embed, index, space, transfer, zoo
 
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False), encoding="utf-8")
     for kind, (name, source) in enumerate(TASKS.items()):
@@ -123,6 +131,7 @@ def build_project(root: Path) -> Path:
         zoo.main(root, name)
     (root / "data/arrivals").mkdir()
     embed.main(root)
+    transfer.main(root)
     space.main(root)
     index.main(root)
     api.publish(root)

@@ -1,0 +1,42 @@
+"""Stage `transfer`: zoo, arrivals, meta-train tasks -> how networks do on tasks that are not their home.
+
+Reads data/zoo, data/arrivals, data/base, data/tasks, params `transfer`, `finetune`, `tasks`, `seed`. Writes data/store: transfer and
+its digest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tans_core.embeddings.store import write_table
+from tans_core.finetuning.fits import Budget
+from tans_core.finetuning.transfer import TransferBudget, transfer_scores
+from tans_core.io import read_json
+from tans_core.params import load_params
+from tans_core.runtime import cores
+from tans_core.stages._main import run_stage
+from tans_core.zoo.build import read_all_cards
+
+
+def main(root: Path) -> None:
+    """Try a planned sample of networks on each meta-train task."""
+    params = load_params(root)
+    data, tasks, transfer = root / "data", list(params.tasks.meta_train), params.transfer
+    recipe = params.finetune.model_dump(exclude={"epochs"})
+    precision = read_json(data / "base/base.json")["precision"]
+    budget = TransferBudget(
+        networks_per_task=transfer.networks_per_task,
+        probes_per_home=transfer.probes_per_home,
+        seeds=tuple(params.seed + index for index in range(transfer.seeds)),
+        fit=Budget(**recipe, steps=transfer.steps, eval_points=1, precision=precision),
+        probe_images=transfer.probe_images,
+        probe_images_per_class=transfer.probe_images_per_class,
+    )
+    # Kept from run to run: a task or a network that is added costs its own trials alone.
+    done = root / ".resume/transfer"
+    scores = transfer_scores(data, read_all_cards(data, tasks), tasks, budget, params.seed, cores(), done)
+    write_table(data / "store", "transfer", scores.to_table(), key=None)
+
+
+if __name__ == "__main__":
+    run_stage(main)
