@@ -101,8 +101,7 @@ def add(
     from tans_core.edits import add_task
     from tans_core.params import load_params
     from tans_core.project import find_root
-    from tans_core.tasks.inputs.open import open_input
-    from tans_core.tasks.sources.image_folder import ImageFolder, digest_of
+    from tans_core.tasks.sources.image_folder import ImageFolder
 
     project = find_root(root)
     params = load_params(project)
@@ -113,9 +112,7 @@ def add(
         options["licence"] = licence
     # A name that cannot be taken is known before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
-    # Taken first: what changes during the scan is noticed when the task is built.
-    options["digest"] = digest_of(open_input(given).entries)
-    _judge(path, given, params, project)
+    options["digest"] = _judge(path, given, params, project)
     add_task(project, name, role, ImageFolder.name, options, replace)
     then = "trains its networks, and what follows from them" if role is Role.META_TRAIN else "tests on it"
     stdout().print(f"{name} is in params.yaml, as a task of {role}. Next: `tans build` {then}.", markup=False)
@@ -137,8 +134,12 @@ def remove(
     stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
-def _judge(path: Path, given: Path, params: Params, project: Path) -> None:
-    """Scan the images, say what was found, and raise where a gate would refuse them, this one or that of the build."""
+def _judge(path: Path, given: Path, params: Params, project: Path) -> str:
+    """Scan the images, say what was found, and return their digest.
+
+    Raises:
+        TansError: a gate would refuse them, this one or that of the build.
+    """
     from tans_core.dataset import open_dataset, query_gate
     from tans_core.errors import TooFewImagesError
     from tans_core.tasks.build import check_coverage
@@ -155,6 +156,7 @@ def _judge(path: Path, given: Path, params: Params, project: Path) -> None:
         raise TooFewImagesError(
             f"{path}: {count} usable images, and a task needs {minimum} (gates.min_images_per_task). Add images."
         )
+    return scanned.report.digest
 
 
 def _entries(project: Path) -> list[dict[str, Any]]:

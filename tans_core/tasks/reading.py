@@ -20,7 +20,7 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import file_content
 
-VERSION = 1
+VERSION = 2
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
@@ -33,7 +33,10 @@ Content = bytes | Path | str
 
 
 def schema(image_size_px: int) -> pa.Schema:
-    """Return the columns of a chunk; `reason` is set where a file cannot be used, and the rest is then null."""
+    """Return the columns of a chunk.
+
+    `reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read.
+    """
     return pa.schema(
         [
             ("reason", pa.string()),
@@ -51,11 +54,13 @@ def schema(image_size_px: int) -> pa.Schema:
 def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
     """Decode files, and return a row for each (`schema`)."""
     reasons: list[str | None] = []
-    facts: list[tuple[str, int, int, str]] = []
+    hashes: list[str | None] = []
+    facts: list[tuple[int, int, str]] = []
     images: list[Image.Image] = []
     for content in contents:
         try:
             data = file_content(content) if isinstance(content, Path) else content
+            hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
             if isinstance(data, str):
                 raise UnreadableImageError(data)
             decoded = decode(data, image_size_px)
@@ -63,16 +68,15 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
             reasons.append(str(error))
             continue
         reasons.append(None)
-        facts.append((hashlib.sha256(data).hexdigest(), decoded.width, decoded.height, decoded.format))
+        facts.append((decoded.width, decoded.height, decoded.format))
         images.append(fit(decoded.image, image_size_px))
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
-    sha256, width, height, formats = zip(*facts, strict=True) if facts else ((), (), (), ())
+    width, height, formats = zip(*facts, strict=True) if facts else ((), (), ())
     pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
     for place, array in enumerate(arrays):
         pixels[place] = array.transpose(2, 0, 1)
     columns = [
-        pa.array(sha256, type=pa.string()),
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
         _binary(_thumbnails(grey)),
         pa.array(width, type=pa.int32()),
@@ -85,8 +89,8 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         usable = np.array([reason is None for reason in reasons])
         place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
         columns = [column.take(place_of) for column in columns]
-    columns.insert(0, pa.array(reasons, type=pa.string()))
-    return pa.RecordBatch.from_arrays(columns, schema=schema(image_size_px))
+    texts = [pa.array(reasons, type=pa.string()), pa.array(hashes, type=pa.string())]
+    return pa.RecordBatch.from_arrays([*texts, *columns], schema=schema(image_size_px))
 
 
 def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:

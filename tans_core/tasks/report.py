@@ -33,6 +33,7 @@ class ScanReport:
         sides_px: shorter side of the images used, in pixels: least, lower quartile, median, upper quartile, most.
         elongated: images used whose sides are in a ratio above `tans_core.tasks.decode.MAX_ASPECT`; their ends are cut off.
         not_sampled: files that were not opened because of the cap on images.
+        digest: SHA-256 over names, classes, splits and contents of the files opened, whatever their order and times.
         seconds: how long it took.
     """
 
@@ -55,6 +56,7 @@ class ScanReport:
     sides_px: tuple[int, int, int, int, int]
     elongated: int
     not_sampled: int
+    digest: str
     seconds: float
 
     @property

@@ -8,6 +8,7 @@ Axes: N images, S = working size in pixels.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -205,6 +206,7 @@ def scan_input(
         sides_px=_sides(rows),
         elongated=sum(max(row.width, row.height) > MAX_ASPECT * min(row.width, row.height) for row in rows),
         not_sampled=len(source.entries) - len(entries),
+        digest=_digest(entries, facts["sha256"].to_pylist()),
         seconds=round(time.monotonic() - start, 2),
     )
     return Scan(report, rows, chunks, seed)
@@ -230,11 +232,11 @@ def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequ
 
 def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found]:
     """Leave out what cannot be read, copies, contradictions and leaks; name the groups of near-copies."""
-    columns = [facts[name].to_pylist() for name in ("sha256", "width", "height")]
+    columns = [facts[name].to_pylist() for name in ("reason", "sha256", "width", "height")]
     rows = [
         Row(index, entry.name, entry.label, entry.split, content, width, height)
-        for index, (entry, content, width, height) in enumerate(zip(entries, *columns, strict=True))
-        if content is not None
+        for index, (entry, reason, content, width, height) in enumerate(zip(entries, *columns, strict=True))
+        if reason is None
     ]
     exact = find_copies(rows)
     rows = [rows[index] for index in exact.kept]
@@ -250,6 +252,16 @@ def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found
         for row, group in zip(rows, groups.tolist(), strict=True)
     ]
     return rows, _Found(exact.copies, exact.contradictions, leaks)
+
+
+def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
+    hashed = hashlib.sha256()
+    for row in sorted(
+        (entry.name, entry.label, entry.split or "", content or "")
+        for entry, content in zip(entries, hashes, strict=True)
+    ):
+        hashed.update("\0".join((*row, "")).encode())
+    return hashed.hexdigest()
 
 
 def _thumbnails(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:

@@ -32,6 +32,7 @@ def scanned(**changes: Any) -> ScanReport:
         sides_px=(32, 64, 80, 100, 200),
         elongated=0,
         not_sampled=0,
+        digest="0" * 64,
         seconds=0.1,
     )
     return replace(good, **changes)

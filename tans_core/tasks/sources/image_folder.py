@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +23,7 @@ _SCANNED_PX = 32
 
 
 class ImageFolder:
-    """Options: path (folder, archive, CSV or Parquet), licence, max_bad_share, digest (see `digest_of`; empty: not checked)."""
+    """Options: path (folder, archive, CSV or Parquet), licence, max_bad_share, digest (see `ScanReport`; empty: not checked)."""
 
     name = "image-folder"
     package = ""
@@ -49,18 +48,18 @@ class ImageFolder:
             )
         root = Path(chosen["path"])
         opened = open_input(root)
-        if chosen["digest"] and digest_of(opened.entries) != chosen["digest"]:
-            raise DataError(
-                f"{root}: the {'folder' if root.is_dir() else 'file'} changed since it was added as a task: "
-                f"its digest is not the {chosen['digest'][:12]}… of params.yaml.\n"
-                "  Run `tans tasks add ... --replace` to take it as it is now."
-            )
         # Imported here: the scan stands on what is beside this module.
         from tans_core.tasks.scan import scan_input
 
         # In this process alone: stages of several tasks run side by side.
         with scan_input(opened, image_size_px=_SCANNED_PX, workers=0) as found:
             report, kept = found.report, {row.path: row for row in found.rows}
+        if chosen["digest"] and report.digest != chosen["digest"]:
+            raise DataError(
+                f"{root}: what it holds changed since it was added as a task: its digest is {report.digest[:12]}…, not the "
+                f"{chosen['digest'][:12]}… of params.yaml.\n"
+                "  Run `tans tasks add ... --replace` to take it as it is now."
+            )
         for name, reason in report.bad:
             logger.warning("%s: left out: %s", name, reason)
         for one, other in (*report.leaks, *report.contradictions):
@@ -77,14 +76,6 @@ class ImageFolder:
                 continue
             row = kept[entry.name]
             yield Sample(data.pixels, entry.label, row.group, entry.name, entry.split, row.content)
-
-
-def digest_of(entries: Iterable[Entry]) -> str:
-    """Return a SHA-256 over the names and stamps of entries, whatever their order: it changes when a file does."""
-    hashed = hashlib.sha256()
-    for name, stamp in sorted((entry.name, entry.stamp) for entry in entries):
-        hashed.update(f"{name}\0{stamp}\0".encode("utf-8", "surrogateescape"))
-    return hashed.hexdigest()
 
 
 def _contents(opened: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
