@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tans_core.cli import space_import
 from tans_core.cli.console import examples
 
 space = typer.Typer(
@@ -18,3 +19,6 @@ space = typer.Typer(
 @space.callback()
 def setup() -> None:
     """The cross-modal space of tasks and networks."""
+
+
+space.command("import", epilog=space_import.EXAMPLES)(space_import.import_files)
