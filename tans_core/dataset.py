@@ -101,7 +101,11 @@ def query_gate(dataset: str | Path | Task, root: Path) -> Iterator[QueryGate | N
 
 
 def open_dataset(
-    dataset: str | Path | Task, root: Path, params: Mapping[str, Any], gate: QueryGate | None
+    dataset: str | Path | Task,
+    root: Path,
+    params: Mapping[str, Any],
+    gate: QueryGate | None,
+    follow_links: bool = False,
 ) -> tuple[Task, Scanned | None]:
     """Read a task by its name, or scan a path, which has to pass the gate.
 
@@ -111,6 +115,7 @@ def open_dataset(
         root: the project's folder.
         params: the sections `data` and `gates` of params.yaml, as the release was built with them.
         gate: from `query_gate`.
+        follow_links: follow links of a path that lead outside it.
 
     Returns:
         The task, and what scanning found (None for a task of the project).
@@ -135,7 +140,7 @@ def open_dataset(
             f"{did_you_mean(str(dataset), known)}.\n"
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` says what a path may be."
         )
-    task, scanned = scan_path(path, root, params, gate)
+    task, scanned = scan_path(path, root, params, gate, follow_links=follow_links)
     if task is None:
         details = new_run_folder(root, "scan")
         scanned.write(details)

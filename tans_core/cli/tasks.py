@@ -94,6 +94,9 @@ def add(
         Role, typer.Option(help="Whether its networks join the zoo, or it is held out to test on.")
     ] = Role.META_TRAIN,
     licence: Annotated[str, typer.Option(help="Of the images; weights made from them carry it.")] = _OWN_LICENCE,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links that lead outside PATH; the build will, too.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of a task of this name.")] = False,
     root: Root = None,
 ) -> None:
@@ -110,9 +113,11 @@ def add(
     options: dict[str, Any] = {"path": str(place)}
     if licence != _OWN_LICENCE:
         options["licence"] = licence
+    if follow_links:
+        options["follow_links"] = True
     # A name that cannot be taken is known before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
-    options["digest"] = _judge(path, given, params, project)
+    options["digest"] = _judge(path, given, params, project, follow_links)
     add_task(project, name, role, ImageFolder.name, options, replace)
     then = "trains its networks, and what follows from them" if role is Role.META_TRAIN else "tests on it"
     stdout().print(f"{name} is in params.yaml, as a task of {role}. Next: `tans build` {then}.", markup=False)
@@ -134,7 +139,7 @@ def remove(
     stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
-def _judge(path: Path, given: Path, params: Params, project: Path) -> str:
+def _judge(path: Path, given: Path, params: Params, project: Path, follow_links: bool) -> str:
     """Scan the images, say what was found, and return their digest.
 
     Raises:
@@ -147,7 +152,7 @@ def _judge(path: Path, given: Path, params: Params, project: Path) -> str:
     sections = params.model_dump(include={"data", "gates"})
     sections["data"]["min_images_per_class"] = max(_SPLITS, params.data.min_images_per_class)
     with query_gate(given, project) as gate:
-        task, scanned = open_dataset(given, project, sections, gate)
+        task, scanned = open_dataset(given, project, sections, gate, follow_links)
     assert scanned is not None
     stderr().print(scanned.summary(), markup=False, highlight=False, soft_wrap=True)
     check_coverage(task)

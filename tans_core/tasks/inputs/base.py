@@ -130,6 +130,7 @@ def check_classes(
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
         found = f"{loose} files lie in it directly" if loose else "it holds none"
+        found += f", and {skipped[LEADS_OUTSIDE]} x {LEADS_OUTSIDE}" if skipped[LEADS_OUTSIDE] else ""
         raise NoClassesError(
             f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>."
         )

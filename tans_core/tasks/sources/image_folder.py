@@ -23,12 +23,18 @@ _SCANNED_PX = 32
 
 
 class ImageFolder:
-    """Options: path (folder, archive, CSV or Parquet), licence, max_bad_share, digest (see `ScanReport`; empty: not checked)."""
+    """Options: path (folder, archive, table), licence, max_bad_share, follow_links, digest (of `ScanReport`; empty: any)."""
 
     name = "image-folder"
     package = ""
     licence = "the user's own"
-    defaults: Mapping[str, Any] = {"path": "", "licence": licence, "max_bad_share": 0.5, "digest": ""}
+    defaults: Mapping[str, Any] = {
+        "path": "",
+        "licence": licence,
+        "max_bad_share": 0.5,
+        "follow_links": False,
+        "digest": "",
+    }
 
     def licence_of(self, options: Mapping[str, Any]) -> str:
         return str(options.get("licence") or self.licence)
@@ -47,7 +53,7 @@ class ImageFolder:
                 "an archive of one, or a CSV or Parquet table"
             )
         root = Path(chosen["path"])
-        opened = open_input(root)
+        opened = open_input(root, follow_links=chosen["follow_links"])
         # Imported here: the scan stands on what is beside this module.
         from tans_core.tasks.scan import scan_input
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tans_core.params import load_params
 from tans_core.tasks.build import build_task
+from tans_core.tasks.sources.image_folder import ImageFolder
 from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import TASKS, UNSEEN, make_task
@@ -110,6 +111,21 @@ def test_a_folder_inside_the_project_is_named_relative_to_it(tans: Tans, fresh: 
     shutil.move(leaves, fresh / "photos")
     assert tans("tasks", "add", fresh / "photos", "--name", "p", "--role", "meta-test", "--root", fresh).code == 0
     assert load_params(fresh).tasks.meta_test["p"].options["path"] == "photos"
+
+
+def test_a_folder_of_links_is_added_on_demand(tans: Tans, fresh: Path, leaves: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    for folder in leaves.iterdir():
+        (links / folder.name).symlink_to(folder)
+    assert (
+        "it holds none, and 3 x link that leads outside (`tans tasks scan --follow-links`"
+        in tans("tasks", "add", links, "--name", "leaves", "--root", fresh).err
+    )
+    done = tans("tasks", "add", links, "--name", "leaves", "--follow-links", "--root", fresh)
+    assert done.code == 0 and "120 images in 3 classes" in done.err
+    options = load_params(fresh).tasks.meta_train["leaves"].options
+    assert options["follow_links"] and len(list(ImageFolder().load(options, 0))) == 120
 
 
 @pytest.mark.parametrize(
