@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tans_core.index.releases import Release
+    from tans_core.space.drift import Drift
     from tans_core.zoo.admission import Newcomer
 
+logger = logging.getLogger(__name__)
 ADMITTED = "tans.zoo.model-admitted"
 
 
@@ -31,6 +34,7 @@ class Outcome:
     admitted: dict[str, Newcomer] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     release: str = ""
+    drift: dict[str, Drift] = field(default_factory=dict)
 
 
 @flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
@@ -97,6 +101,7 @@ def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: flo
             announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
         shutil.rmtree(staging, ignore_errors=True)
+    outcome.drift = _drift(root, set(rows))
     return outcome
 
 
@@ -132,15 +137,41 @@ def tell(newcomer: Newcomer, release: str) -> None:
 def report(outcome: Outcome) -> str:
     """Return what became of the newcomers, as markdown."""
     admitted = [
-        {"entry": name, "id": one.id, "home": one.card.home_task, "accuracy": one.card.val_accuracy}
+        {
+            "entry": name,
+            "id": one.id,
+            "home": one.card.home_task,
+            "accuracy": one.card.val_accuracy,
+            "drift": _drift_words(outcome.drift.get(one.id)),
+        }
         for name, one in outcome.admitted.items()
     ]
     refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
-    columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy"}
+    columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy", "drift": "drift"}
     return (
         f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n"
         f"# In quarantine\n\n{markdown_table({'entry': 'entry', 'reason': 'reason'}, refused)}\n"
     )
+
+
+def _drift(root: Path, admitted: set[str]) -> dict[str, Drift]:
+    """Measure the newcomers; none where the space is older than drift, which is no reason to keep anybody out."""
+    from tans_core.index.releases import open_production
+    from tans_core.retrieval.placement import measure_drift
+
+    if not admitted:
+        return {}
+    try:
+        return {one.id: one for one in measure_drift(open_production(root / "serving"), admitted)}
+    except TansError as error:
+        logger.warning("drift is not known: %s", error)
+        return {}
+
+
+def _drift_words(drift: Drift | None) -> str:
+    if drift is None:
+        return "not known"
+    return f"{drift.quantile:.2f}{' (far from what the space was made from)' if drift.far else ''}"
 
 
 def _joined(rows: dict[str, pa.Table]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What every page of ours shares: one file each, with its pictures and styles inside, no script, nothing fetched."""
+"""What every page of ours shares: one file each, with its pictures, styles and script inside, nothing fetched."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tans_core.cli import space_import
+from tans_core.cli import space_drift, space_import, space_map
 from tans_core.cli.console import examples
 
 space = typer.Typer(
@@ -22,3 +22,5 @@ def setup() -> None:
 
 
 space.command("import", epilog=space_import.EXAMPLES)(space_import.import_files)
+space.command("show", epilog=space_map.EXAMPLES)(space_map.show)
+space.command("drift", epilog=space_drift.EXAMPLES)(space_drift.drift)

@@ -1,21 +1,22 @@
-"""Where newcomers stand in a live space: no retraining, their functional embedding places them."""
+"""Where newcomers stand in a live space, without retraining, and how far they lie from what it was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from tans_core.embeddings.functional import NoiseProbe
-from tans_core.embeddings.models import embed_model
+from tans_core.embeddings.models import embed_models
+from tans_core.embeddings.store import ModelRows, read_table
 from tans_core.index.releases import Release
 from tans_core.index.schema import index_table
 from tans_core.io import read_json
+from tans_core.space.drift import Drift, DriftReference
 from tans_core.space.encoders import CrossModalSpace, embed_in_space, space_digest
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import load_model, read_space
+from tans_core.zoo.weights import read_space
 
 
 def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
@@ -31,17 +32,46 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
     Raises:
         WeightsError: a card or weights cannot be read, or do not match.
     """
-    architectures = read_space(release.base_dir)
+    cards = [ModelCard.from_dict(read_json(folder / "card.json")) for folder in folders]
+    files = {card.id: folder / "weights.safetensors" for card, folder in zip(cards, folders, strict=True)}
+    models = _embed(release, cards, lambda card: files[card.id])
+    space = CrossModalSpace.load(release.space_dir)
+    embedded = embed_in_space(space, models.topology, models.functional)
+    return index_table(cards, embedded, space_digest(release.space_dir))
+
+
+def measure_drift(release: Release, among: Collection[str] | None = None) -> tuple[Drift, ...]:
+    """Measure how far a release's newcomers lie from the networks that its space was made from.
+
+    A newcomer is a network of the index that the space was not made from: it was admitted later, or its home task is none of the
+    meta-train tasks. Its weights are asked about the noise again, since the index keeps places in the space alone.
+
+    Args:
+        release: whose index and space.
+        among: ids; newcomers besides them are left out. None takes all.
+
+    Returns:
+        One a newcomer, by id.
+
+    Raises:
+        StoreError: the space is older than drift.
+        WeightsError: weights cannot be read.
+    """
+    reference = DriftReference.load(release.space_dir)
+    known = set(reference.ids)
+    rows = read_table(release.store_dir, "index").select(["id", "card"]).to_pylist()
+    wanted = [row for row in rows if row["id"] not in known and (among is None or row["id"] in among)]
+    if not wanted:
+        return ()
+    cards = sorted((ModelCard.from_json(row["card"]) for row in wanted), key=lambda card: card.id)
+    models = _embed(release, cards, lambda card: release.resolve(card.weights))
+    homes = [card.home_task for card in cards]
+    return reference.measure([card.id for card in cards], homes, models.topology, models.functional)
+
+
+def _embed(release: Release, cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path]) -> ModelRows:
     embed = release.params["embed"]
     probe = NoiseProbe(
         embed["noise_probes"], embed["projection_dim"], embed["noise_seed"], release.params["data"]["image_size_px"]
     )
-    cards = [ModelCard.from_dict(read_json(folder / "card.json")) for folder in folders]
-    parts = []
-    for card, folder in zip(cards, folders, strict=True):
-        network = load_model(card, folder / "weights.safetensors", architectures)
-        parts.append(embed_model(network, probe))
-    topology, functional = (np.stack(column) for column in zip(*parts, strict=True))
-    space = CrossModalSpace.load(release.space_dir)
-    embedded = embed_in_space(space, topology, functional)
-    return index_table(cards, embedded, space_digest(release.space_dir))
+    return embed_models(cards, weights, read_space(release.base_dir), probe)

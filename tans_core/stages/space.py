@@ -11,6 +11,7 @@ from tans_core.embeddings.store import FeatureRows, ModelRows, read_digests
 from tans_core.io import write_csv, write_json
 from tans_core.params import load_params
 from tans_core.space.data import assemble
+from tans_core.space.drift import DriftReference
 from tans_core.space.fit import SpaceRecipe, fit_space
 from tans_core.stages._main import run_stage
 
@@ -25,6 +26,8 @@ def main(root: Path) -> None:
     space, report = fit_space(data, recipe, params.space.folds, params.seed)
     description = {"params": params.space.model_dump(), "metrics": report.metrics}
     space.save(root / "data/space", {**description, "trained_on": read_digests(store, "models", "task_features")})
+    # Served with the space: newcomers are held against it.
+    DriftReference.of(models, list(params.tasks.meta_train)).save(root / "data/space")
     write_json(report.metrics, root / "metrics/space.json")
     write_csv(report.curve, root / "plots/space.csv")
 

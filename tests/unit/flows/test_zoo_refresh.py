@@ -75,6 +75,9 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
     assert not list((root / ".resume").glob("admission*"))
     text = report(outcome)
     assert arrival.name in text
+    drift = outcome.drift[arrival.name]
+    assert not drift.home_known
+    assert f"| {drift.quantile:.2f} " in text
     assert "not a folder" in text
 
 
@@ -95,6 +98,20 @@ def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:
     assert len(list_releases(root / "serving")) == releases
     assert len(list((root / "data/arrivals").iterdir())) == 1
     assert not list((root / "inbox").glob("[!.]*"))
+
+
+def test_space_older_than_drift_keeps_nobody_out(root: Path) -> None:
+    drop(root, "good")
+    for path in (root / "serving/releases").glob("*/space/drift.json"):
+        path.unlink()
+    described = open_production(root / "serving").root / "release.json"
+    files = json.loads(described.read_text())
+    del files["files"]["space/drift.json"]
+    described.write_text(json.dumps(files))
+    outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert list(outcome.admitted) == ["good"]
+    assert outcome.drift == {}
+    assert "| not known |" in report(outcome)
 
 
 def test_without_a_release_the_inbox_waits(root: Path) -> None:

@@ -1,0 +1,68 @@
+"""`tans space drift`: whether newcomers have left what the space was made from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tans_core.cli.console import AsJson, Root, examples, print_json, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from tans_core.space.drift import Verdict
+
+EXAMPLES = examples(
+    ("tans space drift", "the newcomers in production, farthest first, and whether to retrain"),
+    ("tans space drift --max-share 0.3 --json", "retrain sooner; as JSON"),
+)
+
+
+def drift(
+    max_share: Annotated[
+        float, typer.Option(min=0, max=1, help="The share of far newcomers above which to retrain.")
+    ] = 0.5,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Say how far the newcomers in production lie from what the space was made from, and whether to retrain."""
+    from rich.markup import escape
+
+    from tans_core.index.releases import open_production
+    from tans_core.project import find_root
+    from tans_core.retrieval.placement import measure_drift
+    from tans_core.space.drift import judge
+
+    release = open_production(find_root(root) / "serving")
+    with stderr().status("measuring the newcomers"):
+        drifts = sorted(measure_drift(release), key=lambda one: (-one.quantile, -one.distance, one.id))
+    verdict = judge(drifts, max_share)
+    if as_json:
+        rows = [{**asdict(one), "far": one.far} for one in drifts]
+        print_json({"release": release.id, "newcomers": rows, "verdict": asdict(verdict)})
+        return
+    if drifts:
+        numbers = ("quantile", "distance", "new slots")
+        shown = table("newcomer", "home task", *numbers, "far", right=numbers)
+        for one in drifts:
+            home = escape(one.home_task) + ("" if one.home_known else " [dim](new)[/]")
+            figures = (f"{one.quantile:.2f}", f"{one.distance:.2f}", str(one.new_slots))
+            shown.add_row(escape(one.id), home, *figures, "yes" if one.far else "")
+        stdout().print(shown)
+    stdout().print(_words(verdict), markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(verdict: Verdict) -> str:
+    if not verdict.newcomers:
+        return "No newcomers: the space was made from all networks in production."
+    far = f"{verdict.far} of {verdict.newcomers} newcomers are far ({verdict.far_homes} of {verdict.homes} home tasks"
+    lines = [f"{far}; p = {verdict.p_value:.2g} by chance)."]
+    if not verdict.due:
+        return f"{lines[0]} The space still serves them."
+    lines[0] += " Retraining is due: `tans build`, then `tans publish`."
+    if verdict.foreign:
+        lines.append(
+            f"{verdict.foreign} of them come from home tasks that params.yaml does not hold, and take no part in training: "
+            "`tans tasks add` makes a data set a task."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,213 @@
+"""The map of the space as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from tans_core.evaluation.space_map import Kind, Method, SpaceMap
+from tans_core.evaluation.style import DARK, LIGHT, Theme
+
+# After Okabe and Ito (2008): on light paper, which yellow is too faint for, and on dark. With seven colours and four shapes, both
+# going round, 28 sources differ, and neighbours in the legend differ in both.
+_COLOURS = {
+    LIGHT.paper: ("#d55e00", "#0072b2", "#009e73", "#b5568f", "#b88600", "#3d9bd1", "#6b5b4f"),
+    DARK.paper: ("#ff8a3d", "#4b9fe0", "#2fc79a", "#e29ac6", "#f0c24b", "#8fd0f5", "#b5a495"),
+}
+_SHAPES = ("o", "s", "^", "D")
+_NAME_CHARS = 40
+_LEGEND_ROWS = 34
+_METHODS = {Method.TSNE: "t-SNE", Method.PCA: "PCA"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How the places of one source are drawn: a shape of matplotlib's, and a colour on light paper and on dark."""
+
+    shape: str
+    light: str
+    dark: str
+
+    def colour(self, theme: Theme) -> str:
+        return self.dark if theme is DARK else self.light
+
+
+def source_marks(sources: Sequence[str]) -> dict[str, Mark]:
+    """Give each source a mark; the 29th gets that of the first again."""
+    pairs = zip(_COLOURS[LIGHT.paper], _COLOURS[DARK.paper], strict=True)
+    marks = (Mark(shape, *colours) for shape, colours in zip(cycle(_SHAPES), cycle(tuple(pairs)), strict=False))
+    return dict(zip(sources, islice(marks, len(sources)), strict=True))
+
+
+def headline(mapped: SpaceMap) -> str:
+    """Say what the map shows, in one line."""
+    newcomers = len(mapped.of(Kind.NEWCOMER))
+    networks = f"{len(mapped.of(Kind.MODEL, Kind.NEWCOMER)):,} networks"
+    if newcomers:
+        networks += f", {newcomers:,} of them {'newcomers' if newcomers > 1 else 'a newcomer'},"
+    return f"{len(mapped.of(Kind.TASK)):,} tasks and {networks} of {len(mapped.sources):,} sources"
+
+
+def trust(mapped: SpaceMap) -> str:
+    """Say how the map was made and what can be read off it."""
+    parts = [_METHODS[mapped.method]]
+    if "trustworthiness" in mapped.figures:
+        parts.append(f"trustworthiness {mapped.figures['trustworthiness']:.3f} of 1")
+    if "own_nearest" in mapped.figures:
+        parts.append(f"of the five networks nearest to a task {mapped.figures['own_nearest']:.0%} are its own")
+    return "; ".join(parts)
+
+
+def draw_map(mapped: SpaceMap, theme: Theme = LIGHT) -> Figure:
+    """Draw tasks large and named, networks small, newcomers hollow, queries as stars."""
+    figure = Figure(figsize=(12.5, 9.2), dpi=160, facecolor=theme.paper)
+    axes = figure.add_axes((0.015, 0.015, 0.80, 0.90))
+    axes.set_facecolor(theme.paper)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_axis_off()
+    marks = source_marks(mapped.sources)
+    positions = mapped.positions
+    for index in mapped.of(Kind.MODEL, Kind.NEWCOMER):
+        mark, hollow = marks[mapped.places[index].source], mapped.places[index].kind is Kind.NEWCOMER
+        colour = mark.colour(theme)
+        style: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 1.3, "alpha": 1.0}
+        if not hollow:
+            style = {"markersize": 3.6, "markeredgewidth": 0, "alpha": 0.5}
+        axes.plot(*positions[index], mark.shape, color=colour, markeredgecolor=colour, **style)
+    for index in mapped.of(Kind.TASK):
+        mark = marks[mapped.places[index].source]
+        axes.plot(
+            *positions[index], mark.shape, color=mark.colour(theme), markersize=9.5, markeredgecolor=theme.ink, zorder=3
+        )
+    for index in mapped.of(Kind.QUERY):
+        axes.plot(*positions[index], "*", color=theme.ink, markersize=19, markeredgecolor=theme.paper, zorder=4)
+    axes.margins(0.04)
+    _legend(axes, mapped, marks, theme)
+    figure.text(0.022, 0.965, f"The space: {headline(mapped)}", fontsize=14, weight="bold", color=theme.ink)
+    figure.text(0.022, 0.937, trust(mapped), fontsize=10, color=theme.muted)
+    _name_places(axes, mapped, theme)
+    return figure
+
+
+def _name_places(axes: Axes, mapped: SpaceMap, theme: Theme) -> None:
+    """Name tasks and queries beside their marks, where a name covers no other name or mark, and few networks."""
+    named = mapped.of(Kind.QUERY) + mapped.of(Kind.TASK)
+    axes.apply_aspect()
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type, no-untyped-call]
+    pixels = axes.transData.transform(mapped.positions)  # (P, 2)
+    a_point = axes.figure.dpi / 72
+    halo = [withStroke(linewidth=2.2, foreground=theme.paper)]
+    taken = [(*pixels[index] - 6 * a_point, *pixels[index] + 6 * a_point) for index in named]
+    for index in named:
+        query = mapped.places[index].kind is Kind.QUERY
+        text = axes.annotate(
+            _short(mapped.places[index].name),
+            mapped.positions[index],
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10.5 if query else 8,
+            weight="bold" if query else "normal",
+            color=theme.ink,
+            path_effects=halo,
+            zorder=5,
+            # Names come from outside; a dollar sign in one would start a formula.
+            parse_math=False,
+        )
+        extent = text.get_window_extent(renderer)
+        offset = _free_place(
+            pixels[index], (extent.width, extent.height), np.array(taken), pixels, np.array(axes.bbox.extents)
+        )
+        text.set_position(tuple(offset / a_point))
+        centre = pixels[index] + offset
+        half = np.array([extent.width, extent.height]) / 2 + a_point
+        taken.append((*(centre - half), *(centre + half)))
+        edge = centre - np.clip(offset, -half, half)
+        if np.hypot(*(edge - pixels[index])) > 11 * a_point:
+            ends = axes.transData.inverted().transform([pixels[index], edge])
+            axes.plot(*ends.T, color=theme.muted, linewidth=0.7, zorder=2)
+
+
+def _free_place(
+    mark: npt.NDArray[np.float64],
+    size: tuple[float, float],
+    taken: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    inside: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Return how far from its mark a name is best put, of places on rings around it. All in pixels.
+
+    Args:
+        mark: (2,), its centre.
+        size: width and height of the name.
+        taken: (n, 4), boxes that a name should not touch: left, bottom, right, top.
+        points: (P, 2), which it should not cover.
+        inside: (4,), the box that it should stay in.
+    """
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    rings = size[1] * np.array([1.0, 1.4, 2.0, 3.0, 4.2, 5.6, 7.2])
+    ring, angle = (grid.ravel() for grid in np.meshgrid(rings, angles, indexing="ij"))
+    # The name's near edge, not its centre, lies on the ring.
+    reach = np.minimum(
+        size[0] / 2 / np.maximum(np.abs(np.cos(angle)), 1e-9), size[1] / 2 / np.maximum(np.abs(np.sin(angle)), 1e-9)
+    )
+    offsets = (ring + reach)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
+    half = np.array(size) / 2
+    low, high = mark + offsets - half, mark + offsets + half
+    shared = np.minimum(high[:, None], taken[None, :, 2:]) - np.maximum(low[:, None], taken[None, :, :2])  # (C, n, 2)
+    overlap = np.clip(shared, 0, None).prod(axis=2).sum(axis=1)
+    covered = ((points[None] > low[:, None]) & (points[None] < high[:, None])).all(axis=2).sum(axis=1)
+    outside = np.clip(inside[:2] - low, 0, None).sum(axis=1) + np.clip(high - inside[2:], 0, None).sum(axis=1)
+    cost = 100 * overlap / (size[0] * size[1]) + 10 * outside / size[1] + 0.25 * covered + ring / size[1]
+    best: npt.NDArray[np.float64] = offsets[int(np.argmin(cost))]
+    return best
+
+
+def _legend(axes: Axes, mapped: SpaceMap, marks: dict[str, Mark], theme: Theme) -> None:
+    plain: dict[str, Any] = {"color": theme.muted, "linestyle": "", "marker": "o"}
+    kinds = {
+        Kind.TASK: Line2D([], [], **plain, markersize=9, markeredgecolor=theme.ink, label="task"),
+        Kind.MODEL: Line2D([], [], **plain, markersize=3.6, label="network"),
+        Kind.NEWCOMER: Line2D([], [], **plain, markersize=6, markerfacecolor="none", label="newcomer"),
+        Kind.QUERY: Line2D([], [], **{**plain, "marker": "*", "color": theme.ink}, markersize=12, label="your data"),
+    }
+    sources = [
+        Line2D([], [], marker=mark.shape, linestyle="", color=mark.colour(theme), markersize=6, label=_short(name, 26))
+        for name, mark in list(marks.items())[:_LEGEND_ROWS]
+    ]
+    if len(marks) > _LEGEND_ROWS:
+        sources.append(Line2D([], [], linestyle="", label=f"and {len(marks) - _LEGEND_ROWS} more"))
+    shown = [handle for kind, handle in kinds.items() if mapped.of(kind)]
+    for title, handles, top in (("", shown, 1.0), ("source", sources, 0.97 - 0.024 * len(shown))):
+        legend = axes.legend(
+            handles=handles,
+            title=title,
+            loc="upper left",
+            bbox_to_anchor=(1.0, top),
+            frameon=False,
+            fontsize=8.5,
+            title_fontsize=8.5,
+            alignment="left",
+            labelcolor=theme.ink,
+        )
+        legend.get_title().set_color(theme.muted)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        if title == "":
+            # Another legend would take its place.
+            axes.add_artist(legend)
+
+
+def _short(name: str, chars: int = _NAME_CHARS) -> str:
+    return name if len(name) <= chars else name[: chars - 1] + "…"

@@ -1,0 +1,83 @@
+"""What stands where in a release's space: tasks by their images, networks by the index. Axes: D tasks, d space dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tans_core.embeddings.store import FeatureRows, matrix, read_digests, read_table
+from tans_core.errors import StoreError
+from tans_core.evaluation.space_map import Kind, Place
+from tans_core.index.releases import PIPELINE, Release
+from tans_core.io import read_json
+from tans_core.space.drift import DriftReference
+from tans_core.space.encoders import CrossModalSpace
+
+Floats = npt.NDArray[np.float32]
+
+
+@torch.no_grad()
+def task_vectors(space: CrossModalSpace, features: FeatureRows) -> dict[str, Floats]:
+    """Return each task's place (d,) in the space, by the images that training sees."""
+    seen = features.splits == "train"
+    names = sorted(set(features.tasks[seen].tolist()))
+    rows = {name: torch.from_numpy(features.features[seen & (features.tasks == name)]) for name in names}
+    return {name: space.encode_query(found[None])[0].numpy() for name, found in rows.items()}
+
+
+def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Floats]:
+    """Return all networks of a release and the tasks that its space was made from, and their vectors (P, d).
+
+    Args:
+        release: the one in production, or the view of what was built.
+        store: the folder with the table `task_features` that the space was made from; releases hold none.
+
+    Raises:
+        StoreError: something is not built, or the features are others than the space was made from.
+    """
+    _check_features(release, store)
+    index = read_table(release.store_dir, "index")
+    newcomers = set(index["id"].to_pylist()) - _made_from(release)
+    columns = ["id", "home_task", "source", "val_accuracy", "params_m"]
+    rows = index.select(columns).to_pylist()
+    models = [
+        Place(
+            Kind.NEWCOMER if row["id"] in newcomers else Kind.MODEL,
+            row["id"],
+            row["home_task"],
+            row["source"],
+            row["val_accuracy"],
+            row["params_m"],
+        )
+        for row in rows
+    ]
+    vectors = task_vectors(CrossModalSpace.load(release.space_dir), FeatureRows.read(store))
+    sources = _sources(models)
+    tasks = [Place(Kind.TASK, name, name, sources.get(name, "unknown")) for name in vectors]
+    return (*models, *tasks), np.concatenate([matrix(index["vector"]), np.stack(list(vectors.values()))])
+
+
+def _made_from(release: Release) -> set[str]:
+    """Return the ids of the networks that the release's space was made from; all of the index where it does not say."""
+    try:
+        return set(DriftReference.load(release.space_dir).ids)
+    except StoreError:
+        return set(read_table(release.store_dir, "index")["id"].to_pylist())
+
+
+def _sources(models: list[Place]) -> Mapping[str, str]:
+    # The zoo's own networks have the last word on where their task comes from.
+    newcomers_first = sorted(models, key=lambda place: place.kind is not Kind.NEWCOMER)
+    return {place.home_task: place.source for place in newcomers_first}
+
+
+def _check_features(release: Release, store: Path) -> None:
+    described = release.space_dir / "space.json"
+    wanted = read_json(described).get("trained_on", {}).get("task_features") if described.is_file() else None
+    if wanted is not None and wanted != read_digests(store, "task_features")["task_features"]:
+        again = "Run `dvc repro`." if release.id == PIPELINE else "Show what is built, without --production."
+        raise StoreError(f"{store}: holds other task features than the space of {release.id} was made from. {again}")

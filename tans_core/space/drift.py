@@ -1,0 +1,253 @@
+"""Drift: how far newcomers lie from the networks that a space was made from.
+
+Axes: M networks of the space's making, N newcomers, T topology width, E functional width, k neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial.distance import cdist
+from scipy.stats import binomtest
+
+from tans_core.embeddings.store import ModelRows
+from tans_core.errors import StoreError
+from tans_core.io import read_json, write_json
+from tans_core.zoo.weights import load_tensors, save_tensors
+
+FAR = 0.95
+"""A newcomer is far when it lies beyond this quantile of the space's own networks."""
+_NEIGHBOURS = 5
+_ROWS = 512  # of a distance matrix at a time
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Where one newcomer lies.
+
+    Attributes:
+        id, home_task: of the newcomer.
+        home_known: whether the space was made from networks of its home task.
+        distance: mean over the k nearest networks of the space's making, as a multiple of the distance where far begins.
+        quantile: share of the space's own networks that lie as near to the others, 0..1.
+        new_slots: slots of its topology code that are outside the range which the space was made from.
+    """
+
+    id: str
+    home_task: str
+    home_known: bool
+    distance: float
+    quantile: float
+    new_slots: int
+
+    @property
+    def far(self) -> bool:
+        return self.quantile > FAR
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a group of newcomers says about the space.
+
+    Attributes:
+        newcomers, far: how many, and how many of them are far.
+        homes, far_homes: their home tasks, and those whose median newcomer is far.
+        foreign: far newcomers whose home task the space does not know.
+        share: `far` over `newcomers`; 0 for none.
+        p_value: of so many far homes or more, were each far by chance alone (binomial test); 1 for none.
+        due: whether to retrain.
+    """
+
+    newcomers: int
+    far: int
+    homes: int
+    far_homes: int
+    foreign: int
+    share: float
+    p_value: float
+    due: bool
+
+
+@dataclass(frozen=True)
+class DriftReference:
+    """The networks that a space was made from, and how far each of them lies from the others.
+
+    Networks of one task share a supernet, and lie close together. A newcomer of a foreign home task has no such siblings, so
+    it is held against the distances without siblings; a newcomer of a known home task against those with them.
+
+    Attributes:
+        ids: M ids.
+        homes: M names of home tasks.
+        functional: (M, E) float32, standardised.
+        mean, scale: (E,) float32, which standardise; the scale of a column that never varies is 0.
+        slots: (2, T) float32, least and greatest value of each slot of the topology code.
+        with_siblings, without_siblings: (M,) float32, each network's distance to the k nearest others, of any home task and of
+            other home tasks.
+    """
+
+    ids: tuple[str, ...]
+    homes: tuple[str, ...]
+    functional: Floats
+    mean: Floats
+    scale: Floats
+    slots: Floats
+    with_siblings: Floats
+    without_siblings: Floats
+
+    @classmethod
+    def of(cls, models: ModelRows, tasks: Sequence[str]) -> DriftReference:
+        """Take the networks whose home is one of the tasks.
+
+        Raises:
+            StoreError: they come from fewer than two tasks.
+        """
+        kept = [index for index, card in enumerate(models.cards) if card.home_task in set(tasks)]
+        homes = tuple(models.cards[index].home_task for index in kept)
+        if len(set(homes)) < 2:
+            raise StoreError(
+                f"drift needs networks of at least 2 home tasks, got {len(set(homes))}. Run `dvc repro embed`."
+            )
+        functional, topology = models.functional[kept], models.topology[kept]
+        mean, deviation = functional.mean(axis=0), functional.std(axis=0)
+        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
+        points = _standardise(functional, mean, scale)
+        rows = np.arange(len(kept))
+        return cls(
+            ids=tuple(models.cards[index].id for index in kept),
+            homes=homes,
+            functional=points,
+            mean=mean,
+            scale=scale,
+            slots=np.stack([topology.min(axis=0), topology.max(axis=0)]),
+            with_siblings=_distances(points, points, rows, rows),
+            without_siblings=_distances(points, points, _numbered(homes, homes), _numbered(homes, homes)),
+        )
+
+    def measure(
+        self, ids: Sequence[str], homes: Sequence[str], topology: Floats, functional: Floats
+    ) -> tuple[Drift, ...]:
+        """Measure N newcomers.
+
+        Args:
+            ids, homes: N ids and names of home tasks.
+            topology: (N, T) float32 codes.
+            functional: (N, E) float32, not standardised.
+
+        Raises:
+            StoreError: codes or embeddings are of another width than the space's.
+        """
+        got, want = (topology.shape[1], functional.shape[1]), (self.slots.shape[1], self.functional.shape[1])
+        if got != want:
+            raise StoreError(
+                f"newcomers: topology and functional widths are {got}, the space's {want}. Run `dvc repro`."
+            )
+        distances = _distances(_standardise(functional, self.mean, self.scale), self.functional)
+        new_slots = ((topology < self.slots[0]) | (topology > self.slots[1])).sum(axis=1)
+        known = set(self.homes)
+        drifts = []
+        for row, (name, home) in enumerate(zip(ids, homes, strict=True)):
+            own = self.with_siblings if home in known else self.without_siblings
+            limit = float(np.quantile(own, FAR))
+            drifts.append(
+                Drift(
+                    id=name,
+                    home_task=home,
+                    home_known=home in known,
+                    distance=float(distances[row]) / limit if limit > 0 else 0.0,
+                    quantile=float((own <= distances[row]).mean()),
+                    new_slots=int(new_slots[row]),
+                )
+            )
+        return tuple(drifts)
+
+    def save(self, folder: Path) -> None:
+        """Write `drift.safetensors` and `drift.json` beside the space."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        save_tensors({name: torch.from_numpy(values) for name, values in arrays.items()}, folder / "drift.safetensors")
+        write_json({"ids": self.ids, "homes": self.homes, "neighbours": _NEIGHBOURS}, folder / "drift.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> DriftReference:
+        """Read what `save` wrote.
+
+        Raises:
+            StoreError: the space was made before drift was measured.
+            WeightsError: the file is damaged.
+        """
+        path = folder / "drift.json"
+        if not path.is_file():
+            raise StoreError(
+                f"{path}: no such file: this space is older than drift. Run `tans build`, then `tans publish`."
+            )
+        named, tensors = read_json(path), load_tensors(folder / "drift.safetensors")
+        arrays = {name: tensors[name].numpy() for name in _ARRAYS}
+        return cls(tuple(named["ids"]), tuple(named["homes"]), **arrays)
+
+
+_ARRAYS = ("functional", "mean", "scale", "slots", "with_siblings", "without_siblings")
+
+
+def judge(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, few: int = 5) -> Verdict:
+    """Say whether newcomers have left what the space was made from.
+
+    Retraining is due when more than `max_share` of at least `few` newcomers are far, or when so many of their home tasks are that
+    chance would do it with a probability below `alpha`. The test counts home tasks, since newcomers of one are no
+    independent witnesses.
+    """
+    far = [one for one in drifts if one.far]
+    homes = {one.home_task for one in drifts}
+    far_homes = [home for home in homes if median(d.quantile for d in drifts if d.home_task == home) > FAR]
+    share = len(far) / len(drifts) if drifts else 0.0
+    p_value = binomtest(len(far_homes), len(homes), 1 - FAR, alternative="greater").pvalue if homes else 1.0
+    return Verdict(
+        newcomers=len(drifts),
+        far=len(far),
+        homes=len(homes),
+        far_homes=len(far_homes),
+        foreign=sum(not one.home_known for one in far),
+        share=share,
+        p_value=float(p_value),
+        due=(share > max_share and len(drifts) >= few) or p_value < alpha,
+    )
+
+
+def _standardise(functional: Floats, mean: Floats, scale: Floats) -> Floats:
+    return np.asarray((functional - mean) * scale, dtype=np.float32)
+
+
+def _numbered(homes: Sequence[str], known: Sequence[str]) -> npt.NDArray[np.int64]:
+    number = {home: index for index, home in enumerate(sorted(set(known)))}
+    return np.array([number[home] for home in homes], dtype=np.int64)
+
+
+def _distances(
+    points: Floats,
+    others: Floats,
+    groups: npt.NDArray[np.int64] | None = None,
+    other_groups: npt.NDArray[np.int64] | None = None,
+) -> Floats:
+    """Return each point's (P,) mean distance to the k nearest of the others (M, E), a column at a time of unit weight.
+
+    Args:
+        points: (P, E) float32.
+        others: (M, E) float32.
+        groups, other_groups: (P,) and (M,); points of one group do not count as each other's neighbours. None compares all.
+    """
+    found = np.empty(len(points), dtype=np.float32)
+    for start in range(0, len(points), _ROWS):
+        rows = slice(start, start + _ROWS)
+        distances = cdist(points[rows], others)  # (rows, M)
+        if groups is not None and other_groups is not None:
+            distances[groups[rows, None] == other_groups[None]] = np.inf
+        count = min(_NEIGHBOURS, int(np.isfinite(distances).sum(axis=1).min()))
+        nearest = np.partition(distances, count - 1, axis=1)[:, :count]
+        found[rows] = nearest.mean(axis=1) / points.shape[1] ** 0.5
+    return found
