@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tans_core.errors import DataError
@@ -24,14 +25,13 @@ def open_input(path: Path, drop_empty_classes: bool = False, follow_links: bool 
         ArchiveError: the archive is refused.
         NoClassesError: there are no classes, or only one.
         EmptyClassError: a class has no file.
-        DataError: there is nothing at `path`, or it is none of these.
+        DataError: there is nothing at `path`, it may not be read, or it is none of these.
     """
+    _check_readable(path)
     if path.is_dir():
         if is_parquet_folder(path):
             return list_table(path, drop_empty_classes, follow_links)
         return list_folder(path, drop_empty_classes, follow_links)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file or folder.")
     kind = archive_kind(path)
     if kind is not None:
         return list_archive(path, kind, drop_empty_classes)
@@ -41,3 +41,18 @@ def open_input(path: Path, drop_empty_classes: bool = False, follow_links: bool 
         f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders.\n"
         "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab to learn what it lacks."
     )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            with os.scandir(path):
+                return
+        if path.is_file():
+            with path.open("rb"):
+                return
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or type(error).__name__}. Make it readable for your user, or scan a copy."
+        ) from error
+    raise DataError(f"{path}: no such file or folder.")

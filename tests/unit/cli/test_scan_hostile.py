@@ -1,0 +1,139 @@
+"""`tans tasks scan` on what may not be read, what goes while it is read, and archives that mean harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tans_core.errors import DataError, EmptyClassError, GateError
+from tests.factories.archives import PER_CLASS
+from tests.factories.hostile import healthy
+from tests.factories.hostile_archives import HOSTILE
+from tests.factories.images import write_class_folders
+from tests.unit.cli.conftest import Tans
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+# root reads everything, but for these: without them, as for anybody else, permissions bind.
+_DAC_OVERRIDE, _DAC_READ_SEARCH, _DROP = 1, 2, 24
+AS_ANYBODY = f"""
+import ctypes, os, sys
+for capability in ({_DAC_OVERRIDE}, {_DAC_READ_SEARCH}):
+    ctypes.CDLL(None).prctl({_DROP}, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def command(*arguments: object) -> list[str]:
+    return ["-m", "tans_core.cli", "tasks", "scan", *map(str, arguments), "--json"]
+
+
+def as_anybody(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the program as somebody whom permissions bind."""
+    starter = [sys.executable, "-c", AS_ANYBODY]
+    return subprocess.run(
+        [*starter, *command(*arguments)], capture_output=True, text=True, check=False, timeout=120, cwd=PROJECT
+    )
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A file that nobody may read."""
+    path = tmp_path / "closed"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    read = subprocess.run(
+        [sys.executable, "-c", AS_ANYBODY, "-c", f"open({str(path)!r})"], capture_output=True, check=False
+    )
+    if read.returncode == 0:
+        pytest.skip("this user reads everything")
+    return path
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archive_ends_with_its_code_and_leaves_nothing_behind(
+    name: str, tans: Tans, fresh: Path, tmp_path: Path
+) -> None:
+    case = HOSTILE[name]
+    (tmp_path / "inner").mkdir()
+    path = case.make(tmp_path / "inner")
+    done = tans("tasks", "scan", path, "--json", "--root", fresh)
+    assert "Traceback" not in done.err
+    if case.error is not None:
+        assert (done.code, done.out) == (case.error.exit_code, "")
+        assert f"{case.error.__name__}: " in done.err and case.words in done.err and str(path) in done.err
+    else:
+        assert done.code == 0, done.err
+        found = json.loads(done.out)
+        assert found["used"] >= 2 * PER_CLASS - 1 and found["gate"]["passed"]
+        assert any(case.words in reason for _, reason in found["bad"]) or (not case.words and not found["bad"])
+    # Nothing beside the archive, and nothing where the names of hostile entries lead.
+    assert list((tmp_path / "inner").iterdir()) == [path] and {*tmp_path.iterdir()} == {tmp_path / "inner", fresh}
+    assert not any(folder.joinpath("escape.png").exists() for folder in (*tmp_path.parents, Path("/tmp")))
+    assert not list(fresh.rglob("*.png"))
+
+
+def test_what_may_not_be_read_is_listed(closed: Path, fresh: Path, tmp_path: Path) -> None:
+    root = healthy(tmp_path / "x")
+    (root / "ash/3.png").chmod(0)
+    (root / "elm/closed").mkdir()
+    (root / "elm/4.png").rename(root / "elm/closed/4.png")
+    (root / "elm/closed").chmod(0)
+    done = as_anybody(root, "--root", fresh)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sorted(found["bad"]) == [["ash/3.png", "Permission denied"], ["elm/closed", "Permission denied"]]
+    assert found["classes"] == {"ash": 19, "elm": 19, "oak": 20}
+    assert "Permission denied" in (Path(found["folder"]) / "scan.html").read_text(encoding="utf-8")
+
+
+def test_a_class_that_may_not_be_read_stops_the_scan(closed: Path, fresh: Path, tmp_path: Path) -> None:
+    root = healthy(tmp_path / "x")
+    (root / "oak").chmod(0)
+    done = as_anybody(root, "--root", fresh)
+    assert done.returncode == EmptyClassError.exit_code and "Traceback" not in done.stderr
+    assert "'oak' (0 of 1: 1 x Permission denied)" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["folder", "a.zip", "labels.csv", "images.parquet"])
+def test_a_path_that_may_not_be_read_is_said_so(name: str, closed: Path, fresh: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x" / name
+    path.parent.mkdir()
+    if name == "folder":
+        healthy(path)
+    else:
+        path.write_bytes(b"x" * 600)
+    path.chmod(0)
+    done = as_anybody(path, "--root", fresh)
+    assert done.returncode == DataError.exit_code and "Traceback" not in done.stderr
+    assert f"{path}: Permission denied" in done.stderr
+
+
+def test_a_class_that_goes_while_it_is_read_is_listed_or_was_read(fresh: Path, tmp_path: Path) -> None:
+    each = 400
+    root = write_class_folders(tmp_path / "x", {"ash": each, "elm": each, "yew": each})
+    with subprocess.Popen(
+        [sys.executable, *command(root, "--root", fresh)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT,
+    ) as program:
+        # Chunks on disk say that the files were listed and some were read.
+        while program.poll() is None and not list((fresh / ".resume").glob("scan/*/*.arrow")):
+            time.sleep(0.01)
+        shutil.rmtree(root / "yew")
+        out, err = program.communicate(timeout=120)
+    assert "Traceback" not in err and program.returncode in (0, GateError.exit_code, DataError.exit_code), err
+    found = json.loads(out)
+    # Where the disk was faster, nothing is gone.
+    gone = [name for name, reason in found["bad"] if reason == "No such file or directory"]
+    assert all(name.startswith("yew/") for name in gone) and len(gone) == len(found["bad"])
+    assert found["classes"] == {"ash": each, "elm": each, "yew": each - len(gone)}
+    assert found["gate"]["passed"] == (program.returncode == 0)
