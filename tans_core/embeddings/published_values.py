@@ -121,14 +121,14 @@ def as_vectors(
     if len(rows) == 0:
         problems.add(f"{what}: no row", place)
         return None
-    widths = [_width(row) for row in rows]
+    widths = _widths(rows)
     expected = width if width is not None else Counter(widths).most_common(1)[0][0]
     wrong = [(row, got) for row, got in enumerate(widths) if got != expected or got is None]
     for row, got in wrong:
         if got is None:
             problems.add(f"{what}: not a vector of real numbers", f"{prefix}row {row} ({kind_of(rows[row])})")
         else:
-            problems.add(f"{what}: not {expected} wide", f"{prefix}row {row} ({got} wide)")
+            problems.add(f"{what}: not {expected} wide", f"{prefix}row {row} ({got:,} wide)")
     if wrong or expected is None:
         return None
     if not 0 < expected <= MAX_WIDTH or len(rows) > MAX_ROWS:
@@ -140,8 +140,11 @@ def as_vectors(
         problems.add(f"{what}: {len(rows):,} x {expected:,} numbers, more than a file of its size holds", place)
         return None
     found = np.empty((len(rows), expected), dtype=np.float32)
-    for number, row in enumerate(rows):
-        found[number] = _vector(row)
+    if isinstance(rows, Tensor):
+        found[:] = rows.detach().to(torch.float32).numpy()
+    else:
+        for number, row in enumerate(rows):
+            found[number] = _vector(row)
     broken: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(found).all(axis=1))
     problems.add_rows(f"{what}: NaN, infinite, or beyond float32", broken, prefix)
     return None if broken.any() else found
@@ -154,7 +157,10 @@ def kind_of(value: object) -> str:
         return f"a {dtype} tensor {tuple(value.shape)!s:.60}"
     if isinstance(value, list | tuple | dict | str):
         return f"a {type(value).__name__} of {len(value):,}"
-    return f"a {type(value).__name__}" if value is not None else "nothing"
+    if value is None:
+        return "nothing"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def is_listing(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
@@ -177,6 +183,12 @@ def _is_plain(tensor: Tensor) -> bool:
         and not tensor.is_quantized
         and not tensor.is_complex()
     )
+
+
+def _widths(rows: Sequence[Any] | Tensor) -> list[int | None]:
+    if isinstance(rows, Tensor):
+        return [rows.shape[1] if rows.ndim == 2 and rows.dtype != torch.bool else None] * len(rows)
+    return [_width(row) for row in rows]
 
 
 def _width(row: object) -> int | None:

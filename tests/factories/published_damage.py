@@ -1,0 +1,226 @@
+"""Ways in which the published files can be wrong, and what has to be said of each."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.factories.published import FEATURES, WIDTH, Content, save, zoo_and_queries
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A way in which files can be wrong.
+
+    Attributes:
+        change: of the content before it is saved, in place.
+        words: what the error has to say, all of it.
+        spoil: of the saved file of the zoo.
+    """
+
+    change: Callable[[Content, Content], object]
+    words: tuple[str, ...]
+    spoil: Callable[[Path], object] = lambda path: None
+
+
+def _file(spoil: Callable[[Path], object], *words: str) -> Damage:
+    return Damage(lambda zoo, queries: None, words, spoil)
+
+
+def _put(key: str, row: int, value: Any) -> Callable[[Content, Content], object]:
+    def change(zoo: Content, queries: Content) -> None:
+        zoo[key][row] = value
+
+    return change
+
+
+def _slot(row: int, slot: int, value: int) -> Callable[[Content, Content], object]:
+    def change(zoo: Content, queries: Content) -> None:
+        zoo["topol"][row][slot] = value
+
+    return change
+
+
+def _first(key: str, value: Any) -> Callable[[Content, Content], object]:
+    """Put a value into the first data set's queries."""
+
+    def change(zoo: Content, queries: Content) -> None:
+        queries[next(iter(queries))][key] = value
+
+    return change
+
+
+def _rewrite(
+    path: Path, compression: int = zipfile.ZIP_STORED, drop: str = "", add: tuple[str, bytes] | None = None
+) -> None:
+    with zipfile.ZipFile(path) as archive:
+        records = [(record.filename, archive.read(record)) for record in archive.infolist()]
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in [*records, *([add] if add else [])]:
+            if not drop or not name.endswith(drop):
+                archive.writestr(name, data)
+
+
+def _claim_more(path: Path) -> None:
+    """Say in the zip's directory that the first tensor has two billion bytes."""
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    entry = data.index(b"/data/0", start)
+    entry = data.rindex(b"PK\x01\x02", 0, entry)
+    struct.pack_into("<II", data, entry + 20, 2**31 - 1, 2**31 - 1)
+    path.write_bytes(bytes(data))
+
+
+def _cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _legacy(path: Path) -> None:
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+
+
+def _scripted(path: Path) -> None:
+    _rewrite(path, add=(f"{path.stem}/constants.pkl", pickle.dumps(())))
+
+
+def _overwrite_pickle(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"dataset", b"\xff\xff\xff\xff\xff\xff\xff", 1))
+
+
+def _module(path: Path) -> None:
+    torch.save({"net": torch.nn.Sequential(torch.nn.Linear(2, 2))}, path)
+
+
+def _bytes_of(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, content=content)
+    return buffer.getvalue()
+
+
+NAN = float("nan")
+DAMAGES: dict[str, Damage] = {
+    "missing file": _file(Path.unlink, "no such file"),
+    "a folder": _file(_folder, "a folder"),
+    "empty file": _file(lambda path: path.write_bytes(b""), "empty"),
+    "truncated": _file(lambda path: _cut(path, 0.6), "damaged or cut short"),
+    "one byte left": _file(lambda path: path.write_bytes(b"P"), "not a file of torch.save"),
+    "text": _file(lambda path: path.write_text("dataset,topol\n"), "not a file of torch.save", "its first bytes"),
+    "npz": _file(lambda path: path.write_bytes(_bytes_of([1])), "a zip, but not one of torch.save"),
+    "bare pickle": _file(lambda path: path.write_bytes(pickle.dumps({"acc": [1]}, 4)), "a bare pickle"),
+    "before torch 1.6": _file(_legacy, "before 1.6", "torch.save(torch.load(path, weights_only=True), new_path)"),
+    "whole module": _file(
+        _module, "whole pickled module", "torch.nn.modules.linear.Linear", "state_dict()", "Nothing of it was run"
+    ),
+    "TorchScript": _file(_scripted, "TorchScript"),
+    "bomb": _file(lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed", "can unpack to any size"),
+    "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
+    "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "0 records data.pkl"),
+    "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
+    "spoilt pickle": _file(_overwrite_pickle, "p_mod_zoo.pt"),
+    "NumPy array": Damage(_put("f_emb", 0, np.zeros(WIDTH)), ("refused", "numpy.ndarray")),
+    "NumPy text": Damage(_put("acc", 0, np.str_("0.5")), ("p_mod_zoo.pt: refused", "no plain number")),
+    "a list": _file(lambda path: torch.save([1, 2], path), "a list of 2, must be a dict of dataset, topol"),
+    "queries as the zoo": _file(
+        lambda path: torch.save({"a_0_1": {"x_query_train": []}}, path), "this is no zoo, pass it as --queries"
+    ),
+    "key missing": Damage(lambda zoo, _: zoo.update(accs=zoo.pop("acc")), ("no key 'acc' (did you mean 'accs'?)",)),
+    "unequal lists": Damage(lambda zoo, _: zoo["acc"].pop(), ("not equally long", "acc 119", "topol 120")),
+    "no networks": Damage(lambda zoo, _: zoo.update({key: [] for key in zoo}), ("no network in it",)),
+    "accuracy NaN": Damage(_put("acc", 7, NAN), ("acc: NaN or infinite: row 7",)),
+    "accuracy text": Damage(_put("acc", 7, "0.9"), ("acc: not a number: row 7",)),
+    "accuracy negative": Damage(_put("acc", 7, -0.1), ("acc: below 0: row 7",)),
+    "accuracy above 1": Damage(_put("acc", 7, 1.2), ("acc: above 1, and too little for percent: row 7",)),
+    "accuracy above 100": Damage(
+        _put("acc", 7, 170.0), ("acc: above 100: row 7", "at most 1 in all networks of a data set")
+    ),
+    "accuracy in two units": Damage(
+        lambda zoo, _: zoo.update(acc=[(1 if row < 20 else 100) * value for row, value in enumerate(zoo["acc"])]),
+        ("acc: percent elsewhere", "'leaf-shapes_ann_0_5'", "'street_signs_1_6'"),
+    ),
+    "parameters in two units": Damage(
+        _put("n_params", 3, 4_100_000), ("n_params: counts elsewhere", "row 0, row 1, row 2 and 116 more")
+    ),
+    "parameters zero": Damage(_put("n_params", 3, 0), ("n_params: not above 0: row 3",)),
+    "embedding infinite": Damage(_put("f_emb", 5, torch.full((WIDTH,), torch.inf)), ("f_emb: NaN, infinite", "row 5")),
+    "embedding beyond float32": Damage(
+        _put("f_emb", 5, torch.full((WIDTH,), 1e300, dtype=torch.float64)),
+        ("f_emb: NaN, infinite, or beyond float32: row 5",),
+    ),
+    "embedding of another width": Damage(_put("f_emb", 0, torch.zeros(7)), ("f_emb: not 24 wide: row 0 (7 wide)",)),
+    "embedding complex": Damage(
+        _put("f_emb", 2, torch.zeros(WIDTH, dtype=torch.complex64)),
+        ("f_emb: not a vector of real numbers: row 2 (a complex64",),
+    ),
+    "embedding of any size": Damage(
+        _put("f_emb", 1, torch.zeros(1).expand(1_000_000_000)), ("f_emb: not 24 wide: row 1 (1,000,000,000 wide)",)
+    ),
+    "embeddings absurdly wide": Damage(
+        lambda zoo, _: zoo.update(f_emb=[torch.zeros(1).expand(1_000_000_000)] * 120),
+        ("f_emb: 120 x 1,000,000,000, must be 1 to",),
+    ),
+    "embeddings more than the file": Damage(
+        lambda zoo, _: zoo.update(f_emb=torch.zeros(1).expand(1_000_000, 60_000)),
+        ("f_emb: 1,000,000 x 60,000 numbers, more than a file of its size holds",),
+    ),
+    "topology too short": Damage(lambda zoo, _: zoo["topol"][4].pop(), ("topol: not 45 wide: row 4 (44 wide)",)),
+    "kernel size": Damage(
+        _slot(4, 0, 4), ("topol: a block's kernel size that is none of (3, 5, 7): row 4 slot 0 (4)",)
+    ),
+    "expand ratio": Damage(
+        _slot(4, 20, 5), ("topol: a block's expand ratio that is none of (3, 4, 6): row 4 slot 20 (5)",)
+    ),
+    "depth": Damage(_slot(4, 44, 5), ("topol: a depth that is none of (2, 3, 4): row 4 slot 44 (5)",)),
+    "name no text": Damage(_put("dataset", 6, 6), ("dataset: a name is an int, must be text: row 6",)),
+    "name unprintable": Damage(_put("dataset", 6, "a\x1b[2J_0_1"), ("characters that cannot be printed: row 6",)),
+    "zoo without queries": Damage(
+        lambda _, queries: queries.pop("leaf-shapes_ann_0_5"), ("lacks 1 data sets", "'leaf-shapes_ann_0_5'")
+    ),
+    "queries without zoo": Damage(
+        lambda _, queries: queries.update(stray_0_1=queries["leaf-shapes_ann_0_5"]),
+        ("holds no network of 1 data sets", "'stray_0_1'"),
+    ),
+    "no queries at all": Damage(lambda _, queries: queries.clear(), ("p_m_train.pt: a dict of 0",)),
+    "split missing": Damage(
+        lambda _, queries: queries["leaf-shapes_ann_0_5"].pop("x_query_test"),
+        ("p_m_train.pt: no key 'x_query_test': 'leaf-shapes_ann_0_5'",),
+    ),
+    "data set no dict": Damage(
+        lambda _, queries: queries.update({"leaf-shapes_ann_0_5": []}),
+        ("not a dict: 'leaf-shapes_ann_0_5' (a list of 0)",),
+    ),
+    "queries empty": Damage(_first("x_query_train", []), ("x_query_train: no row: 'leaf-shapes_ann_0_5'",)),
+    "queries NaN": Damage(
+        _first("x_query_test", torch.full((3, FEATURES), NAN)), ("'leaf-shapes_ann_0_5' row 0", "NaN")
+    ),
+    "queries of another width": Damage(
+        _first("x_query_test", torch.zeros(3, 5)), ("not 16 wide like the most: 'leaf-shapes_ann_0_5' val (5 wide)",)
+    ),
+}
+
+
+def damaged(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Save both files, with these damages."""
+    zoo, queries = zoo_and_queries()
+    for name in names:
+        DAMAGES[name].change(zoo, queries)
+    files = save(folder, zoo, queries)
+    for name in names:
+        DAMAGES[name].spoil(files[0])
+    return files
