@@ -15,6 +15,8 @@ from tans_core import errors
 from tans_core.cli.app import app
 from tans_core.params import Params
 from tans_core.tasks.sources import SOURCES
+from tans_core.tasks.sources.pictures import PICTURE_LICENCES
+from tans_core.tasks.sources.torchvision import KNOWN
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -189,3 +191,15 @@ def test_readme_names_every_source_and_its_licence() -> None:
             assert re.search(rf"^\| `{source.name}` \| .* \| {re.escape(source.licence)} \|$", text, re.MULTILINE), (
                 source.name
             )
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_licence_of_every_torchvision_data_set_is_documented(name: str) -> None:
+    rows = re.findall(r"^\| ([A-Za-z0-9, ]+) \| ([^|]+) \| ", read("docs/params.md"), re.MULTILINE)
+    assert [licence for names, licence in rows if name in names.split(", ")] == [KNOWN[name].licence]
+
+
+def test_licence_of_every_sample_picture_is_documented() -> None:
+    text = read("docs/params.md")
+    for label, licence in PICTURE_LICENCES.items():
+        assert re.search(rf"^\| [^|]*\b{label}\b[^|]* \| {licence} \|$", text, re.MULTILINE), label

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
 
+UNSTATED = "unstated by its authors"
+"""The licence of images that come without one."""
+
 
 @dataclass(frozen=True)
 class Sample:

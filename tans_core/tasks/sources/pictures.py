@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
+from tans_core.tasks.sources.base import UNSTATED, Sample, check_choice, check_options, missing_file, package_file
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -43,6 +43,15 @@ PICTURES = {
         "moon": "moon.png",
         "printed page": "page.png",
     },
+}
+
+_FREE, _UNRESTRICTED = "public domain", "no known restrictions"
+# As the documentation of skimage.data says it of each.
+PICTURE_LICENCES = {
+    **dict.fromkeys(("cat", "coffee", "retina", "brick", "cameraman", "cell", "grass", "gravel"), "CC0-1.0"),
+    **dict.fromkeys(("astronaut", "galaxies", "rocket", "clock", "handwriting"), _FREE),
+    **dict.fromkeys(("stained tissue", "coins"), _UNRESTRICTED),
+    **dict.fromkeys(("motorcycle", "moon", "printed page"), UNSTATED),
 }
 
 # Pixels of china.jpg and flower.jpg (640 x 427).
@@ -91,8 +100,12 @@ class ScikitImagePictures:
 
     name = "scikit-image"
     package = "scikit-image"
-    licence = "per picture, see scikit-image's data/README.txt"
+    licence = f"CC0-1.0, {_UNRESTRICTED}, {_FREE}, {UNSTATED} (by picture)"
     defaults: Mapping[str, Any] = {"pictures": "colour", "per_class": 180}
+
+    def licence_of(self, options: Mapping[str, Any]) -> str:
+        pictures = PICTURES.get(str(options.get("pictures", self.defaults["pictures"])), PICTURE_LICENCES)
+        return f"{', '.join(sorted({PICTURE_LICENCES[label] for label in pictures}))} (by picture)"
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         return missing_file("skimage", "data", "astronaut.png", install="scikit-image")

@@ -24,7 +24,7 @@ from PIL import Image
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.decode import MAX_PIXELS
-from tans_core.tasks.sources.base import Sample, check_choice, check_options
+from tans_core.tasks.sources.base import UNSTATED, Sample, check_choice, check_options
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ _TRAIN: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": F
 _SPLIT: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE: Mapping[str, Arguments] = {**_SPLIT, "val": {"split": "val"}}
 _NONE: Mapping[str, Arguments] = {"": {}}
-_NOT_STATED = "not stated by its authors"
+_IMAGENET = "pictures under the terms of ImageNet"
 
 
 def _idx(folder: str) -> tuple[str, ...]:
@@ -69,8 +69,8 @@ def _idx(folder: str) -> tuple[str, ...]:
 
 
 KNOWN = {
-    "CIFAR10": Known(("cifar-10-batches-py",), _NOT_STATED, _TRAIN, pickled=True),
-    "CIFAR100": Known(("cifar-100-python",), _NOT_STATED, _TRAIN, pickled=True),
+    "CIFAR10": Known(("cifar-10-batches-py",), UNSTATED, _TRAIN, pickled=True),
+    "CIFAR100": Known(("cifar-100-python",), UNSTATED, _TRAIN, pickled=True),
     "Caltech101": Known(("caltech101/101_ObjectCategories",), "CC-BY-4.0", _NONE, classes="categories"),
     "Country211": Known(
         ("country211",), "Creative Commons, by picture (YFCC100M)", {**_SPLIT, "val": {"split": "valid"}}
@@ -82,7 +82,7 @@ KNOWN = {
             for split in ("train", "test")
             for kind in ("images-idx3", "labels-idx1")
         ),
-        "see NIST Special Database 19",
+        f"{UNSTATED} (NIST Special Database 19)",
         _TRAIN,
         more={"split": "balanced"},
         turned=True,
@@ -90,14 +90,12 @@ KNOWN = {
     "EuroSAT": Known(("eurosat/2750",), "MIT", _NONE),
     "FGVCAircraft": Known(("fgvc-aircraft-2013b/data",), "non-commercial research only", _THREE),
     "FashionMNIST": Known(_idx("FashionMNIST"), "MIT", _TRAIN),
-    "Flowers102": Known(
-        ("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), _NOT_STATED, _THREE
-    ),
-    "Food101": Known(("food-101/images", "food-101/meta"), _NOT_STATED, _SPLIT),
-    "GTSRB": Known(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), "see the German Traffic Sign Benchmarks", _SPLIT),
+    "Flowers102": Known(("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), UNSTATED, _THREE),
+    "Food101": Known(("food-101/images", "food-101/meta"), "scientific fair use only", _SPLIT),
+    "GTSRB": Known(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), UNSTATED, _SPLIT),
     "Imagenette": Known(
         ("imagenette2-160",),
-        "Apache-2.0 (labels); pictures under the terms of ImageNet",
+        f"Apache-2.0 (labels); {_IMAGENET}",
         {"train": {"split": "train"}, "val": {"split": "val"}},
         more={"size": "160px"},
     ),
@@ -126,16 +124,16 @@ KNOWN = {
         "BSD-3-Clause",
         {"train": {"what": "train"}, "test": {"what": "test"}},
     ),
-    "RenderedSST2": Known(("rendered-sst2",), "see the Stanford Sentiment Treebank", _THREE),
+    "RenderedSST2": Known(("rendered-sst2",), f"{UNSTATED} (Stanford Sentiment Treebank)", _THREE),
     "SEMEION": Known(("semeion.data",), "CC-BY-4.0", _NONE),
-    "STL10": Known(("stl10_binary",), "see STL-10; pictures under the terms of ImageNet", _SPLIT),
+    "STL10": Known(("stl10_binary",), f"{UNSTATED}; {_IMAGENET}", _SPLIT),
     "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "non-commercial only", _SPLIT),
     "StanfordCars": Known(
         ("stanford_cars/devkit", "stanford_cars/cars_train", "stanford_cars/cars_test"),
-        "see Stanford Cars; pictures under the terms of ImageNet",
+        f"{UNSTATED}; {_IMAGENET}",
         _SPLIT,
     ),
-    "USPS": Known(("usps.bz2", "usps.t.bz2"), _NOT_STATED, _TRAIN),
+    "USPS": Known(("usps.bz2", "usps.t.bz2"), UNSTATED, _TRAIN),
 }
 
 
@@ -144,7 +142,7 @@ class TorchvisionDatasets:
 
     name = "torchvision"
     package = ""
-    licence = "by data set, see docs/params.md"
+    licence = "by data set"
     defaults: Mapping[str, Any] = {"dataset": "", "root": ROOT, "download": False, "images": 10_000}
 
     def licence_of(self, options: Mapping[str, Any]) -> str:
