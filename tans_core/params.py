@@ -12,6 +12,7 @@ from tans_core.errors import ParamsError, did_you_mean
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # A task's name becomes a folder, a DVC stage and part of model ids.
 TASK_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -66,7 +67,7 @@ class TrainParams(_Section):
     batch_size: Annotated[int, Field(ge=2)]
     lr: Positive
     momentum: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
 
 
 class BaseParams(TrainParams):
@@ -104,22 +105,29 @@ class SpaceParams(_Section):
     """Encoders and predictor of the cross-modal space, and how they are trained."""
 
     dim: Count
-    hidden: Count
     steps: Count
     lr: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    margin: Positive
-    prediction_weight: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
+    temperature: Positive
+    positives: Count
+    pairs_per_step: Count
+    samples: Count
+    images_per_sample: Count
+    topology_noise: NotNegative
+    functional_noise: NotNegative
+    query_noise: NotNegative
+    matching_weight: NotNegative
+    home_weight: NotNegative
+    tuned_weight: NotNegative
+    probed_weight: NotNegative
+    rank_weight: NotNegative
+    frechet_weight: NotNegative
     heldout_share: Annotated[float, Field(gt=0, lt=1)]
-    images_per_query: Count
-    functional_noise: Annotated[float, Field(ge=0)]
-    mismatched_share: Fraction
     log_every: Count
     folds: Annotated[int, Field(ge=2)]
 
 
 class RetrievalParams(_Section):
-    similarity_weight: Annotated[float, Field(ge=0)]
     top_k: Count
 
 
@@ -130,7 +138,7 @@ class FinetuneParams(_Section):
     batch_size: Annotated[int, Field(ge=2)]
     lr: Positive
     momentum: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
 
 
 class EvaluateParams(_Section):
@@ -155,7 +163,7 @@ class QueryGateParams(_Section):
 
 class GatesParams(_Section):
     min_images_per_task: Count
-    min_val_accuracy_over_chance: Annotated[float, Field(ge=0)]
+    min_val_accuracy_over_chance: NotNegative
     query: QueryGateParams = QueryGateParams()
 
 

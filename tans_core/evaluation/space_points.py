@@ -16,6 +16,7 @@ from tans_core.index.releases import PIPELINE, Release
 from tans_core.io import read_json
 from tans_core.space.drift import DriftReference
 from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.queries import query_statistics
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,8 +26,9 @@ def task_vectors(space: CrossModalSpace, features: FeatureRows) -> dict[str, Flo
     """Return each task's place (d,) in the space, by the images that training sees."""
     seen = features.splits == "train"
     names = sorted(set(features.tasks[seen].tolist()))
-    rows = {name: torch.from_numpy(features.features[seen & (features.tasks == name)]) for name in names}
-    return {name: space.encode_query(found[None])[0].numpy() for name, found in rows.items()}
+    rows = {name: seen & (features.tasks == name) for name in names}
+    statistics = [query_statistics(features.features[chosen], features.labels[chosen]) for chosen in rows.values()]
+    return dict(zip(names, space.encode_query(torch.from_numpy(np.stack(statistics))).numpy(), strict=True))
 
 
 def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Floats]:

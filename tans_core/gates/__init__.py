@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from tans_core.gates.index import check_index
     from tans_core.gates.query import check_query
     from tans_core.gates.tasks import check_tasks
+    from tans_core.gates.transfer import check_transfer
     from tans_core.gates.zoo import check_zoo
 
-__all__ = ["check_embeddings", "check_index", "check_query", "check_tasks", "check_zoo"]
+__all__ = ["check_embeddings", "check_index", "check_query", "check_tasks", "check_transfer", "check_zoo"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from tans_core.gates.embeddings import embeddings_checks
 from tans_core.gates.index import index_checks
 from tans_core.gates.runner import REPORTS, Check, run_gate, validate
 from tans_core.gates.tasks import task_checks
+from tans_core.gates.transfer import transfer_checks
 from tans_core.gates.zoo import zoo_checks
 from tans_core.io import write_text
 from tans_core.params import load_params
@@ -59,6 +60,7 @@ def all_checks(root: Path) -> Iterator[tuple[str, list[Check]]]:
     yield "tasks", [check for folder in folders for check in task_checks(folder, root, least)]
     yield "zoo", [check for task in trained for check in zoo_checks(task, root)]
     yield "embeddings", embeddings_checks(root, trained)
+    yield "transfer", transfer_checks(root, trained)
     yield "index", index_checks(root, trained)
 
 

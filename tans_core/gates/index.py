@@ -14,7 +14,7 @@ from tans_core.gates.runner import Check, run_gate
 from tans_core.params import load_params
 
 STORE = Path("data/store")
-SCALARS = ["id", "card", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy"]
+SCALARS = ["id", "card", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy", "capacity", "start"]
 
 
 def check_index(root: Path, tasks: Sequence[str]) -> None:
@@ -64,6 +64,9 @@ def index_check(index: pa.Table, ids: Sequence[str], tasks: Sequence[str], dim: 
             *expect.number("params_m", 0, 1e4, above=True),
             *expect.number("macs_m", 0, 1e7, above=True),
             *expect.number("val_accuracy", 0, 1),
+            # In deviations of a task's models around their mean: what lies beyond is no prediction.
+            *expect.number("capacity", -100, 100),
+            *expect.number("start", -100, 100),
             *unit_vectors("vector", dim),
         ],
     )

@@ -28,7 +28,7 @@ from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json, wri
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("seed", "data", "networks", "embed", "space", "retrieval", "finetune")
+SECTIONS = ("seed", "data", "networks", "embed", "transfer", "space", "retrieval", "finetune")
 PIPELINE = "pipeline"
 
 

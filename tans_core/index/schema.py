@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from tans_core.embeddings.store import card_columns, vectors
 from tans_core.zoo.card import ModelCard
 
+if TYPE_CHECKING:
+    # Reading releases should not wait for torch.
+    from tans_core.space.encoders import Places
+
 SPACE_KEY = b"tans.space"
 
 
-def index_table(cards: Sequence[ModelCard], embedded: npt.NDArray[np.float32], space_digest: str) -> pa.Table:
+def index_table(cards: Sequence[ModelCard], places: Places, space_digest: str) -> pa.Table:
     """Return the rows of the index.
 
     Args:
         cards: M cards.
-        embedded: (M, d) float32, rows of unit norm.
+        places: of the M models in the space.
         space_digest: of the space that embedded them; kept in the schema, since vectors of different spaces never meet.
     """
-    table = pa.table({**card_columns(cards), "vector": vectors(embedded)})
+    numbers = {"capacity": places.capacity, "start": places.start}
+    table = pa.table({**card_columns(cards), **numbers, "vector": vectors(places.vectors)})
     return table.replace_schema_metadata({SPACE_KEY: space_digest.encode()})
 
 

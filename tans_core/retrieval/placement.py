@@ -36,8 +36,8 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
     files = {card.id: folder / "weights.safetensors" for card, folder in zip(cards, folders, strict=True)}
     models = _embed(release, cards, lambda card: files[card.id])
     space = CrossModalSpace.load(release.space_dir)
-    embedded = embed_in_space(space, models.topology, models.functional)
-    return index_table(cards, embedded, space_digest(release.space_dir))
+    places = embed_in_space(space, models.topology, models.functional)
+    return index_table(cards, places, space_digest(release.space_dir))
 
 
 def measure_drift(release: Release, among: Collection[str] | None = None) -> tuple[Drift, ...]:

@@ -5,9 +5,7 @@ Axes: M models that fit the constraints, d space dimension.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,45 +18,18 @@ from tans_core.errors import StoreError, did_you_mean
 from tans_core.index.releases import Release
 from tans_core.index.schema import space_of
 from tans_core.index.search import Constraints, nearest
+from tans_core.io import read_json
 from tans_core.networks.elastic import Architecture, ElasticNetwork, ElasticSpace
+from tans_core.retrieval.candidate import Candidate
+from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
+from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import fresh_classifier, load_base, load_model, read_space
 
 __all__ = ["Candidate", "Constraints", "Retriever"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that was retrieved, and why.
-
-    Attributes:
-        rank: from 1.
-        model: its id.
-        home_task, source, licence: where its weights come from.
-        similarity: cosine between task and model in the space, -1..1.
-        predicted_score: what the predictor says of this model on this task, in deviations around a task's mean model.
-        score: what the ranking goes by: the predicted score plus the weighted similarity.
-        home_accuracy: measured on the home task's validation split, 0..1.
-        params_m, macs_m: costs in millions.
-    """
-
-    rank: int
-    model: str
-    home_task: str
-    source: str
-    licence: str
-    similarity: float
-    predicted_score: float
-    score: float
-    home_accuracy: float
-    params_m: float
-    macs_m: float
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Retriever:
@@ -89,31 +60,38 @@ class Retriever:
         return load_backbone(self.release.params["embed"]["backbone"], self.release.base_dir)
 
     @cached_property
+    def refine_weights(self) -> RefineWeights:
+        return RefineWeights(**read_json(self.release.space_dir / "space.json")["refine"])
+
+    @cached_property
     def architectures(self) -> ElasticSpace:
         """The search space of the zoo."""
         return read_space(self.release.base_dir)
 
-    def retrieve(self, task: Task, constraints: Constraints | None = None, top_k: int = 10) -> list[Candidate]:
+    def retrieve(
+        self, task: Task, constraints: Constraints | None = None, top_k: int = 10, refine_first: int = 0
+    ) -> list[Candidate]:
         """Rank the models that satisfy the constraints for a task, best first.
 
         Args:
             task: only its training images are looked at.
             constraints: on parameters, MACs and licence; None sets none.
             top_k: candidates at most.
+            refine_first: how many of the first are probed on the task's images and ranked again; 0 runs no network.
 
         Raises:
             TooFewImagesError: the task has no training image.
             NoModelFitsError: no model satisfies the constraints.
         """
-        query = self.embed(task)
+        query, trust = self.ask(task)
         found = nearest(self.table, query, constraints or Constraints())
-        predicted = self.predict(query, matrix(found["vector"]))
+        capacity, start = (np.array(found[name], dtype=np.float32) for name in ("capacity", "start"))
+        predicted = self.predict(query, matrix(found["vector"]), capacity, start, trust)
         similarity = found["similarity"].to_numpy()
-        score = predicted + self.release.params["retrieval"]["similarity_weight"] * similarity
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
         # Equal scores go by id, so that the order is the same on every machine.
-        order = sorted(range(len(rows)), key=lambda index: (-float(score[index]), rows[index]["id"]))
-        return [
+        order = sorted(range(len(rows)), key=lambda index: (-float(predicted[index]), rows[index]["id"]))
+        candidates = [
             Candidate(
                 rank=rank,
                 model=rows[index]["id"],
@@ -121,29 +99,51 @@ class Retriever:
                 source=rows[index]["source"],
                 licence=rows[index]["licence"],
                 similarity=float(similarity[index]),
+                capacity=float(capacity[index]),
+                start=float(trust * start[index]),
+                fit=float(predicted[index] - capacity[index] - trust * start[index]),
+                trust=trust,
                 predicted_score=float(predicted[index]),
-                score=float(score[index]),
+                score=float(predicted[index]),
                 home_accuracy=rows[index]["val_accuracy"],
                 params_m=rows[index]["params_m"],
                 macs_m=rows[index]["macs_m"],
             )
-            for rank, index in enumerate(order[:top_k], start=1)
+            for rank, index in enumerate(order[: max(top_k, refine_first)], start=1)
         ]
+        if refine_first:
+            transfer = self.release.params["transfer"]
+            images = transfer["probe_images_per_class"], transfer["probe_images"]
+            load = partial(self.load_model, num_classes=2)
+            candidates = refine(candidates, refine_first, task, load, self.refine_weights, *images)
+        return candidates[:top_k]
 
-    @torch.no_grad()
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""
-        features, _ = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
-        encoded: npt.NDArray[np.float32] = self.space.encode_query(torch.from_numpy(features)[None])[0].numpy()
-        return encoded
+        return self.ask(task)[0]
 
     @torch.no_grad()
-    def predict(self, query: npt.NDArray[np.float32], models: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Predict scores (M,) of embedded models (M, d) for an embedded query (d,)."""
+    def ask(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
+        """Return a task's place in the space, (d,) float32 of unit norm, and how far the space can be trusted there, 0..1."""
+        features, labels = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
+        statistics = torch.from_numpy(query_statistics(features, labels))[None]
+        encoded: npt.NDArray[np.float32] = self.space.encode_query(statistics)[0].numpy()
+        return encoded, float(self.space.trust(statistics)[0])
+
+    @torch.no_grad()
+    def predict(
+        self,
+        query: npt.NDArray[np.float32],
+        models: npt.NDArray[np.float32],
+        capacity: npt.NDArray[np.float32],
+        start: npt.NDArray[np.float32],
+        trust: float = 1.0,
+    ) -> npt.NDArray[np.float32]:
+        """Predict scores (M,) of embedded models (M, d), with their parts (M,), for an embedded query (d,)."""
         encoded = torch.from_numpy(models)
-        predicted: npt.NDArray[np.float32] = self.space.predict(
-            torch.from_numpy(query).expand_as(encoded), encoded
-        ).numpy()
+        asked = torch.from_numpy(query).expand_as(encoded)
+        parts = torch.from_numpy(capacity), torch.from_numpy(start)
+        predicted: npt.NDArray[np.float32] = self.space.predict(asked, encoded, *parts, trust).numpy()
         return predicted
 
     @cached_property

@@ -1,49 +1,99 @@
 """What the space is trained on, as tensors.
 
-Axes: D tasks, M models, n images of a task, F feature width, T topology width, E functional width.
+Axes: D tasks, M models, V random samples of a task's images, S statistics of a query, T topology width, E functional width,
+n trials.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows
 from tans_core.errors import StoreError
 from tans_core.runtime import derive_seed
 from tans_core.space.metrics import standardise_within
+from tans_core.space.queries import query_statistics, sampled_statistics
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Models on tasks that are not their home.
+
+    Attributes:
+        task: (n,) int64 in [0, D).
+        model: (n,) int64 in [0, M).
+        score: (n,) float32, in deviations of the task's trials around their mean: raw values mostly tell how easy a task is.
+        value: (n,) float64, as measured, mean over the seeds.
+    """
+
+    task: Tensor
+    model: Tensor
+    score: Tensor
+    value: Tensor
+
+    def rows(self) -> list[tuple[int, int, float]]:
+        """Return task, model and value of each trial, in their order."""
+        return list(zip(self.task.tolist(), self.model.tolist(), self.value.tolist(), strict=True))
+
+    def where(self, chosen: Tensor) -> Trials:
+        """Return the chosen (n,) bool trials."""
+        return Trials(self.task[chosen], self.model[chosen], self.score[chosen], self.value[chosen])
 
 
 @dataclass(frozen=True)
 class SpaceData:
-    """Models, their home tasks, and both sides' embeddings.
+    """Models, their home tasks, both sides' embeddings, and how models did elsewhere.
 
     Attributes:
         tasks: D names.
         sources: D names of the sources that the tasks came from.
-        train_features: D tensors (n, F), of images that training sees.
-        val_features: D tensors (n, F), of other images of the same tasks.
+        samples: (D, V, S) statistics of random samples of the images that training sees.
+        queries: (D, S) statistics of all of these.
+        val_queries: (D, S) statistics of other images of the same tasks.
         topology: (M, T) float32.
         functional: (M, E) float32.
         home: (M,) int64 in [0, D), each model's home task.
         score: (M,) float32, accuracy in deviations of the home task's models around their mean.
+        accuracy: (M,) float32, on the home task's validation split, 0..1.
+        params_m: (M,) float32, parameters in millions.
         heldout: (M,) bool, models that training never sees.
+        tuned: short fine-tunings elsewhere; may be empty.
+        probed: probes elsewhere; may be empty.
     """
 
     tasks: tuple[str, ...]
     sources: tuple[str, ...]
-    train_features: tuple[Tensor, ...]
-    val_features: tuple[Tensor, ...]
+    samples: Tensor
+    queries: Tensor
+    val_queries: Tensor
     topology: Tensor
     functional: Tensor
     home: Tensor
     score: Tensor
+    accuracy: Tensor
+    params_m: Tensor
     heldout: Tensor
+    tuned: Trials
+    probed: Trials
+
+    def digest(self) -> str:
+        """Return a SHA-256 of everything in it: a checkpoint belongs to the data that it was made from."""
+        digest = hashlib.sha256(json.dumps([self.tasks, self.sources]).encode())
+        for value in (getattr(self, field.name) for field in fields(self)):
+            parts = [getattr(value, part.name) for part in fields(value)] if isinstance(value, Trials) else [value]
+            for part in parts:
+                if isinstance(part, Tensor):
+                    digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def members(self, task: int, heldout: bool) -> Tensor:
         """Return the indices of a task's models, held out or not."""
@@ -51,16 +101,27 @@ class SpaceData:
 
 
 def assemble(
-    models: ModelRows, features: FeatureRows, tasks: Sequence[str], heldout_share: float, seed: int
+    models: ModelRows,
+    features: FeatureRows,
+    scores: ScoreRows,
+    tasks: Sequence[str],
+    *,
+    heldout_share: float,
+    samples: int,
+    images_per_sample: int,
+    seed: int,
 ) -> SpaceData:
-    """Put the tables of `embed` together. Models whose home is none of the tasks take no part.
+    """Put the tables of `embed` and `transfer` together. Models whose home is none of the tasks take no part.
 
     Args:
         models: the table `models`.
         features: the table `task_features`.
+        scores: the table `transfer`.
         tasks: the meta-train tasks.
         heldout_share: share of each task's models that training never sees.
-        seed: of which these are; a model stays on its side when other tasks come or go.
+        samples: V, random samples of each task's images.
+        images_per_sample: images of each.
+        seed: of what is held out (a model stays on its side when other tasks come or go), and of the samples.
 
     Raises:
         StoreError: fewer than two tasks, or a task has no features or too few models to hold one out.
@@ -80,30 +141,64 @@ def assemble(
             )
         sources.append(own[0].source)
     accuracies = np.array([card.val_accuracy for card in cards])
-    heldout = _hold_out([card.id for card in cards], home, heldout_share, seed)
+    ids = [card.id for card in cards]
 
-    def of_split(split: str) -> tuple[Tensor, ...]:
-        rows = features.splits == split
-        return tuple(torch.from_numpy(features.features[rows & (features.tasks == task)]) for task in tasks)
+    def of_split(task: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        rows = (features.splits == split) & (features.tasks == task)
+        return features.features[rows], features.labels[rows]
 
+    def whole(split: str) -> Tensor:
+        return torch.from_numpy(np.stack([query_statistics(*of_split(task, split)) for task in tasks]))
+
+    drawn = [
+        sampled_statistics(*of_split(task, "train"), samples, images_per_sample, derive_seed(seed, task))
+        for task in tasks
+    ]
+    model_number = {name: index for index, name in enumerate(ids)}
     return SpaceData(
         tasks=tuple(tasks),
         sources=tuple(sources),
-        train_features=of_split("train"),
-        val_features=of_split("val"),
+        samples=torch.from_numpy(np.stack(drawn)),
+        queries=whole("train"),
+        val_queries=whole("val"),
         topology=torch.from_numpy(models.topology[kept]),
         functional=torch.from_numpy(models.functional[kept]),
         home=torch.from_numpy(home),
         score=torch.from_numpy(standardise_within(accuracies, home)),
-        heldout=torch.from_numpy(heldout),
+        accuracy=torch.from_numpy(accuracies.astype(np.float32)),
+        params_m=torch.tensor([card.params_m for card in cards]),
+        heldout=torch.from_numpy(hold_out(ids, home, heldout_share, seed)),
+        tuned=_trials(scores.of("finetune"), number, model_number, home),
+        probed=_trials(scores.of("probe"), number, model_number, home),
     )
 
 
-def _hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home: npt.NDArray[np.int64]) -> Trials:
+    sums: dict[tuple[int, int], list[float]] = {}
+    for task, model, value in zip(rows.tasks.tolist(), rows.models.tolist(), rows.values.tolist(), strict=True):
+        # Probes at home, where a network was trained, say nothing about it elsewhere.
+        if task in tasks and model in models and home[models[model]] != tasks[task]:
+            sums.setdefault((tasks[task], models[model]), []).append(value)
+    pairs = sorted(sums)
+    task = np.array([pair[0] for pair in pairs], dtype=np.int64)
+    values = np.array([np.mean(sums[pair]) for pair in pairs], dtype=np.float64)
+    return Trials(
+        task=torch.from_numpy(task),
+        model=torch.tensor([pair[1] for pair in pairs], dtype=torch.int64),
+        score=torch.from_numpy(standardise_within(values, task)),
+        value=torch.from_numpy(values),
+    )
+
+
+def hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Choose a share of each task's models, (M,) bool, by a hash of their ids: a task that comes or goes moves no model.
+
+    Of a task's models one at least is held out, and never all.
+    """
     heldout = np.zeros(len(ids), dtype=bool)
     for task in np.unique(home):
         members = sorted(
             np.flatnonzero(home == task).tolist(), key=lambda index: derive_seed(seed, "heldout", ids[index])
         )
-        heldout[members[: max(1, round(share * len(members)))]] = True
+        heldout[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
     return heldout

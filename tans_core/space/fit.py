@@ -1,81 +1,71 @@
-"""Meta-training of the space, by Lightning, and its measurement on networks and tasks that training never saw.
+"""Meta-training of the space, and its measurement on networks and sources that training never saw.
 
-Axes: D tasks, M models, R models a task, n images a query, F feature width, d space dimension.
+Axes: D tasks, M models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F  # noqa: N812
-from pytorch_lightning.callbacks import Callback
 from sklearn.model_selection import GroupKFold
-from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
-from tans_core.runtime import derive_seed, progress, quiet_lightning
+from tans_core.io import sha256_bytes
+from tans_core.runtime import derive_seed, progress
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.losses import contrastive_hinge
-from tans_core.space.metrics import prediction_quality, ranks_of_own, recall_and_rank
-
-Curve = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class SpaceRecipe:
-    """How a space is trained: Adam with a cosine to zero; each step takes one random model of every task.
-
-    A few dozen home tasks are soon learnt by heart. Two things keep the predictor useful on tasks that it never saw: noise on the
-    functional embeddings, in their standard deviations, and, for a share of the pairs, the query of any task in place of the home
-    task's, under which a model's score is taken for the same: what makes a model good at home mostly makes it good elsewhere.
-    """
-
-    dim: int
-    hidden: int
-    steps: int
-    lr: float
-    weight_decay: float
-    margin: float
-    prediction_weight: float
-    images_per_query: int
-    functional_noise: float
-    mismatched_share: float
-    log_every: int
+from tans_core.space.measure import measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tans_core.space.objective import SpaceRecipe, TansObjective
+from tans_core.space.training import Curve, train_steps
 
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Metrics of the final space, and the curves of every logged step."""
+    """Metrics of the final space, the curves of every logged step, and what a refined score is made of (`refine_weights`)."""
 
     metrics: dict[str, Any]
     curve: Curve
+    refine: dict[str, float]
 
 
-def fit_space(data: SpaceData, recipe: SpaceRecipe, folds: int, seed: int) -> tuple[CrossModalSpace, SpaceReport]:
+def fit_space(
+    data: SpaceData, recipe: SpaceRecipe, folds: int, log_every: int, seed: int, resume_folder: Path | None = None
+) -> tuple[CrossModalSpace, SpaceReport]:
     """Train the space on all tasks, and beside it one space a fold of sources, to see how it does on unseen ones.
+
+    Args:
+        data: from `assemble`.
+        recipe: of the training.
+        folds: of whole sources.
+        log_every: steps between two measurements.
+        seed: of everything random.
+        resume_folder: where checkpoints are kept while it runs.
 
     Returns:
         The space of all tasks in eval mode; and the report: `heldout` (networks that training never saw, all tasks),
-        `heldout_tasks` (whole sources that training never saw, mean over the folds), `insample`.
+        `heldout_tasks` (whole sources that training never saw, mean over the folds), `elsewhere` (the order of networks of other
+        sources tried on these), `insample`.
     """
     everything = tuple(range(len(data.tasks)))
-    space, curve = _fit(data, everything, recipe, derive_seed(seed, "space"))
-    fold_curves = []
+    space, curve = fit_on(data, everything, recipe, log_every, derive_seed(seed, "space"), (), resume_folder)
+    fold_curves, orders = [], []
     splits = source_folds(data.sources, folds)
     for number, unseen in enumerate(progress(splits, "folds of sources")):
         seen = tuple(task for task in everything if task not in unseen)
-        fold_curves.append(_fit(data, seen, recipe, derive_seed(seed, "fold", number), unseen=unseen)[1])
+        own = resume_folder / f"fold-{number}" if resume_folder else None
+        fitted, found = fit_on(data, seen, recipe, log_every, derive_seed(seed, "fold", number), unseen, own)
+        fold_curves.append(found)
+        orders += orders_elsewhere(fitted, data, unseen)
     for index, row in enumerate(curve):
         for key in fold_curves[0][index] if fold_curves else ():
-            if key.startswith("heldout_tasks."):
+            if key.startswith(("heldout_tasks.", "elsewhere.")):
                 row[key] = float(np.mean([fold[index][key] for fold in fold_curves]))
-    metrics: dict[str, Any] = {"heldout": {}, "heldout_tasks": {}, "insample": {}, "loss": {}}
+    metrics: dict[str, Any] = {"heldout": {}, "heldout_tasks": {}, "insample": {}, "elsewhere": {}}
     for key, value in curve[-1].items():
         group, _, name = key.partition(".")
         if name:
@@ -83,7 +73,8 @@ def fit_space(data: SpaceData, recipe: SpaceRecipe, folds: int, seed: int) -> tu
     metrics["heldout"]["chance"] = metrics["heldout_tasks"]["chance"] = 1 / len(data.tasks)
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
-    return space, SpaceReport(metrics, curve)
+    metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
+    return space, SpaceReport(metrics, curve, refine_weights(orders))
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
@@ -96,140 +87,51 @@ def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
     return [tuple(int(task) for task in unseen) for seen, unseen in cut if len(seen) >= 2]
 
 
-def _fit(
-    data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, seed: int, unseen: Sequence[int] = ()
+def fit_on(
+    data: SpaceData,
+    seen: Sequence[int],
+    recipe: SpaceRecipe,
+    log_every: int,
+    seed: int,
+    unseen: Sequence[int] = (),
+    resume_folder: Path | None = None,
 ) -> tuple[CrossModalSpace, Curve]:
-    quiet_lightning()
-    torch.manual_seed(seed)
-    features = torch.cat([data.train_features[task] for task in seen])
-    space = CrossModalSpace(
-        features.shape[1], data.topology.shape[1], data.functional.shape[1], recipe.dim, recipe.hidden
-    )
-    trained = torch.isin(data.home, torch.tensor(list(seen))) & ~data.heldout
-    space.fit_scales(features, data.topology[trained], data.functional[trained])
-    module = _SpaceModule(space, data, seen, recipe, seed)
-    log = _Log(data, seen, unseen, recipe.log_every)
-    trainer = pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=recipe.steps,
-        logger=False,
-        callbacks=[log],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None))
-    return space.cpu().eval(), log.curve
-
-
-class _Steps(IterableDataset[int]):
-    """One long epoch: Lightning's work between epochs costs more than a step."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.count))
-
-
-class _SpaceModule(pl.LightningModule):
-    def __init__(
-        self, space: CrossModalSpace, data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, seed: int
-    ) -> None:
-        super().__init__()
-        self.space, self.data, self.recipe = space, data, recipe
-        self.features = [data.train_features[task] for task in seen]
-        self.members = [data.members(task, heldout=False) for task in seen]
-        self.generator = torch.Generator().manual_seed(seed)
-        # A column that never varies has a scale of 0, and gets no noise.
-        scale = space.functional.scale
-        self.deviation = torch.where(scale > 0, 1 / scale.clamp_min(1e-12), torch.zeros_like(scale))  # (E,)
-        self.parts: dict[str, float] = {}
-
-    def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        recipe, data = self.recipe, self.data
-        chosen = torch.stack([members[self._draw(len(members), 1)[0]] for members in self.members])  # (D,)
-        pictures = [features[self._draw(len(features), recipe.images_per_query)] for features in self.features]
-        queries = self.space.encode_query(torch.stack(pictures).to(self.device))  # (D, n, F) -> (D, d)
-        functional = data.functional[chosen]
-        noise = torch.randn(functional.shape, generator=self.generator) * self.deviation
-        models = self.space.encode_models(
-            data.topology[chosen].to(self.device), (functional + recipe.functional_noise * noise).to(self.device)
-        )  # (D, d)
-        contrastive = contrastive_hinge(queries, models, recipe.margin)
-        mismatched = torch.rand(len(chosen), generator=self.generator) < recipe.mismatched_share
-        asked = torch.where(mismatched, self._draw(len(chosen), len(chosen)), torch.arange(len(chosen)))
-        predicted = self.space.predict(queries[asked], models)
-        prediction = F.mse_loss(predicted, data.score[chosen].to(self.device))
-        self.parts = {"contrastive": float(contrastive.detach()), "prediction": float(prediction.detach())}
-        return contrastive + recipe.prediction_weight * prediction
-
-    def _draw(self, count: int, size: int) -> Tensor:
-        return torch.randint(count, (size,), generator=self.generator)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.recipe.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class _Log(Callback):
-    """Measures the space every few steps and at the last one."""
-
-    def __init__(self, data: SpaceData, seen: Sequence[int], unseen: Sequence[int], every: int) -> None:
-        self.data, self.seen, self.unseen, self.every = data, seen, unseen, every
-        self.curve: Curve = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        step = trainer.global_step
-        if step % self.every and step != trainer.max_steps:
-            return
-        assert isinstance(pl_module, _SpaceModule)
-        row = {"step": float(step), "loss.contrastive": pl_module.parts["contrastive"]}
-        row["loss.prediction"] = pl_module.parts["prediction"]
-        groups = {"insample": (self.seen, False), "heldout": (self.seen, True)}
-        if self.unseen:
-            groups = {"heldout_tasks": (self.unseen, True)}
-        for name, (queries, heldout) in groups.items():
-            values = measure(pl_module.space, self.data, queries, (*self.seen, *self.unseen), heldout)
-            row |= {f"{name}.{key}": value for key, value in values.items()}
-        self.curve.append(row)
-
-
-@torch.no_grad()
-def measure(
-    space: CrossModalSpace, data: SpaceData, queries: Sequence[int], candidates: Sequence[int], heldout: bool
-) -> dict[str, float]:
-    """Rank own networks among one network of each candidate task, and judge predictions inside each task.
-
-    Queries are encoded from images that training does not see.
+    """Train a space on some of the tasks, and measure it on the others.
 
     Args:
-        space: to be measured.
-        data: all tasks and models.
-        queries: tasks that ask.
-        candidates: tasks whose models are ranked; holds the queries.
-        heldout: whether the models are those that training never sees.
-
-    Returns:
-        `recall_at_1`, `recall_at_5`, `recall_at_10`, `mean_rank`, `spearman`, `mae`.
+        data: from `assemble`.
+        seen: tasks that training sees, at least two.
+        recipe: of the training.
+        log_every: steps between two measurements; 0 measures nothing.
+        seed: of everything random.
+        unseen: tasks to measure it on.
+        resume_folder: where its checkpoint is kept; None keeps none.
     """
-    device = next(space.parameters()).device
-    encoded_queries = torch.cat([space.encode_query(data.val_features[task][None].to(device)) for task in queries])
-    encoded = space.encode_models(data.topology.to(device), data.functional.to(device))  # (M, d)
-    members = [data.members(task, heldout) for task in candidates]
-    own = [list(candidates).index(task) for task in queries]
-    ranks = []
-    for draw in range(max(len(m) for m in members)):
-        batch = torch.stack([m[draw % len(m)] for m in members]).to(device)
-        similarity = (encoded_queries @ encoded[batch].T).double().cpu().numpy()  # (Q, D)
-        ranks.append(ranks_of_own(similarity, own))
-    predicted, actual = [], []
-    for query, column in zip(encoded_queries, own, strict=True):
-        chosen = members[column]
-        models = encoded[chosen.to(device)]
-        predicted.append(space.predict(query.expand_as(models), models).double().cpu().numpy())
-        actual.append(data.score[chosen].double().numpy())
-    return recall_and_rank(np.stack(ranks)) | prediction_quality(predicted, actual)
+    objective = TansObjective(data, seen, recipe, seed)
+
+    def on_step(step: int) -> dict[str, float]:
+        space = objective.space
+        if unseen:
+            found = measure(space, data, unseen, (*seen, *unseen), heldout=True)
+            elsewhere = measure_elsewhere(orders_elsewhere(space, data, unseen))
+            return {f"heldout_tasks.{key}": value for key, value in found.items()} | {
+                f"elsewhere.{key}": value for key, value in elsewhere.items()
+            }
+        groups = {"insample": measure(space, data, seen, seen, heldout=False)}
+        groups["heldout"] = measure(space, data, seen, seen, heldout=True)
+        return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+    told = json.dumps([asdict(recipe), list(seen), seed, data.digest()])
+    curve = train_steps(
+        objective,
+        objective.loss,
+        lambda weights: torch.optim.AdamW(weights, lr=recipe.lr, weight_decay=recipe.weight_decay),
+        recipe.steps,
+        schedule="cosine",
+        every=log_every,
+        on_step=on_step if log_every else None,
+        resume_folder=resume_folder,
+        fingerprint=sha256_bytes(told.encode()),
+        description="training the space",
+    )
+    return objective.space.cpu().eval(), curve

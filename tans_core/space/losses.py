@@ -1,35 +1,93 @@
-"""Losses of the space. Axes: D tasks, one model each; d space dimension."""
+"""The terms of the `tans` objective. Axes: D tasks, P models of each, n pairs of a task and a model, d space dimension."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
-def contrastive_hinge(queries: Tensor, models: Tensor, margin: float) -> Tensor:
-    """TANS's contrastive loss, both ways round, as a mean over the pairs instead of a sum.
+def matching_loss(queries: Tensor, models: Tensor, temperature: float) -> Tensor:
+    """Ask that a task lies nearer to its own models than to other tasks' models, and a model nearest to its own task.
 
-    The sum starts in the thousands and starves the predictor, whose loss starts near one; the mean has its scale.
+    The cross-entropy of which is whose, both ways round, with P positives a task (InfoNCE; Khosla et al. 2020 for several
+    positives). Its scale does not depend on the number of tasks, where the published sum of hinges starts in the thousands and
+    starves the predictor.
 
     Args:
         queries: (D, d), unit rows.
-        models: (D, d), unit rows; row i is a model of task i.
-        margin: by which a task's own model must be nearer than another task's.
+        models: (D, P, d), unit rows; row i holds models of task i.
+        temperature: that divides the cosines.
 
     Returns:
-        A scalar, at least 0.
+        A scalar; log D + log(1 + (D - 1) P) where all places are the same.
 
     Raises:
         ValueError: fewer than two tasks.
     """
-    count = len(queries)
-    if count < 2:
+    tasks, positives = models.shape[:2]
+    if tasks < 2:
         raise ValueError("a contrast needs at least two tasks")
-    similarity = models @ queries.T  # (D, D), rows models, columns queries
-    own = similarity.diagonal()
-    other = ~torch.eye(count, dtype=torch.bool, device=similarity.device)
-    by_query = (similarity + margin - own[None, :]).clamp_min(0)[other]
-    by_model = (similarity + margin - own[:, None]).clamp_min(0)[other]
-    # Only violated pairs count, else the loss fades with the number of tasks.
-    violated = (by_query > 0).sum() + (by_model > 0).sum()
-    return (by_query.sum() + by_model.sum()) / violated.clamp_min(count)
+    logits = models @ queries.T / temperature  # (D, P, D), the last axis queries
+    own = torch.arange(tasks, device=logits.device)
+    by_model = F.cross_entropy(logits.flatten(end_dim=1), own.repeat_interleave(positives))
+    # From a query to all models of the batch: each of its own P against all D x P, less what the others of its own take.
+    by_query = logits.permute(2, 0, 1)  # (D queries, D tasks, P)
+    mine = by_query[own, own]  # (D, P)
+    others = by_query.masked_fill(torch.eye(tasks, dtype=torch.bool, device=logits.device)[:, :, None], float("-inf"))
+    rest = others.flatten(start_dim=1).logsumexp(dim=1, keepdim=True)  # (D, 1)
+    return by_model + (torch.logaddexp(mine, rest) - mine).mean()
+
+
+def rank_loss(similarity: Tensor, score: Tensor, task: Tensor, margin: float) -> Tensor:
+    """Ask that of two models on one task the better lies nearer (MedNNS rank loss).
+
+    The mean over pairs of one task with score_i > score_j of max(0, margin - (s_i - s_j)).
+
+    Args:
+        similarity: (n,) cosines.
+        score: (n,), higher is better.
+        task: (n,) int64.
+        margin: by which the better must be nearer.
+
+    Returns:
+        A scalar, at least 0; 0 where no two differ.
+    """
+    better = (task[:, None] == task[None, :]) & (score[:, None] > score[None, :])  # (n, n)
+    short = (margin - (similarity[:, None] - similarity[None, :])).clamp_min(0)
+    return (short * better).sum() / better.sum().clamp_min(1)
+
+
+def frechet_loss(queries: Tensor, distances: Tensor) -> Tensor:
+    """Ask that tasks lie apart as their images do (MedNNS FID loss): one minus the correlation of the two distances.
+
+    Args:
+        queries: (D, d), unit rows.
+        distances: (D, D), see `frechet_distances`.
+
+    Returns:
+        A scalar in 0..2.
+    """
+    rows, columns = torch.triu_indices(len(queries), len(queries), offset=1, device=queries.device)
+    apart = 1 - (queries @ queries.T)[rows, columns]
+    wanted = distances[rows, columns]
+    apart, wanted = apart - apart.mean(), wanted - wanted.mean()
+    correlation: Tensor = (apart * wanted).sum() / (apart.norm() * wanted.norm()).clamp_min(1e-12)
+    return 1 - correlation
+
+
+def frechet_distances(mean: Tensor, spread: Tensor) -> Tensor:
+    """Return the Frechet distances of tasks' features, taken for Gaussians with uncorrelated columns.
+
+    Full covariances need many more images than features; a query has a few hundred.
+
+    Args:
+        mean: (D, F).
+        spread: (D, F) standard deviations.
+
+    Returns:
+        (D, D), the square roots of |mu_k - mu_l|^2 + |sigma_k - sigma_l|^2.
+    """
+    both = torch.cat([mean, spread], dim=1)
+    distances: Tensor = torch.cdist(both, both)
+    return distances

@@ -1,4 +1,4 @@
-"""How good a space is. Axes: D tasks, R models a task, d space dimension."""
+"""How good predictions of models are. Axes: M models, R models a task."""
 
 from __future__ import annotations
 
@@ -6,33 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
-
-RECALL_AT = (1, 5, 10)
-
-
-def ranks_of_own(similarity: npt.NDArray[np.float64], own: Sequence[int] | None = None) -> npt.NDArray[np.float64]:
-    """Return the rank of each query's own model among one model of every task.
-
-    Args:
-        similarity: (Q, D) of queries (rows) to models (columns).
-        own: Q columns of the queries' own models; the diagonal where None.
-
-    Returns:
-        (Q,) ranks from 1. A tie counts half, so that constant similarities get the rank of chance.
-    """
-    columns = np.arange(len(similarity)) if own is None else np.asarray(own)
-    mine = similarity[np.arange(len(similarity)), columns][:, None]
-    nearer = (similarity > mine).sum(axis=1)
-    tied = (similarity == mine).sum(axis=1) - 1
-    ranks: npt.NDArray[np.float64] = 1 + nearer + tied / 2
-    return ranks
-
-
-def recall_and_rank(ranks: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Summarise ranks (any shape) as R@1/5/10 and the mean rank."""
-    recalls = {f"recall_at_{k}": float((ranks <= k).mean()) for k in RECALL_AT}
-    return recalls | {"mean_rank": float(ranks.mean())}
+from scipy.stats import spearmanr, weightedtau
 
 
 def prediction_quality(
@@ -54,6 +28,25 @@ def prediction_quality(
         correlations.append(0.0 if constant else float(spearmanr(guess, truth).statistic))
     errors = np.abs(np.concatenate(list(predicted)) - np.concatenate(list(actual)))
     return {"spearman": float(np.mean(correlations)), "mae": float(errors.mean())}
+
+
+def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Judge an order of models on one task by what they truly reach there.
+
+    Args:
+        predicted: (R,) scores, R at least 2.
+        actual: (R,) accuracies in 0..1.
+
+    Returns:
+        `weighted_tau`: Kendall's tau that weighs the top of the truth most (Vigna 2015; scipy's `rank=None`), 0 for constant
+        scores; `regret_at_1`, `regret_at_3`: the best accuracy less the best of the first and of the first three, in points.
+    """
+    order = np.argsort(-predicted, kind="stable")
+    constant = np.ptp(predicted) == 0 or np.ptp(actual) == 0
+    tau = 0.0 if constant else float(weightedtau(actual, predicted, rank=None).statistic)
+    best = float(actual.max())
+    regrets = {f"regret_at_{k}": 100 * (best - float(actual[order[:k]].max())) for k in (1, 3)}
+    return {"weighted_tau": tau, **regrets}
 
 
 def standardise_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

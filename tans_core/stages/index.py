@@ -19,8 +19,8 @@ def main(root: Path) -> None:
     """Embed every model into the space."""
     store, folder = root / "data/store", root / "data/space"
     models = ModelRows.read(store)
-    embedded = embed_in_space(CrossModalSpace.load(folder), models.topology, models.functional)
-    write_table(store, "index", index_table(models.cards, embedded, space_digest(folder)))
+    places = embed_in_space(CrossModalSpace.load(folder), models.topology, models.functional)
+    write_table(store, "index", index_table(models.cards, places, space_digest(folder)))
     check_index(root, list(load_params(root).tasks.meta_train))
 
 

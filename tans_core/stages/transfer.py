@@ -1,7 +1,7 @@
 """Stage `transfer`: zoo, arrivals, meta-train tasks -> how networks do on tasks that are not their home.
 
-Reads data/zoo, data/arrivals, data/base, data/tasks, params `transfer`, `finetune`, `tasks`, `seed`. Writes data/store: transfer and
-its digest.
+Reads data/zoo, data/arrivals, data/base, data/tasks, params `transfer`, `finetune`, `tasks`, `seed`. Writes data/store: transfer
+and its digest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from tans_core.embeddings.store import write_table
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
+from tans_core.gates import check_transfer
 from tans_core.io import read_json
 from tans_core.params import load_params
 from tans_core.runtime import cores
@@ -36,6 +37,7 @@ def main(root: Path) -> None:
     done = root / ".resume/transfer"
     scores = transfer_scores(data, read_all_cards(data, tasks), tasks, budget, params.seed, cores(), done)
     write_table(data / "store", "transfer", scores.to_table(), key=None)
+    check_transfer(root, tasks)
 
 
 if __name__ == "__main__":

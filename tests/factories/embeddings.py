@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
+from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows
+from tans_core.space.objective import SpaceRecipe
 from tans_core.zoo.card import ModelCard
+from tests.factories.project import PARAMS
+
+_LATENTS = 10
 
 
 def card(model_id: str, home_task: str, source: str = "source", **changes: object) -> ModelCard:
@@ -32,8 +39,8 @@ def card(model_id: str, home_task: str, source: str = "source", **changes: objec
 def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int = 0) -> tuple[ModelRows, FeatureRows]:
     """Tables in which a task's images and its models share a latent vector, and accuracy follows the first topology slot."""
     rng = np.random.default_rng(seed)
-    latents = rng.normal(size=(tasks, 10)).astype(np.float32)
-    to_features, to_functional = rng.normal(size=(10, 24)), rng.normal(size=(10, 30))
+    latents = rng.normal(size=(tasks, _LATENTS)).astype(np.float32)
+    to_features, to_functional = rng.normal(size=(_LATENTS, 24)), rng.normal(size=(_LATENTS, 30))
     cards, topology, functional = [], [], []
     names, labels, splits, features = [], [], [], []
     for task in range(tasks):
@@ -55,3 +62,31 @@ def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int 
         ModelRows(tuple(cards), np.stack(topology), np.stack(functional).astype(np.float32)),
         FeatureRows(np.array(names), np.array(labels), np.array(splits), np.stack(features).astype(np.float32)),
     )
+
+
+def linked_scores(models: ModelRows, tasks: int = 12, seeds: int = 2, seed: int = 0) -> ScoreRows:
+    """Trials of all of `linked_tables`' models on all of its tasks, their homes included.
+
+    A fine-tuning follows the model's capacity (its first topology slot) and the nearness of its home's latent vector to the
+    task's; a probe follows the nearness alone. Capacity weighs somewhat more.
+    """
+    latents = np.random.default_rng(seed).normal(size=(tasks, _LATENTS))  # the first that linked_tables draws
+    latents /= np.linalg.norm(latents, axis=1, keepdims=True)
+    rng = np.random.default_rng(seed + 1)
+    rows: list[tuple[str, str, str, int, float]] = []
+    for task in range(tasks):
+        for code, one in zip(models.topology, models.cards, strict=True):
+            near = float(latents[task] @ latents[int(one.home_task.rpartition("-")[2])])
+            level = 0.3 + 0.03 * task + 0.1 * float(code[0]) + 0.1 * near
+            name = f"task-{task:02d}"
+            tuned = [level + 0.01 * rng.normal() for _ in range(seeds)]
+            rows += [(name, one.id, "finetune", number, value) for number, value in enumerate(tuned)]
+            rows.append((name, one.id, "probe", 0, 0.2 + 0.2 * near + 0.02 * rng.normal()))
+    names, ids, kinds, numbers, values = zip(*rows, strict=True)
+    return ScoreRows(np.array(names), np.array(ids), np.array(kinds), np.array(numbers), np.array(values))
+
+
+def space_recipe(**changes: float) -> SpaceRecipe:
+    """The recipe of the small project, changed."""
+    plain = {field.name: PARAMS["space"][field.name] for field in fields(SpaceRecipe)}
+    return SpaceRecipe(**{**plain, **changes})

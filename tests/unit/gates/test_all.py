@@ -16,7 +16,7 @@ def test_all_gates_pass_on_a_built_project_and_leave_pages_of_both_kinds(project
     shutil.rmtree(root / "reports")
     assert main(["--root", str(root), "--data-docs"]) == 0
     reports = {path.stem for path in (root / "reports/gates").glob("*.md")}
-    assert {"tasks", "zoo", "embeddings", "index"} == reports
+    assert {"tasks", "zoo", "embeddings", "transfer", "index"} == reports
     page = (root / "reports/gates/data-docs/zoo-1.html").read_text()
     assert "models of stripes" in page
 

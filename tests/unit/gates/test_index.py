@@ -31,6 +31,8 @@ def index_table() -> pa.Table:
             "params_m": [0.5] * 6,
             "macs_m": [10.0] * 6,
             "val_accuracy": [0.9] * 6,
+            "capacity": [0.5] * 6,
+            "start": [-0.25] * 6,
         }
     )
 
@@ -58,6 +60,8 @@ def test_good_index_passes(tmp_path: Path) -> None:
         ("card", "{", "card: 1 of 6 not JSON, for example m1"),
         ("licence", "", "licence: 1 of 6 not of the form"),
         ("params_m", 0.0, "params_m: 1 of 6 not above 0"),
+        ("capacity", float("nan"), "capacity: 1 of 6 "),
+        ("start", float("inf"), "start: 1 of 6 not at least -100 and at most 100, for example m1 (inf)"),
         ("val_accuracy", 80.0, "val_accuracy: 1 of 6 not at least 0 and at most 1, for example m1 (80)"),
     ],
 )

@@ -30,6 +30,7 @@ from tans_core.index.releases import (
 )
 from tans_core.index.schema import index_table
 from tans_core.io import sha256_bytes
+from tans_core.space.encoders import Places
 from tans_core.zoo.card import ModelCard
 
 DIM = 4
@@ -57,7 +58,8 @@ def make_card(name: str, weights: str = "zoo/leaves/supernet.safetensors") -> Mo
 
 def rows_of(cards: list[ModelCard], space: str = "space-1") -> pa.Table:
     vectors = np.eye(DIM, dtype=np.float32)[np.arange(len(cards)) % DIM]
-    return index_table(cards, vectors, sha256_bytes(space.encode()))
+    numbers = np.zeros(len(cards), dtype=np.float32)
+    return index_table(cards, Places(vectors, numbers, numbers), sha256_bytes(space.encode()))
 
 
 def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[ModelCard, ...] = ()) -> Path:

@@ -7,6 +7,7 @@ from tans_core.embeddings.store import open_table, write_table
 from tans_core.errors import NoModelFitsError, ParamsError, StoreError
 from tans_core.index.schema import index_table, space_of
 from tans_core.index.search import Constraints, nearest
+from tans_core.space.encoders import Places
 from tests.factories.embeddings import card
 
 
@@ -20,7 +21,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for n in range(40)
     ]
     store = tmp_path_factory.mktemp("store")
-    write_table(store, "index", index_table(cards, vectors, "digest-of-space"))
+    places = Places(vectors, angles.astype(np.float32), -angles.astype(np.float32))
+    write_table(store, "index", index_table(cards, places, "digest-of-space"))
     return open_table(store, "index")
 
 
@@ -31,6 +33,12 @@ def test_all_models_come_nearest_first_with_their_cosine(table: Any) -> None:
     found = nearest(table, QUERY, Constraints())
     assert found["id"].to_pylist() == [f"m.{n:02d}" for n in range(40)]
     np.testing.assert_allclose(found["similarity"].to_numpy(), np.cos(np.linspace(0, np.pi, 40)), atol=1e-6)
+
+
+def test_capacity_and_start_stand_beside_the_place(table: Any) -> None:
+    found = nearest(table, QUERY, Constraints(max_macs_m=3))
+    np.testing.assert_allclose(found["capacity"].to_numpy(), np.linspace(0, np.pi, 40)[:3], atol=1e-6)
+    np.testing.assert_allclose(found["start"].to_numpy(), -np.linspace(0, np.pi, 40)[:3], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,50 +1,156 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from scipy.stats import weightedtau
 
-from tans_core.space.losses import contrastive_hinge
-from tans_core.space.metrics import prediction_quality, ranks_of_own, recall_and_rank, standardise_within
-
-
-def unit(rows: int, seed: int) -> torch.Tensor:
-    return F.normalize(torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed)), dim=1)
+from tans_core.space.losses import frechet_distances, frechet_loss, matching_loss, rank_loss
+from tans_core.space.metrics import order_quality, prediction_quality, standardise_within
 
 
-def test_contrastive_loss_is_the_hinge_summed_over_both_ways_a_violated_pair() -> None:
-    queries, models, margin = unit(6, 0), unit(6, 1), 0.2
-    similarity = models.numpy() @ queries.numpy().T
-    total, violated = 0.0, 0
-    for i in range(6):
-        for j in range(6):
-            if i == j:
-                continue
-            for own in (similarity[j, j], similarity[i, i]):
-                term = max(0.0, similarity[i, j] + margin - own)
-                total, violated = total + term, violated + (term > 0)
-    assert float(contrastive_hinge(queries, models, margin)) == pytest.approx(total / max(violated, 6), rel=1e-5)
+def unit(*shape: int, seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, 5, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def test_contrastive_loss_is_zero_once_every_pair_keeps_its_margin() -> None:
-    rows = torch.eye(4)
-    assert float(contrastive_hinge(rows, rows, margin=0.5)) == 0.0
-    assert float(contrastive_hinge(rows, rows.roll(1, 0), margin=0.5)) > 0.5
+def slow_matching(queries: np.ndarray, models: np.ndarray, temperature: float) -> float:
+    """By loops: -log of a model's own task among all tasks, and of a task's each own model among all others' and itself."""
+    tasks, positives = models.shape[:2]
+    by_model, by_query = [], []
+    for task in range(tasks):
+        for number in range(positives):
+            own = math.exp(models[task, number] @ queries[task] / temperature)
+            any_task = sum(math.exp(models[task, number] @ queries[other] / temperature) for other in range(tasks))
+            by_model.append(-math.log(own / any_task))
+            others = 0.0
+            for other in range(tasks):
+                for foreign in range(positives):
+                    if other != task:
+                        others += math.exp(models[other, foreign] @ queries[task] / temperature)
+            by_query.append(-math.log(own / (own + others)))
+    return float(np.mean(by_model) + np.mean(by_query))
+
+
+@pytest.mark.parametrize(("tasks", "positives"), [(2, 1), (2, 3), (6, 1), (6, 4)])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_matching_loss_is_the_cross_entropy_of_both_ways(tasks: int, positives: int, temperature: float) -> None:
+    queries, models = unit(tasks, seed=0), unit(tasks, positives, seed=1)
+    wanted = slow_matching(queries.double().numpy(), models.double().numpy(), temperature)
+    assert float(matching_loss(queries, models, temperature)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_matching_loss_vanishes_for_matched_places_and_is_known_for_equal_ones() -> None:
+    axes = torch.eye(4)
+    assert float(matching_loss(axes, axes[:, None].expand(4, 3, 4), 0.02)) < 1e-6
+    assert float(matching_loss(axes, axes.roll(1, 0)[:, None], 0.02)) > 50
+    same = torch.ones(4, 5) / 5**0.5
+    assert float(matching_loss(same, same[:, None].expand(4, 3, 5), 0.1)) == pytest.approx(math.log(4) + math.log(10))
 
 
 def test_contrast_of_one_task_is_refused() -> None:
     with pytest.raises(ValueError, match="two tasks"):
-        contrastive_hinge(torch.ones(1, 2), torch.ones(1, 2), 0.2)
+        matching_loss(torch.ones(1, 2), torch.ones(1, 1, 2), 0.1)
 
 
-def test_ranks_count_nearer_models_and_half_of_the_ties() -> None:
-    similarity = np.array([[0.9, 0.1, 0.5], [0.9, 0.1, 0.5], [0.5, 0.5, 0.5]])
-    assert ranks_of_own(similarity).tolist() == [1, 3, 2]
-    assert ranks_of_own(similarity[:1], own=[2]).tolist() == [2]
+def test_rank_loss_is_the_mean_hinge_over_pairs_of_one_task() -> None:
+    rng = np.random.default_rng(0)
+    similarity, score = rng.uniform(-1, 1, 20), rng.integers(0, 4, 20).astype(float)
+    task, margin = rng.integers(0, 3, 20), 0.3
+    terms = []
+    for i in range(20):
+        for j in range(20):
+            if task[i] == task[j] and score[i] > score[j]:
+                terms.append(max(0.0, margin - (similarity[i] - similarity[j])))
+    found = rank_loss(torch.from_numpy(similarity), torch.from_numpy(score), torch.from_numpy(task), margin)
+    assert float(found) == pytest.approx(np.mean(terms))
 
 
-def test_constant_similarity_has_the_rank_of_chance_and_no_recall() -> None:
-    summary = recall_and_rank(ranks_of_own(np.zeros((20, 20))))
-    assert summary == {"recall_at_1": 0, "recall_at_5": 0, "recall_at_10": 0, "mean_rank": 10.5}
+def test_rank_loss_is_zero_for_an_order_with_its_margin_and_where_there_is_no_order() -> None:
+    similarity, score = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([3.0, 2.0, 1.0])
+    one = torch.zeros(3, dtype=torch.int64)
+    assert float(rank_loss(similarity, score, one, 0.3)) == 0
+    assert float(rank_loss(similarity.flip(0), score, one, 0.3)) == pytest.approx(0.3 + (0.4 + 0.4 + 0.8) / 3)
+    assert float(rank_loss(similarity.flip(0), score, torch.arange(3), 0.3)) == 0
+    assert float(rank_loss(similarity, torch.ones(3), one, 0.3)) == 0
+
+
+def test_frechet_distance_is_that_of_gaussians_with_uncorrelated_columns() -> None:
+    rng = np.random.default_rng(0)
+    mean, spread = rng.normal(size=(5, 7)), rng.uniform(0.1, 2, size=(5, 7))
+    found = frechet_distances(torch.from_numpy(mean), torch.from_numpy(spread)).numpy()
+    for k in range(5):
+        for m in range(5):
+            a, b = np.diag(spread[k] ** 2), np.diag(spread[m] ** 2)
+            squared = ((mean[k] - mean[m]) ** 2).sum() + np.trace(a + b - 2 * np.sqrt(a @ b))
+            assert found[k, m] == pytest.approx(max(squared, 0) ** 0.5, abs=1e-6)
+
+
+def test_frechet_loss_is_one_less_the_correlation_of_both_distances() -> None:
+    queries = unit(6, seed=3)
+    distances = torch.rand(6, 6, generator=torch.Generator().manual_seed(4))
+    distances = distances + distances.T
+    places = queries.numpy()
+    pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
+    apart = [1 - places[i] @ places[j] for i, j in pairs]
+    correlation = np.corrcoef(apart, [float(distances[i, j]) for i, j in pairs])[0, 1]
+    assert float(frechet_loss(queries, distances)) == pytest.approx(1 - correlation, rel=1e-4)
+    assert float(frechet_loss(queries, 1 - queries @ queries.T)) == pytest.approx(0, abs=1e-5)
+    assert float(frechet_loss(queries, queries @ queries.T)) == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("tasks", [2, 4])
+def test_frechet_loss_of_too_few_or_equal_places_has_a_finite_gradient(tasks: int) -> None:
+    queries = torch.ones(tasks, 3, requires_grad=True)
+    frechet_loss(F.normalize(queries, dim=1), torch.ones(tasks, tasks)).backward()  # type: ignore[no-untyped-call]
+    assert queries.grad is not None
+    assert queries.grad.isfinite().all()
+
+
+def slow_tau(actual: list[float], predicted: list[float]) -> float:
+    """Vigna's weighted tau by loops: a pair weighs 1 / (rank + 1) of both, ranks from 0 by what is true."""
+    ranks = {index: rank for rank, index in enumerate(sorted(range(len(actual)), key=lambda i: -actual[i]))}
+    agree = total = 0.0
+    for i in range(len(actual)):
+        for j in range(i + 1, len(actual)):
+            weight = 1 / (1 + ranks[i]) + 1 / (1 + ranks[j])
+            agree += weight * np.sign(actual[i] - actual[j]) * np.sign(predicted[i] - predicted[j])
+            total += weight
+    return agree / total
+
+
+def test_weighted_tau_weighs_the_top_of_the_truth_most() -> None:
+    actual = np.array([0.9, 0.8, 0.6, 0.3, 0.1])
+    top_swapped, bottom_swapped = np.array([4.0, 5.0, 3.0, 2.0, 1.0]), np.array([5.0, 4.0, 3.0, 1.0, 2.0])
+    found = [order_quality(predicted, actual)["weighted_tau"] for predicted in (top_swapped, bottom_swapped)]
+    assert found == pytest.approx([slow_tau(list(actual), list(p)) for p in (top_swapped, bottom_swapped)])
+    # Weights of all ten pairs: 4 x (1 + 1/2 + 1/3 + 1/4 + 1/5); of the two that stand wrong: 1 + 1/2, and 1/4 + 1/5.
+    assert found == pytest.approx([1 - 2 * 1.5 / (4 * 137 / 60), 1 - 2 * 0.45 / (4 * 137 / 60)])
+
+
+def test_weighted_tau_is_scipys_by_the_rank_of_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        actual, predicted = rng.random(12), rng.normal(size=12)
+        found = order_quality(predicted, actual)["weighted_tau"]
+        assert found == pytest.approx(weightedtau(actual, predicted, rank=None).statistic)
+        assert found == pytest.approx(slow_tau(list(actual), list(predicted)))
+    assert order_quality(np.array([2.0, 3.0, 1.0]), np.array([0.3, 0.2, 0.1]))["weighted_tau"] == pytest.approx(
+        1 - 2 * 1.5 / (2 * 11 / 6)
+    )
+
+
+def test_perfect_reversed_and_constant_orders_are_told_apart() -> None:
+    actual = np.array([0.2, 0.9, 0.5, 0.7])
+    best = order_quality(10 * actual - 3, actual)
+    assert best == pytest.approx({"weighted_tau": 1, "regret_at_1": 0, "regret_at_3": 0})
+    worst = order_quality(-actual, actual)
+    assert worst["weighted_tau"] == pytest.approx(-1)
+    assert (worst["regret_at_1"], worst["regret_at_3"]) == pytest.approx((70, 20))
+    constant = order_quality(np.zeros(4), actual)
+    assert constant["weighted_tau"] == 0
+    assert (constant["regret_at_1"], constant["regret_at_3"]) == pytest.approx((70, 0))
+    assert order_quality(actual, np.full(4, 0.5)) == {"weighted_tau": 0, "regret_at_1": 0, "regret_at_3": 0}
 
 
 def test_prediction_quality_is_judged_inside_each_task() -> None:

@@ -1,0 +1,47 @@
+"""A model that was retrieved, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that was retrieved, and why.
+
+    Attributes:
+        rank: from 1.
+        model: its id.
+        home_task, source, licence: where its weights come from.
+        similarity: cosine between task and model in the space, -1..1.
+        capacity: what its size and topology are worth on any task.
+        start: what its weights are worth as a start on any task, as far as the space can be trusted here.
+        fit: what they are worth on this task beyond that, likewise.
+        trust: 0..1, how near the task is to those that the space learned from; far from all of them, capacity alone decides.
+        predicted_score: the three added up, in deviations around a task's mean model.
+        score: what the ranking goes by: the predicted score, or, where the network was probed, that and the probe.
+        home_accuracy: measured on the home task's validation split, 0..1.
+        params_m, macs_m: costs in millions.
+        probe: share of the labels' variance that its features explain on the user's images; None where it was not probed.
+    """
+
+    rank: int
+    model: str
+    home_task: str
+    source: str
+    licence: str
+    similarity: float
+    capacity: float
+    start: float
+    fit: float
+    trust: float
+    predicted_score: float
+    score: float
+    home_accuracy: float
+    params_m: float
+    macs_m: float
+    probe: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

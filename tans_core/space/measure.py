@@ -1,0 +1,144 @@
+"""How good a space is on networks and tasks that its training never saw. Axes: Q queries, D tasks, M models, R rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import nnls
+
+from tans_core.space.data import SpaceData
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.metrics import order_quality, prediction_quality
+from tans_core.space.quality import ranks_of_own, recall, rounds_of_one
+
+_LEAST = 4
+
+
+@torch.no_grad()
+def measure(
+    space: CrossModalSpace, data: SpaceData, queries: Sequence[int], candidates: Sequence[int], heldout: bool
+) -> dict[str, float]:
+    """Rank own networks among one network of each candidate task, and judge predictions inside each task.
+
+    Queries are encoded from images that training does not see.
+
+    Args:
+        space: to be measured.
+        data: all tasks and models.
+        queries: tasks that ask.
+        candidates: tasks whose models are ranked; holds the queries.
+        heldout: whether the models are those that training never sees.
+
+    Returns:
+        `recall_at_1`, `recall_at_5`, `recall_at_10`, `mean_rank`, `median_rank`, `spearman`, `mae`.
+    """
+    device = space.fit_scale.device
+    everyone = list(candidates)
+    encoded_queries = space.encode_query(data.val_queries[everyone].to(device))  # (D, d)
+    topology, functional = data.topology.to(device), data.functional.to(device)
+    encoded = space.encode_models(topology, functional)  # (M, d)
+    capacity, start = space.parts(topology, functional)  # (M,) each
+    trust = space.trust(data.val_queries[everyone].to(device))  # (D,)
+    column = torch.full((len(data.tasks),), -1)
+    column[everyone] = torch.arange(len(everyone))
+    home = column[data.home]  # (M,), -1 for models of other tasks
+    rounds = rounds_of_one(home, (home >= 0) & (data.heldout == heldout), len(everyone)).to(device)
+    similarity = (encoded_queries @ encoded.T)[:, rounds].permute(1, 0, 2)  # (R, D, D)
+    asked = column[list(queries)]
+    found = recall(ranks_of_own(similarity)[:, asked.to(device)])
+    predicted, actual = [], []
+    asked = asked.to(device)
+    for task, query, trusted in zip(queries, encoded_queries[asked], trust[asked], strict=True):
+        members = data.members(task, heldout)
+        chosen = members.to(device)
+        guess = space.predict(query.expand(len(chosen), -1), encoded[chosen], capacity[chosen], start[chosen], trusted)
+        predicted.append(guess.double().cpu().numpy())
+        actual.append(data.score[members].double().numpy())
+    return found | prediction_quality(predicted, actual)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One task's networks of other sources: what was predicted of them, and what came out.
+
+    Attributes:
+        predicted: (n,) float64 scores.
+        tuned: (n,) float64, accuracies after a short fine-tuning, 0..1.
+        probed: (n,) float64, probes of the same networks.
+    """
+
+    predicted: npt.NDArray[np.float64]
+    tuned: npt.NDArray[np.float64]
+    probed: npt.NDArray[np.float64]
+
+
+@torch.no_grad()
+def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[int]) -> list[Order]:
+    """Predict the order of networks on tasks that are not their home.
+
+    What a space never saw is a whole source: networks of the query's own source take no part.
+
+    Args:
+        space: to be measured.
+        data: with trials on the queries; a task with fewer than four that were both tuned and probed counts for nothing.
+        queries: tasks that ask.
+
+    Returns:
+        One a task that counts.
+    """
+    device = space.fit_scale.device
+    probes = {(task, model): value for task, model, value in data.probed.rows()}
+    orders = []
+    for task in queries:
+        tried = [
+            (model, value, probes[task, model])
+            for asked, model, value in data.tuned.rows()
+            if asked == task and (task, model) in probes
+            if data.sources[int(data.home[model])] != data.sources[task]
+        ]
+        if len(tried) < _LEAST:
+            continue
+        models, tuned, probed = zip(*tried, strict=True)
+        topology, functional = data.topology[list(models)].to(device), data.functional[list(models)].to(device)
+        statistics = data.queries[task][None].to(device)
+        query = space.encode_query(statistics).expand(len(models), -1)
+        places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
+        predicted = space.predict(query, places, *parts, space.trust(statistics))
+        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed)))
+    return orders
+
+
+def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
+    """Judge predicted orders: means over the tasks of `weighted_tau`, `regret_at_1`, `regret_at_3`; 0 where there is none."""
+    rows = [order_quality(order.predicted, order.tuned) for order in orders]
+    names = ("weighted_tau", "regret_at_1", "regret_at_3")
+    return {name: float(np.mean([row[name] for row in rows])) if rows else 0.0 for name in names}
+
+
+def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
+    """Return what predicted scores and probes are worth together, as unseen sources reward them.
+
+    The non-negative least squares of the tuned accuracies on predicted score and probe, all in deviations inside their task; each
+    task counts the same.
+
+    Returns:
+        `predicted` and `probe`; both 1 where there is no trial to tell by.
+    """
+    columns = [
+        np.stack([_deviations(o.predicted), _deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders
+    ]
+    targets = [_deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]
+    if not columns:
+        return {"predicted": 1.0, "probe": 1.0}
+    found, _ = nnls(np.concatenate(columns), np.concatenate(targets))
+    return {"predicted": float(found[0]), "probe": float(found[1])}
+
+
+def _deviations(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    spread = float(values.std())
+    deviations: npt.NDArray[np.float64] = (values - values.mean()) / (spread if spread > 0 else 1.0)
+    return deviations

@@ -1,0 +1,164 @@
+"""The `tans` objective: what a step asks of the space.
+
+Axes: D tasks seen, P models of each, M models, V samples of a query, S statistics, T topology width, E functional width,
+n pairs of a task and a model, d space dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tans_core.space.data import SpaceData, Trials
+from tans_core.space.encoders import CrossModalSpace, Prior
+from tans_core.space.losses import frechet_distances, frechet_loss, matching_loss, rank_loss
+from tans_core.space.training import step_generator
+
+_MARGIN = 0.1
+"""Of the rank loss, in cosines."""
+
+
+@dataclass(frozen=True)
+class SpaceRecipe:
+    """How a space is trained: AdamW with a cosine to zero; `docs/params.md` says what each weight is for.
+
+    Attributes:
+        dim: d.
+        steps, lr, weight_decay: of AdamW.
+        temperature: of the matching loss.
+        positives: P, models of each task in a step's batch.
+        pairs_per_step: trials of each kind in a step's batch.
+        topology_noise: on topology codes, in their deviations.
+        functional_noise: on functional embeddings, in theirs.
+        query_noise: on a query's statistics, in theirs.
+        matching_weight: of which model belongs to which task.
+        home_weight: of the error on accuracies at home.
+        tuned_weight: of the error on short fine-tunings elsewhere.
+        probed_weight: of the error on probes elsewhere.
+        rank_weight: of the order of similarities inside a task.
+        frechet_weight: of the distances between tasks.
+    """
+
+    dim: int
+    steps: int
+    lr: float
+    weight_decay: float
+    temperature: float
+    positives: int
+    pairs_per_step: int
+    topology_noise: float
+    functional_noise: float
+    query_noise: float
+    matching_weight: float
+    home_weight: float
+    tuned_weight: float
+    probed_weight: float
+    rank_weight: float
+    frechet_weight: float
+
+
+class TansObjective(nn.Module):
+    """A space in training, and the heads that only training needs.
+
+    A probe of features has a prior of its own: networks whose features fit many tasks as they are need not be those that learn
+    fastest. What both kinds of trial share, and what the cosine learns from both, is the fit of a model to a task.
+    """
+
+    samples: Tensor
+    topology: Tensor
+    functional: Tensor
+    score: Tensor
+    deviation: Tensor
+    topology_deviation: Tensor
+    query_deviation: Tensor
+    apart: Tensor
+
+    def __init__(self, data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, seed: int) -> None:
+        super().__init__()
+        self.recipe, self.seed = recipe, seed
+        width = (data.queries.shape[1], data.topology.shape[1], data.functional.shape[1])
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.space = CrossModalSpace(*width, recipe.dim, len(seen))
+            self.probe_prior, self.probe_scale = Prior(*width[1:]), nn.Parameter(self.space.fit_scale.detach().clone())
+        known = torch.tensor(list(seen))
+        trained = torch.isin(data.home, known) & ~data.heldout
+        self.space.fit_scales(data.queries[known], data.topology[trained], data.functional[trained])
+        self.seen = list(seen)
+        self.members = [data.members(task, heldout=False) for task in seen]
+        self.tuned = self._usable(data.tuned, known, trained)
+        self.probed = self._usable(data.probed, known, trained)
+        for name in ("samples", "topology", "functional", "score"):
+            self.register_buffer(name, getattr(data, name), persistent=False)
+        self.register_buffer("deviation", _deviation(self.space.functional.scale), persistent=False)
+        self.register_buffer("topology_deviation", _deviation(self.space.topology.scale), persistent=False)
+        self.register_buffer("query_deviation", _deviation(self.space.queries.scale), persistent=False)
+        self.position = torch.full((len(data.tasks),), -1).scatter_(0, known, torch.arange(len(known)))
+        queries = self.space.queries(data.queries[known])
+        third = (queries.shape[1] - 1) // 3
+        apart = frechet_distances(queries[:, :third], queries[:, third : 2 * third])
+        self.register_buffer("apart", apart, persistent=False)
+
+    @staticmethod
+    def _usable(trials: Trials, seen: Tensor, trained: Tensor) -> Trials:
+        return trials.where(torch.isin(trials.task, seen) & trained[trials.model])
+
+    def loss(self, step: int) -> Tensor:
+        """Return the loss of one step; everything random in it follows from the seed and the step's number."""
+        recipe = self.recipe
+        generator = step_generator(self.seed, step)
+        device = self.deviation.device
+        queries = self._queries(generator).to(device)  # (D, d)
+        chosen = torch.stack([m[torch.randint(len(m), (recipe.positives,), generator=generator)] for m in self.members])
+        own = torch.arange(len(self.seen)).repeat_interleave(recipe.positives)
+        places, prior, _ = self._models(chosen.flatten(), generator)
+        similarity = (queries[own.to(device)] * places).sum(dim=1)
+        score = self.score[chosen.flatten().to(device)]
+        by_task = places.view(len(self.seen), recipe.positives, -1)
+        loss = recipe.matching_weight * matching_loss(queries, by_task, recipe.temperature)
+        loss = loss + recipe.home_weight * F.mse_loss(prior + self.space.fit_scale * similarity, score)
+        loss = loss + recipe.rank_weight * rank_loss(similarity, score, own.to(device), _MARGIN)
+        loss = loss + recipe.frechet_weight * frechet_loss(queries, self.apart)
+        for trials, weight, elsewhere in (
+            (self.tuned, recipe.tuned_weight, None),
+            (self.probed, recipe.probed_weight, self.probe_prior),
+        ):
+            if not weight or len(trials.task) == 0:
+                continue
+            drawn = torch.randint(len(trials.task), (recipe.pairs_per_step,), generator=generator)
+            asked = self.position[trials.task[drawn]].to(device)
+            places, prior, inputs = self._models(trials.model[drawn], generator)
+            similarity = (queries[asked] * places).sum(dim=1)
+            score = trials.score[drawn].to(device)
+            if elsewhere is None:
+                predicted = prior + self.space.fit_scale * similarity
+                loss = loss + recipe.rank_weight * rank_loss(similarity, score, asked, _MARGIN)
+            else:
+                predicted = sum(elsewhere(*inputs)) + self.probe_scale * similarity
+            loss = loss + weight * F.mse_loss(predicted, score)
+        return loss
+
+    def _queries(self, generator: torch.Generator) -> Tensor:
+        drawn = torch.randint(self.samples.shape[1], (len(self.seen),), generator=generator)
+        statistics = self.samples[self.seen, drawn]  # (D, S)
+        noise = torch.randn(statistics.shape, generator=generator).to(statistics.device)
+        return self.space.encode_query(statistics + self.recipe.query_noise * noise * self.query_deviation)
+
+    def _models(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        topology, functional = self.topology[chosen], self.functional[chosen]
+        noise = torch.randn(functional.shape, generator=generator).to(functional.device)
+        functional = functional + self.recipe.functional_noise * noise * self.deviation
+        noise = torch.randn(topology.shape, generator=generator).to(topology.device)
+        topology = topology + self.recipe.topology_noise * noise * self.topology_deviation
+        capacity, start = self.space.parts(topology, functional)
+        places = self.space.encode_models(topology, functional)
+        return places, capacity + start, self.space.scaled(topology, functional)
+
+
+def _deviation(scale: Tensor) -> Tensor:
+    # A column that never varies has a scale of 0, and gets no noise.
+    return torch.where(scale > 0, 1 / scale.clamp_min(1e-12), torch.zeros_like(scale))

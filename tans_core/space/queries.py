@@ -1,0 +1,43 @@
+"""What a query is told by: statistics of its image features. Axes: n images, K classes, F feature width, S = 3 F + 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tans_core.runtime import derive_seed
+
+Floats = npt.NDArray[np.float32]
+
+
+def query_statistics(features: Floats, labels: npt.NDArray[np.int64]) -> Floats:
+    """Summarise a task's images: their mean, their spread, the spread of the class prototypes, and how many classes there are.
+
+    TANS keeps the mean alone; what tells two tasks with alike images apart is how their classes lie.
+
+    Args:
+        features: (n, F), n at least 1.
+        labels: (n,); where a data set has none, all the same.
+
+    Returns:
+        (S,) float32: mean (F), standard deviation (F), standard deviation of the class means (F), log K. The order of the images
+        does not matter.
+    """
+    wide = features.astype(np.float64)
+    _, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes)
+    sums = np.zeros((len(counts), wide.shape[1]))
+    np.add.at(sums, codes, wide)
+    prototypes = sums / counts[:, None]  # (K, F)
+    parts = [wide.mean(axis=0), wide.std(axis=0), prototypes.std(axis=0), np.log([float(len(counts))])]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def sampled_statistics(features: Floats, labels: npt.NDArray[np.int64], samples: int, images: int, seed: int) -> Floats:
+    """Summarise random samples of a task's images, (samples, S): what other draws of the same data set might have looked like.
+
+    Each sample takes `images` of the images, or all where there are fewer, with repeats.
+    """
+    rng = np.random.default_rng(derive_seed(seed, "query samples"))
+    draws = (rng.integers(len(features), size=min(images, len(features))) for _ in range(samples))
+    return np.stack([query_statistics(features[draw], labels[draw]) for draw in draws])

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tans_core.space.data import SpaceData, assemble
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.fit import fit_on
+from tans_core.space.measure import Order, measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+
+TASKS = 6
+
+
+@pytest.fixture(scope="module")
+def data() -> SpaceData:
+    models, features = linked_tables(tasks=TASKS, sources=3)
+    options = {"heldout_share": 0.4, "samples": 2, "images_per_sample": 8, "seed": 0}
+    names = [f"task-{task:02d}" for task in range(TASKS)]
+    return assemble(models, features, linked_scores(models, tasks=TASKS), names, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def space(data: SpaceData) -> CrossModalSpace:
+    return fit_on(data, range(TASKS), space_recipe(steps=20), log_every=0, seed=0)[0].requires_grad_(False)
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+@pytest.mark.parametrize(("queries", "candidates"), [((4, 1), (0, 4, 1, 3)), (range(TASKS), range(TASKS))])
+def test_ranks_are_among_one_network_of_each_candidate_task(
+    space: CrossModalSpace, data: SpaceData, heldout: bool, queries: tuple[int, ...], candidates: tuple[int, ...]
+) -> None:
+    asked = space.encode_query(data.val_queries).numpy()
+    places = space.encode_models(data.topology, data.functional).numpy()
+    chosen = {
+        task: [m for m in range(len(data.home)) if data.home[m] == task and data.heldout[m] == heldout]
+        for task in candidates
+    }
+    ranks = []
+    for draw in range(3 if heldout else 5):
+        for query in queries:
+            similarity = {task: asked[query] @ places[chosen[task][draw]] for task in candidates}
+            ranks.append(1 + sum(value > similarity[query] for value in similarity.values()))
+    found = measure(space, data, queries, candidates, heldout)
+    assert found["mean_rank"] == pytest.approx(np.mean(ranks))
+    assert found["recall_at_1"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert found["recall_at_5"] == pytest.approx(np.mean(np.array(ranks) <= 5))
+
+
+def test_orders_are_of_networks_of_other_sources_that_were_tried_in_both_ways(
+    space: CrossModalSpace, data: SpaceData
+) -> None:
+    some = replace(data, probed=data.probed.where(data.probed.model % 2 == 0))
+    orders = orders_elsewhere(space, some, (1, 2))
+    assert [len(order.tuned) for order in orders] == [4 * 4, 4 * 4]  # of 6 tasks, 2 share the source
+    models, tuned, probed = [], [], []
+    for model in range(0, len(data.home), 2):
+        if data.sources[int(data.home[model])] != data.sources[2]:
+            models.append(model)
+            tuned.append(float(data.tuned.value[(data.tuned.task == 2) & (data.tuned.model == model)]))
+            probed.append(float(data.probed.value[(data.probed.task == 2) & (data.probed.model == model)]))
+    np.testing.assert_array_equal(orders[1].tuned, tuned)
+    np.testing.assert_array_equal(orders[1].probed, probed)
+    query = space.encode_query(data.queries[2:3]).expand(len(models), -1)
+    topology, functional = data.topology[models], data.functional[models]
+    wanted = space.predict(query, space.encode_models(topology, functional), *space.parts(topology, functional))
+    np.testing.assert_allclose(orders[1].predicted, wanted.numpy(), atol=1e-5)
+
+
+def test_task_with_too_few_trials_counts_for_nothing(space: CrossModalSpace, data: SpaceData) -> None:
+    kept = torch.isin(data.tuned.model, torch.arange(3)) | (data.tuned.task == 5)
+    few = replace(data, tuned=data.tuned.where(kept))
+    assert len(orders_elsewhere(space, few, range(TASKS))) == 1
+    assert measure_elsewhere([]) == {"weighted_tau": 0.0, "regret_at_1": 0.0, "regret_at_3": 0.0}
+
+
+def test_orders_are_judged_as_means_over_tasks() -> None:
+    truth = np.array([0.9, 0.7, 0.4, 0.2])
+    right, wrong = Order(truth, truth, truth), Order(-truth, truth, truth)
+    found = measure_elsewhere([right, wrong])
+    assert found == pytest.approx({"weighted_tau": 0, "regret_at_1": 35, "regret_at_3": 10})
+
+
+def make_orders(predicted: float, probe: float, tasks: int = 40) -> list[Order]:
+    """Orders whose truth is made of both parts, at these weights, in each task's own unit."""
+    rng = np.random.default_rng(0)
+    orders = []
+    for _ in range(tasks):
+        parts = rng.normal(size=(2, 25))
+        parts = (parts - parts.mean(axis=1, keepdims=True)) / parts.std(axis=1, keepdims=True)
+        tuned = predicted * parts[0] + probe * parts[1]
+        orders.append(Order(rng.uniform(1, 9) * parts[0] + 5, rng.uniform(0.01, 0.1) * tuned + 0.5, 0.1 * parts[1]))
+    return orders
+
+
+def test_refining_weighs_both_parts_as_the_truth_does_whatever_their_units() -> None:
+    found = refine_weights(make_orders(predicted=0.3, probe=0.9))
+    assert found["probe"] / found["predicted"] == pytest.approx(3, rel=0.05)
+
+
+def test_part_that_misleads_weighs_nothing() -> None:
+    found = refine_weights(make_orders(predicted=1.0, probe=-0.5))
+    assert found["probe"] == 0
+    assert found["predicted"] > 0.5
+
+
+def test_refining_without_any_trial_weighs_both_alike() -> None:
+    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0}
+
+
+def test_constant_parts_are_no_error() -> None:
+    truth = np.array([0.1, 0.5, 0.2, 0.4])
+    found = refine_weights([Order(np.zeros(4), truth, truth), Order(truth, np.full(4, 0.3), truth)])
+    assert found["probe"] > 0
+    assert np.isfinite(list(found.values())).all()
