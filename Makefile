@@ -17,10 +17,10 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-scan format serve clean
+.PHONY: help install run test check bench-scan bench-space format serve clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
 	$(BIN)/tans build $(if $(PROFILE),--profile $(PROFILE))
@@ -41,6 +41,9 @@ check: install ## Lint, format check, types, import rules
 
 bench-scan: install ## Scan 100,000 images, against Pillow alone (some minutes); writes metrics/bench-scan.json
 	$(BIN)/python benchmarks/scan.py
+
+bench-space: install ## Fit the published space, against a plain loop (some minutes); writes metrics/bench-space.json
+	$(BIN)/python benchmarks/space.py
 
 format: install ## Put the code in order: format, and the fixes that ruff is sure of
 	$(BIN)/ruff format .

@@ -68,7 +68,7 @@ def fit_paper(
 
     Returns:
         The space on the CPU in eval mode; and the curve: every `eval_every` steps what the published evaluation says of one
-        network a task, drawn from those that training sees: `recall_at_1`, `recall_at_5`, `recall_at_10`, `mean_rank`,
+        network a task, drawn at random from those that training sees: `recall_at_1`, `recall_at_5`, `recall_at_10`, `mean_rank`,
         `median_rank`, `mse`.
 
     Raises:
@@ -107,6 +107,7 @@ class _Objective(nn.Module):
         super().__init__()
         pooled_train, pooled_test, topology, functional, accuracy, home = data
         self.recipe, self.seed = recipe, seed
+        self.ready: dict[int, tuple[Tensor, Tensor]] = {}
         self.space = PaperSpace(pooled_train.shape[1], topology.shape[1], functional.shape[1], recipe.dim)
         self.space.initialise(torch.Generator().manual_seed(derive_seed(seed, "weights")))
         rounds = rounds_of_one(home, trained, len(pooled_train))  # (R, D)
@@ -115,28 +116,36 @@ class _Objective(nn.Module):
         for name, value in {**tensors, "inputs": model_inputs(topology, functional)}.items():
             self.register_buffer(name, value, persistent=False)
 
-    def draw(self, step: int, purpose: str) -> Tensor:
+    def draw(self, step: int) -> Tensor:
         """Return (D,) int64, one network of each task."""
-        share = torch.rand(len(self.counts), dtype=torch.float64, generator=step_generator(self.seed, step, purpose))
+        share = torch.rand(len(self.counts), dtype=torch.float64, generator=step_generator(self.seed, step))
         rounds: Tensor = self.get_buffer("rounds")
         rows = (share * self.counts).long().to(rounds.device)
         return rounds.gather(0, rows[None])[0]
 
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the step's networks (D, d), encoded, and their accuracies (D,)."""
+        chosen = self.draw(step)
+        # Whole rows: indexing by [chosen] copies them number by number.
+        inputs = self.get_buffer("inputs").index_select(0, chosen)
+        return self.space.encode_inputs(inputs), self.get_buffer("accuracy").index_select(0, chosen)
+
     def step_loss(self, step: int) -> Tensor:
-        chosen = self.draw(step, "step")
+        ready, self.ready = self.ready.pop(step, None), {}
+        models, actual = ready or self.batch(step)
         queries = self.space.encode_pooled(self.get_buffer("pooled_train"))
-        models = self.space.encode_inputs(self.get_buffer("inputs")[chosen])
         predicted = self.space.predict(queries, models)
-        actual = self.get_buffer("accuracy")[chosen]
         return paper_loss(queries, models, predicted, actual, self.recipe.margin, self.recipe.prediction_weight)
 
-    @torch.no_grad()
-    def evaluate(self, step: int) -> dict[str, float]:
-        chosen = self.draw(step, "evaluation")
-        queries = self.space.encode_pooled(self.get_buffer("pooled_test"))
-        models = self.space.encode_inputs(self.get_buffer("inputs")[chosen])
-        error = F.mse_loss(self.space.predict(queries, models), self.get_buffer("accuracy")[chosen])
-        return recall(ranks_of_own(queries @ models.T)) | {"mse": float(error)}
+    def evaluate(self, done: int) -> dict[str, float]:
+        # On the networks of the step to come: encoded by the weights of now, as that step needs them too.
+        models, actual = self.batch(done)
+        if self.recipe.precision == "fp32":
+            self.ready = {done: (models, actual)}
+        with torch.no_grad():
+            queries = self.space.encode_pooled(self.get_buffer("pooled_test"))
+            error = F.mse_loss(self.space.predict(queries, models), actual)
+            return recall(ranks_of_own(queries @ models.T)) | {"mse": float(error)}
 
 
 @torch.no_grad()

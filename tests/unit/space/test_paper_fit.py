@@ -138,7 +138,7 @@ def test_each_step_draws_one_network_of_every_task_and_all_in_time() -> None:
 
     zoo = Zoo(ragged=True)
     objective = _Objective(zoo.tensors, torch.ones(len(zoo.home), dtype=torch.bool), RECIPE, seed=0)
-    drawn = [objective.draw(step, "step") for step in range(200)]
+    drawn = [objective.draw(step) for step in range(200)]
     for chosen in drawn:
         assert torch.equal(zoo.home[chosen], torch.arange(TASKS))
     assert torch.cat(drawn).unique().numel() == len(zoo.home)

@@ -1,0 +1,222 @@
+"""`make bench-space`: fitting the published space, ours against a plain loop, on the same made-up files, in one run.
+
+Writes metrics/bench-space.json: milliseconds of a step with its evaluation for the plain loop, loading in four processes and in
+none, and for ours; their ratios; what either finds after so many steps; and what networks held out of training say.
+
+    python benchmarks/space.py [--rounds 5] [--out metrics/bench-space.json]
+    python benchmarks/space.py --quick            # seconds; writes nothing unless --out is given
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from published_synth import write_published
+from space_plain import PlainSpace, PlainTasks, PlainTraining, collate, plain_loss
+from torch import Tensor
+
+from tans_core.io import write_json
+from tans_core.runtime import cores
+from tans_core.space.paper import PaperSpace, model_inputs, paper_loss
+from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
+from tans_core.space.quality import hold_out
+
+WORKERS = 4
+WANTED = {f"{WORKERS}_workers": 50.0, "no_workers": 20.0}
+WANTED_APART = 0.01
+KEPT = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "median_rank", "mse")
+
+
+class Files:
+    """Both files, and the tensors that ours takes them as."""
+
+    def __init__(self, zoo: dict[str, Any], queries: dict[str, Any]) -> None:
+        self.zoo, self.queries = zoo, queries
+        number = {name: index for index, name in enumerate(queries)}
+        self.home = torch.tensor([number[name] for name in zoo["dataset"]])
+        self.topology = torch.tensor(zoo["topol"], dtype=torch.float32)
+        self.functional = torch.stack(zoo["f_emb"])
+        self.accuracy = torch.tensor(zoo["acc"], dtype=torch.float32)
+        self.pooled_train = self._pool("train")
+        self.pooled_test = self._pool("test")
+
+    def _pool(self, split: str) -> Tensor:
+        return torch.stack([torch.stack(one[f"x_query_{split}"]).mean(dim=0) for one in self.queries.values()])
+
+    def fit(self, recipe: PaperRecipe, heldout: Tensor | None = None) -> PaperSpace:
+        networks = (self.topology, self.functional, self.accuracy, self.home)
+        queries = (self.pooled_train, self.pooled_test)
+        return fit_paper(*queries, *networks, recipe=recipe, seed=0, heldout=heldout, device="cpu")[0]
+
+    def measure(self, space: PaperSpace, heldout: Tensor | None = None) -> dict[str, dict[str, float]]:
+        networks = (self.topology, self.functional, self.accuracy, self.home)
+        return measure_paper(space, self.pooled_test, *networks, heldout=heldout)
+
+    def seconds(self, recipe: PaperRecipe) -> float:
+        """Fit from the images on: what is pooled and scaled once counts."""
+        start = time.perf_counter()
+        self.pooled_train, self.pooled_test = self._pool("train"), self._pool("test")
+        self.fit(recipe)
+        return time.perf_counter() - start
+
+
+def as_ours(plain: PlainSpace, files: Files) -> PaperSpace:
+    """Return the plain loop's space as one of ours, to be measured alike."""
+    space = PaperSpace(files.pooled_train.shape[1], files.topology.shape[1], files.functional.shape[1])
+    space.load_state_dict(plain.state_dict())
+    return space.eval()
+
+
+def losses_apart(files: Files) -> float:
+    """Return how far the two losses differ at equal weights and networks, relative to their size."""
+    first = [files.zoo["dataset"].index(name) for name in files.queries]
+    tasks = PlainTasks(files.zoo, files.queries, "train", first)
+    ours = files.fit(PaperRecipe(steps=20))  # before training all pairs cost alike
+    plain = PlainSpace(files.pooled_train.shape[1], files.topology.shape[1] + files.functional.shape[1])
+    plain.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        wanted = float(plain_loss(plain(collate([tasks[task] for task in range(len(tasks))]))))
+        queries = ours.encode_pooled(files.pooled_train)
+        models = ours.encode_inputs(model_inputs(files.topology[first], files.functional[first]))
+        got = float(paper_loss(queries, models, ours.predict(queries, models), files.accuracy[first]))
+    apart = abs(got - wanted) / wanted
+    assert apart < 1e-4, f"the losses differ at equal weights and networks: {got} and {wanted}"
+    return apart
+
+
+def time_both(files: Files, rounds: int, epochs: int, steps: int) -> dict[str, list[float]]:
+    """Return milliseconds a step of each, of each round; in turns, so that a change of the machine's load meets all."""
+    plain = {f"plain_{WORKERS}_workers": WORKERS, "plain_no_workers": 0}
+    training = {name: PlainTraining(files.zoo, files.queries, workers) for name, workers in plain.items()}
+    with_evaluation = PaperRecipe(steps=steps, eval_every=1)
+    ours = {"ours": with_evaluation, "ours_training_alone": replace(with_evaluation, eval_every=0)}
+    found: dict[str, list[float]] = {name: [] for name in (*plain, *ours)}
+    for one in training.values():
+        one.epochs(1)
+    files.fit(replace(with_evaluation, steps=5))
+    for number in range(rounds):
+        for name, one in training.items():
+            found[name].append(1000 * one.epochs(epochs) / epochs)
+        for name, recipe in ours.items():
+            found[name].append(1000 * files.seconds(recipe) / steps)
+        told = ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in found.items())
+        print(f"round {number + 1} of {rounds}: {told}", file=sys.stderr, flush=True)
+    return found
+
+
+def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what either finds after so many steps, over all networks and asked by test images."""
+    training = PlainTraining(files.zoo, files.queries, workers=0)
+    found: dict[str, dict[str, dict[str, float]]] = {"plain": {}, "ours": {}}
+    done = 0
+    for steps in sorted(after):
+        training.epochs(steps - done)
+        done = steps
+        spaces = {"plain": as_ours(training.space, files), "ours": files.fit(PaperRecipe(steps=steps))}
+        for name, space in spaces.items():
+            measured = files.measure(space)["insample"]
+            found[name][str(steps)] = {key: round(measured[key], 4) for key in KEPT}
+        told = ", ".join(f"{name} R@1 {found[name][str(steps)]['recall_at_1']:.3f}" for name in found)
+        print(f"after {steps} steps: {told}", file=sys.stderr, flush=True)
+    return found
+
+
+def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
+    """Return what a quarter of each task's networks, held out, say of the published weight of the error and of a hundredfold."""
+    heldout = hold_out(files.home, 0.25, seed=0)
+    found = {}
+    for weight in (1, 100):
+        space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)
+        measured = files.measure(space, heldout)["heldout"]
+        found[f"weight_{weight}"] = {key: round(value, 4) for key, value in measured.items()}
+    return found
+
+
+def summary(
+    times: dict[str, list[float]], quality: dict[str, dict[str, dict[str, float]]], first: str
+) -> dict[str, Any]:
+    """Return medians of the rounds, ratios of time within a round, and whether all is as wanted."""
+    ratios = {
+        kind: statistics.median(plain / ours for plain, ours in zip(times[f"plain_{kind}"], times["ours"], strict=True))
+        for kind in WANTED
+    }
+    apart = abs(quality["plain"][first]["recall_at_1"] - quality["ours"][first]["recall_at_1"])
+    return {
+        "step_ms": {name: round(statistics.median(values), 3) for name, values in times.items()},
+        "times_as_fast_as": {f"plain_{kind}": round(value, 1) for kind, value in ratios.items()},
+        "recall_at_1_apart": round(apart, 4),
+        "met": all(ratios[kind] >= wanted for kind, wanted in WANTED.items()) and apart <= WANTED_APART,
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Fitting the published space: ours against a plain loop.")
+    parser.add_argument("--rounds", type=int, default=5, help="of timing, in turns")
+    parser.add_argument("--epochs", type=int, default=20, help="of the plain loop, each round")
+    parser.add_argument("--steps", type=int, default=1000, help="of ours, each round")
+    parser.add_argument(
+        "--after", type=int, nargs="+", default=[400, 1000], help="steps after which either is measured"
+    )
+    parser.add_argument("--tasks", type=int, default=140)
+    parser.add_argument("--networks", type=int, default=100, help="of each task")
+    parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
+    parser.add_argument("--out", type=Path, help="metrics/bench-space.json by default, nothing with --quick")
+    chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.rounds, chosen.epochs, chosen.steps, chosen.after = 1, 2, 30, [20]
+        chosen.tasks, chosen.networks = min(chosen.tasks, 30), min(chosen.networks, 20)
+    elif chosen.out is None:
+        chosen.out = Path("metrics/bench-space.json")
+    if min(chosen.rounds, chosen.epochs, chosen.steps, chosen.networks - 1, chosen.tasks - 1, *chosen.after) < 1:
+        parser.error("counts must be positive, of tasks and networks two at least")
+    return chosen
+
+
+def main() -> None:
+    """Run the comparison."""
+    chosen = parse()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_published(Path(folder), chosen.tasks, chosen.networks)
+        files = Files(*(torch.load(path, weights_only=True) for path in paths))
+    apart = losses_apart(files)
+    times = time_both(files, chosen.rounds, chosen.epochs, chosen.steps)
+    quality = qualities(files, chosen.after)
+    result = {
+        "tasks": chosen.tasks,
+        "networks": len(files.home),
+        "images": sum(len(one["x_query_train"]) + len(one["x_query_test"]) for one in files.queries.values()),
+        "rounds": chosen.rounds,
+        "epochs_a_round": chosen.epochs,
+        "steps_a_round": chosen.steps,
+        "loss_apart": float(f"{apart:.1e}"),
+        **{f"{name}_ms": [round(value, 3) for value in values] for name, values in times.items()},
+        **summary(times, quality, str(min(chosen.after))),
+        "quality": quality,
+        "heldout": on_heldout(files, max(chosen.after)),
+        "machine": {
+            "cores": cores(),
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "load_at_end": round(os.getloadavg()[0], 1),
+        },
+    }
+    if chosen.out:
+        write_json(result, chosen.out)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
