@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tans_core.cli import space_drift, space_import, space_map
+from tans_core.cli import space_drift, space_fit, space_import, space_map
 from tans_core.cli.console import examples
 
 space = typer.Typer(
@@ -12,6 +12,7 @@ space = typer.Typer(
     no_args_is_help=True,
     epilog=examples(
         ("tans space import --zoo p_mod_zoo.pt --queries p_m_train.pt", "the files that the TANS authors published"),
+        ("tans space fit", "a space on them, as the paper fits it"),
     ),
 )
 
@@ -22,5 +23,6 @@ def setup() -> None:
 
 
 space.command("import", epilog=space_import.EXAMPLES)(space_import.import_files)
+space.command("fit", epilog=space_fit.EXAMPLES)(space_fit.fit)
 space.command("show", epilog=space_map.EXAMPLES)(space_map.show)
 space.command("drift", epilog=space_drift.EXAMPLES)(space_drift.drift)

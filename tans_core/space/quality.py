@@ -74,6 +74,8 @@ def recall(ranks: Tensor) -> dict[str, float]:
 def retrieval_quality(similarity: Tensor, home: Tensor, among: Tensor) -> dict[str, float]:
     """Rank own networks among one network of each task, over as many rounds as a task has networks.
 
+    A task of which no network takes part neither asks nor is found.
+
     Args:
         similarity: (D, M) of tasks to networks.
         home: (M,) int64 in [0, D).
@@ -83,10 +85,15 @@ def retrieval_quality(similarity: Tensor, home: Tensor, among: Tensor) -> dict[s
         `recall_at_1`, `recall_at_5`, `recall_at_10`, `mean_rank`, `median_rank`.
 
     Raises:
-        StoreError: a task has no network that takes part.
+        StoreError: none takes part.
     """
-    rounds = rounds_of_one(home, among, len(similarity))
-    return recall(ranks_of_own(similarity[:, rounds].permute(1, 0, 2)))  # (R, D, D)
+    present = home[among].unique()
+    if len(present) == 0:
+        raise StoreError("there is no network to measure on.")
+    number = torch.full((len(similarity),), -1, device=home.device)
+    number[present] = torch.arange(len(present), device=home.device)
+    rounds = rounds_of_one(number[home], among, len(present))
+    return recall(ranks_of_own(similarity[present][:, rounds].permute(1, 0, 2)))  # (R, D, D)
 
 
 def heldout_quality(
@@ -107,7 +114,7 @@ def heldout_quality(
         same of a network drawn at random.
 
     Raises:
-        StoreError: a task has no such network.
+        StoreError: there is no such network.
     """
     found = retrieval_quality(similarity, home, heldout)
     chosen = heldout.cpu().numpy()

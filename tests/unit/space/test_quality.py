@@ -79,6 +79,15 @@ def test_retrieval_is_that_of_a_slow_reference() -> None:
     assert found["recall_at_5"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
 
 
+def test_task_without_a_network_takes_no_part() -> None:
+    home, similarity = torch.tensor([0, 1, 1, 2, 0]), torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    among = torch.tensor([True, False, False, True, True])
+    alone = retrieval_quality(similarity[[0, 2]][:, among], torch.tensor([0, 1, 0]), torch.ones(3, dtype=torch.bool))
+    assert retrieval_quality(similarity, home, among) == alone
+    with pytest.raises(StoreError, match="no network to measure on"):
+        retrieval_quality(similarity, home, torch.zeros(5, dtype=torch.bool))
+
+
 def test_predictions_are_judged_inside_each_task_on_heldout_networks_alone() -> None:
     home = torch.tensor([0, 0, 0, 1, 1, 1, 0, 1])
     accuracy = torch.tensor([0.2, 0.5, 0.6, 0.9, 0.7, 0.95, 1.0, 0.0])

@@ -1,0 +1,123 @@
+"""`tans space fit`: a space fitted on files that others published."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tans_core.cli.console import AsJson, Root, examples, print_json, stderr, stdout, table
+
+EXAMPLES = examples(
+    ("tans space fit", "what `tans space import` read, as the paper fits it"),
+    ("tans space fit --prediction-weight 100 --steps 2000", "let the predictor learn too"),
+    (
+        "tans space fit --store data/mine --heldout 0 --json",
+        "on every network of another store, none held out; as JSON",
+    ),
+)
+
+
+class Objective(StrEnum):
+    """What is fitted."""
+
+    PAPER = "paper"
+
+
+def fit(
+    store: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What an import made; data/published by default.")
+    ] = None,
+    objective: Annotated[Objective, typer.Option(help="paper: encoders and loss exactly as published.")] = (
+        Objective.PAPER
+    ),
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps of one network a data set each.")] = 1000,
+    prediction_weight: Annotated[
+        float, typer.Option(min=0, metavar="X", help="Of the predictor's error beside the contrastive loss.")
+    ] = 1.0,
+    heldout: Annotated[
+        float, typer.Option(min=0, max=0.9, metavar="X", help="Share of each data set's networks to measure on only.")
+    ] = 0.25,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the space goes; beside the store by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, steps, and what is held out.")] = 0,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Fit a space on imported files, and say how well it finds networks that it was not fitted on."""
+    import shutil
+    from dataclasses import asdict
+
+    from tans_core.project import find_root
+
+    source = store if store is not None else find_root(root) / "data/published"
+    folder = out if out is not None else source.with_name(f"{source.name}-space")
+    _check_out(folder)
+    with stderr().status("reading the store"):
+        import torch
+
+        from tans_core.embeddings.published import read_published
+        from tans_core.embeddings.store import read_digests
+        from tans_core.io import atomic_folder
+        from tans_core.runtime import clock
+        from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
+        from tans_core.space.quality import hold_out
+
+        data = read_published(source)
+        digests = read_digests(source, "models", "task_features")
+    train, test = (torch.stack([one.mean(0) for one in part]) for part in (data.train_features, data.val_features))
+    networks = (data.topology, data.functional, data.accuracy, data.home)
+    unseen = hold_out(data.home, heldout, seed)
+    recipe = PaperRecipe(steps=steps, prediction_weight=prediction_weight)
+    resume, seconds = folder.with_name(f".{folder.name}.resume"), clock()
+    space, _ = fit_paper(train, test, *networks, recipe=recipe, seed=seed, heldout=unseen, resume_folder=resume)
+    made: dict[str, Any] = {
+        "objective": str(objective),
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "made_from": digests,
+        "tasks": len(data.tasks),
+        "networks": len(data.home),
+        "heldout_networks": int(unseen.sum()),
+        "metrics": measure_paper(space, test, *networks, heldout=unseen),
+    }
+    with atomic_folder(folder) as temporary:
+        space.save(temporary, made)
+    shutil.rmtree(resume, ignore_errors=True)
+    if as_json:
+        print_json({**made, "seconds": round(seconds(), 3), "out": str(folder)})
+        return
+    _show(made)
+    stdout().print(f"{folder}: space.safetensors, space.json", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_out(folder: Path) -> None:
+    from tans_core.errors import StoreError
+    from tans_core.io import read_json
+
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        ours = read_json(folder / "space.json")["objective"] in list(Objective)
+    except (OSError, ValueError, LookupError, TypeError):
+        ours = False
+    if not ours:
+        raise StoreError(f"{folder}: exists, and `tans space fit` did not make it. Name another folder: --out FOLDER.")
+
+
+def _show(made: dict[str, Any]) -> None:
+    counts = {
+        "heldout": ("held out", made["heldout_networks"]),
+        "insample": ("fitted on", made["networks"] - made["heldout_networks"]),
+    }
+    numbers = ("networks", "R@1", "R@5", "R@10", "mean rank", "Spearman", "regret", "by chance", "MSE")
+    keys = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "spearman", "regret", "chance_regret", "mse")
+    shown = table("", *numbers, right=numbers)
+    for group, (name, count) in counts.items():
+        if found := made["metrics"][group]:
+            values = (f"{found[key]:.{2 if key == 'mean_rank' else 3}f}" if key in found else "" for key in keys)
+            shown.add_row(name, f"{count:,}", *values)
+    stdout().print(shown, markup=False)
