@@ -33,6 +33,9 @@ from tans_core.tasks.report import SHOWN, ScanReport, count
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
+_PART = 4096
+"""Images that are hashed at a time."""
+
 
 class Row(NamedTuple):
     """One image that stays; `entry` is its entry's number, `group` names its near-copies or is empty."""
@@ -64,7 +67,8 @@ class Scan:
     def task(self, name: str, *, licence: str = "the user's own", min_images_per_class: int = 1) -> Task:
         """Split the images and bring them into memory: a task of role "user".
 
-        The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's seed.
+        The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's seed. Names,
+        order and file formats play no part: the same pixels give the same splits.
 
         Raises:
             EmptyClassError: nothing is left of a class that the input has.
@@ -80,9 +84,10 @@ class Scan:
                 f"{len(lost)} of {len(self.report.classes)} classes in {self.report.path} hold no usable image: {shown}.\n"
                 "  Add images, delete the classes, or pass --drop-empty-classes."
             )
+        order = self._by_pixels()
         return assemble(
-            self.rows,
-            self.pixels,
+            [self.rows[row] for row in order.tolist()],
+            lambda rows: self.pixels(order[rows]),
             name=name,
             source="image-folder",
             licence=licence,
@@ -96,6 +101,17 @@ class Scan:
     def pixels(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the images of some rows at working size, (n, 3, S, S) uint8."""
         return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
+
+    def _by_pixels(self) -> npt.NDArray[np.int64]:
+        """Return the numbers of all rows, by class and by a hash of the images at working size."""
+        digests: list[bytes] = []
+        for start in range(0, len(self.rows), _PART):
+            part = self.pixels(np.arange(start, min(start + _PART, len(self.rows))))
+            digests += [hashlib.sha256(image.tobytes()).digest() for image in part]
+        order = sorted(
+            range(len(self.rows)), key=lambda row: (self.rows[row].label, digests[row], self.rows[row].content)
+        )
+        return np.array(order, dtype=np.int64)
 
     def examples(self, per_class: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return the first images of each class at working size, (n, 3, S, S) uint8 with n at most `per_class`."""
