@@ -15,8 +15,10 @@ COLUMNS = {
     "rank": "rank",
     "model": "model",
     "home_task": "home task",
-    "similarity": "similarity",
-    "predicted_score": "predicted score",
+    "score": "score",
+    "capacity": "capacity",
+    "start": "start",
+    "fit": "fit",
     "home_accuracy": "home accuracy",
     "params_m": "params (M)",
     "macs_m": "MACs (M)",
@@ -32,6 +34,7 @@ async def retrieve(
     max_macs_m: float | None = None,
     licences: list[str] | None = None,
     top_k: int | None = None,
+    refine: int = 0,
 ) -> Any:
     """Find networks, and leave a table, JSON and a link to `runs/<id>`.
 
@@ -41,10 +44,17 @@ async def retrieve(
         max_macs_m: the most multiply-accumulates of one image, in millions.
         licences: licences that the weights may have; none takes any.
         top_k: how many models at most; none takes the release's.
+        refine: how many of the first are run on the images and ranked again.
     """
     try:
         found = api.retrieve(
-            dataset, max_params_m=max_params_m, max_macs_m=max_macs_m, licences=licences, top_k=top_k, root=project()
+            dataset,
+            max_params_m=max_params_m,
+            max_macs_m=max_macs_m,
+            licences=licences,
+            top_k=top_k,
+            refine=refine,
+            root=project(),
         )
     except TansError as error:
         return failed(error)

@@ -50,9 +50,10 @@ def retrieve(
     max_macs_m: float | None = None,
     licences: Sequence[str] | None = None,
     top_k: int | None = None,
+    refine: int = 0,
     root: str | Path | None = None,
 ) -> Retrieval:
-    """Find the pretrained networks to start from for a data set, without running them on it.
+    """Find the pretrained networks to start from for a data set, without running them on it unless asked to.
 
     Args:
         dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of one, a CSV of
@@ -61,6 +62,7 @@ def retrieve(
         max_macs_m: the most multiply-accumulates of one image, in millions.
         licences: licences that the weights may have; None takes any.
         top_k: how many models at most; None takes `retrieval.top_k` of the release.
+        refine: how many of the first are run on the images (a forward pass of a few hundred) and ranked again; 0 runs none.
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
 
     Returns:
@@ -82,7 +84,7 @@ def retrieve(
         release = open_production(project / "serving")
         retriever = Retriever.open(release)
         task, scan = open_dataset(dataset, project, release.params, gate)
-    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project)
+    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project, refine)
 
 
 def finetune(
@@ -305,14 +307,17 @@ def _retrieve(
     constraints: Constraints,
     top_k: int | None,
     project: Path,
+    refine: int = 0,
 ) -> Retrieval:
+    if refine < 0:
+        raise ParamsError(f"refine: got {refine}, want 0 or more.")
     if top_k is not None and top_k < 1:
         raise ParamsError(f"top_k: got {top_k}, want at least 1.")
     wanted = release.params["retrieval"]["top_k"] if top_k is None else top_k
-    candidates = tuple(retriever.retrieve(task, constraints, wanted))
+    candidates = tuple(retriever.retrieve(task, constraints, wanted, refine))
     folder = new_run_folder(project, "retrieve")
     write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
-    write_json({**asdict(constraints), "top_k": wanted}, folder / "params.json")
+    write_json({**asdict(constraints), "top_k": wanted, "refine": refine}, folder / "params.json")
     write_json(provenance(dataset, release.id), folder / "provenance.json")
     _write_scan(scan, folder)
     return Retrieval(candidates, task.info, release.id, folder, scan)

@@ -20,8 +20,8 @@ class Retrieval(Sequence["Candidate"]):
     """The models that were found for one data set, best first. A sequence of candidates.
 
     Attributes:
-        candidates: each with rank, model, home_task, source, licence, similarity, predicted_score, score (what ranks them),
-            home_accuracy, params_m and macs_m.
+        candidates: each with rank, model, home_task, source, licence, similarity, capacity, start, fit, trust, predicted_score,
+            score (what ranks them), home_accuracy, params_m, macs_m and probe.
         task: what was known of the data set: class names, sizes, counts.
         release: the release that answered.
         folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`; of a path `scan.json`,

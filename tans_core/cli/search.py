@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,15 +37,25 @@ def retrieve(
     top_k: Annotated[
         int | None, typer.Option(min=1, help="How many networks at most; by default as params.yaml says.")
     ] = None,
+    refine: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Run the first K on the images, and rank those again; 0 runs none.")
+    ] = 0,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
     """Find the pretrained networks to start from for a data set, best first."""
     from tans_core import api
 
-    with stderr().status("looking for networks"):
+    # A bar of its own shows the probing; two live displays at once cannot be drawn.
+    with nullcontext() if refine else stderr().status("looking for networks"):
         found = api.retrieve(
-            dataset, max_params_m=max_params_m, max_macs_m=max_macs_m, licences=licence, top_k=top_k, root=root
+            dataset,
+            max_params_m=max_params_m,
+            max_macs_m=max_macs_m,
+            licences=licence,
+            top_k=top_k,
+            refine=refine,
+            root=root,
         )
     if as_json:
         print_json(found.to_dict())
@@ -91,23 +102,36 @@ def finetune(
 
 
 def _show_retrieval(found: Retrieval, dataset: str) -> None:
+    from tans_core.retrieval.candidate import FAR
+
     console = stdout()
     _show_data_set(console, found.task, found.scan)
-    numbers = ("score", "similarity", "predicted score", "home accuracy", "params (M)", "MACs (M)")
+    probed = any(one.probe is not None for one in found)
+    # No accuracy at home: it says little of how a network does elsewhere. JSON has it, and the cosine.
+    parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
+    numbers = (*parts, "params (M)", "MACs (M)")
     shown = table("rank", "model", "home task", *numbers, right=("rank", *numbers))
+    shown.padding = (0, 1, 0, 0)
     for one in found:
+        probe = () if not probed else ("" if one.probe is None else f"{one.probe:.3f}",)
         shown.add_row(
             str(one.rank),
             one.model,
             one.home_task,
-            f"{one.score:.3f}",
-            f"{one.similarity:.3f}",
-            f"{one.predicted_score:.3f}",
-            f"{one.home_accuracy:.3f}",
+            f"{one.score:+.2f}",
+            *probe,
+            f"{one.capacity:+.2f}",
+            f"{one.start:+.2f}",
+            f"{one.fit:+.2f}",
             f"{one.params_m:.3f}",
             f"{one.macs_m:.2f}",
         )
     console.print(shown)
+    if found and found[0].trust < FAR:
+        far = "These images lie far from all that the zoo was tried on: start and fit count little, capacity decides."
+        console.print(
+            far + (" --refine 8 tries the first on the images." if not probed else ""), highlight=False, soft_wrap=True
+        )
     closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}"
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
 

@@ -45,6 +45,7 @@ class TransferBudget:
         fit: of one fine-tuning; its `eval_points` is of no account, since the last weights are judged.
         probe_images: images of a probe, at most.
         probe_images_per_class: images of each class, at most.
+        cover: whether a network that no task took is tried on one more task.
     """
 
     networks_per_task: int
@@ -53,6 +54,7 @@ class TransferBudget:
     fit: Budget
     probe_images: int
     probe_images_per_class: int
+    cover: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class _Trial:
 
 
 def plan_pairs(
-    cards: Sequence[ModelCard], tasks: Sequence[str], networks_per_task: int, seed: int
+    cards: Sequence[ModelCard], tasks: Sequence[str], networks_per_task: int, seed: int, cover: bool = True
 ) -> dict[str, list[ModelCard]]:
     """Choose the networks to fine-tune on each task.
 
@@ -76,6 +78,7 @@ def plan_pairs(
         tasks: to try them on.
         networks_per_task: how many a task takes.
         seed: of the hashes.
+        cover: whether all networks are to be tried.
 
     Raises:
         ParamsError: a task has no network of another home to try.
@@ -97,7 +100,7 @@ def plan_pairs(
     taken = {card.id for chosen in pairs.values() for card in chosen}
     for card in cards:
         elsewhere = [task for task in tasks if task != card.home_task]
-        if card.id not in taken and elsewhere:
+        if cover and card.id not in taken and elsewhere:
             pairs[min(elsewhere, key=lambda t, c=card: derive_seed(seed, "cover", t, c.id))].append(card)  # type: ignore[misc]
     return pairs
 
@@ -153,7 +156,7 @@ def transfer_scores(
 def _plan(
     cards: Sequence[ModelCard], tasks: Sequence[str], budget: TransferBudget, seed: int
 ) -> Mapping[str, list[_Trial]]:
-    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed)
+    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed, budget.cover)
     homes: dict[str, list[ModelCard]] = defaultdict(list)
     for card in cards:
         homes[card.home_task].append(card)

@@ -85,7 +85,7 @@ class Retriever:
         """
         query, trust = self.ask(task)
         found = nearest(self.table, query, constraints or Constraints())
-        capacity, start = (np.array(found[name], dtype=np.float32) for name in ("capacity", "start"))
+        capacity, start = (found[name].to_numpy().copy() for name in ("capacity", "start"))  # torch wants to be able to write
         predicted = self.predict(query, matrix(found["vector"]), capacity, start, trust)
         similarity = found["similarity"].to_numpy()
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()

@@ -1,0 +1,355 @@
+"""What a ranking of networks is worth on sources that it never saw, against networks that were truly fine-tuned there.
+
+    make bench-transfer               # on a built project; an hour or more; writes metrics/bench-transfer.json and a table
+    python benchmarks/transfer.py --root PROJECT --judged 10
+
+Every meta-train source in turn is left out, with its tasks and its networks; `--meta-test` asks a space of all meta-train tasks
+about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with several seeds: that is the truth.
+What is compared ranks the same networks. What was fine-tuned is kept in .resume/bench-transfer; a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tans_core.embeddings.query import load_backbone, query_features
+from tans_core.embeddings.scores import ScoreRows
+from tans_core.embeddings.store import FeatureRows, ModelRows
+from tans_core.finetuning.fits import Budget
+from tans_core.finetuning.transfer import TransferBudget, transfer_scores
+from tans_core.io import read_json, write_json
+from tans_core.params import Params, load_params
+from tans_core.runtime import begin_worker, cores, derive_seed, progress
+from tans_core.space.data import SpaceData, assemble
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.fit import fit_on
+from tans_core.space.measure import Order, refine_weights
+from tans_core.space.metrics import order_quality
+from tans_core.space.objective import SpaceRecipe
+from tans_core.space.paper import PaperSpace
+from tans_core.space.paper_fit import PaperRecipe, fit_paper
+from tans_core.space.queries import query_statistics
+from tans_core.tasks.task import read_info, read_task
+from tans_core.zoo.build import read_all_cards
+
+Floats = npt.NDArray[np.float64]
+REFINED = 8
+LEAST = 8
+"""Networks of other sources below which a task is not judged."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One judged task. Axes: n networks of other sources, R seeds.
+
+    Attributes:
+        name, source: of the task.
+        unseen: whether it is a meta-test task.
+        models: (n,) indices.
+        truth: (n, R) accuracies, one column a seed.
+        probed: (n,) probes.
+        statistics: (S,) of its images.
+    """
+
+    name: str
+    source: str
+    unseen: bool
+    models: npt.NDArray[np.int64]
+    truth: Floats
+    probed: Floats
+    statistics: torch.Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path(), help="a project that is built, `transfer` included")
+    parser.add_argument(
+        "--judged", type=int, default=10, help="meta-train tasks that get the truth"
+    )
+    parser.add_argument("--meta-test", action="store_true", help="judge the meta-test tasks, too")
+    parser.add_argument("--networks", type=int, default=16, help="networks that are fine-tuned on a judged task")
+    parser.add_argument("--truth-seeds", type=int, default=3, help="fine-tunings of each")
+    parser.add_argument("--space-seeds", type=int, default=5, help="spaces that are trained for each source left out")
+    parser.add_argument("--paper-steps", type=int, default=400)
+    parser.add_argument("--out", type=Path, default=Path("metrics/bench-transfer.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    params = load_params(options.root)
+    data = read_data(options.root, params)
+    asked = read_truth(options, params, data)
+    found = compare(asked, data, params, options)
+    machine = {
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+    }
+    record = {"machine": machine, "options": {k: str(v) for k, v in vars(options).items()}, **found}
+    write_json(record, options.out)
+    show(record)
+
+
+def read_data(root: Path, params: Params) -> SpaceData:
+    """Read what spaces are trained on; no network is held out, since it is sources that are."""
+    store, space = root / "data/store", params.space
+    data = assemble(
+        ModelRows.read(store),
+        FeatureRows.read(store),
+        ScoreRows.read(store),
+        list(params.tasks.meta_train),
+        heldout_share=space.heldout_share,
+        samples=space.samples,
+        images_per_sample=space.images_per_sample,
+        seed=params.seed,
+    )
+    return replace(data, heldout=torch.zeros_like(data.heldout))
+
+
+def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> list[Asked]:
+    """Fine-tune and probe the planned networks on the judged tasks."""
+    root = options.root
+    chosen = spread_over_sources(data, options.judged, params.seed)
+    tasks = [*chosen, *(params.tasks.meta_test if options.meta_test else ())]
+    cards = read_all_cards(root / "data", list(params.tasks.meta_train))
+    recipe = params.finetune.model_dump(exclude={"epochs"})
+    precision = read_json(root / "data/base/base.json")["precision"]
+    budget = TransferBudget(
+        networks_per_task=options.networks,
+        probes_per_home=params.transfer.probes_per_home,
+        seeds=tuple(params.seed + index for index in range(options.truth_seeds)),
+        fit=Budget(**recipe, steps=params.transfer.steps, eval_points=1, precision=precision),
+        probe_images=params.transfer.probe_images,
+        probe_images_per_class=params.transfer.probe_images_per_class,
+        cover=False,
+    )
+    done = root / ".resume/bench-transfer"
+    rows = transfer_scores(root / "data", cards, tasks, budget, params.seed, cores(), done)
+    number = {card.id: index for index, card in enumerate(ModelRows.read(root / "data/store").cards)}
+    backbone = load_backbone(params.embed.backbone, root / "data/base")
+    asked = []
+    for task in tasks:
+        values: dict[str, dict[int, dict[int, float]]] = {"finetune": {}, "probe": {}}
+        for name, model, kind, seed, value in zip(
+            rows.tasks, rows.models, rows.kinds, rows.seeds, rows.values, strict=True
+        ):
+            if name == task:
+                values[kind].setdefault(number[str(model)], {})[int(seed)] = float(value)
+        source = read_info(root / "data/tasks" / task).source
+        models = [m for m in sorted(values["finetune"]) if data.sources[int(data.home[m])] != source]
+        if len(models) < LEAST:
+            continue
+        features, labels = query_features(
+            read_task(root / "data/tasks" / task), backbone, params.embed.images_per_class
+        )
+        asked.append(
+            Asked(
+                task,
+                source,
+                task in params.tasks.meta_test,
+                np.array(models),
+                np.array([[values["finetune"][m][s] for s in budget.seeds] for m in models]),
+                np.array([values["probe"][m][0] for m in models]),
+                torch.from_numpy(query_statistics(features, labels)),
+            )
+        )
+    return asked
+
+
+def spread_over_sources(data: SpaceData, count: int, seed: int) -> list[str]:
+    """Choose meta-train tasks to judge, from as many sources as there are."""
+    by_source: dict[str, list[str]] = {}
+    for task in sorted(data.tasks, key=lambda name: derive_seed(seed, "judged", name)):
+        by_source.setdefault(data.sources[data.tasks.index(task)], []).append(task)
+    turns = max(len(tasks) for tasks in by_source.values())
+    order = [tasks[turn] for turn in range(turns) for _, tasks in sorted(by_source.items()) if turn < len(tasks)]
+    return order[:count]
+
+
+def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: argparse.Namespace) -> dict[str, Any]:
+    """Rank the networks of each judged task in every way, and judge the orders against the mean of the seeds."""
+    settings = params.space.model_dump()
+    recipe = SpaceRecipe(**{field.name: settings[field.name] for field in fields(SpaceRecipe)})
+    left_out: list[str | None] = [*sorted({one.source for one in asked if not one.unseen})]
+    left_out += [None] if options.meta_test else []
+    jobs = [(source, seed) for source in left_out for seed in range(options.space_seeds)]
+    work = partial(score_source, asked, data, recipe, options.paper_steps)
+    with ProcessPoolExecutor(cores(), get_context("spawn"), begin_worker) as pool:
+        results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
+    groups = {"left out": [o for o in asked if not o.unseen], "meta-test": [o for o in asked if o.unseen]}
+    groups = {name: members for name, members in groups.items() if members}
+    table: dict[str, Any] = {}
+    for name in results[0][asked_names(asked, left_out[0])[0]]:
+        for group, members in groups.items():
+            by_seed = []
+            for seed in range(options.space_seeds):
+                scores = {
+                    t: v[name] for (_, s), part in zip(jobs, results, strict=True) if s == seed for t, v in part.items()
+                }
+                rows = [order_quality(scores[o.name], o.truth.mean(axis=1)) for o in members if o.name in scores]
+                by_seed.append({key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
+            table.setdefault(name, {})[group] = {
+                key: {
+                    "mean": float(np.mean([r[key] for r in by_seed])),
+                    "std": float(np.std([r[key] for r in by_seed], ddof=1)),
+                }
+                for key in by_seed[0]
+            }
+    table["another seed of the truth"] = {group: ceiling(members) for group, members in groups.items()}
+    tasks = {o.name: {"source": o.source, "networks": len(o.models), "unseen": o.unseen} for o in asked}
+    spread = {group: float(np.mean([o.truth.mean(axis=1).std() for o in m])) * 100 for group, m in groups.items()}
+    noise = {
+        group: float(np.mean([o.truth.std(axis=1, ddof=1).mean() for o in m])) * 100 for group, m in groups.items()
+    }
+    return {"table": table, "tasks": tasks, "points": {"between_networks": spread, "between_seeds": noise}}
+
+
+def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:
+    return [one.name for one in asked if (one.unseen if source is None else not one.unseen and one.source == source)]
+
+
+def score_source(
+    asked: Sequence[Asked], data: SpaceData, recipe: SpaceRecipe, paper_steps: int, job: tuple[str | None, int]
+) -> dict[str, dict[str, Floats]]:
+    """Train spaces without one source (None: on all), and score the networks of the tasks that were left out."""
+    source, seed = job
+    seen = [index for index, name in enumerate(data.sources) if name != source]
+    names = asked_names(asked, source)
+    space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
+    paper = paper_on(data, seen, paper_steps, derive_seed(seed, "bench paper", str(source)))
+    weights = inner_weights(data, seen, recipe, seed)
+    return {one.name: rankings(one, data, seen, space, paper, weights, seed) for one in asked if one.name in names}
+
+
+def inner_weights(data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, seed: int) -> dict[str, float]:
+    """Weigh predicted score and probe by sources that are left out inside what was seen."""
+    from tans_core.space.fit import source_folds
+    from tans_core.space.measure import orders_elsewhere
+
+    orders: list[Order] = []
+    for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):
+        unseen = [seen[index] for index in fold]
+        rest = [task for task in seen if task not in unseen]
+        fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(seed, "bench inner", number))
+        orders += orders_elsewhere(fitted, data, unseen)
+    return refine_weights(orders)
+
+
+def paper_on(data: SpaceData, seen: Sequence[int], steps: int, seed: int) -> PaperSpace:
+    """Train the published space on the tasks seen; the mean of the features is all that it takes of a query."""
+    width = (data.queries.shape[1] - 1) // 3
+    place = {task: index for index, task in enumerate(seen)}
+    models = torch.tensor([index for index, home in enumerate(data.home.tolist()) if home in place])
+    home = torch.tensor([place[int(data.home[index])] for index in models])
+    pooled = data.queries[list(seen), :width], data.val_queries[list(seen), :width]
+    accuracy = data.accuracy[models]
+    return fit_paper(
+        *pooled,
+        data.topology[models],
+        data.functional[models],
+        accuracy,
+        home,
+        recipe=PaperRecipe(steps=steps),
+        seed=seed,
+    )[0]
+
+
+@torch.no_grad()
+def rankings(
+    one: Asked,
+    data: SpaceData,
+    seen: Sequence[int],
+    space: CrossModalSpace,
+    paper: PaperSpace,
+    weights: dict[str, float],
+    seed: int,
+) -> dict[str, Floats]:
+    """Score the networks of one task in every way; higher is better."""
+    models = torch.from_numpy(one.models)
+    topology, functional, home = data.topology[models], data.functional[models], data.home[models]
+    statistics, width = one.statistics[None], (len(one.statistics) - 1) // 3
+    query = space.encode_query(statistics)
+    places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
+    ours = space.predict(query.expand_as(places), places, *parts, space.trust(statistics)).double().numpy()
+    first = np.argsort(-ours, kind="stable")[:REFINED]
+    refined = ours - ours.max() - 100.0
+    refined[first] = weights["predicted"] * deviations(ours[first]) + weights["probe"] * deviations(one.probed[first])
+    asked = paper.encode_pooled(statistics[:, :width])
+    published = paper.encode_models(topology, functional)
+    params_m = deviations(data.params_m[models].double().log().numpy())
+    pooled = data.queries[list(seen), :width]
+    centred = torch.nn.functional.normalize(data.queries[:, :width] - pooled.mean(dim=0), dim=1)
+    own = torch.nn.functional.normalize(statistics[:, :width] - pooled.mean(dim=0), dim=1)
+    near = (centred[home] @ own[0]).double().numpy()
+    return {
+        "chance": np.random.default_rng(derive_seed(seed, "chance", one.name)).normal(size=len(models)),
+        "accuracy at home": data.accuracy[models].double().numpy(),
+        "paper, similarity": (published @ asked[0]).double().numpy(),
+        "paper, predictor": paper.predict(asked.expand_as(published), published).double().numpy(),
+        "nearest task": near,
+        "transfer mean": transfer_mean(data, seen, home),
+        "most parameters": params_m,
+        "nearest + transfer + parameters": deviations(near) + deviations(transfer_mean(data, seen, home)) + params_m,
+        "tans": ours,
+        "tans, capacity alone": parts[0].double().numpy(),
+        f"tans, refined by {REFINED} probes": refined,
+        "probe of every network": one.probed,
+        "probe of every network + parameters": deviations(one.probed) + params_m,
+        "tans + probe of every network": weights["predicted"] * deviations(ours)
+        + weights["probe"] * deviations(one.probed),
+    }
+
+
+def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> Floats:
+    """Return how the networks of each home did on the other tasks seen, in deviations, (n,)."""
+    usable = torch.isin(data.tuned.task, torch.tensor(list(seen)))
+    homes, scores = data.home[data.tuned.model[usable]], data.tuned.score[usable]
+    means = [float(scores[homes == h].mean()) if bool((homes == h).any()) else 0.0 for h in home]
+    return np.array(means)
+
+
+def ceiling(members: Sequence[Asked]) -> dict[str, Any]:
+    """Judge one seed's order against the mean of the others: what a perfect guess of a single fine-tuning would reach."""
+    rows = [
+        order_quality(one.truth[:, seed], np.delete(one.truth, seed, axis=1).mean(axis=1))
+        for one in members
+        for seed in range(one.truth.shape[1])
+    ]
+    return {key: {"mean": float(np.mean([row[key] for row in rows])), "std": 0.0} for key in rows[0]}
+
+
+def deviations(values: Floats) -> Floats:
+    spread = float(values.std())
+    found: Floats = (values - values.mean()) / (spread if spread > 0 else 1.0)
+    return found
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the table."""
+    groups = list(next(iter(record["table"].values())))
+    print(f"{'ranking by':40s}" + "".join(f"{group + ': tau, regret@1, @3':>42s}" for group in groups))
+
+    def cell(value: dict[str, float], digits: int) -> str:
+        return f"{value['mean']:.{digits}f} ({value['std']:.{digits}f})"
+
+    for name, row in record["table"].items():
+        parts = [
+            ", ".join(cell(row[g][k], d) for k, d in (("weighted_tau", 2), ("regret_at_1", 1), ("regret_at_3", 1)))
+            for g in groups
+        ]
+        print(f"{name:40s}" + "".join(f"{part:>42s}" for part in parts))
+
+
+if __name__ == "__main__":
+    main()

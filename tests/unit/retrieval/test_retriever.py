@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tans_core
+from tans_core.embeddings.probe import probe, probe_sample
+from tans_core.errors import ParamsError
+from tans_core.index.releases import open_production
+from tans_core.retrieval.candidate import Candidate
+from tans_core.retrieval.refine import RefineWeights, refine
+from tans_core.retrieval.retriever import Retriever
+from tans_core.tasks.task import Task, read_task
+from tests.factories.project import TASKS, UNSEEN
+
+
+@pytest.fixture(scope="module")
+def retriever(project: Path) -> Retriever:
+    return Retriever.open(open_production(project / "serving"))
+
+
+@pytest.fixture(scope="module")
+def task(project: Path) -> Task:
+    return read_task(project / "data/tasks" / UNSEEN)
+
+
+def test_parts_add_up_to_the_score_and_order_the_candidates(retriever: Retriever, task: Task) -> None:
+    found = retriever.retrieve(task, top_k=16)
+    assert len(found) == 16
+    for one in found:
+        assert one.capacity + one.start + one.fit == pytest.approx(one.predicted_score, abs=1e-4)
+        assert one.score == one.predicted_score
+        assert 0 <= one.trust <= 1
+        assert one.probe is None
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert [one.rank for one in found] == list(range(1, 17))
+
+
+def test_another_query_ranks_otherwise(retriever: Retriever, project: Path) -> None:
+    orders = [
+        tuple(one.model for one in retriever.retrieve(read_task(project / "data/tasks" / name), top_k=16))
+        for name in TASKS
+    ]
+    assert len(set(orders)) > 1
+
+
+def test_neither_the_order_of_the_images_nor_their_file_format_changes_the_ranking(
+    project: Path, photos: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    rng = np.random.default_rng(0)
+    for number, path in enumerate(rng.permutation(sorted(map(str, photos.rglob("*.png"))))):
+        try:
+            with Image.open(path) as picture:
+                # The same pixels under other names, and so in another order, in another format.
+                target = again / Path(path).parent.name / f"{number:03d}-{rng.integers(1000)}.bmp"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                picture.convert("RGB").save(target)
+        except OSError:
+            continue
+    first, second = (tans_core.retrieve(folder, root=project) for folder in (photos, again))
+    assert [(one.model, one.score) for one in first] == [(one.model, one.score) for one in second]
+
+
+def test_jpegs_and_their_pixels_as_png_rank_alike(project: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for label in range(3):
+        for number in range(12):
+            pixels = rng.integers(0, 60, (9, 9, 3)) + 70 * label
+            picture = Image.fromarray(pixels.astype(np.uint8)).resize((90, 90), Image.Resampling.BICUBIC)
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=85)
+            for kind in ("jpg", "png"):
+                target = tmp_path / kind / f"class-{label}" / f"{number}.{kind}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if kind == "jpg":
+                    target.write_bytes(buffer.getvalue())
+                else:
+                    with Image.open(io.BytesIO(buffer.getvalue())) as decoded:
+                        decoded.save(target)
+    first, second = (tans_core.retrieve(tmp_path / kind, root=project) for kind in ("jpg", "png"))
+    assert [one.model for one in first] == [one.model for one in second]
+
+
+def test_refining_probes_the_first_and_leaves_the_others_behind_them(retriever: Retriever, task: Task) -> None:
+    plain = retriever.retrieve(task, top_k=10)
+    refined = retriever.retrieve(task, top_k=10, refine_first=4)
+    assert {one.model for one in refined[:4]} == {one.model for one in plain[:4]}
+    assert all(one.probe is not None for one in refined[:4])
+    assert [replace(one, rank=0) for one in refined[4:]] == [replace(one, rank=0) for one in plain[4:]]
+    assert [one.rank for one in refined] == list(range(1, 11))
+    sample = probe_sample(task, 10, 30)
+    expected = probe(retriever.load_model(refined[0].model, 2), sample).fit
+    assert refined[0].probe == pytest.approx(expected)
+    # More may be probed than are wanted: the best of them are kept.
+    assert len(retriever.retrieve(task, top_k=2, refine_first=5)) == 2
+
+
+def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: Task) -> None:
+    plain = retriever.retrieve(task, top_k=5)
+
+    def ranked(predicted: float, probed: float) -> list[Candidate]:
+        weights = RefineWeights(predicted, probed)
+        return refine(plain, 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
+
+    assert [one.model for one in ranked(1, 0)] == [one.model for one in plain]
+    by_probe = [one.probe for one in ranked(0, 1)]
+    assert by_probe == sorted(by_probe, key=lambda value: -(value or 0))
+
+
+def test_refine_below_zero_is_refused(project: Path) -> None:
+    with pytest.raises(ParamsError, match="refine"):
+        tans_core.retrieve(UNSEEN, refine=-1, root=project)
