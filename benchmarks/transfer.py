@@ -76,9 +76,7 @@ class Asked:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(), help="a project that is built, `transfer` included")
-    parser.add_argument(
-        "--judged", type=int, default=10, help="meta-train tasks that get the truth"
-    )
+    parser.add_argument("--judged", type=int, default=10, help="meta-train tasks that get the truth")
     parser.add_argument("--meta-test", action="store_true", help="judge the meta-test tasks, too")
     parser.add_argument("--networks", type=int, default=16, help="networks that are fine-tuned on a judged task")
     parser.add_argument("--truth-seeds", type=int, default=3, help="fine-tunings of each")
@@ -129,7 +127,7 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
         networks_per_task=options.networks,
         probes_per_home=params.transfer.probes_per_home,
         seeds=tuple(params.seed + index for index in range(options.truth_seeds)),
-        fit=Budget(**recipe, steps=params.transfer.steps, eval_points=1, precision=precision),
+        fit=Budget(**recipe, steps=params.evaluate.steps, eval_points=1, precision=precision),
         probe_images=params.transfer.probe_images,
         probe_images_per_class=params.transfer.probe_images_per_class,
         cover=False,
