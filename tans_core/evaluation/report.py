@@ -17,7 +17,7 @@ from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
 from tans_core.evaluation.plots import learning_curves, summary, to_png
 from tans_core.evaluation.style import DARK, LIGHT, display_name
 from tans_core.pages import page_environment, png_uri
-from tans_core.retrieval.retriever import Candidate
+from tans_core.retrieval.candidate import FAR, Candidate
 from tans_core.tasks.task import Task
 
 _IMAGES_PER_CLASS = 3
@@ -109,8 +109,11 @@ def _why(candidates: Sequence[Candidate]) -> str:
     first = candidates[0]
     text = (
         f"The predictor puts it {abs(first.predicted_score):.2f} deviations {'above' if first.predicted_score >= 0 else 'below'} "
-        f"a task's mean model, and it lies at a cosine of {first.similarity:.2f} to this task in the space."
+        f"a task's mean model: {first.capacity:+.2f} by its capacity, {first.start:+.2f} as a start for any task, "
+        f"{first.fit:+.2f} by how it fits this one (a cosine of {first.similarity:.2f} in the space)."
     )
+    if first.trust < FAR:
+        text += " The images lie far from all that the zoo was tried on, so that start and fit count little."
     if len(candidates) > 1:
         kin = sum(candidate.home_task == first.home_task for candidate in candidates)
         ahead = first.score - candidates[1].score

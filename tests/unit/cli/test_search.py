@@ -21,15 +21,35 @@ def test_table_shows_what_the_api_returns(tans: Tans, project: Path) -> None:
     rows = table_rows(done.out)
     assert [row[:3] for row in rows] == [[str(one.rank), one.model, one.home_task] for one in found]
     assert rows[0][3:] == [
-        f"{found[0].score:.3f}",
-        f"{found[0].similarity:.3f}",
-        f"{found[0].predicted_score:.3f}",
-        f"{found[0].home_accuracy:.3f}",
+        f"{found[0].score:+.2f}",
+        f"{found[0].capacity:+.2f}",
+        f"{found[0].start:+.2f}",
+        f"{found[0].fit:+.2f}",
         f"{found[0].params_m:.3f}",
         f"{found[0].macs_m:.2f}",
     ]
-    for heading in ("rank", "model", "home task", "similarity", "predicted score", "params (M)", "MACs (M)"):
+    for heading in ("rank", "model", "home task", "score", "capacity", "start", "fit", "params (M)", "MACs (M)"):
         assert heading in done.out
+    assert "probe" not in done.out
+
+
+def test_first_networks_are_run_on_demand_and_the_table_says_what_they_explain(tans: Tans, project: Path) -> None:
+    done = tans("retrieve", UNSEEN, "--refine", 2, "--root", project)
+    assert done.code == 0, done.err
+    found = tans_core.retrieve(UNSEEN, refine=2, root=project)
+    rows = table_rows(done.out)
+    assert [row[1] for row in rows] == [one.model for one in found]
+    assert [row[4] for row in rows[:2]] == [f"{one.probe:.3f}" for one in found[:2]]
+    assert len(rows[2]) == len(rows[0]) - 1  # not probed
+    assert "probe" in done.out
+
+
+@pytest.mark.parametrize("options", [(), ("--refine", 2)])
+def test_table_is_no_wider_than_100_columns(tans: Tans, project: Path, options: tuple[object, ...]) -> None:
+    done = tans("retrieve", UNSEEN, *options, "--root", project)
+    shown = [line for line in done.out.splitlines() if line.lstrip()[:1].isdigit() or "capacity" in line]
+    assert len(shown) == 6
+    assert max(len(line.rstrip()) for line in shown) <= 100
 
 
 def test_json_is_all_that_stdout_holds(tans: Tans, project: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from tans_core.evaluation.compare import Budget, Row
 from tans_core.evaluation.meta_test import Evaluation, Story
-from tans_core.evaluation.report import render_report, sample_strips
+from tans_core.evaluation.report import _why, render_report, sample_strips
 from tans_core.evaluation.strategies import Choice
-from tans_core.retrieval.retriever import Candidate
+from tans_core.retrieval.candidate import Candidate
 from tests.factories.tasks import grating_task
 
 HOSTILE = "</td><script>alert('$x_1$')</script>\"onload=\"&amp;"
@@ -41,6 +41,25 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+def candidate(rank: int, trust: float = 1.0, **parts: float) -> Candidate:
+    score = sum(parts.values())
+    return Candidate(
+        rank=rank,
+        model=HOSTILE,
+        home_task=HOSTILE,
+        source=HOSTILE,
+        licence=HOSTILE,
+        similarity=0.25,
+        trust=trust,
+        predicted_score=score,
+        score=score,
+        home_accuracy=0.9,
+        params_m=0.1,
+        macs_m=1.0,
+        **parts,
+    )
+
+
 @pytest.fixture(scope="module")
 def html(evaluation: Evaluation) -> str:
     return render_report(evaluation)
@@ -49,10 +68,7 @@ def html(evaluation: Evaluation) -> str:
 @pytest.fixture(scope="module")
 def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
     rows = [dataclasses.replace(row, label=HOSTILE + row.label) for row in make_rows(tasks=(HOSTILE, "plain"))]
-    candidates = tuple(
-        Candidate(rank, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0.5, 1.5 - rank, 2.0 - rank, 0.9, 0.1, 1.0)
-        for rank in (1, 2)
-    )
+    candidates = tuple(candidate(rank, capacity=2.0 - rank, start=0.75, fit=-0.25) for rank in (1, 2))
     choices = tuple(
         Choice(name, (HOSTILE,), (HOSTILE,), HOSTILE)
         for name in ("picked", "scratch", "base", "random", "largest", "nearest")
@@ -95,6 +111,23 @@ def test_every_picture_says_what_it_shows_and_every_table_has_headers(html: str)
     links: list[Any] = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert links
     assert all(link[1:] in targets for link in links)
+
+
+def test_parts_of_the_score_are_told(html: str) -> None:
+    text = " ".join(Page(html).text)
+    assert (
+        "1.50 deviations above a task's mean model: +1.00 by its capacity, +0.75 as a start for any task, -0.25" in text
+    )
+    assert "It leads the next by 1.00 in score; 2 of the first 2 share its home task." in text
+    for heading in ("Score", "Capacity", "Start", "Fit"):
+        assert heading in Page(html).text
+
+
+def test_pick_for_images_far_from_all_that_was_tried_says_so() -> None:
+    near, far = (_why([candidate(1, trust, capacity=-0.5, start=0.0, fit=0.0)]) for trust in (0.9, 0.1))
+    assert near.startswith("The predictor puts it 0.50 deviations below a task's mean model")
+    assert "lie far" not in near
+    assert "lie far from all that the zoo was tried on" in far
 
 
 def test_classes_beyond_those_shown_are_counted(html: str) -> None:
