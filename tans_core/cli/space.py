@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tans_core.cli import space_drift, space_fit, space_import, space_map
+from tans_core.cli import space_ablate, space_drift, space_fit, space_import, space_map
 from tans_core.cli.console import examples
 
 space = typer.Typer(
@@ -26,3 +26,4 @@ space.command("import", epilog=space_import.EXAMPLES)(space_import.import_files)
 space.command("fit", epilog=space_fit.EXAMPLES)(space_fit.fit)
 space.command("show", epilog=space_map.EXAMPLES)(space_map.show)
 space.command("drift", epilog=space_drift.EXAMPLES)(space_drift.drift)
+space.command("ablate", epilog=space_ablate.EXAMPLES)(space_ablate.ablate)

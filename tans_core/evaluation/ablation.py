@@ -1,0 +1,184 @@
+"""What each part of the space is worth: the space is fitted without it, and judged on sources that it never saw.
+
+Axes: D tasks, M models, V samples of a query, S = 3 F + 1 statistics, F feature width, T topology width, E functional width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+
+import numpy as np
+import torch
+
+from tans_core.space.data import SpaceData
+from tans_core.space.objective import SpaceRecipe
+
+FULL = "full"
+METRICS = ("weighted_tau", "regret_at_1", "regret_at_3", "recall_at_1")
+Row = dict[str, float]
+"""One of METRICS each, of one seed."""
+
+_PREDICTION = ("home_weight", "tuned_weight", "probed_weight")
+
+
+class Ranking(StrEnum):
+    """By what a space that is fitted ranks networks."""
+
+    PREDICTED = "predicted"
+    SIMILARITY = "similarity"
+    UNTRUSTED = "untrusted"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the data is assembled from where it is not the tables as built; None leaves a part as it is.
+
+    Attributes:
+        noise_probes: noise images that networks are embedded by.
+        images_per_class: at most, of each query.
+        backbone: that queries go through.
+    """
+
+    noise_probes: int | None = None
+    images_per_class: int | None = None
+    backbone: str | None = None
+
+
+def as_it_is(data: SpaceData) -> SpaceData:
+    return data
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change to the full objective.
+
+    Attributes:
+        name: as it is asked for.
+        label: as it is shown.
+        recipe: fields of `SpaceRecipe` that differ.
+        data: from the data to what is trained on and judged.
+        ranking: by what networks are ranked.
+        inputs: what the data is assembled from.
+    """
+
+    name: str
+    label: str
+    recipe: Mapping[str, float] = field(default_factory=dict)
+    data: Callable[[SpaceData], SpaceData] = as_it_is
+    ranking: Ranking = Ranking.PREDICTED
+    inputs: Inputs = Inputs()
+
+
+def known_variants(projection_dim: int, backbones: Sequence[str] = ()) -> tuple[Variant, ...]:
+    """Return the full objective, first, and every change to it.
+
+    Args:
+        projection_dim: columns of a functional embedding that hold its projected form; the rest are its Gram form.
+        backbones: names of other networks that queries can go through.
+    """
+    none = dict.fromkeys(("rank_weight", "frechet_weight"), 0.0)
+    return (
+        Variant(FULL, "full objective"),
+        Variant("no-topology", "without topology codes", data=without_topology),
+        Variant("no-functional", "without functional embeddings", data=without_functional),
+        Variant("projected-only", "projected answers alone", data=partial(functional_columns, stop=projection_dim)),
+        Variant("gram-only", "Gram matrix of answers alone", data=partial(functional_columns, start=projection_dim)),
+        Variant("query-mean", "query: means alone", data=partial(query_blocks, blocks=1)),
+        Variant("query-mean-spread", "query: means and spreads", data=partial(query_blocks, blocks=2)),
+        Variant("no-predictor", "ranked by similarity alone", ranking=Ranking.SIMILARITY),
+        Variant("no-trust", "without trust", ranking=Ranking.UNTRUSTED),
+        Variant(
+            "matching-only",
+            "matching loss alone, by similarity",
+            none | dict.fromkeys(_PREDICTION, 0.0),
+            ranking=Ranking.SIMILARITY,
+        ),
+        Variant("prediction-only", "prediction losses alone", none | {"matching_weight": 0.0}),
+        Variant("no-trials", "without trials elsewhere", {"tuned_weight": 0.0, "probed_weight": 0.0}),
+        Variant("no-tunings", "without fine-tunings elsewhere", {"tuned_weight": 0.0}),
+        Variant("no-probes", "without probes elsewhere", {"probed_weight": 0.0}),
+        Variant("no-home", "without accuracies at home", {"home_weight": 0.0}),
+        Variant("no-rank", "without rank loss", {"rank_weight": 0.0}),
+        Variant("frechet", "with Fréchet loss", {"frechet_weight": 0.1}),
+        *(Variant(f"dim-{dim}", f"{dim} dimensions", {"dim": dim}) for dim in (16, 32, 64, 128)),
+        *(
+            Variant(f"noise-{count}", f"{count} noise image{'s' * (count > 1)}", inputs=Inputs(noise_probes=count))
+            for count in (1, 4, 16, 64)
+        ),
+        *(
+            Variant(f"images-{count}", f"query: {count} images a class", inputs=Inputs(images_per_class=count))
+            for count in (5, 10, 20)
+        ),
+        *(Variant(f"backbone-{name}", f"query: by {name}", inputs=Inputs(backbone=name)) for name in backbones),
+    )
+
+
+def without_topology(data: SpaceData) -> SpaceData:
+    """Make all topology codes the same: a column that does not vary counts for nothing."""
+    return replace(data, topology=torch.zeros_like(data.topology))
+
+
+def without_functional(data: SpaceData) -> SpaceData:
+    """Make all functional embeddings the same."""
+    return replace(data, functional=torch.zeros_like(data.functional))
+
+
+def functional_columns(data: SpaceData, start: int = 0, stop: int | None = None) -> SpaceData:
+    """Keep some columns of the functional embeddings alone."""
+    return replace(data, functional=data.functional[:, start:stop].contiguous())
+
+
+def query_blocks(data: SpaceData, blocks: int) -> SpaceData:
+    """Keep the first of a query's blocks of F columns: means, spreads, spreads of the class means. The rest tells nothing."""
+    stop = blocks * ((data.queries.shape[1] - 1) // 3)
+    kept = torch.arange(data.queries.shape[1]) < stop
+    changed = {name: getattr(data, name) * kept for name in ("samples", "queries", "val_queries")}
+    return replace(data, **changed)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A variant made concrete: what is fitted on what."""
+
+    variant: Variant
+    recipe: SpaceRecipe
+    data: SpaceData
+
+
+def make_study(variant: Variant, recipe: SpaceRecipe, data: SpaceData) -> Study:
+    """Change a recipe, and data that was assembled from the variant's inputs, as the variant says."""
+    return Study(variant, replace(recipe, **variant.recipe), variant.data(data))  # type: ignore[arg-type]
+
+
+def is_full(study: Study, full: Study) -> bool:
+    """Say whether a variant changes nothing: it is what is built."""
+    same = study.recipe == full.recipe and study.variant.ranking is full.variant.ranking
+    return same and study.data.digest() == full.data.digest()
+
+
+def compare(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, float | bool]]]:
+    """Compare each variant with the full objective.
+
+    Args:
+        rows: by variant, one row a seed, at least two; holds FULL.
+
+    Returns:
+        By variant and metric: `mean` and `std` (the sample's) over the seeds; `difference`, this mean less that of the full
+        objective; `beyond`, whether it is greater than both standard deviations together (the root of their squares' sum).
+    """
+    found: dict[str, dict[str, dict[str, float | bool]]] = {}
+    for name, own in rows.items():
+        found[name] = {}
+        for metric in METRICS:
+            values, full = (np.array([row[metric] for row in part]) for part in (own, rows[FULL]))
+            difference = float(values.mean() - full.mean())
+            found[name][metric] = {
+                "mean": float(values.mean()),
+                "std": float(values.std(ddof=1)),
+                "difference": difference,
+                "beyond": abs(difference) > float(np.hypot(values.std(ddof=1), full.std(ddof=1))),
+            }
+    return found

@@ -1,0 +1,205 @@
+"""What the variants of an ablation are fitted on: the tables as built, or made again in another way.
+
+Axes: M models, E functional width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tans_core.embeddings.functional import NoiseProbe
+from tans_core.embeddings.query import embed_tasks, load_backbone
+from tans_core.embeddings.scores import ScoreRows
+from tans_core.embeddings.store import FeatureRows, ModelRows, digest_of
+from tans_core.errors import StoreError, TansError
+from tans_core.evaluation.ablation import FULL, Inputs, Study, Variant, is_full, make_study
+from tans_core.io import atomic_path, sha256_bytes
+from tans_core.runtime import progress
+from tans_core.space.data import SpaceData
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.fit import source_folds
+from tans_core.space.measure import orders_elsewhere
+from tans_core.space.objective import SpaceRecipe
+from tans_core.zoo.weights import load_model, read_space
+
+_VERSION = 1
+_BACKBONES = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
+"""Of torchvision's networks those that are tried where their weights lie on the machine."""
+
+AS_BUILT = "it is what is built"
+
+
+@dataclass(frozen=True)
+class Built:
+    """The tables of a project, and how they were made.
+
+    Attributes:
+        data: the folder that tasks, base and weights lie in.
+        models, features, scores: the tables.
+        tasks: the meta-train tasks.
+        inputs: what the tables are made from, every part named.
+        noise_seed, projection_dim, image_size_px: of the functional embeddings.
+        assemble: puts the tables together.
+    """
+
+    data: Path
+    models: ModelRows
+    features: FeatureRows
+    scores: ScoreRows
+    tasks: Sequence[str]
+    inputs: Inputs
+    noise_seed: int
+    projection_dim: int
+    image_size_px: int
+    assemble: Callable[[ModelRows, FeatureRows, ScoreRows], SpaceData]
+
+    def remade(self, inputs: Inputs, done: Path) -> SpaceData:
+        """Assemble the data from other inputs.
+
+        Args:
+            inputs: what differs.
+            done: a folder that keeps what was computed, for the caller to remove.
+
+        Raises:
+            TansError: the weights or the images that it takes are not there.
+        """
+        models, features = self.models, self.features
+        if inputs.noise_probes:
+            probe = NoiseProbe(inputs.noise_probes, self.projection_dim, self.noise_seed, self.image_size_px)
+            models = replace(models, functional=embed_functional(models, probe, self.data, done))
+        if inputs.backbone:
+            backbone = load_backbone(inputs.backbone, self.data / "base")
+            folders = [self.data / "tasks" / name for name in self.tasks]
+            features = embed_tasks(folders, backbone, self.inputs.images_per_class or 1, done)
+        if inputs.images_per_class:
+            features = first_of_each_class(features, inputs.images_per_class)
+        return self.assemble(models, features, self.scores)
+
+    def cannot(self, inputs: Inputs) -> str | None:
+        """Say why inputs give nothing new, without computing anything; None where they do."""
+        changed = {name: value for name, value in vars(inputs).items() if value is not None}
+        if changed and changed.items() <= vars(self.inputs).items():
+            return AS_BUILT
+        stored = self.inputs.images_per_class or 0
+        if inputs.images_per_class and inputs.images_per_class > stored:
+            return f"data/store holds {stored} images a class"
+        return None
+
+
+def embed_functional(models: ModelRows, probe: NoiseProbe, data: Path, done: Path) -> npt.NDArray[np.float32]:
+    """Embed networks by other noise, in the order of the rows.
+
+    Args:
+        models: M networks.
+        probe: the noise.
+        data: the folder that their weights and the base lie in.
+        done: a folder where the embeddings are kept, so that they are computed once.
+
+    Returns:
+        (M, E) float32.
+
+    Raises:
+        WeightsError: weights are missing or damaged.
+    """
+    made_from = [_VERSION, digest_of(models.to_table()), probe.probes, probe.dim, probe.seed, list(probe.images.shape)]
+    path = done / f"functional.{sha256_bytes(json.dumps(made_from).encode())[:32]}.npz"
+    # What a loss of power tore is computed again.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+        found: npt.NDArray[np.float32] = kept["functional"]
+        return found
+    space = read_space(data / "base")
+    cards = progress(models.cards, f"embedding networks by {probe.probes} noise images")
+    functional = np.stack([probe.embed(load_model(card, data / card.weights, space)) for card in cards])
+    with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
+        np.savez(file, functional=functional)
+    return functional
+
+
+def first_of_each_class(features: FeatureRows, count: int) -> FeatureRows:
+    """Keep the first images of each class, task and split: those that `query_features` chooses where it takes so many."""
+    kept = np.zeros(len(features.tasks), dtype=bool)
+    for task in np.unique(features.tasks):
+        for split in np.unique(features.splits):
+            rows = (features.tasks == task) & (features.splits == split)
+            for label in np.unique(features.labels[rows]):
+                kept[np.flatnonzero(rows & (features.labels == label))[:count]] = True
+    return FeatureRows(features.tasks[kept], features.labels[kept], features.splits[kept], features.features[kept])
+
+
+def backbones_here(built_in: str) -> list[str]:
+    """Return the other networks that queries can go through without a download."""
+    from torchvision import models
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    found = [n for n in _BACKBONES if (folder / Path(models.get_model_weights(n).DEFAULT.url).name).is_file()]
+    return [name for name in ("base", *found) if name != built_in]
+
+
+def make_studies(
+    variants: Sequence[Variant], recipe: SpaceRecipe, built: Built, done: Path
+) -> tuple[list[Study], dict[str, str]]:
+    """Make the data of each variant.
+
+    Args:
+        variants: the full objective first.
+        recipe: of the full objective.
+        built: tables.
+        done: a folder that keeps what was computed, for the caller to remove.
+
+    Returns:
+        The studies; and by name why others are left out.
+
+    Raises:
+        StoreError: there is nothing to judge by: fewer than two sources, or too few trials elsewhere.
+    """
+    data = built.assemble(built.models, built.features, built.scores)
+    full = make_study(variants[0], recipe, data)
+    assert full.variant.name == FULL
+    judged_tasks(data)
+    studies, left_out = [full], {}
+    for variant in variants[1:]:
+        if reason := built.cannot(variant.inputs):
+            left_out[variant.name] = reason
+            continue
+        try:
+            own = data if variant.inputs == Inputs() else built.remade(variant.inputs, done)
+        except TansError as error:
+            left_out[variant.name] = str(error)
+            continue
+        study = make_study(variant, recipe, own)
+        if study.data.functional.shape[1] == 0:
+            left_out[variant.name] = "functional embeddings have no such part"
+        elif is_full(study, full):
+            left_out[variant.name] = AS_BUILT
+        else:
+            studies.append(study)
+    return studies, left_out
+
+
+def judged_tasks(data: SpaceData) -> int:
+    """Return how many tasks have enough trials of networks of other sources to judge an order by.
+
+    Raises:
+        StoreError: none, or all tasks are of one source.
+    """
+    if len(set(data.sources)) < 2 or not source_folds(data.sources, 2):
+        raise StoreError(
+            f"an ablation leaves whole sources out: {len(set(data.sources))} sources are too few. Add tasks."
+        )
+    blank = CrossModalSpace(data.queries.shape[1], data.topology.shape[1], data.functional.shape[1], 1, len(data.tasks))
+    count = len(orders_elsewhere(blank, data, range(len(data.tasks))))
+    if count == 0:
+        raise StoreError(
+            "no task has 4 networks of other sources that were both fine-tuned and probed on it. "
+            "Raise transfer.networks_per_task in params.yaml and run `dvc repro transfer`."
+        )
+    return count

@@ -1,0 +1,124 @@
+"""Fitting the variants of an ablation, in processes, and judging them on sources that they never saw."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import tans_core.space
+from tans_core.evaluation.ablation import METRICS, Ranking, Row, Study
+from tans_core.io import read_json, sha256_bytes, write_json
+from tans_core.runtime import begin_worker, derive_seed, progress
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.fit import fit_on, source_folds
+from tans_core.space.measure import Order, measure, measure_elsewhere, orders_elsewhere
+from tans_core.space.objective import SpaceRecipe
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What one seed of a variant is fitted by; variants that differ in their ranking alone share it."""
+
+    recipe: SpaceRecipe
+    data: bytes
+    folds: int
+    seed: int
+    done: Path
+
+
+def measure_variants(
+    studies: Sequence[Study], folds: int, seeds: int, seed: int, jobs: int, done: Path
+) -> dict[str, list[Row]]:
+    """Fit each variant once a fold of whole sources and a seed, and judge it on the sources that were left out.
+
+    Args:
+        studies: variants.
+        folds: of whole sources.
+        seeds: how many; the n-th of each variant starts from the same random numbers.
+        seed: that they are derived from.
+        jobs: fits at a time, each in a process and on a thread of its own; the result does not depend on it.
+        done: a folder that keeps what was measured, for the caller to remove when its outputs are written.
+
+    Returns:
+        By variant, one row a seed: `weighted_tau`, `regret_at_1`, `regret_at_3` (in points) of the order of networks of other
+        sources, means over the tasks of all folds; `recall_at_1` of held-out networks of the tasks that were seen, mean over
+        the folds.
+    """
+    fits: dict[tuple[str, int], _Fit] = {}
+    keys: dict[str, str] = {}
+    for study in studies:
+        made_from = [_VERSION, _code_digest(), asdict(study.recipe), study.data.digest(), folds, seed]
+        keys[study.variant.name] = key = sha256_bytes(json.dumps(made_from).encode())[:32]
+        if (key, 0) not in fits:
+            # Sent as tensors they would cross in shared memory, of which containers have little.
+            packed = pickle.dumps(study.data)
+            for number in range(seeds):
+                path = done / f"{key}.{number}.json"
+                fits[key, number] = _Fit(study.recipe, packed, folds, derive_seed(seed, "ablation", number), path)
+    found = dict(zip(fits, _measure_all(list(fits.values()), jobs), strict=True))
+    return {
+        study.variant.name: [found[keys[study.variant.name], number][study.variant.ranking] for number in range(seeds)]
+        for study in studies
+    }
+
+
+def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, Row]]:
+    if jobs == 1:
+        return [_measure_fit(fit) for fit in progress(fits, "fitting variants")]
+    # Spawned: neither torch's threads nor Lance's survive a fork.
+    with ProcessPoolExecutor(min(jobs, len(fits)), get_context("spawn"), begin_worker) as pool:
+        return list(progress(pool.map(_measure_fit, fits), "fitting variants", len(fits)))
+
+
+def _measure_fit(fit: _Fit) -> dict[str, Row]:
+    """Return a row for every ranking: to rank costs nothing beside the fit."""
+    if fit.done.is_file():
+        kept: dict[str, Row] = read_json(fit.done)
+        return kept
+    data = pickle.loads(fit.data)  # noqa: S301 (what this program packed)
+    orders: dict[Ranking, list[Order]] = {ranking: [] for ranking in Ranking}
+    recalls = []
+    for number, unseen in enumerate(source_folds(data.sources, fit.folds)):
+        seen = [task for task in range(len(data.tasks)) if task not in unseen]
+        space, _ = fit_on(data, seen, fit.recipe, 0, derive_seed(fit.seed, "fold", number))
+        recalls.append(measure(space, data, seen, seen, heldout=True)["recall_at_1"])
+        for ranking in Ranking:
+            orders[ranking] += orders_elsewhere(rank_by(space, ranking), data, unseen)
+    recall = float(np.mean(recalls))
+    rows = {str(ranking): measure_elsewhere(orders[ranking]) | {"recall_at_1": recall} for ranking in Ranking}
+    assert all(set(row) == set(METRICS) for row in rows.values())
+    write_json(rows, fit.done)
+    return rows
+
+
+@torch.no_grad()
+def rank_by(space: CrossModalSpace, ranking: Ranking) -> CrossModalSpace:
+    """Return a copy of a space that predicts by its similarities alone, by everything but trust, or as it was fitted."""
+    changed = copy.deepcopy(space)
+    if ranking is not Ranking.PREDICTED:
+        # Nothing is far from what was seen: trust is 1.
+        changed.apart.fill_(float("inf"))
+    if ranking is Ranking.SIMILARITY:
+        for values in changed.prior.parameters():
+            values.zero_()
+        changed.fit_scale.fill_(1.0)
+    return changed
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(tans_core.space.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
