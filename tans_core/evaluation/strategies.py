@@ -23,6 +23,8 @@ from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
 from tans_core.zoo.build import calibrate
 
+REFINED = 8
+"""Networks that `refined` probes."""
 _CALIBRATION_IMAGES = 512
 
 
@@ -73,6 +75,7 @@ def line_up(
     """
     candidates = tuple(retriever.retrieve(task, top_k=top_k))
     picked = candidates[0].model
+    refined = retriever.retrieve(task, top_k=1, refine_first=REFINED)[0].model
     cards = retriever.cards
     rng = np.random.default_rng(derive_seed(seed, "random models", task.info.name))
     drawn = sorted(rng.choice(sorted(cards), size=min(random_draws, len(cards)), replace=False).tolist())
@@ -83,6 +86,7 @@ def line_up(
     nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
     contenders = {
         "picked": [_zoo(retriever, picked)],
+        "refined": [_zoo(retriever, refined)],
         "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked))],
         "base": [Contender(f"{picked}, base weights", partial(_base, retriever, picked, task))],
         "random": [_zoo(retriever, model) for model in drawn],
@@ -91,6 +95,7 @@ def line_up(
     }
     reasons = {
         "picked": ((picked,), "the first that TANS retrieves"),
+        "refined": ((refined,), f"the best of the first {REFINED} once they were probed on the images"),
         "scratch": ((picked,), "the picked architecture with fresh weights"),
         "base": ((picked,), "the picked architecture with the base supernet's weights"),
         "random": (tuple(drawn), f"{len(drawn)} models drawn from all {len(cards)} of the zoo"),

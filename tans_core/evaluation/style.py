@@ -14,13 +14,20 @@ from matplotlib.axes import Axes
 
 NAMES = {
     "picked": "picked by TANS",
+    "refined": "TANS, refined",
     "scratch": "from scratch",
     "base": "base supernet",
     "random": "random from zoo",
     "largest": "largest in zoo",
     "nearest": "nearest task",
 }
-DASHES = {"scratch": (0, (1, 1.4)), "random": (0, (5, 2)), "base": "solid", "largest": (0, (6, 1.5, 1, 1.5))}
+DASHES = {
+    "refined": (0, (3, 1)),
+    "scratch": (0, (1, 1.4)),
+    "random": (0, (5, 2)),
+    "base": "solid",
+    "largest": (0, (6, 1.5, 1, 1.5)),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ LIGHT = Theme(
     panel="#f3f5f8",
     strategies={
         "picked": "#d55e00",
+        "refined": "#a67c00",
         "scratch": "#4a4a4a",
         "base": "#0072b2",
         "random": "#8c8c8c",
@@ -61,6 +69,7 @@ DARK = Theme(
     panel="#1f2630",
     strategies={
         "picked": "#ff8a3d",
+        "refined": "#f0c75e",
         "scratch": "#d2d2d2",
         "base": "#56b4e9",
         "random": "#8f8f8f",

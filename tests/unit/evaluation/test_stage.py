@@ -21,7 +21,7 @@ def evaluated(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stage_writes_metrics_pictures_curves_and_the_report(evaluated: Path) -> None:
     metrics = json.loads((evaluated / "metrics/evaluate.json").read_text())
-    assert set(metrics["accuracy"]) == {"picked", "scratch", "base", "random", "largest", "nearest"}
+    assert set(metrics["accuracy"]) == {"picked", "refined", "scratch", "base", "random", "largest", "nearest"}
     assert list(metrics["tasks"]) == ["patches"]
     assert {path.name for path in (evaluated / "plots/evaluate").iterdir()} == {"patches.png", "summary.png"}
     with (evaluated / "plots/evaluate.csv").open() as file:

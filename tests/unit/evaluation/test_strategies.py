@@ -31,7 +31,11 @@ def task(project: Path) -> Task:
 def test_each_strategy_starts_from_what_it_says(retriever: Retriever, features: FeatureRows, task: Task) -> None:
     line = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0)
     chosen = {choice.strategy: choice.models for choice in line.choices}
-    assert list(line.contenders) == list(chosen) == ["picked", "scratch", "base", "random", "largest", "nearest"]
+    assert (
+        list(line.contenders)
+        == list(chosen)
+        == ["picked", "refined", "scratch", "base", "random", "largest", "nearest"]
+    )
     assert len(line.candidates) == 4
     assert chosen["picked"] == chosen["scratch"] == chosen["base"] == (retriever.retrieve(task)[0].model,)
     assert retriever.card(chosen["largest"][0]).params_m == max(card.params_m for card in retriever.cards.values())
@@ -59,7 +63,7 @@ def test_scratch_and_base_have_the_picked_architecture_and_other_weights(
 
 def test_random_draws_depend_on_seed_and_task_only(retriever: Retriever, features: FeatureRows, task: Task) -> None:
     draws = [
-        line_up(retriever, features, task, random_draws=3, top_k=1, seed=seed).choices[3].models
+        line_up(retriever, features, task, random_draws=3, top_k=1, seed=seed).choices[4].models
         for seed in (0, 0, 1, 2)
     ]
     assert draws[0] == draws[1]
