@@ -38,7 +38,8 @@ def small(params: dict[str, Any]) -> dict[str, Any]:
     # Enough steps for a checkpoint, and for a kill after it.
     params["zoo"] |= {"steps": 300, "batch_size": 16, "subnets": 4, "calibration_images": 60}
     params["embed"] |= {"noise_probes": 4, "projection_dim": 16, "images_per_class": 6}
-    params["space"] |= {"dim": 8, "hidden": 8, "steps": 40, "log_every": 20, "folds": 2}
+    params["transfer"] |= {"networks_per_task": 3, "probes_per_home": 1, "seeds": 1, "steps": 4, "probe_images": 30}
+    params["space"] |= {"dim": 8, "steps": 40, "positives": 2, "pairs_per_step": 16, "log_every": 20, "folds": 2}
     params["evaluate"] |= {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3}
     params["gates"] |= {"min_val_accuracy_over_chance": 0.0}
     return params
@@ -140,7 +141,9 @@ def test_killed_build_loses_at_most_the_task_in_work(killed: tuple[Project, str,
     assert ran[:2] == ["zoo@regions", "zoo@relief"]
     assert not any(stage.startswith(("tasks@", "base")) for stage in ran)
     assert "resuming regions from" in output
-    assert ran[2:] == ["gate-zoo", "embed", "space", "index", "evaluate"]
+    assert ran[2] == "gate-zoo"
+    assert sorted(ran[3:5]) == ["embed", "transfer"]
+    assert ran[5:] == ["space", "index", "evaluate"]
 
 
 def test_second_build_runs_nothing(killed: tuple[Project, str, list[str]]) -> None:
@@ -152,12 +155,13 @@ def test_second_build_runs_nothing(killed: tuple[Project, str, list[str]]) -> No
 def test_build_leaves_what_the_design_promises(killed: tuple[Project, str, list[str]]) -> None:
     root = killed[0].root
     metrics = json.loads((root / "metrics/evaluate.json").read_text())
-    for strategy in ("picked", "scratch", "base", "random", "largest", "nearest"):
+    for strategy in ("picked", "refined", "scratch", "base", "random", "largest", "nearest"):
         assert 0 <= metrics["accuracy"][strategy]["mean"] <= 1
         assert metrics["accuracy"][strategy]["std"] >= 0
-    heldout = json.loads((root / "metrics/space.json").read_text())["heldout"]
-    assert heldout["chance"] == pytest.approx(1 / 3)
-    assert heldout["recall_at_1"] >= 0
+    space = json.loads((root / "metrics/space.json").read_text())
+    assert space["heldout"]["chance"] == pytest.approx(1 / 3)
+    assert space["heldout"]["recall_at_1"] >= 0
+    assert -1 <= space["elsewhere"]["weighted_tau"] <= 1
     assert (root / "reports/evaluate.html").stat().st_size > 10_000
     assert not (root / ".resume/zoo/regions").exists()
 
@@ -176,7 +180,17 @@ def test_added_task_reruns_no_other_tasks_zoo(killed: tuple[Project, str, list[s
     ran = project.repro()[1]
     assert ran[0] == "tasks@satellite"
     assert sorted(ran) == sorted(
-        ["tasks@satellite", "gate-tasks", "zoo@satellite", "gate-zoo", "embed", "space", "index", "evaluate"]
+        [
+            "tasks@satellite",
+            "gate-tasks",
+            "zoo@satellite",
+            "gate-zoo",
+            "embed",
+            "transfer",
+            "space",
+            "index",
+            "evaluate",
+        ]
     )
 
 

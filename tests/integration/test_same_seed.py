@@ -11,7 +11,7 @@ import yaml
 from tans_core.embeddings.store import read_digests
 from tans_core.index.releases import open_pipeline
 from tans_core.retrieval.retriever import Retriever
-from tans_core.stages import base, embed, index, space, tasks, zoo
+from tans_core.stages import base, embed, index, space, tasks, transfer, zoo
 from tans_core.tasks.scan import scan
 from tests.factories.project import PARAMS, image_folder
 
@@ -36,9 +36,10 @@ def build(root: Path, workers: int) -> dict[str, str]:
     for name in MADE_FROM:
         zoo.main(root, name)
     embed.main(root)
+    transfer.main(root)
     space.main(root)
     index.main(root)
-    return read_digests(root / "data/store", "models", "task_features", "index")
+    return read_digests(root / "data/store", "models", "task_features", "transfer", "index")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from tans_core.evaluation.compare import Fit, Row
 
-DRAWS = {"picked": 1, "scratch": 1, "base": 1, "random": 3, "largest": 1, "nearest": 1}
+DRAWS = {"picked": 1, "refined": 1, "scratch": 1, "base": 1, "random": 3, "largest": 1, "nearest": 1}
 
 
 def make_fit(test_accuracy: float, curve: list[float], seconds: float = 2.0) -> Fit:

@@ -21,7 +21,10 @@ def row(task: str, strategy: str, accuracy: float, curve: list[float], label: st
 def test_means_and_spreads_are_those_of_slow_loops(make_rows: MakeRows) -> None:
     rows = make_rows(seeds=3)
     metrics = summarise(rows)
-    tasks, strategies = ("cups", "leaves", "signs"), ("picked", "scratch", "base", "random", "largest", "nearest")
+    tasks, strategies = (
+        ("cups", "leaves", "signs"),
+        ("picked", "refined", "scratch", "base", "random", "largest", "nearest"),
+    )
     for strategy in strategies:
         of_seeds = []
         for seed in range(3):
@@ -93,13 +96,13 @@ def test_a_shared_fit_costs_once() -> None:
 def test_metrics_are_plain_json_between_0_and_1(make_rows: MakeRows) -> None:
     metrics = json.loads(json.dumps(summarise(make_rows()), allow_nan=False))
     values: list[dict[str, Any]] = list(metrics["accuracy"].values())
-    assert set(metrics["accuracy"]) == {"picked", "scratch", "base", "random", "largest", "nearest"}
+    assert set(metrics["accuracy"]) == {"picked", "refined", "scratch", "base", "random", "largest", "nearest"}
     assert all(0 <= value["mean"] <= 1 and 0 <= value["std"] <= 1 for value in values)
 
 
 def test_curves_have_a_line_for_each_validation_of_each_run(make_rows: MakeRows) -> None:
     rows = make_rows()
     frame = curves_frame(rows)
-    assert len(frame) == 4 * len(rows) == 4 * 3 * 8 * 2
+    assert len(frame) == 4 * len(rows) == 4 * 3 * 9 * 2
     assert list(frame.columns[:5]) == ["task", "strategy", "draw", "seed", "step"]
     assert not frame.isna().any(axis=None)

@@ -71,7 +71,7 @@ def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
     candidates = tuple(candidate(rank, capacity=2.0 - rank, start=0.75, fit=-0.25) for rank in (1, 2))
     choices = tuple(
         Choice(name, (HOSTILE,), (HOSTILE,), HOSTILE)
-        for name in ("picked", "scratch", "base", "random", "largest", "nearest")
+        for name in ("picked", "refined", "scratch", "base", "random", "largest", "nearest")
     )
     stories = []
     for name in (HOSTILE, "plain"):
