@@ -73,7 +73,7 @@ def _lane(axes: Axes, lane: int, name: str, value: Mapping[str, Any], theme: The
         lane,
         f"{value['mean']:.3f}" if heavy else signed(value["difference"], 3),
         transform=axes.get_yaxis_transform(),
-        va="center",
+        va="center_baseline",  # as the names on the left
         fontsize=9,
         weight="bold" if heavy else "normal",
         color=colour,
