@@ -9,9 +9,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tans_core.finetuning.fits import Budget
 from tans_core.evaluation.meta_test import meta_test
 from tans_core.evaluation.output import write_evaluation
+from tans_core.finetuning.fits import Budget
 from tans_core.index.releases import open_pipeline
 from tans_core.io import read_json
 from tans_core.params import load_params
