@@ -21,7 +21,7 @@ class Retrieval(Sequence["Candidate"]):
 
     Attributes:
         candidates: each with rank, model, home_task, source, licence, similarity, capacity, start, fit, trust, predicted_score,
-            score (what ranks them), home_accuracy, params_m, macs_m and probe.
+            plus_minus, score (what ranks them), home_accuracy, params_m, macs_m and probe.
         task: what was known of the data set: class names, sizes, counts.
         release: the release that answered.
         folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`; of a path `scan.json`,

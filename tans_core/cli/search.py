@@ -127,6 +127,9 @@ def _show_retrieval(found: Retrieval, dataset: str) -> None:
             f"{one.macs_m:.2f}",
         )
     console.print(shown)
+    if found:
+        within = f"four times in five the truth is within {found[0].plus_minus:.1f}"
+        console.print(f"Scores are deviations around a middling network; {within}.", highlight=False, soft_wrap=True)
     if found and found[0].trust < FAR:
         far = "These images lie far from all that the zoo was tried on: start and fit count little, capacity decides."
         console.print(

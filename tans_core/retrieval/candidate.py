@@ -23,6 +23,7 @@ class Candidate:
         fit: what they are worth on this task beyond that, likewise.
         trust: 0..1, how near the task is to those that the space learned from; far from all of them, capacity alone decides.
         predicted_score: the three added up, in deviations around a task's mean model.
+        plus_minus: half the width of the interval around it that held the truth four times in five on sources left out.
         score: what the ranking goes by: the predicted score, or, where the network was probed, that and the probe.
         home_accuracy: measured on the home task's validation split, 0..1.
         params_m, macs_m: costs in millions.
@@ -40,6 +41,7 @@ class Candidate:
     fit: float
     trust: float
     predicted_score: float
+    plus_minus: float
     score: float
     home_accuracy: float
     params_m: float

@@ -6,6 +6,7 @@ Axes: M models that fit the constraints, d space dimension.
 from __future__ import annotations
 
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,17 @@ class Retriever:
 
     @cached_property
     def refine_weights(self) -> RefineWeights:
-        return RefineWeights(**read_json(self.release.space_dir / "space.json")["refine"])
+        return RefineWeights(**self._described["refine"])
+
+    @cached_property
+    def plus_minus(self) -> float:
+        """Half the width of the interval around a predicted score that held the truth four times in five on sources left out."""
+        return float(self._described["metrics"]["calibration"]["half_width"])
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        found: dict[str, Any] = read_json(self.release.space_dir / "space.json")
+        return found
 
     @cached_property
     def architectures(self) -> ElasticSpace:
@@ -85,7 +96,9 @@ class Retriever:
         """
         query, trust = self.ask(task)
         found = nearest(self.table, query, constraints or Constraints())
-        capacity, start = (found[name].to_numpy().copy() for name in ("capacity", "start"))  # torch wants to be able to write
+        capacity, start = (
+            found[name].to_numpy().copy() for name in ("capacity", "start")
+        )  # torch wants to be able to write
         predicted = self.predict(query, matrix(found["vector"]), capacity, start, trust)
         similarity = found["similarity"].to_numpy()
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
@@ -104,6 +117,7 @@ class Retriever:
                 fit=float(predicted[index] - capacity[index] - trust * start[index]),
                 trust=trust,
                 predicted_score=float(predicted[index]),
+                plus_minus=self.plus_minus,
                 score=float(predicted[index]),
                 home_accuracy=rows[index]["val_accuracy"],
                 params_m=rows[index]["params_m"],

@@ -19,14 +19,17 @@ from tans_core.io import sha256_bytes
 from tans_core.runtime import derive_seed, progress
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.measure import measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tans_core.space.measure import calibration, measure, measure_elsewhere, orders_elsewhere, refine_weights
 from tans_core.space.objective import SpaceRecipe, TansObjective
 from tans_core.space.training import Curve, train_steps
 
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Metrics of the final space, the curves of every logged step, and what a refined score is made of (`refine_weights`)."""
+    """Metrics of the final space, the curves of every logged step, and what a refined score is made of (`refine_weights`).
+
+    The metrics hold `calibration`, of the predicted scores on sources left out.
+    """
 
     metrics: dict[str, Any]
     curve: Curve
@@ -74,6 +77,7 @@ def fit_space(
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
+    metrics["calibration"] = calibration(orders)
     return space, SpaceReport(metrics, curve, refine_weights(orders))
 
 

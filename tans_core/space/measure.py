@@ -15,7 +15,9 @@ from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.metrics import order_quality, prediction_quality
 from tans_core.space.quality import ranks_of_own, recall, rounds_of_one
 
+Floats = npt.NDArray[np.float64]
 _LEAST = 4
+_HOLDS, _UNKNOWN = 0.8, 1.28
 
 
 @torch.no_grad()
@@ -71,9 +73,9 @@ class Order:
         probed: (n,) float64, probes of the same networks.
     """
 
-    predicted: npt.NDArray[np.float64]
-    tuned: npt.NDArray[np.float64]
-    probed: npt.NDArray[np.float64]
+    predicted: Floats
+    tuned: Floats
+    probed: Floats
 
 
 @torch.no_grad()
@@ -119,6 +121,36 @@ def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) if rows else 0.0 for name in names}
 
 
+def calibration(orders: Sequence[Order]) -> dict[str, float]:
+    """Hold predicted scores against what came out on unseen sources, both in deviations inside a task.
+
+    Returns:
+        `slope`: of the truth on the prediction, 1 where a deviation predicted is a deviation found; `half_width`: of the interval
+        around a calibrated prediction that holds the truth four times in five; `coverage`: the share that an interval so made
+        from the other half of the tasks holds, which ought to be .8. `slope` 1, `half_width` 1.28 (a prediction that says
+        nothing) and `coverage` 0.8 where fewer than two tasks tell.
+    """
+    if len(orders) < 2:
+        return {"slope": 1.0, "half_width": _UNKNOWN, "coverage": _HOLDS}
+    pairs = [(order.predicted - order.predicted.mean(), _deviations(order.tuned)) for order in orders]
+    halves = (pairs[::2], pairs[1::2])
+    held = [_held(*_interval(halves[index]), halves[1 - index]) for index in (0, 1)]
+    slope, half_width = _interval(pairs)
+    return {"slope": slope, "half_width": half_width, "coverage": float(np.mean(np.concatenate(held)))}
+
+
+def _interval(pairs: Sequence[tuple[Floats, Floats]]) -> tuple[float, float]:
+    predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    slope = float(predicted @ actual / max(float(predicted @ predicted), 1e-12))
+    return slope, float(np.quantile(np.abs(actual - slope * predicted), _HOLDS))
+
+
+def _held(slope: float, half_width: float, pairs: Sequence[tuple[Floats, Floats]]) -> npt.NDArray[np.bool_]:
+    predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    inside: npt.NDArray[np.bool_] = np.abs(actual - slope * predicted) <= half_width
+    return inside
+
+
 def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
     """Return what predicted scores and probes are worth together, as unseen sources reward them.
 
@@ -138,7 +170,7 @@ def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
     return {"predicted": float(found[0]), "probe": float(found[1])}
 
 
-def _deviations(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _deviations(values: Floats) -> Floats:
     spread = float(values.std())
-    deviations: npt.NDArray[np.float64] = (values - values.mean()) / (spread if spread > 0 else 1.0)
+    deviations: Floats = (values - values.mean()) / (spread if spread > 0 else 1.0)
     return deviations

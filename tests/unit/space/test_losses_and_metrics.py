@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy.stats import weightedtau
 
 from tans_core.space.losses import frechet_distances, frechet_loss, matching_loss, rank_loss
+from tans_core.space.measure import Order, calibration, refine_weights
 from tans_core.space.metrics import order_quality, prediction_quality, standardise_within
 
 
@@ -165,3 +166,31 @@ def test_scores_are_standardised_inside_their_group() -> None:
     values, groups = np.array([0.1, 0.2, 0.3, 0.9, 0.9]), np.array([0, 0, 0, 1, 1])
     scores = standardise_within(values, groups)
     np.testing.assert_allclose(scores, [-1.2247449, 0, 1.2247449, 0, 0], atol=1e-6)
+
+
+def made_orders(tasks: int, noise: float) -> list[Order]:
+    rng = np.random.default_rng(0)
+    orders = []
+    for _ in range(tasks):
+        truth = rng.normal(size=40)
+        # Tasks differ in level and spread, which says nothing of their networks.
+        orders.append(
+            Order(2 * truth + noise * rng.normal(size=40) + 7, 0.5 + 0.1 * truth, truth + rng.normal(size=40))
+        )
+    return orders
+
+
+def test_calibration_finds_the_slope_and_an_interval_that_holds_four_times_in_five() -> None:
+    exact, noisy = calibration(made_orders(10, 0.0)), calibration(made_orders(40, 2.0))
+    assert exact["slope"] == pytest.approx(0.5, abs=0.1)
+    assert exact["half_width"] < 0.2
+    assert noisy["half_width"] > 0.5
+    assert noisy["coverage"] == pytest.approx(0.8, abs=0.05)
+    assert calibration(made_orders(1, 0.0)) == {"slope": 1.0, "half_width": 1.28, "coverage": 0.8}
+
+
+def test_refining_weighs_what_tells_more() -> None:
+    sure, unsure = refine_weights(made_orders(20, 0.1)), refine_weights(made_orders(20, 8.0))
+    assert sure["predicted"] > 0.9 > 0.2 > sure["probe"] >= 0
+    assert unsure["probe"] > unsure["predicted"] >= 0
+    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0}
