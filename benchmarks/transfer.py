@@ -4,8 +4,9 @@
     python benchmarks/transfer.py --root PROJECT --judged 10
 
 Every meta-train source in turn is left out, with its tasks and its networks; `--meta-test` asks a space of all meta-train tasks
-about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with several seeds: that is the truth.
-What is compared ranks the same networks. What was fine-tuned is kept in .resume/bench-transfer; a run that was cut off goes on.
+about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with several seeds: that
+is the truth. What is compared ranks the same networks. What was fine-tuned is kept in .resume/bench-transfer; a run that was cut
+off goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -182,8 +183,10 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
     left_out: list[str | None] = [*sorted({one.source for one in asked if not one.unseen})]
     left_out += [None] if options.meta_test else []
     jobs = [(source, seed) for source in left_out for seed in range(options.space_seeds)]
-    work = partial(score_source, asked, data, recipe, options.paper_steps)
     with ProcessPoolExecutor(cores(), get_context("spawn"), begin_worker) as pool:
+        weigh = partial(inner_weights, data, recipe)
+        weights = dict(zip(left_out, progress(pool.map(weigh, left_out), "weights", len(left_out)), strict=True))
+        work = partial(score_source, asked, data, recipe, options.paper_steps, weights)
         results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
     groups = {"left out": [o for o in asked if not o.unseen], "meta-test": [o for o in asked if o.unseen]}
     groups = {name: members for name, members in groups.items() if members}
@@ -218,7 +221,12 @@ def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:
 
 
 def score_source(
-    asked: Sequence[Asked], data: SpaceData, recipe: SpaceRecipe, paper_steps: int, job: tuple[str | None, int]
+    asked: Sequence[Asked],
+    data: SpaceData,
+    recipe: SpaceRecipe,
+    paper_steps: int,
+    weights: Mapping[str | None, dict[str, float]],
+    job: tuple[str | None, int],
 ) -> dict[str, dict[str, Floats]]:
     """Train spaces without one source (None: on all), and score the networks of the tasks that were left out."""
     source, seed = job
@@ -226,12 +234,14 @@ def score_source(
     names = asked_names(asked, source)
     space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
     paper = paper_on(data, seen, paper_steps, derive_seed(seed, "bench paper", str(source)))
-    weights = inner_weights(data, seen, recipe, seed)
-    return {one.name: rankings(one, data, seen, space, paper, weights, seed) for one in asked if one.name in names}
+    return {
+        one.name: rankings(one, data, seen, space, paper, weights[source], seed) for one in asked if one.name in names
+    }
 
 
-def inner_weights(data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, seed: int) -> dict[str, float]:
-    """Weigh predicted score and probe by sources that are left out inside what was seen."""
+def inner_weights(data: SpaceData, recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
+    """Weigh predicted score and probe by sources that are left out inside what is seen without one source (None: of all)."""
+    seen = [index for index, name in enumerate(data.sources) if name != source]
     from tans_core.space.fit import source_folds
     from tans_core.space.measure import orders_elsewhere
 
@@ -239,7 +249,7 @@ def inner_weights(data: SpaceData, seen: Sequence[int], recipe: SpaceRecipe, see
     for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):
         unseen = [seen[index] for index in fold]
         rest = [task for task in seen if task not in unseen]
-        fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(seed, "bench inner", number))
+        fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(0, "bench inner", number))
         orders += orders_elsewhere(fitted, data, unseen)
     return refine_weights(orders)
 
