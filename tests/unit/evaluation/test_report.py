@@ -52,6 +52,7 @@ def candidate(rank: int, trust: float = 1.0, **parts: float) -> Candidate:
         similarity=0.25,
         trust=trust,
         predicted_score=score,
+        plus_minus=1.0,
         score=score,
         home_accuracy=0.9,
         params_m=0.1,
