@@ -127,7 +127,7 @@ def _show_retrieval(found: Retrieval, dataset: str) -> None:
             f"{one.macs_m:.2f}",
         )
     console.print(shown)
-    if found:
+    if found and not probed:
         within = f"four times in five the truth is within {found[0].plus_minus:.1f}"
         console.print(f"Scores are deviations around a middling network; {within}.", highlight=False, soft_wrap=True)
     if found and found[0].trust < FAR:

@@ -126,29 +126,23 @@ def calibration(orders: Sequence[Order]) -> dict[str, float]:
 
     Returns:
         `slope`: of the truth on the prediction, 1 where a deviation predicted is a deviation found; `half_width`: of the interval
-        around a calibrated prediction that holds the truth four times in five; `coverage`: the share that an interval so made
-        from the other half of the tasks holds, which ought to be .8. `slope` 1, `half_width` 1.28 (a prediction that says
-        nothing) and `coverage` 0.8 where fewer than two tasks tell.
+        around a prediction that holds the truth four times in five; `coverage`: the share that an interval so made from the other
+        half of the tasks holds, which ought to be .8. `slope` 1, `half_width` 1.28 (a prediction that says nothing) and
+        `coverage` 0.8 where fewer than two tasks tell.
     """
     if len(orders) < 2:
         return {"slope": 1.0, "half_width": _UNKNOWN, "coverage": _HOLDS}
-    pairs = [(order.predicted - order.predicted.mean(), _deviations(order.tuned)) for order in orders]
-    halves = (pairs[::2], pairs[1::2])
-    held = [_held(*_interval(halves[index]), halves[1 - index]) for index in (0, 1)]
-    slope, half_width = _interval(pairs)
-    return {"slope": slope, "half_width": half_width, "coverage": float(np.mean(np.concatenate(held)))}
-
-
-def _interval(pairs: Sequence[tuple[Floats, Floats]]) -> tuple[float, float]:
-    predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    slope = float(predicted @ actual / max(float(predicted @ predicted), 1e-12))
-    return slope, float(np.quantile(np.abs(actual - slope * predicted), _HOLDS))
-
-
-def _held(slope: float, half_width: float, pairs: Sequence[tuple[Floats, Floats]]) -> npt.NDArray[np.bool_]:
-    predicted, actual = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    inside: npt.NDArray[np.bool_] = np.abs(actual - slope * predicted) <= half_width
-    return inside
+    predicted = [order.predicted - order.predicted.mean() for order in orders]
+    actual = [_deviations(order.tuned) for order in orders]
+    errors = [np.abs(found - told) for found, told in zip(actual, predicted, strict=True)]
+    halves = np.concatenate(errors[::2]), np.concatenate(errors[1::2])
+    held = [halves[1 - index] <= np.quantile(halves[index], _HOLDS) for index in (0, 1)]
+    told, found = np.concatenate(predicted), np.concatenate(actual)
+    return {
+        "slope": float(told @ found / max(float(told @ told), 1e-12)),
+        "half_width": float(np.quantile(np.concatenate(errors), _HOLDS)),
+        "coverage": float(np.mean(np.concatenate(held))),
+    }
 
 
 def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
