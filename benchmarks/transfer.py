@@ -95,7 +95,11 @@ def main() -> None:
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,
     }
-    record = {"machine": machine, "options": {k: str(v) for k, v in vars(options).items()}, **found}
+    record = {
+        "machine": machine,
+        "options": {k: v for k, v in vars(options).items() if k not in ("root", "out")},
+        **found,
+    }
     write_json(record, options.out)
     show(record)
 
