@@ -36,9 +36,9 @@ from tans_core.params import Params, load_params
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.fit import fit_on
-from tans_core.space.measure import Order, refine_weights
-from tans_core.space.metrics import order_quality
+from tans_core.space.fit import fit_on, source_folds
+from tans_core.space.measure import Order, orders_elsewhere, refine_weights
+from tans_core.space.metrics import deviations, order_quality
 from tans_core.space.objective import SpaceRecipe
 from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, fit_paper
@@ -246,9 +246,6 @@ def score_source(
 def inner_weights(data: SpaceData, recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
     """Weigh predicted score and probe by sources that are left out inside what is seen without one source (None: of all)."""
     seen = [index for index, name in enumerate(data.sources) if name != source]
-    from tans_core.space.fit import source_folds
-    from tans_core.space.measure import orders_elsewhere
-
     orders: list[Order] = []
     for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):
         unseen = [seen[index] for index in fold]
@@ -339,12 +336,6 @@ def ceiling(members: Sequence[Asked]) -> dict[str, Any]:
         for seed in range(one.truth.shape[1])
     ]
     return {key: {"mean": float(np.mean([row[key] for row in rows])), "std": 0.0} for key in rows[0]}
-
-
-def deviations(values: Floats) -> Floats:
-    spread = float(values.std())
-    found: Floats = (values - values.mean()) / (spread if spread > 0 else 1.0)
-    return found
 
 
 def show(record: dict[str, Any]) -> None:

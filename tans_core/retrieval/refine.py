@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from tans_core.embeddings.probe import probe, probe_sample
 from tans_core.networks.elastic import ElasticNetwork
 from tans_core.retrieval.candidate import Candidate
 from tans_core.runtime import device, progress
+from tans_core.space.metrics import deviations
 from tans_core.tasks.task import Task
 
 
@@ -61,17 +59,9 @@ def refine(
     sample = probe_sample(task, images_per_class, most_images)
     first, rest = list(candidates[:count]), list(candidates[count:])
     found = [probe(load(one.model).to(device()), sample).fit for one in progress(first, "probing networks")]
-    scores = weights.predicted * _deviations([one.predicted_score for one in first]) + weights.probe * _deviations(
-        found
-    )
+    scores = weights.predicted * deviations([one.predicted_score for one in first]) + weights.probe * deviations(found)
     refined = [
         replace(one, probe=value, score=float(score)) for one, value, score in zip(first, found, scores, strict=True)
     ]
     ordered = sorted(refined, key=lambda one: (-one.score, one.model)) + rest
     return [replace(one, rank=rank) for rank, one in enumerate(ordered, start=1)]
-
-
-def _deviations(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    spread = float(np.std(values))
-    deviations: npt.NDArray[np.float64] = (np.array(values) - np.mean(values)) / (spread if spread > 0 else 1.0)
-    return deviations

@@ -5,6 +5,7 @@ Axes: M models that fit the constraints, d space dimension.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -125,12 +126,14 @@ class Retriever:
             )
             for rank, index in enumerate(order[: max(top_k, refine_first)], start=1)
         ]
-        if refine_first:
-            transfer = self.release.params["transfer"]
-            images = transfer["probe_images_per_class"], transfer["probe_images"]
-            load = partial(self.load_model, num_classes=2)
-            candidates = refine(candidates, refine_first, task, load, self.refine_weights, *images)
-        return candidates[:top_k]
+        return (self.refine(task, candidates, refine_first) if refine_first else candidates)[:top_k]
+
+    def refine(self, task: Task, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Probe the first `count` candidates on a task's training images, and rank those again; see `refine`."""
+        transfer = self.release.params["transfer"]
+        images = transfer["probe_images_per_class"], transfer["probe_images"]
+        load = partial(self.load_model, num_classes=2)
+        return refine(candidates, count, task, load, self.refine_weights, *images)
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""

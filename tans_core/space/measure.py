@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.metrics import order_quality, prediction_quality
+from tans_core.space.metrics import deviations, order_quality, prediction_quality
 from tans_core.space.quality import ranks_of_own, recall, rounds_of_one
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ def calibration(orders: Sequence[Order]) -> dict[str, float]:
     if len(orders) < 2:
         return {"slope": 1.0, "half_width": _UNKNOWN, "coverage": _HOLDS}
     predicted = [order.predicted - order.predicted.mean() for order in orders]
-    actual = [_deviations(order.tuned) for order in orders]
+    actual = [deviations(order.tuned) for order in orders]
     errors = [np.abs(found - told) for found, told in zip(actual, predicted, strict=True)]
     halves = np.concatenate(errors[::2]), np.concatenate(errors[1::2])
     held = [halves[1 - index] <= np.quantile(halves[index], _HOLDS) for index in (0, 1)]
@@ -154,17 +154,9 @@ def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
     Returns:
         `predicted` and `probe`; both 1 where there is no trial to tell by.
     """
-    columns = [
-        np.stack([_deviations(o.predicted), _deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders
-    ]
-    targets = [_deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]
+    columns = [np.stack([deviations(o.predicted), deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders]
+    targets = [deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]
     if not columns:
         return {"predicted": 1.0, "probe": 1.0}
     found, _ = nnls(np.concatenate(columns), np.concatenate(targets))
     return {"predicted": float(found[0]), "probe": float(found[1])}
-
-
-def _deviations(values: Floats) -> Floats:
-    spread = float(values.std())
-    deviations: Floats = (values - values.mean()) / (spread if spread > 0 else 1.0)
-    return deviations

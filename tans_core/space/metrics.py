@@ -49,12 +49,18 @@ def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.flo
     return {"weighted_tau": tau, **regrets}
 
 
+def deviations(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return values (n,) in standard deviations around their mean; zeros where all are equal."""
+    wide = np.asarray(values, dtype=np.float64)
+    spread = float(wide.std())
+    found: npt.NDArray[np.float64] = (wide - wide.mean()) / (spread if spread > 0 else 1.0)
+    return found
+
+
 def standardise_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Return z-scores of values (M,) inside each group (M,): a raw accuracy mostly tells how easy its task is."""
     scores = np.zeros(len(values), dtype=np.float32)
     for group in np.unique(groups):
         members = groups == group
-        spread = values[members].std()
-        if spread > 0:
-            scores[members] = (values[members] - values[members].mean()) / spread
+        scores[members] = deviations(values[members])
     return scores
