@@ -44,11 +44,23 @@ from tests.factories.images import encoded, noise
 
 @dataclass(frozen=True)
 class HostileCase:
-    """How to make an archive, and what has to come of it: an error with these words, or a listed reason with these words."""
+    """How to make an archive, and what has to come of it.
+
+    Attributes:
+        make: writes it into a folder.
+        error: what it is refused with; None where it is read, and entries of it are listed as bad.
+        words: of the message or of the listed reason: what is wrong. Empty where nothing is.
+        advice: of the same: what to do.
+    """
 
     make: Callable[[Path], Path]
     error: type[TansError] | None
-    words: str
+    words: str = ""
+    advice: str = ""
+
+    def is_said_in(self, text: str) -> bool:
+        """Whether a message or reason says what is wrong, and what to do."""
+        return self.words in text and self.advice in text
 
 
 _NFD = unicodedata.normalize("NFD", "é")
@@ -62,92 +74,175 @@ _LONG = {
 
 HOSTILE: dict[str, HostileCase] = {
     "zip, path escape": HostileCase(
-        lambda f: write_zip(f / "a.zip", {"../../escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+        lambda f: write_zip(f / "a.zip", {"../../escape.png": b"x", **good_members()}),
+        ArchiveError,
+        "leads outside",
+        "pack the class folders again",
     ),
     "tar, path escape": HostileCase(
         lambda f: write_tar(f / "a.tar", {"ash/../../escape.png": b"x", **good_members()}),
         ArchiveError,
         "leads outside",
+        "pack the class folders again",
     ),
     "zip, absolute path": HostileCase(
-        lambda f: write_zip(f / "a.zip", {"/tmp/escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+        lambda f: write_zip(f / "a.zip", {"/tmp/escape.png": b"x", **good_members()}),
+        ArchiveError,
+        "leads outside",
+        "pack the class folders again",
     ),
     "tar.gz, absolute path": HostileCase(
-        lambda f: write_tar(f / "a.tgz", {"/escape.png": b"x", **good_members()}, "w:gz"), ArchiveError, "leads outside"
+        lambda f: write_tar(f / "a.tgz", {"/escape.png": b"x", **good_members()}, "w:gz"),
+        ArchiveError,
+        "leads outside",
+        "pack the class folders again",
     ),
     "zip, Windows drive": HostileCase(
-        lambda f: write_zip(f / "a.zip", {"C:\\ash\\escape.png": b"x", **good_members()}), ArchiveError, "leads outside"
+        lambda f: write_zip(f / "a.zip", {"C:\\ash\\escape.png": b"x", **good_members()}),
+        ArchiveError,
+        "leads outside",
+        "pack the class folders again",
     ),
     "zip, backslashes that climb": HostileCase(
         lambda f: write_zip(f / "a.zip", {"ash\\..\\..\\escape.png": b"x", **good_members()}),
         ArchiveError,
         "leads outside",
+        "pack the class folders again",
     ),
-    "zip, link": HostileCase(zip_link, None, "a link"),
-    "tar, link": HostileCase(tar_entry(tarfile.SYMTYPE, "/etc/passwd"), None, "a link"),
-    "tar, hard link": HostileCase(tar_entry(tarfile.LNKTYPE, "ash/0.png"), None, "a link"),
-    "tar, device": HostileCase(tar_entry(tarfile.CHRTYPE), None, "a device or pipe"),
-    "tar, pipe": HostileCase(tar_entry(tarfile.FIFOTYPE), None, "a device or pipe"),
-    "zip, bomb by ratio": HostileCase(zip_bomb, ArchiveError, "unpack to"),
-    "tar.gz, bomb by ratio": HostileCase(tar_bomb, ArchiveError, "are allowed"),
-    "zip, bomb by count": HostileCase(many_entries, ArchiveError, "too many for 1,000,000 entries"),
-    "zip, encrypted": HostileCase(encrypted, ArchiveError, "encrypted"),
-    "zip, method that is not read": HostileCase(method, ArchiveError, "method 9"),
+    "zip, link": HostileCase(zip_link, None, "a link", "put the file itself into the archive"),
+    "tar, link": HostileCase(
+        tar_entry(tarfile.SYMTYPE, "/etc/passwd"), None, "a link", "put the file itself into the archive"
+    ),
+    "tar, hard link": HostileCase(
+        tar_entry(tarfile.LNKTYPE, "ash/0.png"), None, "a link", "put the file itself into the archive"
+    ),
+    "tar, device": HostileCase(tar_entry(tarfile.CHRTYPE), None, "a device or pipe", "leave it out"),
+    "tar, pipe": HostileCase(tar_entry(tarfile.FIFOTYPE), None, "a device or pipe", "leave it out"),
+    "zip, bomb by ratio": HostileCase(zip_bomb, ArchiveError, "unpack to", "delete it, or unpack it yourself"),
+    "tar.gz, bomb by ratio": HostileCase(tar_bomb, ArchiveError, "are allowed", "delete it, or unpack it yourself"),
+    "zip, bomb by count": HostileCase(many_entries, ArchiveError, "too many for 1,000,000 entries", "Pack it in parts"),
+    "zip, encrypted": HostileCase(encrypted, ArchiveError, "encrypted", "Unpack it with its password"),
+    "zip, method that is not read": HostileCase(
+        method, ArchiveError, "method 9", "Unpack it with the tool that made it"
+    ),
     "zip, truncated": HostileCase(
-        lambda f: cut(write_zip(f / "a.zip", good_members())), ArchiveError, "broken or cut short"
+        lambda f: cut(write_zip(f / "a.zip", good_members())),
+        ArchiveError,
+        "broken or cut short",
+        "Download or copy it again",
     ),
     "tar, truncated": HostileCase(
-        lambda f: cut(write_tar(f / "a.tar", good_members()), 0.3), ArchiveError, "broken or cut short"
+        lambda f: cut(write_tar(f / "a.tar", good_members()), 0.3),
+        ArchiveError,
+        "broken or cut short",
+        "Download or copy it again",
     ),
     "tar.gz, truncated": HostileCase(
-        lambda f: cut(write_tar(f / "a.tgz", good_members(), "w:gz")), ArchiveError, "broken or cut short"
+        lambda f: cut(write_tar(f / "a.tgz", good_members(), "w:gz")),
+        ArchiveError,
+        "broken or cut short",
+        "Download or copy it again",
     ),
-    "zip, wrong checksum": HostileCase(bad_sum, None, "broken in the archive"),
-    "zip, entries that overlap": HostileCase(overlap, ArchiveError, "share their bytes"),
+    "zip, wrong checksum": HostileCase(bad_sum, None, "broken in the archive", "pack it again"),
+    "zip, entries that overlap": HostileCase(overlap, ArchiveError, "share their bytes", "Delete it"),
     "zip, archive inside": HostileCase(
-        lambda f: write_zip(f / "a.zip", {"ash/more.zip": b"PK", **good_members()}), None, "an archive inside"
+        lambda f: write_zip(f / "a.zip", {"ash/more.zip": b"PK", **good_members()}),
+        None,
+        "an archive inside",
+        "unpack it first",
     ),
-    "zip, a name twice": HostileCase(twice, None, "a second entry of this name"),
-    "zip, long and foreign names": HostileCase(lambda f: write_zip(f / "a.zip", {**good_members(), **_LONG}), None, ""),
+    "zip, a name twice": HostileCase(twice, None, "a second entry of this name", "give it another"),
+    "zip, long and foreign names": HostileCase(lambda f: write_zip(f / "a.zip", {**good_members(), **_LONG}), None),
     "tar.xz, long and foreign names": HostileCase(
-        lambda f: write_tar(f / "a.txz", {**good_members(), **_LONG}, "w:xz"), None, ""
+        lambda f: write_tar(f / "a.txz", {**good_members(), **_LONG}, "w:xz"), None
     ),
-    "tar named .zip": HostileCase(lambda f: renamed(write_tar(f / "a.tar", good_members()), "b.zip"), None, ""),
-    "text named .zip": HostileCase(file_named("a.zip", b"hello, I am text\n" * 50), DataError, "neither an archive"),
-    "image named .zip": HostileCase(file_named("a.zip", encoded(noise())), DataError, "neither an archive"),
-    "empty file named .zip": HostileCase(file_named("a.zip", b""), DataError, "neither an archive"),
-    "zip, empty": HostileCase(lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders"),
-    "tar, empty": HostileCase(lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders"),
-    "tar, header of 8 GB": HostileCase(huge_header, ArchiveError, "header that claims"),
-    "tar, entry of 1 TB": HostileCase(huge_claim, ArchiveError, "unpack to"),
+    "tar named .zip": HostileCase(lambda f: renamed(write_tar(f / "a.tar", good_members()), "b.zip"), None),
+    "text named .zip": HostileCase(
+        file_named("a.zip", b"hello, I am text\n" * 50),
+        DataError,
+        "neither an archive",
+        "Want one of these, or a folder",
+    ),
+    "image named .zip": HostileCase(
+        file_named("a.zip", encoded(noise())), DataError, "neither an archive", "Want one of these, or a folder"
+    ),
+    "empty file named .zip": HostileCase(
+        file_named("a.zip", b""), DataError, "neither an archive", "Want one of these, or a folder"
+    ),
+    "zip, empty": HostileCase(
+        lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders", "Want one folder of images a class"
+    ),
+    "tar, empty": HostileCase(
+        lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders", "Want one folder of images a class"
+    ),
+    "tar, header of 8 GB": HostileCase(huge_header, ArchiveError, "header that claims", "delete it"),
+    "tar, entry of 1 TB": HostileCase(huge_claim, ArchiveError, "unpack to", "delete it, or unpack it yourself"),
     "tar, headers without end": HostileCase(
-        headers(b"x", b"8 a=123\n", 3000), ArchiveError, "too many headers in a row"
+        headers(b"x", b"8 a=123\n", 3000), ArchiveError, "too many headers in a row", "Download or copy it again"
     ),
-    "tar, names without end": HostileCase(headers(b"L", b"name", 3000), ArchiveError, "too many headers in a row"),
-    "tar, header made to hang": HostileCase(headers(b"x", b"2 " * 2**17 + b"a="), ArchiveError, "not made of records"),
+    "tar, names without end": HostileCase(
+        headers(b"L", b"name", 3000), ArchiveError, "too many headers in a row", "Download or copy it again"
+    ),
+    "tar, header made to hang": HostileCase(
+        headers(b"x", b"2 " * 2**17 + b"a="), ArchiveError, "not made of records", "Download or copy it again"
+    ),
     "tar, header of digits": HostileCase(
-        headers(b"g", b"200008 a=" + b"1" * 199_998 + b"\n"), ArchiveError, "header of digits"
+        headers(b"g", b"200008 a=" + b"1" * 199_998 + b"\n"),
+        ArchiveError,
+        "header of digits",
+        "Download or copy it again",
     ),
-    "tar, negative size": HostileCase(negative_size, ArchiveError, "negative size"),
-    "tar, broken header inside": HostileCase(broken_header, ArchiveError, "no header and no end mark"),
-    "tar, cut between two entries": HostileCase(cut_between_entries, ArchiveError, "no header and no end mark"),
-    "tar.gz, wrong checksum": HostileCase(bad_gzip_sum, ArchiveError, "CRC check failed"),
+    "tar, negative size": HostileCase(negative_size, ArchiveError, "negative size", "Download or copy it again"),
+    "tar, broken header inside": HostileCase(
+        broken_header, ArchiveError, "no header and no end mark", "Download or copy it again"
+    ),
+    "tar, cut between two entries": HostileCase(
+        cut_between_entries, ArchiveError, "no header and no end mark", "Download or copy it again"
+    ),
+    "tar.gz, wrong checksum": HostileCase(bad_gzip_sum, ArchiveError, "CRC check failed", "Download or copy it again"),
     "gz that is no tar": HostileCase(
-        file_named("a.csv.gz", gzip.compress(b"path,label\n")), ArchiveError, "no tar is inside"
+        file_named("a.csv.gz", gzip.compress(b"path,label\n")),
+        ArchiveError,
+        "no tar is inside",
+        "Unpack it with the tool that made it",
     ),
-    "zip, of a later version": HostileCase(directory_field(6, b"\x63"), ArchiveError, "zip file version"),
-    "zip, a size that is too small": HostileCase(directory_field(24, b"\x01\x00"), None, "broken in the archive"),
-    "zip, a size that is too large": HostileCase(directory_field(24, b"\xff\xff"), None, "bytes, not"),
+    "zip, of a later version": HostileCase(
+        directory_field(6, b"\x63"), ArchiveError, "zip file version", "Download or copy it again"
+    ),
+    "zip, a size that is too small": HostileCase(
+        directory_field(24, b"\x01\x00"), None, "broken in the archive", "pack it again"
+    ),
+    "zip, a size that is too large": HostileCase(directory_field(24, b"\xff\xff"), None, "bytes, not", "pack it again"),
     "zip, packed by bzip2": HostileCase(
-        lambda f: write_zip(f / "a.zip", good_members(), zipfile.ZIP_BZIP2), ArchiveError, "method 12"
+        lambda f: write_zip(f / "a.zip", good_members(), zipfile.ZIP_BZIP2),
+        ArchiveError,
+        "method 12",
+        "Unpack it with the tool that made it",
     ),
     "zip, LZMA that takes 4 GiB": HostileCase(
-        zip_dictionary(2**32 - 1), ArchiveError, "a dictionary of 4,294,967,295 bytes"
+        zip_dictionary(2**32 - 1),
+        ArchiveError,
+        "a dictionary of 4,294,967,295 bytes",
+        "Unpack it with the tool that made it",
     ),
-    "zip, LZMA that takes 32 MiB": HostileCase(zip_dictionary(2**25), None, ""),
-    "tar.xz that takes 4 GiB": HostileCase(xz_dictionary(40), ArchiveError, "more than 64 MiB of memory"),
-    "tar.xz that takes 96 MiB": HostileCase(xz_dictionary(29), ArchiveError, "more than 64 MiB of memory"),
-    "tar.xz that takes 32 MiB": HostileCase(xz_dictionary(26), None, ""),
-    "7z": HostileCase(file_named("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(64)), ArchiveError, "7z archive"),
-    "RAR named .zip": HostileCase(file_named("a.zip", b"Rar!\x1a\x07\x00" + bytes(64)), ArchiveError, "RAR archive"),
+    "zip, LZMA that takes 32 MiB": HostileCase(zip_dictionary(2**25), None),
+    "tar.xz that takes 4 GiB": HostileCase(
+        xz_dictionary(40), ArchiveError, "more than 64 MiB of memory", "Pack it again with `xz -9` or less"
+    ),
+    "tar.xz that takes 96 MiB": HostileCase(
+        xz_dictionary(29), ArchiveError, "more than 64 MiB of memory", "Pack it again with `xz -9` or less"
+    ),
+    "tar.xz that takes 32 MiB": HostileCase(xz_dictionary(26), None),
+    "7z": HostileCase(
+        file_named("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(64)),
+        ArchiveError,
+        "7z archive",
+        "Unpack it with the tool that made it",
+    ),
+    "RAR named .zip": HostileCase(
+        file_named("a.zip", b"Rar!\x1a\x07\x00" + bytes(64)),
+        ArchiveError,
+        "RAR archive",
+        "Unpack it with the tool that made it",
+    ),
 }

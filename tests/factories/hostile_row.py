@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +15,14 @@ from tans_core.errors import (
     TansError,
 )
 from tans_core.tasks.report import ScanReport
-from tans_core.tasks.task import Task
+from tans_core.tasks.task import Task, read_task
 from tests.factories.images import (
     write_class_folders,
 )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,14 @@ class Found:
     report: ScanReport
     task: Task
     warnings: tuple[str, ...]
+
+    @classmethod
+    def saved(cls, folder: Path, root: Path) -> Found:
+        """What `tans tasks scan --save` wrote to a run's folder, and the one task below the project's root."""
+        answer = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+        (task,) = [path.parent for path in root.glob("*/**/task.json")]
+        report = ScanReport(**{name: _tuples(answer[name]) for name in ScanReport.__dataclass_fields__})
+        return cls(report, read_task(task), tuple(answer["gate"]["warnings"]))
 
     def image(self, path: str) -> npt.NDArray[np.uint8]:
         """(3, S, S) uint8."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.hostile import PASSING, REFUSED, healthy
+from tests.factories.hostile import PASSING, REFUSED, Found, healthy
 from tests.factories.images import write_class_folders
 from tests.unit.cli.conftest import Tans
 
@@ -44,6 +44,21 @@ def test_refusal_of_the_program_itself(fresh: Path, tmp_path: Path, name: str) -
         assert not json.loads(done.stdout)["gate"]["passed"]
 
 
+@pytest.mark.parametrize("name", PASSING)
+def test_what_can_be_used_is_used_and_the_rest_is_said(tans: Tans, fresh: Path, tmp_path: Path, name: str) -> None:
+    done = tans("tasks", "scan", PASSING[name].folder(tmp_path / "x"), "--save", "x", "--root", fresh)
+    assert done.code == 0 and "Traceback" not in done.err, done.err
+    assert "Saved as task x" in done.out
+    (page,) = fresh.rglob("scan.html")
+    assert f"page: {page}" in done.out and "refused" not in page.read_text(encoding="utf-8")
+    found = Found.saved(page.parent, fresh)
+    check = PASSING[name].check
+    assert check is not None
+    check(found)
+    # What is a warning is on the screen, too.
+    assert all(f"warning: {warning}" in done.out for warning in found.warnings)
+
+
 def test_what_was_left_out_is_said_by_name(tans: Tans, fresh: Path, tmp_path: Path) -> None:
     root = PASSING["truncated JPEG, zero bytes, half a PNG"].folder(tmp_path / "x")
     done = tans("tasks", "scan", root, "--root", fresh)
@@ -51,14 +66,6 @@ def test_what_was_left_out_is_said_by_name(tans: Tans, fresh: Path, tmp_path: Pa
     assert "6 files left out, unreadable:" in done.out and "ash/zero.png: empty file" in done.out
     (page,) = fresh.rglob("scan.html")
     assert f"page: {page}" in done.out and "half.jpg" in page.read_text(encoding="utf-8")
-
-
-def test_names_of_any_kind_are_printed(tans: Tans, fresh: Path, tmp_path: Path) -> None:
-    for number, name in enumerate(PASSING):
-        if "names" in name:
-            root = PASSING[name].folder(tmp_path / str(number))
-            done = tans("tasks", "scan", root, "--root", fresh)
-            assert done.code == 0 and "Traceback" not in done.err, done.err
 
 
 def test_empty_classes_are_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

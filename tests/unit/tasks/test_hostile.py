@@ -23,9 +23,7 @@ from tans_core.errors import NoClassesError, TansError
 from tans_core.gates.query import QueryThresholds, check_query
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.open import open_input
-from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
-from tans_core.tasks.task import read_task
 from tests.factories.hostile import PASSING, REFUSED, Found, everything, healthy
 
 SIZE = 32
@@ -82,24 +80,8 @@ def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> None:
     shutil.copy(PROJECT / "params.yaml", tmp_path)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tans_core.cli",
-            "tasks",
-            "scan",
-            all_at_once,
-            "--save",
-            "all",
-            "--json",
-            "--root",
-            tmp_path,
-        ],
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", all_at_once, "--save", "all"]
+    done = subprocess.run([*command, "--json", "--root", tmp_path], capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     answer = json.loads(done.stdout)
     assert answer["gate"]["passed"] and not answer["gate"]["failures"]
@@ -107,18 +89,10 @@ def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> N
     assert json.loads((folder / "scan.json").read_text(encoding="utf-8"))["used"] == answer["used"]
     page = (folder / "scan.html").read_text(encoding="utf-8")
     assert "passed" in page and "<script>alert" not in page
-    (saved,) = [path.parent for path in tmp_path.glob("*/**/task.json")]
-    found = Found(_report(answer), read_task(saved), tuple(answer["gate"]["warnings"]))
+    found = Found.saved(folder, tmp_path)
     for row in PASSING.values():
         if not row.alone and row.check is not None:
             row.check(found)
-
-
-def _report(values: dict[str, Any]) -> ScanReport:
-    def tuples(value: Any) -> Any:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    return ScanReport(**{name: tuples(values[name]) for name in ScanReport.__dataclass_fields__})
 
 
 def test_a_search_with_all_at_once_finds_models(all_at_once: Path, project: Path) -> None:
