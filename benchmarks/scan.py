@@ -1,7 +1,8 @@
-"""`make bench-scan`: the scan against Pillow alone, on the same files, in as many processes, in one run.
+"""`make bench-scan`: `tans tasks scan` against Pillow alone, on the same files, in as many processes, in one run.
 
-Writes metrics/bench-scan.json: images a second of both and their ratio, the scan's peak memory with all its processes, and what
-a scan that is killed half-way has left to do.
+Pillow lists the files and decodes each in full. The command's time is that of the whole process: start, scan, gate and page.
+Writes metrics/bench-scan.json: seconds of both and the ratio of their speeds, the command's peak memory with all its processes,
+and what a scan that is killed half-way has left to do.
 
     python benchmarks/scan.py [--images 100000] [--side 128] [--folder FOLDER] [--out metrics/bench-scan.json]
 """
@@ -13,12 +14,13 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +28,10 @@ from PIL import Image
 
 from tans_core.io import write_json
 from tans_core.runtime import cores
+from tans_core.tasks.chunks import CHUNK
 
 CLASSES = 20
 ROUNDS = 3
-# Scans a folder as `tans tasks scan` does, without the gate's import in the way, and says what it found.
-SCAN = """
-import json, sys, time
-from pathlib import Path
-from tans_core.tasks.scan import scan
-start = time.perf_counter()
-with scan(Path(sys.argv[1]), image_size_px=32, resume=Path(sys.argv[2])) as found:
-    print(json.dumps({"seconds": time.perf_counter() - start, "used": found.report.used, "bad": len(found.report.bad)}))
-"""
 
 
 def make_images(root: Path, count: int, side: int) -> None:
@@ -94,41 +88,51 @@ def tree_bytes(pid: int) -> int:
     return total
 
 
-def start_scan(root: Path, resume: Path) -> subprocess.Popen[str]:
-    """Start a scan in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", SCAN, str(root), str(resume)], stdout=subprocess.PIPE, text=True)
+def start_scan(root: Path, project: Path) -> subprocess.Popen[str]:
+    """Start `tans tasks scan` on a folder."""
+    command = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", str(root), "--json", "--root", str(project)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def run_scan(root: Path, resume: Path) -> tuple[dict[str, float], float, int]:
-    """Scan; return what it says, the seconds of the whole process, and its peak memory in bytes."""
+def run_scan(root: Path, project: Path, count: int) -> tuple[float, int]:
+    """Scan; return the seconds of the whole process, and its peak memory in bytes."""
     start = time.perf_counter()
-    process = start_scan(root, resume)
+    process = start_scan(root, project)
+    assert process.stdout is not None
     peak = 0
-    while process.poll() is None:
-        peak = max(peak, tree_bytes(process.pid))
-        time.sleep(0.25)
-    assert process.stdout is not None and process.returncode == 0
-    return json.loads(process.stdout.read()), time.perf_counter() - start, peak
+    with ThreadPoolExecutor(1) as reader:
+        # Read while it runs: the report is longer than a pipe holds.
+        answer = reader.submit(process.stdout.read)
+        while process.poll() is None:
+            peak = max(peak, tree_bytes(process.pid))
+            time.sleep(0.25)
+        seconds = time.perf_counter() - start
+        found = json.loads(answer.result())
+    assert process.returncode == 0 and found["used"] == count and not found["bad"]
+    return seconds, peak
 
 
-def killed_scan(root: Path, resume: Path, count: int) -> tuple[float, float]:
+def killed_scan(root: Path, project: Path, count: int) -> tuple[float, float]:
     """Kill a scan half-way, run it again; return the share that was done before, and the seconds of the second run."""
-    process = start_scan(root, resume)
-    wanted = count / 256 / 2
-    while len(list(resume.glob("*.arrow"))) < wanted:
+    process = start_scan(root, project)
+
+    def done() -> int:
+        return len(list(project.glob(".resume/scan/*/*.arrow"))) * CHUNK
+
+    while done() < count / 2:
         assert process.poll() is None, "the scan ended before half of it was done"
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = len(list(resume.glob("*.arrow"))) * 256 / count
-    found, _, _ = run_scan(root, resume)
-    assert found["used"] == count
-    return done, found["seconds"]
+    before = done() / count
+    return before, run_scan(root, project, count)[0]
 
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description="The scan against Pillow alone, on the same files and processes.")
+    parser = argparse.ArgumentParser(
+        description="`tans tasks scan` against Pillow alone, on the same files and processes."
+    )
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=128, help="pixels")
     parser.add_argument("--out", type=Path, default=Path("metrics/bench-scan.json"))
@@ -136,18 +140,19 @@ def main() -> None:
     chosen = parser.parse_args()
     workers = cores()
     with tempfile.TemporaryDirectory() as folder:
-        root, resume = chosen.folder or Path(folder) / "images", Path(folder) / "resume"
+        root, project = chosen.folder or Path(folder) / "images", Path(folder) / "project"
+        project.mkdir()
+        shutil.copy("params.yaml", project)
         if not root.exists():
             make_images(root, chosen.images, chosen.side)
         pillow, ours, peaks = [], [], []
         # In turns, so that a change of the machine's load meets both.
         for _ in range(ROUNDS):
             pillow.append(pillow_seconds(root, workers))
-            found, seconds, peak = run_scan(root, resume)
-            assert found["used"] == chosen.images and found["bad"] == 0
+            seconds, peak = run_scan(root, project, chosen.images)
             ours.append(seconds)
             peaks.append(peak)
-        done, second_run = killed_scan(root, resume, chosen.images)
+        done, second_run = killed_scan(root, project, chosen.images)
     ratios = sorted(one / other for one, other in zip(pillow, ours, strict=True))
     result = {
         "images": chosen.images,

@@ -192,7 +192,7 @@ def scan(
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import start_query_gate
-    from tans_core.index.releases import read_params
+    from tans_core.index.settings import read_params
     from tans_core.tasks.task import write_task
 
     project = find_root(root)
@@ -211,10 +211,9 @@ def scan(
         )
     folder = new_run_folder(project, "scan")
     scanned.write(folder)
-    saved = task if save is not None else None
-    if saved is not None:
-        write_task(saved, project / SAVED_TASKS / saved.info.name)
-    return ScanRun(scanned, folder, saved.info if saved else None)
+    if task is not None:
+        write_task(task, project / SAVED_TASKS / task.info.name)
+    return ScanRun(scanned, folder, task.info if task else None)
 
 
 def build(

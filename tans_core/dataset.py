@@ -125,6 +125,7 @@ def open_dataset(
         DataError: the path cannot be used; the subclasses say why.
         GateError: the gate refuses it. `runs/<id>/scan.html` shows why.
     """
+    from tans_core.tasks.inputs.base import printable
     from tans_core.tasks.task import Task, read_task
 
     if isinstance(dataset, Task):
@@ -140,7 +141,8 @@ def open_dataset(
             f"{did_you_mean(str(dataset), known)}.\n"
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` says what a path may be."
         )
-    task, scanned = scan_path(path, root, params, gate, follow_links=follow_links)
+    name = printable(path.resolve().name) or "data"
+    task, scanned = scan_path(path, root, params, gate, follow_links=follow_links, name=name)
     if task is None:
         details = new_run_folder(root, "scan")
         scanned.write(details)
@@ -160,13 +162,15 @@ def scan_path(
     follow_links: bool = False,
     name: str | None = None,
 ) -> tuple[Task | None, Scanned]:
-    """Scan a path and judge it; the task is None where the gate refuses it.
+    """Scan a path and judge it.
+
+    Returns:
+        The task of this name, None where the gate refuses it or no name is given; and what scanning found.
 
     Raises:
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import check_query
-    from tans_core.tasks.inputs.base import printable
     from tans_core.tasks.scan import scan
 
     data = params["data"]
@@ -192,12 +196,9 @@ def scan_path(
             drop_empty_classes=drop_empty_classes,
         )
         scanned = Scanned(found.report, verdict, found.examples(EXAMPLES_A_CLASS))
-        if not verdict.passed:
+        if name is None or not verdict.passed:
             return None, scanned
-        task = found.task(
-            name or printable(path.resolve().name) or "data", min_images_per_class=data["min_images_per_class"]
-        )
-        return task, scanned
+        return found.task(name, min_images_per_class=data["min_images_per_class"]), scanned
 
 
 def check_save_name(name: str, root: Path) -> None:

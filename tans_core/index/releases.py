@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
-from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError, did_you_mean
+from tans_core.errors import NoReleaseError, StoreError, WeightsError, did_you_mean
 from tans_core.index.blobs import inside, link_blob, store_blob, writers_lock
 from tans_core.index.schema import space_of
+from tans_core.index.settings import read_params
 from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = ("seed", "data", "networks", "embed", "transfer", "space", "retrieval", "finetune")
 PIPELINE = "pipeline"
 
 
@@ -294,14 +293,3 @@ def _check_space(folder: Path, index: pa.Table) -> None:
 
     if space_digest(folder) != space_of(index.schema):
         raise StoreError(f"{folder}: another space than this one embedded the index. Run `dvc repro index`.")
-
-
-def read_params(root: Path) -> dict[str, Any]:
-    path = root / "params.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: raw[name] for name in SECTIONS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ParamsError(
-            f"{path}: cannot be read ({error!r}). Run from the project's folder, or pass --root."
-        ) from error
