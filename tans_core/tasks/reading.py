@@ -20,7 +20,7 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import file_content
 
-VERSION = 2
+VERSION = 3
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
@@ -63,7 +63,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
             hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
             if isinstance(data, str):
                 raise UnreadableImageError(data)
-            decoded = decode(data, image_size_px)
+            decoded = decode(data)
         except UnreadableImageError as error:
             reasons.append(str(error))
             continue

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,24 +66,23 @@ def test_neither_the_order_of_the_images_nor_their_file_format_changes_the_ranki
     assert [(one.model, one.score) for one in first] == [(one.model, one.score) for one in second]
 
 
-def test_jpegs_and_their_pixels_as_png_rank_alike(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(90, 90), (700, 520), (1800, 1200)])
+def test_jpegs_of_any_size_and_their_pixels_as_png_rank_alike(
+    project: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(1)
     for label in range(3):
         for number in range(12):
             pixels = rng.integers(0, 60, (9, 9, 3)) + 70 * label
-            picture = Image.fromarray(pixels.astype(np.uint8)).resize((90, 90), Image.Resampling.BICUBIC)
-            buffer = io.BytesIO()
-            picture.save(buffer, "JPEG", quality=85)
-            for kind in ("jpg", "png"):
-                target = tmp_path / kind / f"class-{label}" / f"{number}.{kind}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if kind == "jpg":
-                    target.write_bytes(buffer.getvalue())
-                else:
-                    with Image.open(io.BytesIO(buffer.getvalue())) as decoded:
-                        decoded.save(target)
+            picture = Image.fromarray(pixels.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+            jpeg, png = (tmp_path / kind / f"class-{label}" / f"{number}.{kind}" for kind in ("jpg", "png"))
+            jpeg.parent.mkdir(parents=True, exist_ok=True)
+            png.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(jpeg, quality=85)
+            with Image.open(jpeg) as decoded:
+                decoded.save(png, compress_level=1)
     first, second = (tans_core.retrieve(tmp_path / kind, root=project) for kind in ("jpg", "png"))
-    assert [one.model for one in first] == [one.model for one in second]
+    assert [(one.model, one.score) for one in first] == [(one.model, one.score) for one in second]
 
 
 def test_refining_probes_the_first_and_leaves_the_others_behind_them(retriever: Retriever, task: Task) -> None:

@@ -212,27 +212,6 @@ def test_decoding_gives_what_pillow_gives() -> None:
         np.testing.assert_array_equal(np.asarray(direct), decode(data).pixels)
 
 
-def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same_at_working_size() -> None:
-    waves = np.sin(np.arange(1600) / 90)[None, :] * np.cos(np.arange(1200) / 70)[:, None]
-    pixels = np.repeat((128 + 100 * waves).astype(np.uint8)[:, :, None], 3, axis=2)
-    data = encoded(pixels, "JPEG", quality=95)
-    whole, small = decode(data), decode(data, size_px=32)
-    assert (small.width, small.height) == (whole.width, whole.height) == (1600, 1200)
-    assert small.pixels.size < whole.pixels.size / 16
-    assert min(small.pixels.shape[:2]) >= 4 * 32
-    np.testing.assert_allclose(fit_box(small.pixels, 32).astype(int), fit_box(whole.pixels, 32), atol=4)
-    with pytest.raises(UnreadableImageError):
-        decode(data[: len(data) // 2], size_px=32)
-
-
-def test_a_turned_photograph_that_is_decoded_smaller_keeps_its_true_size() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 8
-    decoded = decode(encoded(noise(900, 600), "JPEG", exif=exif), size_px=16)
-    assert (decoded.width, decoded.height) == (600, 900)
-    assert decoded.pixels.shape[0] > decoded.pixels.shape[1]
-
-
 def test_floats_a_little_beyond_their_range_are_clipped_not_blackened() -> None:
     ramp = np.linspace(0, 1, 400, dtype=np.float32).reshape(20, 20)
     ramp[0, 0] = 1.02
