@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import tans_core
+from tests.factories.images import write_class_folders
 from tests.factories.project import UNSEEN
 from tests.unit.cli.conftest import Tans
 
@@ -110,6 +111,17 @@ def test_finetuning_as_json(tans: Tans, project: Path) -> None:
     assert answer["model"] == model
     assert len(answer["curve"]) == 1
     assert json.loads(Path(answer["folder"], "params.json").read_text())["seed"] == 5
+
+
+def test_a_last_batch_of_one_image_is_no_trouble(tans: Tans, project: Path, tmp_path: Path) -> None:
+    # Batches of eight: normalisation over a batch of one image has no spread to divide by.
+    for split, each in (("train", {"ash": 5, "oak": 4}), ("val", {"ash": 4, "oak": 5}), ("test", {"ash": 1, "oak": 8})):
+        write_class_folders(tmp_path / split, each, seed=len(split))
+    done = tans("finetune", tmp_path, "--epochs", 2, "--json", "--root", project)
+    assert done.code == 0, done.err
+    answer = json.loads(done.out)
+    assert answer["task"]["counts"] == {"train": 9, "val": 9, "test": 9}
+    assert len(answer["curve"]) == 2 and 0 <= answer["test_accuracy"] <= 1
 
 
 @pytest.mark.parametrize("other", [("--rank", 2), ("--max-params-m", 1), ("--licence", "MIT")])
