@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from tans_core.io import atomic_path
 from tans_core.runtime import progress
 from tans_core.tasks.inputs.base import Entry, Input
-from tans_core.tasks.reading import VERSION, Content
+from tans_core.tasks.reading import VERSION, Content, OnDisk
 from tans_core.tasks.workers import Job, decode_all
 
 CHUNK = 256
@@ -109,7 +109,7 @@ class Chunks:
         for number in numbers:
             part = self._parts[number]
             if all(entry.path is not None for entry in part):
-                yield Job(number, True, [entry.path for entry in part if entry.path is not None])
+                yield Job(number, True, [OnDisk(entry.path) for entry in part if entry.path is not None])
                 continue
             contents: list[Content] = []
             size = 0

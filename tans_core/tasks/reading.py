@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,15 @@ _HASHED_PX = 2 * THUMBNAIL_PX
 # Grey as Pillow has it (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
+
+class OnDisk(NamedTuple):
+    """A file that is to be read."""
+
+    path: str
+
+
 # An image's content, where it lies, or why it could not be had.
-Content = bytes | Path | str
+Content = bytes | OnDisk | str
 
 
 def schema(image_size_px: int) -> pa.Schema:
@@ -59,7 +66,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
     images: list[Image.Image] = []
     for content in contents:
         try:
-            data = file_content(content) if isinstance(content, Path) else content
+            data = file_content(content.path) if isinstance(content, OnDisk) else content
             hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
             if isinstance(data, str):
                 raise UnreadableImageError(data)

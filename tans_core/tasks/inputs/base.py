@@ -43,14 +43,15 @@ class Entry:
         name: its path below the root, with forward slashes, in Unicode NFC; no two entries share one.
         label: the name of its class, in NFC.
         split: "train", "val" or "test" where the input says so, else None.
-        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`.
+        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`. Text, since of a
+            hundred thousand a `Path` each takes a second to make and another to hand on.
         stamp: changes when the content does (size and time of the file, or of the archive it is in).
     """
 
     name: str
     label: str
     split: str | None
-    path: Path | None
+    path: str | None
     stamp: str
 
 
@@ -158,7 +159,7 @@ def printable(name: str) -> str:
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
-def file_content(path: Path) -> bytes | str:
+def file_content(path: str | Path) -> bytes | str:
     """Return what a file holds, or the reason why it cannot be used: no plain file, too large, not to be read."""
     try:
         # A pipe that took a file's place since it was listed would be waited for without end.

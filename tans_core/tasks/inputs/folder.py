@@ -95,7 +95,7 @@ def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool
                     continue
                 seen.add(place)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
-                entries.append(Entry(_free(printable(path[start:]), taken), label, split, Path(path), stamp))
+                entries.append(Entry(_free(printable(path[start:]), taken), label, split, path, stamp))
     classes = check_classes(root, lost, entries, skipped, drop_empty_classes)
     return Folder(root, classes, entries, +skipped, bad=tuple(bad))
 

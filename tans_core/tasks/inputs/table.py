@@ -229,7 +229,7 @@ def _entries(
         while name in names:
             name += "'"
         names.add(name)
-        entries.append(Entry(name, one.label, split, one.path, one.stamp))
+        entries.append(Entry(name, one.label, split, None if one.path is None else str(one.path), one.stamp))
         if one.row.place is not None:
             places[name] = one.row.place
     return entries, places

@@ -21,7 +21,7 @@ from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewI
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.inputs.open import open_input
-from tans_core.tasks.reading import perceptual_hashes, read_chunk
+from tans_core.tasks.reading import OnDisk, perceptual_hashes, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
@@ -328,7 +328,7 @@ def test_names_that_count_as_equal_keep_one_order_in_every_process(tmp_path: Pat
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert read_chunk([tmp_path / "pipe.png"], SIZE)["reason"].to_pylist() == ["no longer a plain file"]
+    assert read_chunk([OnDisk(str(tmp_path / "pipe.png"))], SIZE)["reason"].to_pylist() == ["no longer a plain file"]
 
 
 def test_a_path_that_is_no_text_is_scanned(tmp_path: Path) -> None:
