@@ -33,6 +33,7 @@ from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
 from tans_core.io import read_json, write_json
 from tans_core.params import Params, load_params
+from tans_core.retrieval.refine import RefineWeights, refined_scores
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
@@ -292,8 +293,7 @@ def rankings(
     places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
     ours = space.predict(query.expand_as(places), places, *parts, space.trust(statistics)).double().numpy()
     first = np.argsort(-ours, kind="stable")[:REFINED]
-    refined = ours - ours.max() - 100.0
-    refined[first] = weights["predicted"] * deviations(ours[first]) + weights["probe"] * deviations(one.probed[first])
+    refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
     asked = paper.encode_pooled(statistics[:, :width])
     published = paper.encode_models(topology, functional)
     params_m = deviations(data.params_m[models].double().log().numpy())

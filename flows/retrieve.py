@@ -44,7 +44,7 @@ async def retrieve(
         max_macs_m: the most multiply-accumulates of one image, in millions.
         licences: licences that the weights may have; none takes any.
         top_k: how many models at most; none takes the release's.
-        refine: how many of the first are run on the images and ranked again.
+        refine: how many of the first are run on the images before all are ranked again.
     """
     try:
         found = api.retrieve(

@@ -62,7 +62,7 @@ def retrieve(
         max_macs_m: the most multiply-accumulates of one image, in millions.
         licences: licences that the weights may have; None takes any.
         top_k: how many models at most; None takes `retrieval.top_k` of the release.
-        refine: how many of the first are run on the images (a forward pass of a few hundred) and ranked again; 0 runs none.
+        refine: how many of the first are run on the images (a forward pass) before all are ranked again; 0 runs none.
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
 
     Returns:

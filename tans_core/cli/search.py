@@ -38,7 +38,12 @@ def retrieve(
         int | None, typer.Option(min=1, help="How many networks at most; by default as params.yaml says.")
     ] = None,
     refine: Annotated[
-        int, typer.Option(min=0, metavar="K", help="Run the first K on the images, and rank those again; 0 runs none.")
+        int,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Run the first K on the images, and rank all again by what that shows; 0 runs none.",
+        ),
     ] = 0,
     as_json: AsJson = False,
     root: Root = None,
@@ -60,7 +65,7 @@ def retrieve(
     if as_json:
         print_json(found.to_dict())
     else:
-        _show_retrieval(found, dataset)
+        _show_retrieval(found, dataset, probed=refine > 0)
 
 
 def finetune(
@@ -101,12 +106,11 @@ def finetune(
         _show_run(run)
 
 
-def _show_retrieval(found: Retrieval, dataset: str) -> None:
+def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     from tans_core.retrieval.candidate import FAR
 
     console = stdout()
     _show_data_set(console, found.task, found.scan)
-    probed = any(one.probe is not None for one in found)
     # No accuracy at home: it says little of how a network does elsewhere. JSON has it, and the cosine.
     parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
     numbers = (*parts, "params (M)", "MACs (M)")
@@ -135,7 +139,9 @@ def _show_retrieval(found: Retrieval, dataset: str) -> None:
         console.print(
             far + (" --refine 8 tries the first on the images." if not probed else ""), highlight=False, soft_wrap=True
         )
-    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}"
+    # By itself, `finetune` takes the first of the ranking without probes.
+    first = f" --model {shlex.quote(found[0].model)}" if found and probed else ""
+    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}"
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -49,7 +49,7 @@ def findings(metrics: dict[str, Any]) -> list[str]:
 
 def _phrase(strategy: str) -> str:
     return {
-        "refined": "the best of the first eight once probed",
+        "refined": "the first once eight were probed",
         "scratch": "the same architecture from scratch",
         "base": "the same architecture from the base supernet",
         "random": "random models of the zoo",

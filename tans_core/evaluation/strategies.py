@@ -73,7 +73,7 @@ def line_up(
         top_k: candidates to retrieve; the first is picked.
         seed: of the random draws, which also depend on the task's name.
     """
-    found = retriever.retrieve(task, top_k=max(top_k, REFINED))
+    found = retriever.retrieve(task, top_k=len(retriever.cards))
     candidates = tuple(found[:top_k])
     picked = candidates[0].model
     refined = retriever.refine(task, found, REFINED)[0].model
@@ -96,7 +96,7 @@ def line_up(
     }
     reasons = {
         "picked": ((picked,), "the first that TANS retrieves"),
-        "refined": ((refined,), f"the best of the first {REFINED} once they were probed on the images"),
+        "refined": ((refined,), f"the first, once the first {REFINED} were probed on the images"),
         "scratch": ((picked,), "the picked architecture with fresh weights"),
         "base": ((picked,), "the picked architecture with the base supernet's weights"),
         "random": (tuple(drawn), f"{len(drawn)} models drawn from all {len(cards)} of the zoo"),

@@ -89,7 +89,7 @@ class Retriever:
             task: only its training images are looked at.
             constraints: on parameters, MACs and licence; None sets none.
             top_k: candidates at most.
-            refine_first: how many of the first are probed on the task's images and ranked again; 0 runs no network.
+            refine_first: how many of the first are probed on the task's images, before all are ranked again; 0 runs no network.
 
         Raises:
             TooFewImagesError: the task has no training image.
@@ -105,6 +105,7 @@ class Retriever:
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
         # Equal scores go by id, so that the order is the same on every machine.
         order = sorted(range(len(rows)), key=lambda index: (-float(predicted[index]), rows[index]["id"]))
+        order = order if refine_first else order[:top_k]
         candidates = [
             Candidate(
                 rank=rank,
@@ -124,16 +125,17 @@ class Retriever:
                 params_m=rows[index]["params_m"],
                 macs_m=rows[index]["macs_m"],
             )
-            for rank, index in enumerate(order[: max(top_k, refine_first)], start=1)
+            for rank, index in enumerate(order, start=1)
         ]
         return (self.refine(task, candidates, refine_first) if refine_first else candidates)[:top_k]
 
     def refine(self, task: Task, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        """Probe the first `count` candidates on a task's training images, and rank those again; see `refine`."""
+        """Probe the first `count` candidates on a task's training images, and rank all of them again; see `refine`."""
         transfer = self.release.params["transfer"]
         images = transfer["probe_images_per_class"], transfer["probe_images"]
         load = partial(self.load_model, num_classes=2)
-        return refine(candidates, count, task, load, self.refine_weights, *images)
+        places = np.stack([self.places[one.model] for one in candidates])
+        return refine(candidates, places, count, task, load, self.refine_weights, *images)
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""
@@ -162,6 +164,12 @@ class Retriever:
         parts = torch.from_numpy(capacity), torch.from_numpy(start)
         predicted: npt.NDArray[np.float32] = self.space.predict(asked, encoded, *parts, trust).numpy()
         return predicted
+
+    @cached_property
+    def places(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Where all models of the release stand in the space, by id: (d,) of unit norm."""
+        rows = self.table.search().select(["id", "vector"]).limit(max(1, self.table.count_rows())).to_arrow()
+        return dict(zip(rows["id"].to_pylist(), matrix(rows["vector"]), strict=True))
 
     @cached_property
     def cards(self) -> dict[str, ModelCard]:

@@ -152,11 +152,15 @@ def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
     task counts the same.
 
     Returns:
-        `predicted` and `probe`; both 1 where there is no trial to tell by.
+        `predicted` and `probe`, both 1 where there is no trial to tell by; and `expected`, by how much the probe rises, in its
+        deviations, where the predicted score rises by one (least squares; 0 where it falls).
     """
     columns = [np.stack([deviations(o.predicted), deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders]
     targets = [deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]
     if not columns:
-        return {"predicted": 1.0, "probe": 1.0}
+        return {"predicted": 1.0, "probe": 1.0, "expected": 0.0}
     found, _ = nnls(np.concatenate(columns), np.concatenate(targets))
-    return {"predicted": float(found[0]), "probe": float(found[1])}
+    told = np.concatenate([order.predicted - order.predicted.mean() for order in orders])
+    probed = np.concatenate([deviations(order.probed) for order in orders])
+    expected = max(0.0, float(told @ probed) / max(float(told @ told), 1e-12))
+    return {"predicted": float(found[0]), "probe": float(found[1]), "expected": expected}

@@ -85,18 +85,21 @@ def test_jpegs_of_any_size_and_their_pixels_as_png_rank_alike(
     assert [(one.model, one.score) for one in first] == [(one.model, one.score) for one in second]
 
 
-def test_refining_probes_the_first_and_leaves_the_others_behind_them(retriever: Retriever, task: Task) -> None:
-    plain = retriever.retrieve(task, top_k=10)
-    refined = retriever.retrieve(task, top_k=10, refine_first=4)
-    assert {one.model for one in refined[:4]} == {one.model for one in plain[:4]}
-    assert all(one.probe is not None for one in refined[:4])
-    assert [replace(one, rank=0) for one in refined[4:]] == [replace(one, rank=0) for one in plain[4:]]
-    assert [one.rank for one in refined] == list(range(1, 11))
+def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, task: Task) -> None:
+    plain = retriever.retrieve(task, top_k=16)
+    refined = retriever.retrieve(task, top_k=16, refine_first=4)
+    assert {one.model for one in refined} == {one.model for one in plain}
+    assert {one.model for one in refined if one.probe is not None} == {one.model for one in plain[:4]}
+    assert [one.rank for one in refined] == list(range(1, 17))
+    assert [one.score for one in refined] == sorted((one.score for one in refined), reverse=True)
+    # All else of a candidate is as it was.
+    same = {one.model: replace(one, rank=0, score=0, probe=None) for one in refined}
+    assert same == {one.model: replace(one, rank=0, score=0, probe=None) for one in plain}
     sample = probe_sample(task, 10, 30)
-    expected = probe(retriever.load_model(refined[0].model, 2), sample).fit
-    assert refined[0].probe == pytest.approx(expected)
-    # More may be probed than are wanted: the best of them are kept.
-    assert len(retriever.retrieve(task, top_k=2, refine_first=5)) == 2
+    probed = next(one for one in refined if one.probe is not None)
+    assert probed.probe == pytest.approx(probe(retriever.load_model(probed.model, 2), sample).fit)
+    # The first ones of all, also where fewer are wanted than are probed.
+    assert retriever.retrieve(task, top_k=2, refine_first=4) == refined[:2]
 
 
 def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: Task) -> None:
@@ -104,7 +107,8 @@ def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: T
 
     def ranked(predicted: float, probed: float) -> list[Candidate]:
         weights = RefineWeights(predicted, probed)
-        return refine(plain, 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
+        places = np.stack([retriever.places[one.model] for one in plain])
+        return refine(plain, places, 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
 
     assert [one.model for one in ranked(1, 0)] == [one.model for one in plain]
     by_probe = [one.probe for one in ranked(0, 1)]

@@ -194,4 +194,3 @@ def test_refining_weighs_what_tells_more() -> None:
     sure, unsure = refine_weights(made_orders(20, 0.1)), refine_weights(made_orders(20, 8.0))
     assert sure["predicted"] > 0.9 > 0.2 > sure["probe"] >= 0
     assert unsure["probe"] > unsure["predicted"] >= 0
-    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0}

@@ -106,7 +106,18 @@ def test_part_that_misleads_weighs_nothing() -> None:
 
 
 def test_refining_without_any_trial_weighs_both_alike() -> None:
-    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0}
+    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0, "expected": 0.0}
+
+
+def test_what_a_probe_may_be_expected_to_be_is_learned_from_the_predicted_scores() -> None:
+    rng = np.random.default_rng(1)
+    predicted = rng.normal(size=(30, 40))
+    # Probes of all levels and spreads that rise with the prediction, half of them noise.
+    probed = [0.2 * number + 0.01 * (number + 1) * (row + rng.normal(size=40)) for number, row in enumerate(predicted)]
+    orders = [Order(row, row, found) for row, found in zip(predicted, probed, strict=True)]
+    assert refine_weights(orders)["expected"] == pytest.approx(0.5**0.5, abs=0.05)
+    turned = [Order(-order.predicted, order.tuned, order.probed) for order in orders]
+    assert refine_weights(turned)["expected"] == 0
 
 
 def test_constant_parts_are_no_error() -> None:
