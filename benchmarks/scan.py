@@ -91,7 +91,7 @@ def tree_bytes(pid: int) -> int:
 def start_scan(root: Path, project: Path) -> subprocess.Popen[str]:
     """Start `tans tasks scan` on a folder."""
     command = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", str(root), "--json", "--root", str(project)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def run_scan(root: Path, project: Path, count: int) -> tuple[float, int]:
@@ -107,8 +107,9 @@ def run_scan(root: Path, project: Path, count: int) -> tuple[float, int]:
             peak = max(peak, tree_bytes(process.pid))
             time.sleep(0.25)
         seconds = time.perf_counter() - start
-        found = json.loads(answer.result())
-    assert process.returncode == 0 and found["used"] == count and not found["bad"]
+    assert process.returncode == 0
+    found = json.loads(answer.result())
+    assert found["used"] == count and not found["bad"]
     return seconds, peak
 
 
@@ -142,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, project = chosen.folder or Path(folder) / "images", Path(folder) / "project"
         project.mkdir()
-        shutil.copy("params.yaml", project)
+        shutil.copy(Path(__file__).parents[1] / "params.yaml", project)
         if not root.exists():
             make_images(root, chosen.images, chosen.side)
         pillow, ours, peaks = [], [], []

@@ -24,7 +24,7 @@ class Candidate:
         trust: 0..1, how near the task is to those that the space learned from; far from all of them, capacity alone decides.
         predicted_score: the three added up, in deviations around a task's mean model.
         plus_minus: half the width of the interval around it that held the truth four times in five on sources left out.
-        score: what the ranking goes by: the predicted score, or, where the network was probed, that and the probe.
+        score: what the ranking goes by: the predicted score, or, once some were probed, what `refined_scores` makes of all.
         home_accuracy: measured on the home task's validation split, 0..1.
         params_m, macs_m: costs in millions.
         probe: share of the labels' variance that its features explain on the user's images; None where it was not probed.

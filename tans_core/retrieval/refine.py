@@ -20,9 +20,13 @@ from tans_core.tasks.task import Task
 
 Floats = npt.NDArray[np.float64]
 
-_REACH, _NOISE = 1.0, 1.0
-"""Of what a probe says of other networks: the distance in the space over which it counts, and its variance beside what is common
-to neighbours. Chosen on held-out sources; reaches of 0.5 to 1.5 and variances of 0.3 to 1 differ little."""
+_REACH = 1.0
+"""Distance in the space over which a probe says something of other networks. Chosen on held-out sources, where 0.5 to 1.5 differ
+little; likewise `_NOISE`, of which 0.3 to 1 do."""
+_NOISE = 1.0
+"""Variance of a probe beside what it has in common with its neighbours', which is 1."""
+_LEAST_SPREAD = 0.01
+"""Of probes: what differs by less, other images would have differ otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,13 @@ class RefineWeights:
     Attributes:
         predicted: of the predicted score, in deviations of all candidates around their mean.
         probe: of the probe, in deviations of the K around their mean.
-        expected: by how much the probe rises, in its deviations, where the predicted score rises by one.
+        expected: by how much the probe rises, in its deviations, where the predicted score rises by one. Spaces made before it
+            was learned lack it; it is near 1.
     """
 
     predicted: float
     probe: float
-    expected: float = 0.0
+    expected: float = 1.0
 
 
 def refined_scores(
@@ -55,7 +60,7 @@ def refined_scores(
     Args:
         predicted: (M,) predicted scores.
         places: (M, d), rows of unit norm.
-        probed: (K,) which of them were probed, K at least 1.
+        probed: (K,) which of them were probed. One alone tells nothing, since there is nothing to hold it against.
         probes: (K,) what was found.
         weights: of the parts.
 
@@ -66,7 +71,7 @@ def refined_scores(
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF
 
-    found = deviations(probes)
+    found = (probes - probes.mean()) / max(float(probes.std()), _LEAST_SPREAD)
     expected = weights.expected * (predicted - predicted[probed].mean())
     process = GaussianProcessRegressor(RBF(_REACH), alpha=_NOISE, optimizer=None)
     process.fit(places[probed], found - expected[probed])
@@ -90,7 +95,7 @@ def refine(
     Args:
         candidates: best first.
         places: (M, d) of the candidates, in their order.
-        count: K, how many are probed; fewer where there are fewer.
+        count: K, at least 1, how many are probed; fewer where there are fewer.
         task: whose images are looked at.
         load: a network by its id.
         weights: of prediction and probe.

@@ -5,7 +5,6 @@ Axes: M models that fit the constraints, d space dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -100,7 +99,8 @@ class Retriever:
         capacity, start = (
             found[name].to_numpy().copy() for name in ("capacity", "start")
         )  # torch wants to be able to write
-        predicted = self.predict(query, matrix(found["vector"]), capacity, start, trust)
+        vectors = matrix(found["vector"])
+        predicted = self.predict(query, vectors, capacity, start, trust)
         similarity = found["similarity"].to_numpy()
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
         # Equal scores go by id, so that the order is the same on every machine.
@@ -127,15 +127,12 @@ class Retriever:
             )
             for rank, index in enumerate(order, start=1)
         ]
-        return (self.refine(task, candidates, refine_first) if refine_first else candidates)[:top_k]
-
-    def refine(self, task: Task, candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-        """Probe the first `count` candidates on a task's training images, and rank all of them again; see `refine`."""
-        transfer = self.release.params["transfer"]
-        images = transfer["probe_images_per_class"], transfer["probe_images"]
-        load = partial(self.load_model, num_classes=2)
-        places = np.stack([self.places[one.model] for one in candidates])
-        return refine(candidates, places, count, task, load, self.refine_weights, *images)
+        if refine_first:
+            transfer = self.release.params["transfer"]
+            images = transfer["probe_images_per_class"], transfer["probe_images"]
+            load = partial(self.load_model, num_classes=2)
+            candidates = refine(candidates, vectors[order], refine_first, task, load, self.refine_weights, *images)
+        return candidates[:top_k]
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""
@@ -164,12 +161,6 @@ class Retriever:
         parts = torch.from_numpy(capacity), torch.from_numpy(start)
         predicted: npt.NDArray[np.float32] = self.space.predict(asked, encoded, *parts, trust).numpy()
         return predicted
-
-    @cached_property
-    def places(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Where all models of the release stand in the space, by id: (d,) of unit norm."""
-        rows = self.table.search().select(["id", "vector"]).limit(max(1, self.table.count_rows())).to_arrow()
-        return dict(zip(rows["id"].to_pylist(), matrix(rows["vector"]), strict=True))
 
     @cached_property
     def cards(self) -> dict[str, ModelCard]:

@@ -146,21 +146,20 @@ def calibration(orders: Sequence[Order]) -> dict[str, float]:
 
 
 def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
-    """Return what predicted scores and probes are worth together, as unseen sources reward them.
+    """Return what predicted scores and probes are worth together, and what a probe may be expected to be, on unseen sources.
 
-    The non-negative least squares of the tuned accuracies on predicted score and probe, all in deviations inside their task; each
-    task counts the same.
+    Non-negative least squares of the tuned accuracies on predicted score and probe, and of the probes on predicted scores; all in
+    deviations inside their task (in the last, the predicted scores as they are). Each task counts the same.
 
     Returns:
-        `predicted` and `probe`, both 1 where there is no trial to tell by; and `expected`, by how much the probe rises, in its
-        deviations, where the predicted score rises by one (least squares; 0 where it falls).
+        `predicted`, `probe` and `expected` (by how much the probe rises where the predicted score rises by one); all 1 where
+        there is no trial to tell by.
     """
     columns = [np.stack([deviations(o.predicted), deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders]
     targets = [deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]
     if not columns:
-        return {"predicted": 1.0, "probe": 1.0, "expected": 0.0}
+        return {"predicted": 1.0, "probe": 1.0, "expected": 1.0}
     found, _ = nnls(np.concatenate(columns), np.concatenate(targets))
-    told = np.concatenate([order.predicted - order.predicted.mean() for order in orders])
-    probed = np.concatenate([deviations(order.probed) for order in orders])
-    expected = max(0.0, float(told @ probed) / max(float(told @ told), 1e-12))
-    return {"predicted": float(found[0]), "probe": float(found[1]), "expected": expected}
+    told = np.concatenate([(o.predicted - o.predicted.mean()) / len(o.tuned) ** 0.5 for o in orders])
+    expected, _ = nnls(told[:, None], np.concatenate(columns)[:, 1])
+    return {"predicted": float(found[0]), "probe": float(found[1]), "expected": float(expected[0])}

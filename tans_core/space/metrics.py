@@ -53,7 +53,10 @@ def deviations(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return values (n,) in standard deviations around their mean; zeros where all are equal."""
     wide = np.asarray(values, dtype=np.float64)
     spread = float(wide.std())
-    found: npt.NDArray[np.float64] = (wide - wide.mean()) / (spread if spread > 0 else 1.0)
+    # Equal values have a mean that is off by a rounding.
+    if spread <= 1e-12 * float(np.abs(wide).max(initial=0.0)):
+        return np.zeros_like(wide)
+    found: npt.NDArray[np.float64] = (wide - wide.mean()) / spread
     return found
 
 

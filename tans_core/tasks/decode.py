@@ -67,7 +67,7 @@ class Decoded:
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode an image file completely: first frame, upright, 8-bit RGB.
 
-    JPEG is not decoded at a fraction of its size: that would save 40 % of the time, and give other pixels than a PNG of it has.
+    JPEG is not decoded at a fraction of its size: that would be faster, and give other pixels than a PNG of it has.
 
     Args:
         data: the file's content.

@@ -1,6 +1,7 @@
 import csv
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -69,6 +70,17 @@ def test_retrieval_waits_for_no_library_that_it_does_not_use(project: Path) -> N
     unused = ("pytorch_lightning", "torchvision", "sklearn", "great_expectations", "matplotlib", "prefect")
     code = (
         f"import sys, tans_core; tans_core.retrieve({UNSEEN!r}, root={str(project)!r});"
+        f"print([name for name in {unused!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_scan_waits_for_no_library_that_it_does_not_use(photos: Path, tmp_path: Path) -> None:
+    unused = ("lancedb", "torch", "great_expectations", "matplotlib", "prefect")
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    code = (
+        f"import sys, tans_core; assert tans_core.scan({str(photos)!r}, root={str(tmp_path)!r}).task is None;"
         f"print([name for name in {unused!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -27,11 +27,25 @@ def test_neighbours_of_a_network_that_surprised_move_with_it() -> None:
     assert scores[0] > scores[2:6].max() > scores[2:6].min() > 0 > scores[6:].max() > scores[6:].min() > scores[1]
 
 
-def test_networks_far_from_all_that_were_probed_keep_their_order() -> None:
-    places = np.concatenate([np.eye(8)[:2], -np.eye(8)[:1].repeat(4, axis=0)])
-    predicted = np.array([1.0, 0.9, 0.4, 0.3, 0.2, 0.1])
-    scores = refined_scores(predicted, places, np.array([0, 1]), np.array([0.1, 0.2]), WEIGHTS)
-    assert (np.diff(scores[2:]) < 0).all()
+def test_a_probe_counts_the_less_the_farther_away() -> None:
+    angles = np.linspace(0, np.pi, 7)
+    # The first was found good, one at right angles to all others bad.
+    places = np.stack([np.cos(angles), np.sin(angles), np.zeros(7)], axis=1)
+    places = np.concatenate([places, [[0, 0, 1]]])
+    scores = refined_scores(np.zeros(8), places, np.array([0, 7]), np.array([0.6, 0.2]), WEIGHTS)
+    assert (np.diff(scores[:7]) < 0).all()
+
+
+def test_scores_are_those_of_a_gaussian_process_written_out() -> None:
+    rng = np.random.default_rng(6)
+    predicted, places, probed, probes = rng.normal(size=9), on_the_sphere(9), np.array([4, 0, 7]), rng.uniform(size=3)
+    covariance = np.exp(-((places[:, None] - places) ** 2).sum(axis=2) / 2)
+    found, expected = deviations(probes), 0.3 * (predicted - predicted[probed].mean())
+    told = np.linalg.solve(covariance[np.ix_(probed, probed)] + np.eye(3), found - expected[probed])
+    guessed = expected + covariance[:, probed] @ told
+    guessed[probed] = found
+    scores = refined_scores(predicted, places, probed, probes, WEIGHTS)
+    np.testing.assert_allclose(scores, 0.4 * deviations(predicted) + 0.5 * guessed)
 
 
 def test_where_all_were_probed_only_the_two_parts_count() -> None:
@@ -41,11 +55,20 @@ def test_where_all_were_probed_only_the_two_parts_count() -> None:
     np.testing.assert_allclose(scores, 0.4 * deviations(predicted) + 0.5 * deviations(probes))
 
 
-@pytest.mark.parametrize("probes", [[0.3], [0.3, 0.3]])
-def test_probes_that_tell_nothing_apart_leave_the_predicted_order(probes: list[float]) -> None:
+def test_one_probe_tells_nothing() -> None:
     predicted = np.sort(np.random.default_rng(4).normal(size=20))[::-1]
-    scores = refined_scores(predicted, on_the_sphere(20), np.arange(len(probes)), np.array(probes), WEIGHTS)
+    scores = refined_scores(predicted, on_the_sphere(20), np.array([0]), np.array([0.3]), WEIGHTS)
     assert (np.diff(scores) < 0).all()
+
+
+@pytest.mark.parametrize("probes", [[0.7] * 6, [0.1] * 6, [0.3, 0.3, 0.3, 0.3, 0.3, 0.3 + 1e-9]])
+def test_probes_that_are_all_but_equal_say_so_and_no_more(probes: list[float]) -> None:
+    predicted, places = np.sort(np.random.default_rng(4).normal(size=20))[::-1], on_the_sphere(20)
+    scores = refined_scores(predicted, places, np.arange(6), np.array(probes), WEIGHTS)
+    np.testing.assert_allclose(
+        scores, refined_scores(predicted, places, np.arange(6), np.full(6, 0.5), WEIGHTS), atol=1e-6
+    )
+    assert (np.diff(scores[:6]) < 0).all()
 
 
 def test_unprobed_networks_are_ordered_better_than_by_prediction_alone() -> None:

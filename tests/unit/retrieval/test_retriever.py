@@ -107,8 +107,7 @@ def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: T
 
     def ranked(predicted: float, probed: float) -> list[Candidate]:
         weights = RefineWeights(predicted, probed)
-        places = np.stack([retriever.places[one.model] for one in plain])
-        return refine(plain, places, 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
+        return refine(plain, np.eye(5), 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
 
     assert [one.model for one in ranked(1, 0)] == [one.model for one in plain]
     by_probe = [one.probe for one in ranked(0, 1)]

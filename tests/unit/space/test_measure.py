@@ -106,7 +106,7 @@ def test_part_that_misleads_weighs_nothing() -> None:
 
 
 def test_refining_without_any_trial_weighs_both_alike() -> None:
-    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0, "expected": 0.0}
+    assert refine_weights([]) == {"predicted": 1.0, "probe": 1.0, "expected": 1.0}
 
 
 def test_what_a_probe_may_be_expected_to_be_is_learned_from_the_predicted_scores() -> None:
