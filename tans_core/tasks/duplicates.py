@@ -30,6 +30,8 @@ _BAND_BITS = 64 // _BANDS
 # A bucket above this is not compared all with all: each image meets its neighbours in the order of the hashes.
 _BUCKET = 2048
 _NEIGHBOURS = 64
+# Of a smaller one, so many are compared with all that come after at a time.
+_ROWS = 96
 _SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
 
 
@@ -148,10 +150,15 @@ def _close(
     hashes: npt.NDArray[np.uint64], bucket: npt.NDArray[np.int64]
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     if len(bucket) <= _BUCKET:
-        close = np.triu(np.bitwise_count(hashes[bucket, None] ^ hashes[None, bucket]) <= MAX_BITS, 1)
-        if close.any():
-            one, other = np.nonzero(close)
-            yield bucket[one], bucket[other]
+        for start in range(0, len(bucket), _ROWS):
+            rest = bucket[start:]
+            part = rest[:_ROWS]
+            close = np.bitwise_count(hashes[part, None] ^ hashes[None, rest]) <= MAX_BITS
+            # Each is close to itself.
+            if np.count_nonzero(close) > len(part):
+                one, other = np.nonzero(close)
+                later = one < other
+                yield part[one[later]], rest[other[later]]
         return
     for step in range(1, _NEIGHBOURS):
         one, other = bucket[:-step], bucket[step:]
