@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 from tans_core.embeddings.store import read_table, write_table
 from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError
 from tans_core.index.releases import (
-    SECTIONS,
     Release,
     add_models,
     list_releases,
@@ -28,6 +27,7 @@ from tans_core.index.releases import (
     publish,
     rollback,
 )
+from tans_core.index.settings import SECTIONS
 from tans_core.index.schema import index_table
 from tans_core.io import sha256_bytes
 from tans_core.space.encoders import Places
