@@ -27,8 +27,8 @@ from tans_core.index.releases import (
     publish,
     rollback,
 )
-from tans_core.index.settings import SECTIONS
 from tans_core.index.schema import index_table
+from tans_core.index.settings import SECTIONS
 from tans_core.io import sha256_bytes
 from tans_core.space.encoders import Places
 from tans_core.zoo.card import ModelCard
