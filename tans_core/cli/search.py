@@ -135,7 +135,7 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
         within = f"four times in five the truth is within {found[0].plus_minus:.1f}"
         console.print(f"Scores are deviations around a middling network; {within}.", highlight=False, soft_wrap=True)
     if found and found[0].trust < FAR:
-        far = "These images lie far from all that the zoo was tried on: start and fit count little, capacity decides."
+        far = "These images lie far from all that the zoo was tried on: fit counts little."
         console.print(
             far + (" --refine 8 tries the first on the images." if not probed else ""), highlight=False, soft_wrap=True
         )

@@ -113,7 +113,7 @@ def _why(candidates: Sequence[Candidate]) -> str:
         f"{first.fit:+.2f} by how it fits this one (a cosine of {first.similarity:.2f} in the space)."
     )
     if first.trust < FAR:
-        text += " The images lie far from all that the zoo was tried on, so that start and fit count little."
+        text += " The images lie far from all that the zoo was tried on, so that the fit counts little."
     if len(candidates) > 1:
         kin = sum(candidate.home_task == first.home_task for candidate in candidates)
         ahead = first.score - candidates[1].score

@@ -19,9 +19,9 @@ class Candidate:
         home_task, source, licence: where its weights come from.
         similarity: cosine between task and model in the space, -1..1.
         capacity: what its size and topology are worth on any task.
-        start: what its weights are worth as a start on any task, as far as the space can be trusted here.
-        fit: what they are worth on this task beyond that, likewise.
-        trust: 0..1, how near the task is to those that the space learned from; far from all of them, capacity alone decides.
+        start: what its weights are worth as a start on any task.
+        fit: what they are worth on this task beyond that, as far as the space can be trusted here.
+        trust: 0..1, how near the task is to those that the space learned from; far from all of them, the fit counts little.
         predicted_score: the three added up, in deviations around a task's mean model.
         plus_minus: half the width of the interval around it that held the truth four times in five on sources left out.
         score: what the ranking goes by: the predicted score, or, once some were probed, what `refined_scores` makes of all.

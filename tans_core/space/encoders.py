@@ -33,8 +33,8 @@ class CrossModalSpace(nn.Module):
     general (from its functional embedding), and how they **fit** the task: the cosine of the two places, times a learned scale.
     The first two are the same for every task, and are kept beside the model's place.
 
-    What start and fit are worth was learned from tasks like those that were seen. On a data set far from all of them they
-    mislead, while capacity goes on counting: **trust**, which falls with the distance to the nearest task seen, weighs the two.
+    What the fit is worth was learned from tasks like those that were seen. On a data set far from all of them it misleads, while
+    capacity and start go on counting: **trust**, which falls with the distance to the nearest task seen, weighs it.
 
     The encoders are linear as in TANS, over standardised inputs: the published form lets whichever of topology and functional
     embedding has the larger norm drown the other. The product of query and model in the cosine is what lets the order of the zoo
@@ -89,7 +89,7 @@ class CrossModalSpace(nn.Module):
         return found
 
     def trust(self, statistics: Tensor) -> Tensor:
-        """Return how far start and fit can be trusted for tasks, (Q, S) to (Q,) in 0..1.
+        """Return how far the fit can be trusted for tasks, (Q, S) to (Q,) in 0..1.
 
         One half where the nearest task seen is `_REACH` times as far as these mostly are from each other.
         """
@@ -111,7 +111,7 @@ class CrossModalSpace(nn.Module):
         Returns:
             (...,) float32.
         """
-        return capacity + trust * (start + self.fit_scale * (queries * models).sum(dim=-1))
+        return capacity + start + trust * self.fit_scale * (queries * models).sum(dim=-1)
 
     def scaled(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise what models are encoded from, (M, T) and (M, E)."""

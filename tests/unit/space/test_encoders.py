@@ -52,7 +52,7 @@ def test_prediction_is_capacity_and_start_and_fit_added_up(space: CrossModalSpac
     parts = torch.from_numpy(places.capacity), torch.from_numpy(places.start)
     for trust in (1.0, 0.25, 0.0):
         found = space.predict(asked, models, *parts, trust)
-        np.testing.assert_allclose(found, places.capacity + trust * (places.start + fit), atol=1e-5)
+        np.testing.assert_allclose(found, places.capacity + places.start + trust * fit, atol=1e-5)
 
 
 def test_capacity_is_of_the_topology_alone_and_start_of_the_functional_embedding(space: CrossModalSpace) -> None:
@@ -77,11 +77,11 @@ def test_trust_falls_with_the_distance_to_the_nearest_task_seen(space: CrossModa
     assert trust[[0, 3, 6]].tolist() == pytest.approx([1, 0.5, 0], abs=1e-3)
 
 
-def test_order_far_from_all_tasks_seen_is_that_of_capacity(space: CrossModalSpace) -> None:
+def test_order_far_from_all_tasks_seen_is_that_of_capacity_and_start(space: CrossModalSpace) -> None:
     models, parts = space.encode_models(TOPOLOGY, FUNCTIONAL), space.parts(TOPOLOGY, FUNCTIONAL)
     strange = STATISTICS[:1] + 1000
     query, trust = space.encode_query(strange), space.trust(strange)
-    torch.testing.assert_close(space.predict(query.expand_as(models), models, *parts, trust), parts[0])
+    torch.testing.assert_close(space.predict(query.expand_as(models), models, *parts, trust), parts[0] + parts[1])
 
 
 def test_untrained_space_thinks_nothing_of_any_model() -> None:
