@@ -72,50 +72,39 @@ _LONG = {
 }
 
 
+_OUTSIDE = ArchiveError, "leads outside", "pack the class folders again"
+_CUT = ArchiveError, "broken or cut short", "Download or copy it again"
+_LINK = None, "a link", "put the file itself into the archive"
+
+
 HOSTILE: dict[str, HostileCase] = {
     "zip, path escape": HostileCase(
         lambda f: write_zip(f / "a.zip", {"../../escape.png": b"x", **good_members()}),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
     "tar, path escape": HostileCase(
         lambda f: write_tar(f / "a.tar", {"ash/../../escape.png": b"x", **good_members()}),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
     "zip, absolute path": HostileCase(
         lambda f: write_zip(f / "a.zip", {"/tmp/escape.png": b"x", **good_members()}),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
     "tar.gz, absolute path": HostileCase(
         lambda f: write_tar(f / "a.tgz", {"/escape.png": b"x", **good_members()}, "w:gz"),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
     "zip, Windows drive": HostileCase(
         lambda f: write_zip(f / "a.zip", {"C:\\ash\\escape.png": b"x", **good_members()}),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
     "zip, backslashes that climb": HostileCase(
         lambda f: write_zip(f / "a.zip", {"ash\\..\\..\\escape.png": b"x", **good_members()}),
-        ArchiveError,
-        "leads outside",
-        "pack the class folders again",
+        *_OUTSIDE,
     ),
-    "zip, link": HostileCase(zip_link, None, "a link", "put the file itself into the archive"),
-    "tar, link": HostileCase(
-        tar_entry(tarfile.SYMTYPE, "/etc/passwd"), None, "a link", "put the file itself into the archive"
-    ),
-    "tar, hard link": HostileCase(
-        tar_entry(tarfile.LNKTYPE, "ash/0.png"), None, "a link", "put the file itself into the archive"
-    ),
+    "zip, link": HostileCase(zip_link, *_LINK),
+    "tar, link": HostileCase(tar_entry(tarfile.SYMTYPE, "/etc/passwd"), *_LINK),
+    "tar, hard link": HostileCase(tar_entry(tarfile.LNKTYPE, "ash/0.png"), *_LINK),
     "tar, device": HostileCase(tar_entry(tarfile.CHRTYPE), None, "a device or pipe", "leave it out"),
     "tar, pipe": HostileCase(tar_entry(tarfile.FIFOTYPE), None, "a device or pipe", "leave it out"),
     "zip, bomb by ratio": HostileCase(zip_bomb, ArchiveError, "unpack to", "delete it, or unpack it yourself"),
@@ -127,21 +116,15 @@ HOSTILE: dict[str, HostileCase] = {
     ),
     "zip, truncated": HostileCase(
         lambda f: cut(write_zip(f / "a.zip", good_members())),
-        ArchiveError,
-        "broken or cut short",
-        "Download or copy it again",
+        *_CUT,
     ),
     "tar, truncated": HostileCase(
         lambda f: cut(write_tar(f / "a.tar", good_members()), 0.3),
-        ArchiveError,
-        "broken or cut short",
-        "Download or copy it again",
+        *_CUT,
     ),
     "tar.gz, truncated": HostileCase(
         lambda f: cut(write_tar(f / "a.tgz", good_members(), "w:gz")),
-        ArchiveError,
-        "broken or cut short",
-        "Download or copy it again",
+        *_CUT,
     ),
     "zip, wrong checksum": HostileCase(bad_sum, None, "broken in the archive", "pack it again"),
     "zip, entries that overlap": HostileCase(overlap, ArchiveError, "share their bytes", "Delete it"),

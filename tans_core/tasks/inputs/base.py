@@ -43,8 +43,8 @@ class Entry:
         name: its path below the root, with forward slashes, in Unicode NFC; no two entries share one.
         label: the name of its class, in NFC.
         split: "train", "val" or "test" where the input says so, else None.
-        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`. Text, since of a
-            hundred thousand a `Path` each takes a second to make and another to hand on.
+        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`. Text, since a `Path`
+            is slow to make and to hand to another process.
         stamp: changes when the content does (size and time of the file, or of the archive it is in).
     """
 
