@@ -73,9 +73,10 @@ def line_up(
         top_k: candidates to retrieve; the first is picked.
         seed: of the random draws, which also depend on the task's name.
     """
-    candidates = tuple(retriever.retrieve(task, top_k=top_k))
+    ranked, places = retriever.rank(task)
+    candidates = tuple(ranked[:top_k])
     picked = candidates[0].model
-    refined = retriever.retrieve(task, top_k=1, refine_first=REFINED)[0].model
+    refined = retriever.refine(task, ranked, places, REFINED)[0].model
     cards = retriever.cards
     rng = np.random.default_rng(derive_seed(seed, "random models", task.info.name))
     drawn = sorted(rng.choice(sorted(cards), size=min(random_draws, len(cards)), replace=False).tolist())

@@ -5,6 +5,7 @@ Axes: M models that fit the constraints, d space dimension.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -94,6 +95,17 @@ class Retriever:
             TooFewImagesError: the task has no training image.
             NoModelFitsError: no model satisfies the constraints.
         """
+        candidates, places = self.rank(task, constraints, None if refine_first else top_k)
+        return (self.refine(task, candidates, places, refine_first) if refine_first else candidates)[:top_k]
+
+    def rank(
+        self, task: Task, constraints: Constraints | None = None, limit: int | None = None
+    ) -> tuple[list[Candidate], npt.NDArray[np.float32]]:
+        """Return the models that satisfy the constraints, best first, at most `limit` of them, and their places (M, d).
+
+        Raises:
+            TooFewImagesError, NoModelFitsError: as `retrieve`.
+        """
         query, trust = self.ask(task)
         found = nearest(self.table, query, constraints or Constraints())
         capacity, start = (
@@ -105,7 +117,7 @@ class Retriever:
         rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
         # Equal scores go by id, so that the order is the same on every machine.
         order = sorted(range(len(rows)), key=lambda index: (-float(predicted[index]), rows[index]["id"]))
-        order = order if refine_first else order[:top_k]
+        order = order[:limit]
         candidates = [
             Candidate(
                 rank=rank,
@@ -127,12 +139,16 @@ class Retriever:
             )
             for rank, index in enumerate(order, start=1)
         ]
-        if refine_first:
-            transfer = self.release.params["transfer"]
-            images = transfer["probe_images_per_class"], transfer["probe_images"]
-            load = partial(self.load_model, num_classes=2)
-            candidates = refine(candidates, vectors[order], refine_first, task, load, self.refine_weights, *images)
-        return candidates[:top_k]
+        return candidates, vectors[order]
+
+    def refine(
+        self, task: Task, candidates: Sequence[Candidate], places: npt.NDArray[np.float32], count: int
+    ) -> list[Candidate]:
+        """Probe the first `count` of what `rank` gave on a task's training images, and rank all again; see `refine`."""
+        transfer = self.release.params["transfer"]
+        images = transfer["probe_images_per_class"], transfer["probe_images"]
+        load = partial(self.load_model, num_classes=2)
+        return refine(candidates, places, count, task, load, self.refine_weights, *images)
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""
