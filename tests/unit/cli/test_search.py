@@ -118,7 +118,7 @@ def test_finetuning_as_json(tans: Tans, project: Path) -> None:
 
 
 def test_a_last_batch_of_one_image_is_no_trouble(tans: Tans, project: Path, tmp_path: Path) -> None:
-    # Batches of eight: normalisation over a batch of one image has no spread to divide by.
+    # Batches of eight: the ninth would be one by itself. That it is left out: `finetuning/test_batches.py`.
     for split, each in (("train", {"ash": 5, "oak": 4}), ("val", {"ash": 4, "oak": 5}), ("test", {"ash": 1, "oak": 8})):
         write_class_folders(tmp_path / split, each, seed=len(split))
     done = tans("finetune", tmp_path, "--epochs", 2, "--json", "--root", project)
