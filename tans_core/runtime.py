@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import logging
 import multiprocessing
@@ -50,6 +51,11 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def collect_rarely() -> None:
+    """Look for cyclic garbage less often: what imports and listings make stays, and is looked through in vain."""
+    gc.set_threshold(50_000, 20, 20)
 
 
 def quiet_lightning() -> None:

@@ -29,6 +29,7 @@ from tans_core.gates.query_words import Facts, shown
 from tans_core.gates.runner import Check, Finding, judge_all, validate
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
+from tans_core.runtime import collect_rarely
 from tans_core.tasks.report import ScanReport, count
 
 logger = logging.getLogger(__name__)
@@ -145,21 +146,10 @@ def _sentence(rule: Rule, finding: Finding, facts: Facts) -> str:
 
 
 class QueryGate:
-    """A process that imports great-expectations; what it has not judged by its end is judged here."""
+    """A process that imports great-expectations; what it has not judged by its end, or where there is none, is judged here."""
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            # -P: the folder that the user stands in is none to import from.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tans_core.gates.query"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD},
-            )
-        except OSError as error:
-            logger.debug("the gate's process did not start: %s", error)
+    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
+        self._process = process
 
     def judge(
         self,
@@ -219,7 +209,19 @@ class QueryGate:
 
 def start_query_gate() -> QueryGate:
     """Start the process; call it from a thread that lives on, for the process ends with the thread that started it."""
-    return QueryGate()
+    try:
+        # -P: the folder that the user stands in is none to import from.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tans_core.gates.query"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **_ONE_THREAD},
+        )
+    except OSError as error:
+        logger.debug("the gate's process did not start: %s", error)
+        process = None
+    return QueryGate(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -245,6 +247,7 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may get between
+    collect_rarely()
     _warm_up()
     text = sys.stdin.buffer.read()
     if not text:

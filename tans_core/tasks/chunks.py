@@ -45,6 +45,7 @@ class Chunks:
         self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
         self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
         self._held: dict[int, pa.Table] = {}
+        self._facts: dict[int, pa.Table] = {}
         self._folder = folder
         self._lock: FileLock | None = None
         if folder is not None:
@@ -56,6 +57,7 @@ class Chunks:
                 self._folder = None
             else:
                 self._lock = lock
+        self._names = [self._name(part) for part in self._parts] if self._folder else []
 
     def fill(self, source: Input, workers: int) -> None:
         """Decode every chunk that is not on disk already."""
@@ -69,12 +71,16 @@ class Chunks:
         ):
             batches.append(batch)
             if job.last:
-                self._keep(job.chunk, pa.Table.from_batches(batches))
+                table = pa.Table.from_batches(batches)
+                self._keep(job.chunk, table)
+                self._facts[job.chunk] = _without_pixels(table)
                 batches = []
 
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
-        return pa.concat_tables([self._table(number).drop_columns(["pixels"]) for number in range(len(self._parts))])
+        return pa.concat_tables(
+            [self._facts.get(number) or _without_pixels(self._table(number)) for number in range(len(self._parts))]
+        )
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the images of some entries, (n, 3, S, S) uint8."""
@@ -101,6 +107,7 @@ class Chunks:
                     Path(self._lock.lock_file).unlink(missing_ok=True)
                     self._folder.rmdir()
         self._held.clear()
+        self._facts.clear()
 
     def _total(self, numbers: Sequence[int]) -> int:
         return sum(len(self._parts[number]) for number in numbers)
@@ -120,11 +127,13 @@ class Chunks:
                     yield Job(number, place == len(part), contents)
                     contents, size = [], 0
 
+    def _name(self, part: Sequence[Entry]) -> str:
+        key = json.dumps([VERSION, self._image_size_px, [[entry.name, entry.stamp] for entry in part]])
+        return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
+
     def _path(self, number: int) -> Path:
         assert self._folder is not None
-        stamps = [[entry.name, entry.stamp] for entry in self._parts[number]]
-        key = json.dumps([VERSION, self._image_size_px, stamps])
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
+        return self._folder / self._names[number]
 
     def _keep(self, number: int, table: pa.Table) -> None:
         if self._folder is None:
@@ -151,3 +160,7 @@ class Chunks:
         table = self._load(number)
         assert table is not None, "read before it was filled"
         return table
+
+
+def _without_pixels(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["pixels"])

@@ -7,9 +7,8 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from natsort import natsorted
 
@@ -35,8 +34,7 @@ MAX_FILE_BYTES = 256 * 1024 * 1024
 """A single image file above this is left out unread."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file that may be an image.
 
     Attributes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.cli import main
+from tans_core.gates import query
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -28,6 +29,8 @@ Tans = Callable[..., Done]
 
 @pytest.fixture
 def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Tans]:
+    # Without its process, which would import great-expectations anew for each test; tests of the program itself have one.
+    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object) -> Done:

@@ -200,6 +200,16 @@ def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     assert boxed.max() < 136
 
 
+@pytest.mark.parametrize(("width", "height"), [(96, 96), (64, 80), (100, 96)])
+def test_squares_of_whole_pixels_become_their_means(width: int, height: int) -> None:
+    side = min(width, height)
+    left, top, step = (width - side) // 2, (height - side) // 2, side // 32
+    pixels = noise(width, height)
+    square = pixels[top : top + side, left : left + side].reshape(32, step, 32, step, 3)
+    means = square.mean(axis=(1, 3)).transpose(2, 0, 1)
+    assert np.abs(fit_box(pixels, 32) - means).max() <= 1
+
+
 def test_grey_arrays_become_three_equal_channels() -> None:
     grey = noise()[:, :, 0]
     boxed = fit_box(grey, 16)
