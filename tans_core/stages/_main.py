@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from tans_core.errors import TansError
-from tans_core.leash import die_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     logging.getLogger("tans_core").setLevel(logging.INFO)
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
-    die_with_parent()
     _one_thread()
     try:
         main(parsed.root, *(getattr(parsed, key) for key in keys))

@@ -68,29 +68,30 @@ class Project:
     def write_params(self) -> None:
         (self.root / "params.yaml").write_text(yaml.safe_dump(self.params, sort_keys=False))
 
-    def start(self) -> subprocess.Popen[str]:
-        binaries = str(Path(sys.executable).parent)
-        # DVC starts a stage through the user's shell: here the plainest, which stays in between unless the stage says `exec`.
-        environment = os.environ | {
-            "PATH": binaries + os.pathsep + os.environ["PATH"],
-            "DVC_NO_ANALYTICS": "1",
-            "SHELL": "/bin/sh",
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro"],
-            cwd=self.root,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
     def repro(self) -> tuple[str, list[str]]:
         """Run `dvc repro`; return its output and the stages that ran, in their order."""
-        process = self.start()
+        process = start_repro(self.root)
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
         return output, re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
+
+
+def start_repro(root: Path) -> subprocess.Popen[str]:
+    binaries = str(Path(sys.executable).parent)
+    # DVC starts a stage through the user's shell: here the plainest, which stays in between unless the stage says `exec`.
+    environment = os.environ | {
+        "PATH": binaries + os.pathsep + os.environ["PATH"],
+        "DVC_NO_ANALYTICS": "1",
+        "SHELL": "/bin/sh",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=root,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -124,7 +125,7 @@ def _state_of(process: Path) -> str:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, list[str]]:
     """A project whose `dvc repro` was killed while its second zoo trained, and built to its end by the next one."""
     project = Project(tmp_path_factory.mktemp("pipeline").resolve())
-    first = project.start()
+    first = start_repro(project.root)
     wait_for(project.root / ".resume/zoo/regions/last.ckpt", first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
@@ -198,9 +199,31 @@ def test_bad_data_stops_the_build_with_a_list_and_exit_code_3(killed: tuple[Proj
     project = killed[0]
     project.params["gates"]["min_images_per_task"] = 100_000
     project.write_params()
-    process = project.start()
+    process = start_repro(project.root)
     output = process.communicate(timeout=300)[0]
     assert process.returncode != 0
     assert "exited with 3" in output
     assert re.search(r"images of digits .*got 240 rows, want at least 100,?000", output), output
     assert (project.root / "reports/gates/tasks.md").is_file()
+
+
+def test_a_stage_that_is_still_importing_ends_with_a_killed_dvc(tmp_path: Path) -> None:
+    root = tmp_path.resolve()
+    start = "exec python -m tans_core.leash python -m "
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    assert all(stage.get("do", stage)["cmd"].startswith(start) for stage in stages)
+    # Imports take seconds; here, as long as a test can wait.
+    (root / "imports.py").write_text("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(300)")
+    (root / "dvc.yaml").write_text(f"stages: {{slow: {{cmd: {start}imports}}}}")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
+    process = start_repro(root)
+    wait_for(root / "begun", process)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while (alive := stages_alive(root)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    assert not alive
