@@ -81,11 +81,11 @@ class ZooParams(TrainParams):
 
 
 class EmbedParams(_Section):
-    """Functional embeddings (fixed noise) and query features."""
+    """Functional embeddings (answers to anchor images) and query features."""
 
-    noise_probes: Annotated[int, Field(ge=2)]
-    noise_seed: int
+    anchors_per_task: Count
     projection_dim: Count
+    projection_seed: int
     backbone: str
     images_per_class: Count
 

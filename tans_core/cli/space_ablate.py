@@ -126,8 +126,12 @@ def _read(project: Path, params: Params) -> Built:
         features=FeatureRows.read(store),
         scores=ScoreRows.read(store),
         tasks=tasks,
-        inputs=Inputs(embed.noise_probes, embed.images_per_class, embed.backbone),
-        noise_seed=embed.noise_seed,
+        inputs=Inputs(
+            anchors_per_task=embed.anchors_per_task,
+            images_per_class=embed.images_per_class,
+            backbone=embed.backbone,
+        ),
+        projection_seed=embed.projection_seed,
         projection_dim=embed.projection_dim,
         image_size_px=params.data.image_size_px,
         assemble=partial(

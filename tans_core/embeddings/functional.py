@@ -1,63 +1,115 @@
-"""The functional embedding: what a network answers to fixed Gaussian noise, as a vector of fixed size.
+"""The functional embedding: what a network answers to fixed images, as a vector of fixed size.
 
-Axes: P noise probes, D feature width, E = `functional_dim(P, dim)`.
+TANS feeds one noise image and keeps the answer itself, which needs every network to have the same width. Here the images are
+anchors, a few of each meta-train task: noise says less of how networks will do on pictures (`tans space ablate`, noise-N).
+
+Axes: P images, S their side in pixels, D feature width, E = `functional_dim(P, dim)`.
 """
 
 from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tans_core.embeddings.probe import ProbeSample, probe_features
 from tans_core.errors import WeightsError
+from tans_core.networks.preprocess import normalise
 from tans_core.runtime import derive_seed
+from tans_core.tasks.task import Task
+from tans_core.zoo.weights import load_tensors, save_tensors
+
+FILE = "anchors.safetensors"
 
 
-class NoiseProbe:
-    """Embeds networks by their penultimate answers (P, D) to the same noise images.
+class Anchors:
+    """Embeds networks by their penultimate answers (P, D) to the same images, all in one batch.
 
     Two forms, concatenated. Both have a fixed size whatever D is:
 
     - projected: all P x D answers through a random matrix of a stored seed (it keeps distances); networks of one width are
       compared channel by channel;
-    - Gram: the upper triangle of the P x P matrix of cosines between centred answers; it compares networks of any width and
-      does not change when channels are permuted or rotated.
+    - Gram: the upper triangle of the P x P matrix of cosines between centred answers, through another such matrix where it is
+      longer than `dim`; it compares networks of any width and does not change when channels are permuted or rotated.
 
-    TANS feeds one noise image and keeps the answer itself, which needs every network to have the same width.
+    BatchNorm takes its statistics from the images, as it will take them from those of a new task.
+
+    Attributes:
+        images: (P, 3, S, S) float32, normalised.
+        dim: width of a form.
+        seed: of the random matrices.
     """
 
-    def __init__(self, probes: int, dim: int, seed: int, image_size_px: int) -> None:
-        self.probes, self.dim, self.seed = probes, dim, seed
+    def __init__(self, images: Tensor, dim: int, seed: int) -> None:
+        self.images, self.dim, self.seed = images, dim, seed
+        self._matrices: dict[str, Tensor] = {}
+
+    @classmethod
+    def of_tasks(cls, tasks: Iterable[Task], images_per_task: int, dim: int, seed: int) -> Anchors:
+        """Take training images of each task: those of the smallest hashes, so that neither order nor names of files matter."""
+        chosen = []
+        for task in tasks:
+            images, _ = task.split("train")
+            first = sorted(range(len(images)), key=lambda i, x=images: hashlib.sha256(x[i].tobytes()).digest())  # type: ignore[misc]
+            pixels = torch.from_numpy(images[first[:images_per_task]])
+            chosen.append(normalise(pixels, task.info.mean, task.info.std))
+        return cls(torch.cat(chosen), dim, seed)
+
+    @classmethod
+    def of_noise(cls, count: int, dim: int, seed: int, image_size_px: int) -> Anchors:
+        """Draw Gaussian noise: what TANS asks networks about."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "noise"))
-        self.images = torch.randn(probes, 3, image_size_px, image_size_px, generator=generator)
-        self._matrices: dict[int, Tensor] = {}
+        return cls(torch.randn(count, 3, image_size_px, image_size_px, generator=generator), dim, seed)
+
+    @classmethod
+    def load(cls, folder: Path) -> Anchors:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: it is missing or damaged.
+        """
+        found = load_tensors(folder / FILE)
+        if found.keys() != {"images", "dim", "seed"}:
+            raise WeightsError(f"{folder / FILE}: got {sorted(found)}, want images, dim, seed. Run `dvc repro embed`.")
+        return cls(found["images"], int(found["dim"]), int(found["seed"]))
+
+    def save(self, folder: Path) -> None:
+        """Write the images and how they are used: embeddings by others cannot be compared with these."""
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"dim": torch.tensor(self.dim), "seed": torch.tensor(self.seed)}
+        save_tensors({"images": self.images, **settings}, folder / FILE)
 
     @torch.no_grad()
     def embed(self, network: nn.Module) -> npt.NDArray[np.float32]:
-        """Return the (E,) float32 embedding of a network in eval mode.
+        """Return the (E,) float32 embedding of a network.
 
         Raises:
             WeightsError: the network answers with NaN or infinity.
         """
-        device = next(network.parameters()).device
-        answers: Tensor = network.features(self.images.to(device)).float().cpu()  # type: ignore[operator]
-        if not torch.isfinite(answers).all():
-            raise WeightsError("the network answers noise with NaN or infinity: its weights are damaged.")
+        unlabelled = ProbeSample(self.images, torch.empty(0, dtype=torch.int64))
+        answers = torch.from_numpy(probe_features(network, unlabelled, batch_size=len(self.images))).float()
+        projected = self._through(answers.flatten(), "projection")
         centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)
-        rows, columns = torch.triu_indices(self.probes, self.probes, offset=1)
+        rows, columns = torch.triu_indices(len(answers), len(answers), offset=1)
         gram = (centred @ centred.T)[rows, columns]  # (P (P - 1) / 2,)
-        projected = answers.flatten() @ self._matrix(answers.shape[1])  # (P D,) -> (dim,)
+        if len(gram) > self.dim:
+            gram = self._through(gram, "gram")
         return torch.cat([projected, gram]).numpy()
 
-    def _matrix(self, width: int) -> Tensor:
-        if width not in self._matrices:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "projection", width))
-            rows = self.probes * width
-            self._matrices[width] = torch.randn(rows, self.dim, generator=generator) / self.dim**0.5
-        return self._matrices[width]
+    def _through(self, values: Tensor, name: str) -> Tensor:
+        """Return (dim,) from values of any length."""
+        key = f"{name} {len(values)}"
+        if key not in self._matrices:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, name, len(values)))
+            self._matrices[key] = torch.randn(len(values), self.dim, generator=generator) / self.dim**0.5
+        return values @ self._matrices[key]
 
 
-def functional_dim(probes: int, dim: int) -> int:
+def functional_dim(images: int, dim: int) -> int:
     """E, the size of a functional embedding."""
-    return dim + probes * (probes - 1) // 2
+    return dim + min(dim, images * (images - 1) // 2)

@@ -37,12 +37,14 @@ class Inputs:
     """What the data is assembled from where it is not the tables as built; None leaves a part as it is.
 
     Attributes:
-        noise_probes: noise images that networks are embedded by.
+        anchors_per_task: images of each task that networks are embedded by.
+        noise_images: noise images that they are embedded by instead.
         images_per_class: at most, of each query.
         backbone: that queries go through.
     """
 
-    noise_probes: int | None = None
+    anchors_per_task: int | None = None
+    noise_images: int | None = None
     images_per_class: int | None = None
     backbone: str | None = None
 
@@ -105,7 +107,11 @@ def known_variants(projection_dim: int, backbones: Sequence[str] = ()) -> tuple[
         Variant("frechet", "with Fréchet loss", {"frechet_weight": 0.1}),
         *(Variant(f"dim-{dim}", f"{dim} dimensions", {"dim": dim}) for dim in (16, 32, 64, 128)),
         *(
-            Variant(f"noise-{count}", f"{count} noise image{'s' * (count > 1)}", inputs=Inputs(noise_probes=count))
+            Variant(f"anchors-{count}", f"anchors: {count} a task", inputs=Inputs(anchors_per_task=count))
+            for count in (1, 2, 4, 8)
+        ),
+        *(
+            Variant(f"noise-{count}", f"anchors: {count} of noise", inputs=Inputs(noise_images=count))
             for count in (1, 4, 16, 64)
         ),
         *(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tans_core.embeddings.functional import NoiseProbe
+from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.query import embed_tasks, load_backbone
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows, digest_of
@@ -29,9 +29,10 @@ from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import source_folds
 from tans_core.space.measure import orders_elsewhere
 from tans_core.space.objective import SpaceRecipe
+from tans_core.tasks.task import read_task
 from tans_core.zoo.weights import load_model, read_space
 
-_VERSION = 1
+_VERSION = 2
 _BACKBONES = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
 """Of torchvision's networks those that are tried where their weights lie on the machine."""
 
@@ -47,7 +48,7 @@ class Built:
         models, features, scores: the tables.
         tasks: the meta-train tasks.
         inputs: what the tables are made from, every part named.
-        noise_seed, projection_dim, image_size_px: of the functional embeddings.
+        projection_seed, projection_dim, image_size_px: of the functional embeddings.
         assemble: puts the tables together.
     """
 
@@ -57,7 +58,7 @@ class Built:
     scores: ScoreRows
     tasks: Sequence[str]
     inputs: Inputs
-    noise_seed: int
+    projection_seed: int
     projection_dim: int
     image_size_px: int
     assemble: Callable[[ModelRows, FeatureRows, ScoreRows], SpaceData]
@@ -73,12 +74,16 @@ class Built:
             TansError: the weights or the images that it takes are not there.
         """
         models, features = self.models, self.features
-        if inputs.noise_probes:
-            probe = NoiseProbe(inputs.noise_probes, self.projection_dim, self.noise_seed, self.image_size_px)
-            models = replace(models, functional=embed_functional(models, probe, self.data, done))
+        form = self.projection_dim, self.projection_seed
+        folders = [self.data / "tasks" / name for name in self.tasks]
+        if inputs.anchors_per_task:
+            anchors = Anchors.of_tasks(map(read_task, folders), inputs.anchors_per_task, *form)
+            models = replace(models, functional=embed_functional(models, anchors, self.data, done))
+        if inputs.noise_images:
+            anchors = Anchors.of_noise(inputs.noise_images, *form, self.image_size_px)
+            models = replace(models, functional=embed_functional(models, anchors, self.data, done))
         if inputs.backbone:
             backbone = load_backbone(inputs.backbone, self.data / "base")
-            folders = [self.data / "tasks" / name for name in self.tasks]
             features = embed_tasks(folders, backbone, self.inputs.images_per_class or 1, done)
         if inputs.images_per_class:
             features = first_of_each_class(features, inputs.images_per_class)
@@ -95,12 +100,12 @@ class Built:
         return None
 
 
-def embed_functional(models: ModelRows, probe: NoiseProbe, data: Path, done: Path) -> npt.NDArray[np.float32]:
-    """Embed networks by other noise, in the order of the rows.
+def embed_functional(models: ModelRows, anchors: Anchors, data: Path, done: Path) -> npt.NDArray[np.float32]:
+    """Embed networks by other anchors, in the order of the rows.
 
     Args:
         models: M networks.
-        probe: the noise.
+        anchors: what they are asked about.
         data: the folder that their weights and the base lie in.
         done: a folder where the embeddings are kept, so that they are computed once.
 
@@ -110,15 +115,16 @@ def embed_functional(models: ModelRows, probe: NoiseProbe, data: Path, done: Pat
     Raises:
         WeightsError: weights are missing or damaged.
     """
-    made_from = [_VERSION, digest_of(models.to_table()), probe.probes, probe.dim, probe.seed, list(probe.images.shape)]
+    asked = sha256_bytes(anchors.images.numpy().tobytes())
+    made_from = [_VERSION, digest_of(models.to_table()), asked, anchors.dim, anchors.seed]
     path = done / f"functional.{sha256_bytes(json.dumps(made_from).encode())[:32]}.npz"
     # What a loss of power tore is computed again.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
         found: npt.NDArray[np.float32] = kept["functional"]
         return found
     space = read_space(data / "base")
-    cards = progress(models.cards, f"embedding networks by {probe.probes} noise images")
-    functional = np.stack([probe.embed(load_model(card, data / card.weights, space)) for card in cards])
+    cards = progress(models.cards, f"embedding networks by {len(anchors.images)} images")
+    functional = np.stack([anchors.embed(load_model(card, data / card.weights, space)) for card in cards])
     with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
         np.savez(file, functional=functional)
     return functional

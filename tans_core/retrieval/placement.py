@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tans_core.embeddings.functional import NoiseProbe
+from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.store import ModelRows, read_table
 from tans_core.index.releases import Release
@@ -44,7 +44,7 @@ def measure_drift(release: Release, among: Collection[str] | None = None) -> tup
     """Measure how far a release's newcomers lie from the networks that its space was made from.
 
     A newcomer is a network of the index that the space was not made from: it was admitted later, or its home task is none of the
-    meta-train tasks. Its weights are asked about the noise again, since the index keeps places in the space alone.
+    meta-train tasks. Its weights are asked about the anchors again, since the index keeps places in the space alone.
 
     Args:
         release: whose index and space.
@@ -70,8 +70,4 @@ def measure_drift(release: Release, among: Collection[str] | None = None) -> tup
 
 
 def _embed(release: Release, cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path]) -> ModelRows:
-    embed = release.params["embed"]
-    probe = NoiseProbe(
-        embed["noise_probes"], embed["projection_dim"], embed["noise_seed"], release.params["data"]["image_size_px"]
-    )
-    return embed_models(cards, weights, read_space(release.base_dir), probe)
+    return embed_models(cards, weights, read_space(release.base_dir), Anchors.load(release.space_dir))

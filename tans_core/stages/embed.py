@@ -1,20 +1,21 @@
 """Stage `embed`: zoo, arrivals, meta-train tasks -> embeddings in LanceDB.
 
 Reads data/base, data/zoo, data/arrivals, data/tasks, params `embed`, `tasks`. Writes data/store: models, task_features and
-their digests.
+their digests, and the anchors that models were embedded by.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tans_core.embeddings.functional import NoiseProbe
+from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.query import embed_tasks, load_backbone
 from tans_core.embeddings.store import write_table
 from tans_core.gates import check_embeddings
 from tans_core.params import load_params
 from tans_core.stages._main import run_stage
+from tans_core.tasks.task import read_task
 from tans_core.zoo.build import read_all_cards
 from tans_core.zoo.weights import read_space
 
@@ -24,12 +25,15 @@ def main(root: Path) -> None:
     params = load_params(root)
     data, store, tasks = root / "data", root / "data/store", list(params.tasks.meta_train)
     embed = params.embed
-    probe = NoiseProbe(embed.noise_probes, embed.projection_dim, embed.noise_seed, params.data.image_size_px)
+    folders = [data / "tasks" / name for name in tasks]
+    anchors = Anchors.of_tasks(
+        map(read_task, folders), embed.anchors_per_task, embed.projection_dim, embed.projection_seed
+    )
     cards = read_all_cards(data, tasks)
-    models = embed_models(cards, lambda card: data / card.weights, read_space(data / "base"), probe)
+    models = embed_models(cards, lambda card: data / card.weights, read_space(data / "base"), anchors)
+    anchors.save(store)
     write_table(store, "models", models.to_table())
     backbone = load_backbone(embed.backbone, data / "base")
-    folders = [data / "tasks" / name for name in tasks]
     features = embed_tasks(folders, backbone, embed.images_per_class, root / ".resume/features")
     write_table(store, "task_features", features.to_table(), key=None)
     check_embeddings(root, tasks)

@@ -1,6 +1,7 @@
 """Stage `space`: embeddings -> encoders and predictor of the cross-modal space.
 
-Reads data/store (by its digests), params `space`, `tasks`, `seed`. Writes data/space, metrics/space.json, plots/space.csv.
+Reads data/store (tables by their digests), params `space`, `tasks`, `seed`. Writes data/space, metrics/space.json,
+plots/space.csv.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
+from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows, read_digests
 from tans_core.io import write_csv, write_json
@@ -43,7 +45,8 @@ def main(root: Path) -> None:
     space, report = fit_space(data, recipe, params.space.folds, params.space.log_every, params.seed, resume)
     description = {"params": params.space.model_dump(), "metrics": report.metrics, "refine": report.refine}
     space.save(root / "data/space", {**description, "trained_on": read_digests(store, *TABLES)})
-    # Served with the space: newcomers are held against it.
+    # Served with the space: newcomers are embedded by the one, and held against the other.
+    Anchors.load(store).save(root / "data/space")
     DriftReference.of(models, list(params.tasks.meta_train)).save(root / "data/space")
     write_json(report.metrics, root / "metrics/space.json")
     write_csv(report.curve, root / "plots/space.csv")

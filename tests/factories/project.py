@@ -57,7 +57,13 @@ PARAMS: dict[str, Any] = {
         "subnets": 4,
         "calibration_images": 30,
     },
-    "embed": {"noise_probes": 8, "noise_seed": 1, "projection_dim": 16, "backbone": "base", "images_per_class": 6},
+    "embed": {
+        "anchors_per_task": 3,
+        "projection_dim": 16,
+        "projection_seed": 1,
+        "backbone": "base",
+        "images_per_class": 6,
+    },
     "transfer": {
         "networks_per_task": 3,
         "probes_per_home": 1,

@@ -1,11 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tans_core.embeddings.functional import NoiseProbe, functional_dim
+from tans_core.embeddings.functional import FILE, Anchors, functional_dim
 from tans_core.errors import WeightsError
 from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
+from tans_core.networks.preprocess import normalise
+from tans_core.tasks.task import Task
+from tans_core.zoo.weights import save_tensors
+from tests.factories.project import make_task
 
 
 def network(width: int, seed: int = 0) -> ElasticNetwork:
@@ -14,19 +20,60 @@ def network(width: int, seed: int = 0) -> ElasticNetwork:
     return space.build(space.smallest(), 3).eval()
 
 
+def tasks() -> list[Task]:
+    return [make_task(name, "made-of-lines", "meta-train", kind) for kind, name in enumerate(("one", "two"))]
+
+
+def anchors(dim: int = 32, seed: int = 0, images: int = 3) -> Anchors:
+    return Anchors.of_tasks(tasks(), images, dim, seed)
+
+
 @pytest.mark.parametrize("width", [16, 24, 40])
-def test_embedding_has_one_size_whatever_the_penultimate_width(width: int) -> None:
-    embedding = NoiseProbe(6, 32, 0, 16).embed(network(width))
-    assert embedding.shape == (functional_dim(6, 32),) == (32 + 15,)
+@pytest.mark.parametrize(("dim", "size"), [(32, 32 + 15), (8, 8 + 8)])
+def test_embedding_has_one_size_whatever_the_penultimate_width(width: int, dim: int, size: int) -> None:
+    embedding = anchors(dim).embed(network(width))
+    assert embedding.shape == (functional_dim(6, dim),) == (size,)
     assert embedding.dtype == np.float32
 
 
-def test_embedding_depends_on_the_weights_and_on_the_stored_seed_alone() -> None:
-    first = NoiseProbe(6, 32, 0, 16).embed(network(16))
+def test_embedding_depends_on_the_weights_and_on_what_is_stored_alone() -> None:
+    first = anchors().embed(network(16))
     torch.rand(3)
-    np.testing.assert_array_equal(first, NoiseProbe(6, 32, 0, 16).embed(network(16)))
-    assert not np.allclose(first, NoiseProbe(6, 32, 1, 16).embed(network(16)))
-    assert not np.allclose(first, NoiseProbe(6, 32, 0, 16).embed(network(16, seed=1)))
+    np.testing.assert_array_equal(first, anchors().embed(network(16)))
+    assert not np.allclose(first, anchors(seed=1).embed(network(16)))
+    assert not np.allclose(first, anchors().embed(network(16, seed=1)))
+
+
+def test_embedding_leaves_the_network_as_it_was() -> None:
+    plain = network(16)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    anchors().embed(plain)
+    assert not plain.training
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+def test_anchors_are_training_images_of_each_task_whatever_their_order() -> None:
+    one, two = tasks()
+    found = anchors().images
+    assert found.shape == (6, 3, *one.images.shape[2:])
+    for task, chosen in ((one, found[:3]), (two, found[3:])):
+        train = normalise(torch.from_numpy(task.split("train")[0]), task.info.mean, task.info.std)
+        assert all(any(torch.equal(image, known) for known in train) for image in chosen)
+    turned = Task(**{**vars(one), "images": one.images[::-1].copy(), "splits": one.splits[::-1].copy()})
+    assert torch.equal(Anchors.of_tasks([turned, two], 3, 32, 0).images, found)
+
+
+def test_what_was_saved_embeds_alike(tmp_path: Path) -> None:
+    anchors(dim=5, seed=7).save(tmp_path)
+    np.testing.assert_array_equal(Anchors.load(tmp_path).embed(network(16)), anchors(dim=5, seed=7).embed(network(16)))
+
+
+def test_anchors_that_are_not_there_or_not_whole_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=FILE):
+        Anchors.load(tmp_path)
+    save_tensors({"images": torch.zeros(1)}, tmp_path / FILE)
+    with pytest.raises(WeightsError, match=r"got \['images'\], want images, dim, seed"):
+        Anchors.load(tmp_path)
 
 
 class _Permuted(nn.Module):
@@ -39,14 +86,14 @@ class _Permuted(nn.Module):
 
 
 def test_gram_form_is_the_cosines_of_centred_answers_and_ignores_the_order_of_channels() -> None:
-    probe, plain = NoiseProbe(5, 8, 0, 16), network(16)
+    noise, plain = Anchors.of_noise(5, 12, 0, 16), network(16)
     with torch.no_grad():
-        answers = plain.features(probe.images).double().numpy()
+        answers = plain.train().features(noise.images).double().numpy()
     centred = answers - answers.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     wanted = [centred[i] @ centred[j] for i in range(5) for j in range(i + 1, 5)]
-    np.testing.assert_allclose(probe.embed(plain)[8:], wanted, atol=1e-4)
-    np.testing.assert_allclose(probe.embed(_Permuted(plain))[8:], wanted, atol=1e-4)
+    np.testing.assert_allclose(noise.embed(plain)[12:], wanted, atol=1e-4)
+    np.testing.assert_allclose(noise.embed(_Permuted(plain))[12:], wanted, atol=1e-4)
 
 
 def test_network_that_answers_nan_is_refused() -> None:
@@ -54,4 +101,4 @@ def test_network_that_answers_nan_is_refused() -> None:
     with torch.no_grad():
         broken.stem.weight.fill_(float("nan"))
     with pytest.raises(WeightsError, match="NaN"):
-        NoiseProbe(4, 8, 0, 16).embed(broken)
+        anchors().embed(broken)

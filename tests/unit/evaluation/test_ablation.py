@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tans_core.embeddings.functional import NoiseProbe, functional_dim
+from tans_core.embeddings.functional import Anchors, functional_dim
 from tans_core.embeddings.store import ModelRows
 from tans_core.errors import StoreError
 from tans_core.evaluation.ablation import (
@@ -32,6 +32,7 @@ from tans_core.space.data import SpaceData, assemble
 from tans_core.space.fit import fit_on
 from tans_core.space.measure import orders_elsewhere
 from tans_core.space.objective import SpaceRecipe
+from tans_core.tasks.task import read_task
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
 from tests.factories.project import PARAMS, SIZE_PX
 
@@ -53,8 +54,8 @@ def built() -> Built:
         features=features,
         scores=linked_scores(models),
         tasks=TASKS,
-        inputs=Inputs(noise_probes=5, images_per_class=10, backbone="base"),
-        noise_seed=0,
+        inputs=Inputs(anchors_per_task=5, images_per_class=10, backbone="base"),
+        projection_seed=0,
         projection_dim=PROJECTED,
         image_size_px=16,
         assemble=partial(assemble, **options),  # type: ignore[arg-type]
@@ -101,7 +102,8 @@ DATA = {
 }
 RANKINGS = {"no-predictor": "similarity", "matching-only": "similarity", "no-trust": "untrusted"}
 INPUTS = {
-    **{f"noise-{count}": Inputs(noise_probes=count) for count in (1, 4, 16, 64)},
+    **{f"anchors-{count}": Inputs(anchors_per_task=count) for count in (1, 2, 4, 8)},
+    **{f"noise-{count}": Inputs(noise_images=count) for count in (1, 4, 16, 64)},
     **{f"images-{count}": Inputs(images_per_class=count) for count in (5, 10, 20)},
     "backbone-resnet18": Inputs(backbone="resnet18"),
 }
@@ -129,7 +131,7 @@ def test_zeroed_codes_do_not_vary(data: SpaceData) -> None:
 
 def test_projected_and_gram_form_are_the_two_parts_of_the_embedding(data: SpaceData) -> None:
     parts = [make_study(VARIANTS[name], RECIPE, data).data.functional for name in ("projected-only", "gram-only")]
-    assert [part.shape[1] for part in parts] == [PROJECTED, functional_dim(5, PROJECTED) - PROJECTED]
+    assert [part.shape[1] for part in parts] == [PROJECTED, data.functional.shape[1] - PROJECTED]
     assert torch.equal(torch.cat(parts, dim=1), data.functional)
 
 
@@ -154,11 +156,13 @@ def test_fewer_images_a_class_are_the_first_of_each(built: Built) -> None:
 
 def test_networks_are_embedded_from_their_weights_as_the_store_was(project: Path, tmp_path: Path) -> None:
     models, embed = ModelRows.read(project / "data/store"), PARAMS["embed"]
-    probe = NoiseProbe(embed["noise_probes"], embed["projection_dim"], embed["noise_seed"], SIZE_PX)
-    found = embed_functional(models, probe, project / "data", tmp_path)
+    form = embed["projection_dim"], embed["projection_seed"]
+    tasks = [read_task(project / "data/tasks" / name) for name in PARAMS["tasks"]["meta_train"]]
+    anchors = Anchors.of_tasks(tasks, embed["anchors_per_task"], *form)
+    found = embed_functional(models, anchors, project / "data", tmp_path)
     np.testing.assert_allclose(found, models.functional, atol=1e-5)
-    np.testing.assert_array_equal(embed_functional(models, probe, tmp_path / "no weights here", tmp_path), found)
-    other = NoiseProbe(4, embed["projection_dim"], embed["noise_seed"], SIZE_PX)
+    np.testing.assert_array_equal(embed_functional(models, anchors, tmp_path / "no weights here", tmp_path), found)
+    other = Anchors.of_noise(4, *form, SIZE_PX)
     assert embed_functional(models, other, project / "data", tmp_path).shape == (
         len(models.cards),
         functional_dim(4, 16),
