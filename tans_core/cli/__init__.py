@@ -8,14 +8,12 @@ import sys
 from types import FrameType
 
 from tans_core.errors import TansError
-from tans_core.runtime import collect_rarely
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run `tans` and exit: 0, an error's own code (`tans_core.errors`), 2 for wrong usage, 130 for Ctrl-C."""
-    collect_rarely()
     # Programs that a command started are ended with it, whatever asks it to stop.
     for name in ("SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, ValueError):

@@ -41,7 +41,9 @@ def scan_path(
 ) -> None:
     """Read every image once: classes, bad files, copies, near-copies, leaks; judge them; write scan.json and scan.html."""
     from tans_core import api
+    from tans_core.runtime import collect_rarely
 
+    collect_rarely()
     run = api.scan(
         path,
         save=save,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tans_core.embeddings.probe import ProbeSample, probe_features
-from tans_core.errors import WeightsError
+from tans_core.errors import StoreError, TooFewImagesError
 from tans_core.networks.preprocess import normalise
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
@@ -51,10 +51,19 @@ class Anchors:
 
     @classmethod
     def of_tasks(cls, tasks: Iterable[Task], images_per_task: int, dim: int, seed: int) -> Anchors:
-        """Take training images of each task: those of the smallest hashes, so that neither order nor names of files matter."""
+        """Take training images of each task: those of the smallest hashes, so that neither order nor names of files matter.
+
+        Raises:
+            TooFewImagesError: a task has fewer.
+        """
         chosen = []
         for task in tasks:
             images, _ = task.split("train")
+            if len(images) < images_per_task:
+                raise TooFewImagesError(
+                    f"task {task.info.name!r}: got {len(images)} training images, want {images_per_task} as anchors. "
+                    "Lower embed.anchors_per_task, or add images."
+                )
             first = sorted(range(len(images)), key=lambda i, x=images: hashlib.sha256(x[i].tobytes()).digest())  # type: ignore[misc]
             pixels = torch.from_numpy(images[first[:images_per_task]])
             chosen.append(normalise(pixels, task.info.mean, task.info.std))
@@ -62,7 +71,7 @@ class Anchors:
 
     @classmethod
     def of_noise(cls, count: int, dim: int, seed: int, image_size_px: int) -> Anchors:
-        """Draw Gaussian noise: what TANS asks networks about."""
+        """Draw Gaussian noise, which TANS asks networks about; there, BatchNorm keeps its stored statistics."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "noise"))
         return cls(torch.randn(count, 3, image_size_px, image_size_px, generator=generator), dim, seed)
 
@@ -71,11 +80,14 @@ class Anchors:
         """Read what `save` wrote.
 
         Raises:
-            WeightsError: it is missing or damaged.
+            StoreError: it is missing, or not what `save` writes.
+            WeightsError: it is damaged.
         """
-        found = load_tensors(folder / FILE)
+        path = folder / FILE
+        found = load_tensors(path) if path.is_file() else {}
         if found.keys() != {"images", "dim", "seed"}:
-            raise WeightsError(f"{folder / FILE}: got {sorted(found)}, want images, dim, seed. Run `dvc repro embed`.")
+            what = f"got {sorted(found)}, want images, dim, seed" if found else "no such file"
+            raise StoreError(f"{path}: {what}. Run `dvc repro`, then `tans publish`.")
         return cls(found["images"], int(found["dim"]), int(found["seed"]))
 
     def save(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from tans_core.zoo.weights import load_model
 
 
 def embed_model(network: ElasticNetwork, anchors: Anchors) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the topology code (T,) and the functional embedding (E,) of a network in eval mode."""
+    """Return the topology code (T,) and the functional embedding (E,) of a network."""
     return network.space.topology(network.architecture), anchors.embed(network)
 
 

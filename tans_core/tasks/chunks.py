@@ -79,7 +79,10 @@ class Chunks:
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
         return pa.concat_tables(
-            [self._facts.get(number) or _without_pixels(self._table(number)) for number in range(len(self._parts))]
+            [
+                self._facts.pop(number, None) or _without_pixels(self._table(number))
+                for number in range(len(self._parts))
+            ]
         )
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

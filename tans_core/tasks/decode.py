@@ -131,7 +131,7 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
     crop_w, crop_h = min(width, keep), min(height, keep)
     left, top = (width - crop_w) / 2, (height - crop_h) / 2
     if crop_w == crop_h and crop_w % size_px == 0 and left.is_integer() and top.is_integer():
-        # Squares of whole pixels become one pixel each: their mean is exact, and takes half the time.
+        # Squares of whole pixels become one pixel each: their mean, to within one grey level, in half the time.
         return image.reduce(crop_w // size_px, (int(left), int(top), int(left) + crop_w, int(top) + crop_h))
     scale = size_px / max(crop_w, crop_h)
     target = (max(1, round(crop_w * scale)), max(1, round(crop_h * scale)))

@@ -36,11 +36,12 @@ stages:
     do: {cmd: "true # ${key}"}
   embed:
     cmd: python -m tans_core.stages.embed
-    deps: [data/base, data/zoo, data/arrivals]
+    deps: [data/base, data/zoo, data/arrivals, data/tasks]
     params: [embed]
     outs:
       - data/store/models.lance
       - data/store/models.digest
+      - data/store/anchors.safetensors
       - data/store/task_features.lance
       - data/store/task_features.digest
   index:

@@ -1,4 +1,4 @@
-"""Embeddings with a known answer: tasks on a circle of their own, whose models answer noise alike."""
+"""Embeddings with a known answer: tasks on a circle of their own, whose models answer anchors alike."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 import sys
@@ -42,7 +43,9 @@ def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         code = ended.value.code
         return Done(code if isinstance(code, int) else int(code is not None), streams.out, streams.err)
 
+    thresholds = gc.get_threshold()
     yield run
+    gc.set_threshold(*thresholds)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

@@ -13,7 +13,7 @@ import torch
 
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
-from tans_core.errors import NoReleaseError
+from tans_core.errors import NoReleaseError, StoreError
 from tans_core.index.releases import list_releases, open_production
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
@@ -120,6 +120,15 @@ def test_without_a_release_the_inbox_waits(root: Path) -> None:
     with pytest.raises(NoReleaseError):
         refresh(root, lambda newcomer, release: None, settle_s=0)
     assert (root / "inbox/good").is_dir()
+
+
+def test_with_a_release_that_cannot_place_newcomers_the_inbox_waits(root: Path) -> None:
+    drop(root, "good")
+    for path in (root / "serving/releases").glob("*/space/anchors.safetensors"):
+        path.unlink()
+    with pytest.raises(StoreError, match=r"anchors\.safetensors: no such file.*tans publish"):
+        refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert (root / "inbox/good").is_dir() and not (root / "quarantine/good").exists()
 
 
 def test_report_of_nothing_has_no_rows() -> None:

@@ -78,7 +78,7 @@ def test_newcomers_of_a_known_task_are_as_near_as_its_own_networks(models: Model
     assert np.mean([one.far for one in drifts]) < 0.2
 
 
-def test_networks_that_answer_noise_otherwise_are_far_and_make_retraining_due(
+def test_networks_that_answer_otherwise_are_far_and_make_retraining_due(
     models: ModelRows, reference: DriftReference
 ) -> None:
     strange = replace(models, functional=3 * models.functional[::-1].copy())
