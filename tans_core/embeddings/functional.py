@@ -1,7 +1,7 @@
 """The functional embedding: what a network answers to fixed images, as a vector of fixed size.
 
 TANS feeds one noise image and keeps the answer itself, which needs every network to have the same width. Here the images are
-anchors, a few of each meta-train task: noise says less of how networks will do on pictures (`tans space ablate`, noise-N).
+anchors, a few of each meta-train task.
 
 Axes: P images, S their side in pixels, D feature width, E = `functional_dim(P, dim)`.
 """
