@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tans_core.embeddings.probe import ProbeSample, probe_features
+from tans_core.embeddings.probe import probe_features
 from tans_core.errors import StoreError, TooFewImagesError
 from tans_core.networks.preprocess import normalise
 from tans_core.runtime import derive_seed
@@ -103,8 +103,7 @@ class Anchors:
         Raises:
             WeightsError: the network answers with NaN or infinity.
         """
-        unlabelled = ProbeSample(self.images, torch.empty(0, dtype=torch.int64))
-        answers = torch.from_numpy(probe_features(network, unlabelled, batch_size=len(self.images))).float()
+        answers = torch.from_numpy(probe_features(network, self.images, batch_size=len(self.images))).float()
         projected = self._through(answers.flatten(), "projection")
         centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)
         rows, columns = torch.triu_indices(len(answers), len(answers), offset=1)

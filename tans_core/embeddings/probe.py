@@ -76,11 +76,11 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
 
 @torch.no_grad()
 def probe_features(
-    network: nn.Module, sample: ProbeSample, precision: str = "fp32", batch_size: int = 512
+    network: nn.Module, images: Tensor, precision: str = "fp32", batch_size: int = 512
 ) -> npt.NDArray[np.float64]:
-    """Return a network's penultimate features (n, D) of a sample.
+    """Return a network's penultimate features (n, D) of normalised images (n, 3, H, W).
 
-    BatchNorm uses the sample's own statistics where it fits one batch, as fine-tuning on the task will; the stored ones are those
+    BatchNorm uses the images' own statistics where they fit one batch, as fine-tuning on the task will; the stored ones are those
     of another task. The network's buffers stay as they were. `precision` bf16 runs under autocast.
     """
     place = next(network.parameters()).device
@@ -90,7 +90,7 @@ def probe_features(
     for norm in norms:
         norm.momentum = 0.0
     with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = [network.features(part.to(place)).float().cpu() for part in sample.images.split(batch_size)]  # type: ignore[operator]
+        parts = [network.features(part.to(place)).float().cpu() for part in images.split(batch_size)]  # type: ignore[operator]
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
@@ -132,4 +132,4 @@ def ridge_probe(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
 
 def probe(network: nn.Module, sample: ProbeSample, precision: str = "fp32") -> ProbeScore:
     """Probe one network on a sample."""
-    return ridge_probe(probe_features(network, sample, precision), sample.labels.numpy())
+    return ridge_probe(probe_features(network, sample.images, precision), sample.labels.numpy())

@@ -81,7 +81,7 @@ def test_broken_weights_are_named_and_a_single_class_is_refused() -> None:
     with torch.no_grad():
         model.stem.weight.fill_(float("nan"))
     with pytest.raises(WeightsError, match="NaN"):
-        probe_features(model, probe_sample(task, 5, 100))
+        probe_features(model, probe_sample(task, 5, 100).images)
     lonely = type(task)(
         task.info, task.images, np.zeros_like(task.labels), task.splits, task.sha256, task.paths, task.sizes
     )

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +20,7 @@ from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewI
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.inputs.open import open_input
-from tans_core.tasks.reading import OnDisk, perceptual_hashes, read_chunk
+from tans_core.tasks.reading import OnDisk, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
@@ -300,17 +299,6 @@ class _Fatal(bytes):
 
     def __reduce__(self) -> Any:
         return os._exit, (11,)
-
-
-def test_hashes_are_those_of_imagehash() -> None:
-    greys = [np.asarray(Image.fromarray(noise(32, 32, seed=seed)).convert("L")) for seed in range(20)]
-    # Of what is symmetric, or the same in each row, many frequencies are zero.
-    greys += [np.maximum(grey, grey[:, ::-1]) for grey in greys[:5]]
-    greys += [np.maximum(grey, grey[::-1]) for grey in greys[20:25]]
-    greys += [np.tile(grey[:1], (32, 1)) for grey in greys[:5]] + [np.full((32, 32), 90, dtype=np.uint8)]
-    ours = perceptual_hashes(np.stack(greys).astype(np.float32))
-    theirs = [int(str(imagehash.phash(Image.fromarray(grey))), 16) for grey in greys]
-    assert ours.tolist() == theirs
 
 
 def test_names_that_count_as_equal_keep_one_order_in_every_process(tmp_path: Path) -> None:
