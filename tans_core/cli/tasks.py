@@ -224,12 +224,13 @@ def _list_sources(project: Path, as_json: bool) -> None:
 
 
 def _write_sheet(project: Path, name: str, target: Path) -> Path:
-    """Write the contact sheet of a task that was built."""
+    """Write the contact sheet of a task that was built, or saved by a scan."""
     from tans_core.io import atomic_path
+    from tans_core.project import find_task_folder
     from tans_core.tasks.contact_sheet import contact_sheet
     from tans_core.tasks.task import read_task
 
-    task = read_task(project / "data/tasks" / name)
+    task = read_task(find_task_folder(project, name) or project / "data/tasks" / name)
     with atomic_path(target) as temporary:
         contact_sheet(task.images, task.labels, task.info.class_names).save(temporary, format="PNG")
     return target

@@ -19,7 +19,7 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import file_content
 
-VERSION = 5
+VERSION = 6
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16

@@ -20,6 +20,7 @@ from tests.factories.images import (
     encoded_image,
     noise,
     rotated_photo,
+    tiff,
     ycck_jpeg,
 )
 
@@ -93,6 +94,11 @@ def _deep(root: Path) -> None:
             "grey16.tif": encoded((ramp * 65535).astype(np.uint16), "TIFF"),
             "float32.tif": encoded(ramp.astype(np.float32), "TIFF"),
             "int32.tif": encoded((ramp * (2**31 - 1)).astype(np.int32), "TIFF"),
+            "signed32.tif": tiff(((2 * ramp - 1) * (2**31 - 1)).astype(np.int32)),
+            "uint32.tif": tiff((ramp * (2**32 - 1)).astype(np.uint32)),
+            "int16.tif": tiff((ramp * 32767).astype(np.int16)),
+            "signed16.tif": tiff((ramp * 65535 - 32768).astype(np.int16)),
+            "signed-float.tif": encoded((6 * ramp - 3).astype(np.float32), "TIFF"),
             "colour16.png": png(32, 32, 16, 2, rows),
         },
     )
@@ -100,7 +106,17 @@ def _deep(root: Path) -> None:
 
 
 def _check_deep(found: Found) -> None:
-    for name in ("grey16.png", "grey16.tif", "float32.tif", "int32.tif", "colour16.png"):
+    deep = (
+        "grey16.png",
+        "grey16.tif",
+        "float32.tif",
+        "int32.tif",
+        "signed32.tif",
+        "uint32.tif",
+        "int16.tif",
+        "signed16.tif",
+    )
+    for name in (*deep, "signed-float.tif", "colour16.png"):
         image = found.image(f"oak/{name}").astype(int)
         assert (image >= 250).mean() < 0.1 and 115 < image.mean() < 140, name
         assert image[:, 0, 0].max() < 20 and image[:, -1, -1].min() > 235, name

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 from PIL import Image
 
 ORIENTATION = 0x0112
@@ -21,6 +22,13 @@ def noise(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.ui
 def encoded(pixels: npt.NDArray[Any], file_format: str = "PNG", **options: Any) -> bytes:
     """Encode an array; its dtype and shape choose the mode."""
     return encoded_image(Image.fromarray(pixels), file_format, **options)
+
+
+def tiff(pixels: npt.NDArray[Any]) -> bytes:
+    """Encode an array of any whole or floating type as TIFF; Pillow writes some of them alone."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels)
+    return buffer.getvalue()
 
 
 def encoded_image(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +101,28 @@ def test_32_bit_integers_take_the_smallest_range_that_holds_them() -> None:
     np.testing.assert_allclose(decode(encoded(values, "TIFF")).pixels[0, :, 0], [0, 128, 255], atol=1)
     small = np.array([[0, 100, 255]], dtype=np.int32)
     assert decode(encoded(small, "TIFF")).pixels[0, :, 0].tolist() == [0, 100, 255]
+
+
+def test_one_transparent_value_of_16_bits_is_white() -> None:
+    values = np.array([[0, 514, 30000, 65535]], dtype=np.uint16)
+    data = encoded(values, transparency=514)
+    assert decode(data).pixels[0, :, 0].tolist() == [0, 255, 117, 255]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_deep_grey_takes_little_more_memory_than_colour(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "deep.tif").write_bytes(encoded(np.ones((8000, 8000), dtype=kind), "TIFF", compression="tiff_deflate"))
+    (tmp_path / "plain.png").write_bytes(encoded(np.zeros((8000, 8000, 3), dtype=np.uint8)))
+    code = (
+        "import resource, sys; from pathlib import Path; from tans_core.tasks.decode import decode; "
+        "decode(Path(sys.argv[1]).read_bytes()); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    deep, plain = (
+        int(subprocess.run([sys.executable, "-c", code, tmp_path / name], capture_output=True, check=True).stdout)
+        for name in ("deep.tif", "plain.png")
+    )
+    assert deep < 2.5 * plain
 
 
 # Ink of half cyan, full magenta, no yellow, a little black: a strong pink-violet.
