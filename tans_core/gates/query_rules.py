@@ -94,7 +94,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
         "enlargement": report.image_size_px / max(side, 1) if report.used else _NOT_APPLICABLE,
         "leak_share": len(report.leaks) / (report.used + len(report.leaks)) if report.leaks else 0.0,
         "leaks": len(report.leaks),
-        "contradiction_share": 2 * len(report.contradictions) / files,
+        "contradiction_share": report.contradiction_share,
         "contradictions": len(report.contradictions),
         "imbalance": report.imbalance,
         "copy_share": len(report.copies) / files,

@@ -105,7 +105,7 @@ def say_leaks(facts: Facts, _: Sequence[str]) -> str:
 def say_contradictions(facts: Facts, _: Sequence[str]) -> str:
     pairs = facts.report.contradictions
     allowed = facts.thresholds.max_contradiction_share
-    share = 2 * len(pairs) / max(facts.report.files, 1)
+    share = facts.report.contradiction_share
     over = f" ({share:.0%} of the files, allowed: {allowed:.0%})" if share > allowed else ""
     return f"{count(len(pairs), 'image')} under two labels{over}, left out: {_pairs(pairs)}. Keep the right one of each pair."
 

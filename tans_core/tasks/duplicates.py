@@ -88,6 +88,30 @@ def find_copies(rows: Sequence[Labelled]) -> Copies:
     return Copies(kept, copies, pairs, leaks)
 
 
+def contradictory(rows: Sequence[Labelled], looks: Sequence[bytes]) -> tuple[list[int], list[tuple[str, str]]]:
+    """Find images of the same pixels under two labels, whatever files they come from.
+
+    Args:
+        rows: N images.
+        looks: N hashes of their pixels.
+
+    Returns:
+        Indices of the images that stay, in order, and the paths of those that do not, each beside one of another label.
+    """
+    alike: dict[bytes, list[int]] = {}
+    for index, look in enumerate(looks):
+        alike.setdefault(look, []).append(index)
+    out: set[int] = set()
+    pairs = []
+    for first, *more in alike.values():
+        others = [index for index in more if rows[index].label != rows[first].label]
+        if others:
+            out |= {first, *more}
+            pairs += [(first, index) if index in others else (index, others[0]) for index in more]
+    kept = [index for index in range(len(rows)) if index not in out]
+    return kept, [(rows[one].path, rows[other].path) for one, other in pairs]
+
+
 def near_copies(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Group near-copies.
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tans_core.io import write_text
 from tans_core.pages import page_environment, png_uri
-from tans_core.tasks.report import ScanReport, count
+from tans_core.tasks.report import ScanReport, count, shown
 from tans_core.tasks.task import SPLITS
 
 _CLASSES_SHOWN = 60
@@ -31,8 +31,6 @@ _GAP_PX = 2
 # Pictures in all, before they are compressed: what cannot be compressed still leaves the page under 3 MB.
 _PICTURE_BYTES = 1_600_000
 _THUMBS_PX = (64, 48, 40, 32, 24)
-# Joiners hold emoji and Persian words together; what else is not printable could turn a line around or end it.
-_JOINERS = "\u200c\u200d"
 
 _Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -71,8 +69,8 @@ def render_scan_page(
         mood=mood,
         verdict=verdict,
         filled=sum(map(bool, report.classes.values())),
-        failures=[_plain(line) for line in failures],
-        warnings=[_plain(line) for line in warnings],
+        failures=[shown(line) for line in failures],
+        warnings=[shown(line) for line in warnings],
         facts=_facts(report),
         splits=[split for split in SPLITS if split in report.splits],
         rows=_class_rows(report, samples),
@@ -165,7 +163,7 @@ def _percent(number: int, of: int) -> str:
 def _lists(report: ScanReport) -> Iterable[_List]:
     reasons: dict[str, list[str]] = {}
     for name, reason in report.bad:
-        reasons.setdefault(_plain(reason), []).append(name)
+        reasons.setdefault(shown(reason), []).append(name)
     by_reason = sorted(reasons.items(), key=lambda item: -len(item[1]))
     yield _List(
         f"{count(len(report.bad), 'file')} that cannot be read",
@@ -201,9 +199,13 @@ def _lists(report: ScanReport) -> Iterable[_List]:
         len(report.copies),
     )
     yield _counts("Passed over unopened", "", "Reason", report.skipped)
-    wrong = report.mislabelled_formats
-    note = f"{count(wrong, 'file')} with a name that claims another format; the content counts." if wrong else ""
-    yield _counts("Formats", note, "Format by content", report.formats)
+    yield _counts("Formats", "", "Format by content", report.formats)
+    yield _pairs(
+        f"{count(len(report.mislabelled), 'file')} of another format than the name says",
+        "The content counts.",
+        ("File", "Format by content"),
+        report.mislabelled,
+    )
 
 
 def _pairs(title: str, note: str, columns: tuple[str, str], pairs: Sequence[tuple[str, str]]) -> _List:
@@ -212,7 +214,7 @@ def _pairs(title: str, note: str, columns: tuple[str, str], pairs: Sequence[tupl
 
 def _counts(title: str, note: str, column: str, counts: Mapping[str, int]) -> _List:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    rows = [(_plain(name), f"{number:,}") for name, number in ordered[:_ROWS_SHOWN]]
+    rows = [(shown(name), f"{number:,}") for name, number in ordered[:_ROWS_SHOWN]]
     return _List(title, note, (column, "Files"), rows, len(counts))
 
 
@@ -225,12 +227,4 @@ def _name(text: str, limit: int = _NAME_CHARS) -> str:
     """Return a name with the middle cut out where it is long."""
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-    return _plain(text)
-
-
-def _plain(text: str) -> str:
-    """Return text that UTF-8 and HTML can hold, and that runs in its own direction: what is not printable as its code."""
-    return "".join(
-        letter if letter.isprintable() or letter in _JOINERS else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
+    return shown(text)

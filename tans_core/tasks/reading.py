@@ -19,11 +19,12 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import file_content
 
-VERSION = 6
+VERSION = 7
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
 _HASHED_PX = 2 * THUMBNAIL_PX
+_LOOK_BYTES = 16
 # Grey as Pillow has it (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # The eight lowest frequencies of the cosine transform (DCT-II); scipy has it, and takes longer to import than to compute.
@@ -50,6 +51,7 @@ def schema(image_size_px: int) -> pa.Schema:
             ("reason", pa.string()),
             ("sha256", pa.string()),
             ("phash", pa.uint64()),
+            ("look", pa.binary(_LOOK_BYTES)),
             ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
             ("width", pa.int32()),
             ("height", pa.int32()),
@@ -86,6 +88,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         pixels[place] = array.transpose(2, 0, 1)
     columns = [
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
+        _binary(_looks(pixels)),
         _binary(_thumbnails(grey)),
         pa.array(width, type=pa.int32()),
         pa.array(height, type=pa.int32()),
@@ -134,6 +137,12 @@ def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
     kind = pa.binary(values[0].size if len(values) else int(np.prod(values.shape[1:])))
     data = pa.py_buffer(np.ascontiguousarray(values))
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
+
+
+def _looks(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a hash of each image at working size, (n, 16): the same picture has the same, whatever its file."""
+    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=_LOOK_BYTES).digest() for image in pixels)
+    return np.frombuffer(digests, dtype=np.uint8).reshape(len(pixels), _LOOK_BYTES)
 
 
 def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:

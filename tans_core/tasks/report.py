@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SHOWN = 5
+# Joiners hold emoji and Persian words together; what else is not printable could turn a line around or end it.
+_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class ScanReport:
         splits: images used, by split and class, where the input itself draws the line; else empty.
         bad: (name, reason) of files that could not be read.
         copies: names left out because their content came before.
-        contradictions: pairs of names with one content and two labels; both are left out.
+        contradictions: pairs of names with two labels and one content, or the same pixels; both are left out.
         near_copies: groups of names whose images look the same; a group never straddles splits.
         leaks: pairs (train or val, test), or (train, val), of names whose images are the same or look the same although the
             input puts them into different splits; the first of each pair is left out.
         skipped: what was passed over unopened, by reason.
         formats: files by what their content is.
-        mislabelled_formats: files whose name claims another format than their content has.
+        mislabelled: (name, format) of files whose name claims another format than that of their content.
         sides_px: shorter side of the images used, in pixels: least, lower quartile, median, upper quartile, most.
         elongated: images used whose sides are in a ratio above `tans_core.tasks.decode.MAX_ASPECT`; their ends are cut off.
         not_sampled: files that were not opened because of the cap on images.
@@ -52,7 +54,7 @@ class ScanReport:
     leaks: tuple[tuple[str, str], ...]
     skipped: dict[str, int]
     formats: dict[str, int]
-    mislabelled_formats: int
+    mislabelled: tuple[tuple[str, str], ...]
     sides_px: tuple[int, int, int, int, int]
     elongated: int
     not_sampled: int
@@ -69,6 +71,11 @@ class ScanReport:
     def bad_share(self) -> float:
         """Share of the files opened that could not be read, 0..1."""
         return len(self.bad) / self.files if self.files else 0.0
+
+    @property
+    def contradiction_share(self) -> float:
+        """Share of the files opened that are left out for an image under two labels, 0..1."""
+        return len({name for pair in self.contradictions for name in pair}) / self.files if self.files else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `write_json` takes."""
@@ -96,16 +103,32 @@ class ScanReport:
                 f"  {count(len(self.near_copies), 'group')} of near-copies ({images:,} images), each kept in one split, "
                 f"such as {', '.join(self.near_copies[0][:3])}"
             )
+        if self.mislabelled:
+            lines.append(
+                f"  {count(len(self.mislabelled), 'file')} of another format than the name says; the content counts:"
+            )
+            lines += _some([f"{name}: {kind}" for name, kind in self.mislabelled])
         if self.skipped:
             lines.append(
                 "  passed over: " + ", ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
             )
-        return "\n".join(lines)
+        return "\n".join(map(shown, lines))
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
     """Return "1 file", "2,000 files"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def shown(text: str) -> str:
+    """Return text that a terminal, UTF-8 and HTML can hold, and that runs in its own direction.
+
+    What is not printable becomes its code.
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in _JOINERS else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def _some(lines: list[str]) -> list[str]:

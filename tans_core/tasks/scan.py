@@ -25,7 +25,7 @@ from tans_core.errors import EmptyClassError
 from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
-from tans_core.tasks.duplicates import find_copies, near_copies, without_leaks
+from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, without_leaks
 from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import SHOWN, ScanReport, count
@@ -215,10 +215,10 @@ def scan_input(
         leaks=tuple(found.leaks),
         skipped={reason: number for reason, number in source.skipped.items() if number},
         formats=dict(sorted(Counter(formats).items())),
-        mislabelled_formats=sum(
-            claims_another_format(entry.name, name)
+        mislabelled=tuple(
+            (entry.name, name)
             for entry, name in zip(entries, facts["format"].to_pylist(), strict=True)
-            if name
+            if name and claims_another_format(entry.name, name)
         ),
         sides_px=_sides(rows),
         elongated=sum(max(row.width, row.height) > MAX_ASPECT * min(row.width, row.height) for row in rows),
@@ -258,6 +258,8 @@ def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found
     exact = find_copies(rows)
     rows = [rows[index] for index in exact.kept]
     leaks = exact.leaks
+    kept, alike = contradictory(rows, facts["look"].take(pa.array([row.entry for row in rows], pa.int64())).to_pylist())
+    rows = [rows[index] for index in kept]
     places = pa.array([row.entry for row in rows], type=pa.int64())
     # In one piece, since taking from the chunks takes ten times as long.
     hashes, thumbnails = (facts[name].combine_chunks().take(places) for name in ("phash", "thumbnail"))
@@ -270,7 +272,7 @@ def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found
         row._replace(group=f"near-{group}") if sizes[group] > 1 else row
         for row, group in zip(rows, groups.tolist(), strict=True)
     ]
-    return rows, _Found(exact.copies, exact.contradictions, leaks)
+    return rows, _Found(exact.copies, exact.contradictions + alike, leaks)
 
 
 def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.factories import hostile_layouts, hostile_pictures
 from tests.factories.hostile_row import Found, HostileRow, healthy
+from tests.factories.images import write_class_folders
 
-__all__ = ["PASSING", "REFUSED", "ROWS", "Found", "HostileRow", "everything", "healthy"]
+__all__ = ["PASSING", "REFUSED", "ROWS", "Found", "HostileRow", "everything", "everything_in_splits", "healthy"]
 
 PASSING: dict[str, HostileRow] = hostile_pictures.PASSING | hostile_layouts.PASSING
 REFUSED: dict[str, HostileRow] = hostile_pictures.REFUSED | hostile_layouts.REFUSED
@@ -25,4 +26,13 @@ def everything(root: Path) -> Path:
     for row in PASSING.values():
         if not row.alone:
             row.make(root)
+    return root
+
+
+def everything_in_splits(root: Path) -> Path:
+    """The same as the train of a data set, whose test lacks classes, has two images of one, and repeats what train has."""
+    everything(root / "train")
+    write_class_folders(root / "test", {"ash": 12, "elm": 12, "few": 2}, seed=90)
+    write_class_folders(root / "train", {"few": 2}, seed=91)
+    (root / "test/elm/repeated.png").write_bytes((root / "train/elm/0.png").read_bytes())
     return root

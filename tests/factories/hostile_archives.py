@@ -134,6 +134,18 @@ HOSTILE: dict[str, HostileCase] = {
         "an archive inside",
         "unpack it first",
     ),
+    "zip, nothing but an archive": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"photos.tar.gz": b"\x1f\x8b"}),
+        NoClassesError,
+        "1 x archive that is not unpacked",
+        "unpack it",
+    ),
+    "zeros named .tar": HostileCase(
+        file_named("a.tar", bytes(2**16)), DataError, "neither an archive", "Want one of these, or a folder"
+    ),
+    "zip, an image above the cap": HostileCase(
+        directory_field(24, (300 * 2**20).to_bytes(4, "little")), None, "more than 256 MiB", "save it smaller"
+    ),
     "zip, a name twice": HostileCase(twice, None, "a second entry of this name", "give it another"),
     "zip, long and foreign names": HostileCase(lambda f: write_zip(f / "a.zip", {**good_members(), **_LONG}), None),
     "tar.xz, long and foreign names": HostileCase(

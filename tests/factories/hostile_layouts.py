@@ -14,7 +14,7 @@ from tans_core.errors import (
     NoClassesError,
     TooFewImagesError,
 )
-from tans_core.tasks.inputs.base import LEADS_OUTSIDE
+from tans_core.tasks.inputs.base import LEADS_OUTSIDE, PACKED
 from tests.factories.hostile_row import Found, HostileRow, healthy, write_files
 from tests.factories.images import (
     encoded,
@@ -99,6 +99,7 @@ NAMES = [
     "-rf",
     "%s {0} $HOME",
     "tab\there",
+    "\x1b[31mred",
 ]
 
 
@@ -180,9 +181,30 @@ def _check_two_labels(found: Found) -> None:
     assert "ash/copy 2.png" in found.report.copies and "ash/copy 1.png" in found.task.paths
 
 
+def _same_pixels(root: Path) -> None:
+    picture = noise(seed=303)
+    write_files(root / "ash", {"picture.png": encoded(picture), "picture.tif": encoded(picture, "TIFF")})
+    write_files(root / "elm", {"picture.bmp": encoded(picture, "BMP")})
+
+
+def _check_same_pixels(found: Found) -> None:
+    pairs = {(f"ash/picture.{kind}", "elm/picture.bmp") for kind in ("png", "tif")}
+    assert pairs <= set(found.report.contradictions)
+    assert not {name for pair in pairs for name in pair} & set(found.task.paths)
+
+
 def _mostly_two_labels(root: Path) -> None:
     for name in ("ash", "elm"):
         write_files(root / name, {f"x{number}.png": encoded(noise(seed=310 + number)) for number in range(8)})
+
+
+def _archive_beside(root: Path) -> None:
+    write_files(root, {"as it came.tar.gz": b"\x1f\x8b", "AS IT CAME.ZIP": b"PK"})
+
+
+def _check_archive_beside(found: Found) -> None:
+    assert found.skipped(PACKED) == 2
+    assert not any("came" in warning for warning in found.warnings)
 
 
 def _links(root: Path) -> None:
@@ -255,6 +277,8 @@ PASSING: dict[str, HostileRow] = {
     "odd names": HostileRow(_names, _check_names),
     "duplicates across splits": HostileRow(_leaking, _check_leaking, alone=True),
     "copies, and the same image under two labels": HostileRow(_two_labels, _check_two_labels),
+    "the same pixels in other files under two labels": HostileRow(_same_pixels, _check_same_pixels),
+    "archives beside class folders": HostileRow(_archive_beside, _check_archive_beside),
     "links": HostileRow(_links, _check_links),
     "deep folders": HostileRow(_deep_folders, _check_deep_folders),
 }
@@ -274,6 +298,9 @@ REFUSED: dict[str, HostileRow] = {
     ),
     "one class left": HostileRow(
         lambda root: (_just(root, {"ash": 9}), _dead_class(root))[1], error=EmptyClassError, words="'yew'", alone=True
+    ),
+    "folder of an archive": HostileRow(
+        _archive_beside, error=NoClassesError, words="2 x archive that is not unpacked", alone=True
     ),
     "flat folder": HostileRow(_flat, error=NoClassesError, words="5 files lie in it directly", alone=True),
     "train lacks a class": HostileRow(

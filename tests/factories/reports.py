@@ -28,7 +28,7 @@ def scanned(**changes: Any) -> ScanReport:
         leaks=(),
         skipped={},
         formats={"PNG": used},
-        mislabelled_formats=0,
+        mislabelled=(),
         sides_px=(32, 64, 80, 100, 200),
         elongated=0,
         not_sampled=0,

@@ -19,17 +19,19 @@ from natsort import natsorted
 
 from tans_core.errors import ArchiveError
 from tans_core.tasks.inputs.base import (
+    ARCHIVE_SUFFIXES,
     BESIDE_SPLITS,
     MAX_FILE_BYTES,
     OUTSIDE_CLASSES,
     SPLIT_NAMES,
     Entry,
     check_classes,
+    outside_classes,
+    too_large,
 )
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
 from tans_core.tasks.inputs.readers import BROKEN, UNPACK, Limits, Member, Reader, TarReader, ZipReader
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
 _MAGIC = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "tar", b"BZh": "tar", b"\xfd7zXZ\x00": "tar"}
 _FOREIGN = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!\x1a\x07": "RAR", b"\x28\xb5\x2f\xfd": "zstd"}
 _AGAIN = "Download or copy it again, or unpack what can be saved and scan the folder."
@@ -68,8 +70,9 @@ def archive_kind(path: Path) -> str | None:
             return kind
     # Its first block alone: tarfile.is_tarfile would follow what it claims.
     with suppress(*BROKEN):
-        if not start.strip(b"\0") and len(start) == tarfile.BLOCKSIZE:
-            return "tar"
+        if not start.strip(b"\0"):
+            # As a tar without an entry begins; so does a file whose bytes never came.
+            return "tar" if path.stat().st_size == tarfile.RECORDSIZE else None
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
         return "tar"
     return "zip" if zipfile.is_zipfile(path) else None
@@ -122,7 +125,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
             if not splits or len(parts) > 1:
                 lost.setdefault(label, [])
         elif not rest or (splits and len(parts) < 3):
-            skipped[OUTSIDE_CLASSES] += 1
+            skipped[outside_classes(parts[-1])] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
             skipped["not an image by its name"] += 1
         else:
@@ -208,5 +211,5 @@ def _problem(member: Member, file_name: str) -> str | None:
     if file_name.lower().endswith(ARCHIVE_SUFFIXES):
         return "an archive inside the archive: unpack it first"
     if member.size > MAX_FILE_BYTES:
-        return f"{member.size:,} bytes, more than {MAX_FILE_BYTES // 2**20} MiB"
+        return too_large(member.size)
     return None

@@ -27,8 +27,11 @@ SPLIT_NAMES = {
 """What people call the three splits, in lower case."""
 
 OUTSIDE_CLASSES = "file outside class folders"
+PACKED = "archive that is not unpacked (unpack it, or scan it by itself)"
 BESIDE_SPLITS = "folder beside those of the splits"
 LEADS_OUTSIDE = "link that leads outside (`tans tasks scan --follow-links` follows it)"
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """A single image file above this is left out unread."""
@@ -129,7 +132,7 @@ def check_classes(
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
         found = f"{loose} files lie in it directly" if loose else "it holds none"
-        found += f", and {skipped[LEADS_OUTSIDE]} x {LEADS_OUTSIDE}" if skipped[LEADS_OUTSIDE] else ""
+        found += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
         raise NoClassesError(
             f"{root}: no class folders; {found}. Want one folder of images a class: {root.name}/<class>/<image>."
         )
@@ -148,6 +151,11 @@ def _why_empty(reasons: Sequence[str]) -> str:
     shown = "; ".join(f"{number:,} x {reason}" for reason, number in kinds[:3])
     more = f"; and {len(kinds) - 3:,} more reasons" if len(kinds) > 3 else ""
     return f" (0 of {len(reasons):,}: {shown}{more})"
+
+
+def outside_classes(name: str) -> str:
+    """Return why a file that lies beside class folders is passed over."""
+    return PACKED if name.lower().endswith(ARCHIVE_SUFFIXES) else OUTSIDE_CLASSES
 
 
 def printable(name: str) -> str:
@@ -178,4 +186,10 @@ def file_content(path: str | Path) -> bytes | str:
 
 def within_limit(data: bytes) -> bytes | str:
     """Return the data, or why they are too many."""
-    return data if len(data) <= MAX_FILE_BYTES else f"more than {MAX_FILE_BYTES // 2**20} MiB"
+    return data if len(data) <= MAX_FILE_BYTES else too_large()
+
+
+def too_large(size: int | None = None) -> str:
+    """Return why a file of more than `MAX_FILE_BYTES` is left out, and what to do."""
+    found = "" if size is None else f"{size:,} bytes, "
+    return f"{found}more than {MAX_FILE_BYTES // 2**20} MiB: save it smaller, or compressed"

@@ -13,10 +13,10 @@ from tans_core.errors import DataError
 from tans_core.tasks.inputs.base import (
     BESIDE_SPLITS,
     LEADS_OUTSIDE,
-    OUTSIDE_CLASSES,
     SPLIT_NAMES,
     Entry,
     check_classes,
+    outside_classes,
     printable,
 )
 
@@ -79,7 +79,7 @@ def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool
                 if reason == _BROKEN and follow_links:
                     bad.append((_free(printable(entry.path[start:]), taken), reason))
                 else:
-                    skipped[reason or OUTSIDE_CLASSES] += 1
+                    skipped[reason or outside_classes(entry.name)] += 1
                 continue
             label = printable(entry.name)
             lost.setdefault(label, [])
@@ -148,7 +148,7 @@ def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tup
         return [(None, root)]
     skipped[BESIDE_SPLITS] += len(folders) - len(named)
     for entry in _entries(root, skipped):
-        skipped[OUTSIDE_CLASSES] += entry.is_file(follow_symlinks=False)
+        skipped[outside_classes(entry.name)] += entry.is_file(follow_symlinks=False)
     return sorted(((split, folder) for split, folder in named), key=lambda pair: str(pair[0]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories.hostile import PASSING, REFUSED, Found, healthy
-from tests.factories.images import write_class_folders
+from tests.factories.images import encoded, noise, write_class_folders
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -73,6 +73,34 @@ def test_empty_classes_are_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: 
     done = tans("tasks", "scan", root, "--drop-empty-classes", "--save", "x", "--root", fresh)
     assert done.code == 0, done.err
     assert "Saved as task x" in done.out and "'yew'" in done.out
+
+
+def test_a_class_folder_without_a_file_is_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = REFUSED["empty class folder"].folder(tmp_path / "x")
+    done = tans("tasks", "scan", root, "--drop-empty-classes", "--save", "x", "--root", fresh)
+    assert done.code == 0 and "60 images in 3 classes" in done.out, done.err
+
+
+def test_a_class_of_one_image_goes_to_train_where_that_is_allowed(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    params = fresh / "params.yaml"
+    params.write_text(params.read_text().replace("min_images_per_class: 2", "min_images_per_class: 1"))
+    root = REFUSED["one image in a class"].folder(tmp_path / "x")
+    done = tans("tasks", "scan", root, "--save", "x", "--root", fresh)
+    assert done.code == 0, done.err
+    for split in ("val", "test"):
+        assert f"1 class will have no {split} image" in done.out and "'rare' (1)" in done.out
+    (page,) = fresh.rglob("scan.html")
+    task = Found.saved(page.parent, fresh).task
+    assert task.splits[task.labels == task.info.class_names.index("rare")].tolist() == ["train"]
+
+
+def test_names_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = healthy(tmp_path / "x")
+    (root / "oak/\x1b[2Jgone.png").write_bytes(b"")
+    (root / "oak/\x1b[2Jgif.png").write_bytes(encoded(noise(seed=9), "GIF"))
+    done = tans("tasks", "scan", root, "--root", fresh)
+    assert done.code == 0 and "\x1b" not in done.out + done.err
+    assert r"oak/\x1b[2Jgone.png: empty file" in done.out and r"oak/\x1b[2Jgif.png: GIF" in done.out
 
 
 def test_links_that_lead_outside_are_followed_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_one_task_is_shown_with_its_classes_and_a_sheet(tans: Tans, project: Pat
         assert np.asarray(sheet).std() > 10 and sheet.format == "PNG"
 
 
+def test_what_a_scan_saved_is_shown(tans: Tans, fresh: Path, leaves: Path) -> None:
+    assert tans("tasks", "scan", leaves, "--save", "mine", "--root", fresh).code == 0
+    done = tans("tasks", "show", "mine", "--json", "--root", fresh)
+    shown = json.loads(done.out)
+    assert shown["class_names"] == ["ash", "elm", "oak"] and sum(shown["counts"].values()) == 120
+    with Image.open(shown["sheet"]) as sheet:
+        assert np.asarray(sheet).std() > 10
+    assert "did you mean 'mine'?" in tans("tasks", "show", "mines", "--root", fresh).err
+
+
 def test_unknown_task_is_answered_with_the_nearest(tans: Tans, project: Path) -> None:
     done = tans("tasks", "show", "strips", "--root", project)
     assert (done.code, done.out) == (4, "")

@@ -24,7 +24,7 @@ from tans_core.gates.query import QueryThresholds, check_query
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.scan import scan
-from tests.factories.hostile import PASSING, REFUSED, Found, everything, healthy
+from tests.factories.hostile import PASSING, REFUSED, Found, everything, everything_in_splits, healthy
 
 SIZE = 32
 PROJECT = Path(__file__).resolve().parents[3]
@@ -78,21 +78,41 @@ def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return everything(tmp_path_factory.mktemp("hostile") / "all at once")
 
 
-def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
-    command = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", all_at_once, "--save", "all"]
-    done = subprocess.run([*command, "--json", "--root", tmp_path], capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr.decode()
-    answer = json.loads(done.stdout)
-    assert answer["gate"]["passed"] and not answer["gate"]["failures"]
-    folder = Path(answer["folder"])
-    assert json.loads((folder / "scan.json").read_text(encoding="utf-8"))["used"] == answer["used"]
+def scanned(root: Path, project: Path) -> Found:
+    """Scan and save with the program; what it printed, wrote and saved must agree."""
+    shutil.copy(PROJECT / "params.yaml", project)
+    done = program("tasks", "scan", root, "--save", "all", "--json", "--root", project)
+    assert done["gate"]["passed"] and not done["gate"]["failures"]
+    folder = Path(done["folder"])
+    assert json.loads((folder / "scan.json").read_text(encoding="utf-8"))["used"] == done["used"]
     page = (folder / "scan.html").read_text(encoding="utf-8")
     assert "passed" in page and "<script>alert" not in page
-    found = Found.saved(folder, tmp_path)
+    return Found.saved(folder, project)
+
+
+def program(*arguments: object) -> Any:
+    command = [sys.executable, "-m", "tans_core.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> None:
+    found = scanned(all_at_once, tmp_path)
     for row in PASSING.values():
         if not row.alone and row.check is not None:
             row.check(found)
+
+
+def test_all_at_once_and_what_only_splits_can_have(project: Path, tmp_path: Path) -> None:
+    root = everything_in_splits(tmp_path / "x")
+    (tmp_path / "project").mkdir()
+    found = scanned(root, tmp_path / "project")
+    assert ("train/elm/0.png", "test/elm/repeated.png") in found.report.leaks
+    assert found.report.splits["test"]["oak"] == 0 and found.report.splits["test"]["few"] == 2
+    assert any("will have no test image" in warning for warning in found.warnings)
+    assert all(found.label(path) == path.split("/")[1] for path in found.task.paths if path.isascii())
+    assert len(program("retrieve", root, "--json", "--root", project)["candidates"]) > 0
 
 
 def test_a_search_with_all_at_once_finds_models(all_at_once: Path, project: Path) -> None:

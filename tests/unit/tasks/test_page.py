@@ -87,13 +87,15 @@ def test_page_lists_all_that_was_found() -> None:
         near_copies=(("oak/4.png", "oak/5.png", "oak/6.png", "oak/8.png"),),
         leaks=(("train/ash/4.png", "test/ash/4.png"),),
         skipped={"hidden or system file": 2},
-        mislabelled_formats=1,
+        mislabelled=(("oak/9.jpg", "GIF"),),
         elongated=2,
         not_sampled=1234,
     )
     text = " ".join(Page(render_scan_page(report, [], [], {})).text.split())
     for words in [
         "3 files that cannot be read",
+        "1 file of another format than the name says",
+        "oak/9.jpg",
         "ash/1.png, ash/2.png",
         "1 copy",
         "1 image under two labels",
@@ -101,7 +103,6 @@ def test_page_lists_all_that_was_found() -> None:
         "oak/4.png, oak/5.png, oak/6.png and 1 more",
         "1 image of one split seen in another",
         "hidden or system file",
-        "1 file with a name that claims another format",
         "2 are so long",
         "1,234 more files were not opened",
         "train",
