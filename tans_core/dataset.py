@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
-from tans_core.io import write_json
+from tans_core.io import atomic_path, write_json
 from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
 
     from tans_core.gates.query import QueryGate, Verdict
     from tans_core.tasks.report import ScanReport
@@ -32,11 +33,13 @@ class Scanned:
 
     Attributes:
         report: what was found.
+        manifest: a row for each file: what it is, and what became of it (`tans_core.tasks.cleaning.MANIFEST`).
         verdict: of the gate.
         examples: by class, a few images (n, 3, S, S) uint8.
     """
 
     report: ScanReport
+    manifest: pa.Table = field(repr=False)
     verdict: Verdict
     examples: Mapping[str, npt.NDArray[np.uint8]] = field(repr=False)
 
@@ -51,9 +54,13 @@ class Scanned:
         return "\n".join([self.report.summary(), *refused, *warned])
 
     def write(self, folder: Path) -> None:
-        """Write `scan.json`, and `scan.html`: one page that needs no network."""
+        """Write `scan.json`, `files.parquet`, and `scan.html`: one page that needs no network."""
+        import pyarrow.parquet as pq
+
         from tans_core.tasks.page import write_scan_page
 
+        with atomic_path(folder / "files.parquet") as temporary:
+            pq.write_table(self.manifest, temporary)
         write_json(self.to_dict(), folder / "scan.json")
         failures, warnings = self.verdict.failures, self.verdict.warnings
         examples = {label: list(images) for label, images in self.examples.items()}
@@ -66,7 +73,7 @@ class ScanRun:
 
     Attributes:
         scanned: report and verdict.
-        folder: `runs/<id>`, which holds `scan.json` and `scan.html`.
+        folder: `runs/<id>`, which holds `scan.json`, `files.parquet` and `scan.html`.
         task: what was saved, or None.
     """
 
@@ -195,7 +202,7 @@ def scan_path(
             max_bad_share=data["max_bad_share"],
             drop_empty_classes=drop_empty_classes,
         )
-        scanned = Scanned(found.report, verdict, found.examples(EXAMPLES_A_CLASS))
+        scanned = Scanned(found.report, found.manifest, verdict, found.examples(EXAMPLES_A_CLASS))
         if name is None or not verdict.passed:
             return None, scanned
         return found.task(name, min_images_per_class=data["min_images_per_class"]), scanned

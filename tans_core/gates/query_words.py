@@ -110,6 +110,14 @@ def say_contradictions(facts: Facts, _: Sequence[str]) -> str:
     return f"{count(len(pairs), 'image')} under two labels{over}, left out: {_pairs(pairs)}. Keep the right one of each pair."
 
 
+def say_doubtful(facts: Facts, _: Sequence[str]) -> str:
+    pairs = facts.report.doubtful
+    return (
+        f"{count(len(pairs), 'group')} of images that look the same under two labels, kept: {_pairs(pairs)}. "
+        "Look at them: where they are one picture, keep the right one."
+    )
+
+
 def say_untaught(facts: Facts, names: Sequence[str]) -> str:
     return (
         f"{count(len(names), 'class', 'classes')} with images for val or test and none to train on: {listed(names)}. "

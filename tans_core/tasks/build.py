@@ -14,7 +14,7 @@ import numpy as np
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.assemble import Prepared, assemble, prepare
-from tans_core.tasks.duplicates import find_copies
+from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.sources import Sample, get_source
 from tans_core.tasks.sources.base import licence_of
 from tans_core.tasks.task import SPLITS, Role, Task
@@ -60,11 +60,17 @@ def build_task(
     task_seed = derive_seed(seed, "task", name)
     samples = origin.load(options, task_seed)
     prepared = list(_prepare_all(samples, image_size_px, workers))
-    found = find_copies(prepared)
-    if found.copies or found.leaks or found.contradictions:
-        copies = len(found.copies) + len(found.leaks)
-        logger.info("%s: left out %d copies, %d contradictions", name, copies, len(found.contradictions))
-    rows = [prepared[index] for index in found.kept]
+    kept, _ = contradictory(prepared, [image.content for image in prepared])
+    single = [prepared[index] for index in kept]
+    found = find_copies(single)
+    rows = [single[index] for index in found.kept]
+    if len(rows) < len(prepared):
+        logger.info(
+            "%s: left out %d images, %d of them under two labels",
+            name,
+            len(prepared) - len(rows),
+            len(prepared) - len(kept),
+        )
     task = assemble(
         rows,
         lambda chosen: np.stack([rows[index].image for index in chosen]),

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+
+from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
@@ -34,9 +34,6 @@ _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
 
 # Where formats keep what may hold an orientation.
 _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
-
-_BITS_TAG, _KIND_TAG, _UNSIGNED, _SIGNED = 258, 339, 1, 2
-_HIGH_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 # Our own cap is lower than the size at which Pillow starts to warn.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -99,6 +96,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
             return Decoded(_to_rgb(upright, image), width, height, file_format)
     except UnreadableImageError:
         raise
+    except NoPixelValueError as error:
+        raise UnreadableImageError(str(error)) from None
     except UnidentifiedImageError:
         raise UnreadableImageError("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -189,8 +188,8 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in _HIGH_GREY:
-        return _from_deep_grey(image, original)
+    if is_deep_grey(image, original):
+        return from_deep_grey(image, original)
     if image.mode == "CMYK":
         return _from_cmyk(image, original.format)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
@@ -205,60 +204,3 @@ def _from_cmyk(image: Image.Image, file_format: str | None) -> Image.Image:
     if file_format in ("JPEG", "MPO") and "adobe" not in image.info:
         image = ImageChops.invert(image)
     return image.convert("RGB")
-
-
-def _from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
-    """Scale grey values of more than 8 bits by the range of their type; `convert` would clip them to white."""
-    values = np.asarray(image)
-    # Of a TIFF, bits a sample and whether they are signed; Pillow has int16 and uint32 as int32.
-    tags = getattr(original, "tag_v2", {})
-    kind = tags.get(_BITS_TAG, (0,))[0], tags.get(_KIND_TAG, (_UNSIGNED,))[0]
-    if kind == (32, _UNSIGNED) and values.dtype == np.int32:
-        values = values.view(np.uint32)
-    if image.mode.startswith("I;16") or original.format == "PPM":
-        least, low, high = 0.0, 0.0, 65535.0
-    else:
-        least, low, high = _deep_range(values, 32767.0 if kind == (16, _SIGNED) else None)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for rows in _blocks(values):
-        part = values[rows].astype(np.float64)
-        part[~np.isfinite(part)] = least
-        grey[rows] = np.clip((part - low) * (255 / (high - low)), 0, 255).round()
-    # Of this one value a PNG says that it is transparent.
-    if isinstance(key := image.info.get("transparency"), int):
-        grey[values == key] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _deep_range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple[float, float, float]:
-    """Return the least finite value, and which values become black and white.
-
-    32-bit files rarely use their whole range: theirs is the smallest common one that holds nearly all values. What a filter
-    pushed a little beyond it is clipped; what fits into none is scaled by its own largest value. Where values are negative,
-    zero is grey.
-    """
-    least, most, stride = math.inf, -math.inf, max(1, values.size // 2**20)
-    samples: list[npt.NDArray[np.float64]] = []
-    for rows in _blocks(values):
-        part = values[rows].astype(np.float64).ravel()
-        part = part[np.isfinite(part)]
-        if part.size:
-            least, most = min(least, float(part.min())), max(most, float(part.max()))
-            samples.append(np.abs(part[::stride]))
-    if not samples:
-        raise UnreadableImageError("no finite pixel value")
-    if most_of_type is not None:
-        return least, -most_of_type - 1 if least < 0 else 0.0, most_of_type
-    most, nearly = max(most, -least), float(np.quantile(np.concatenate(samples), 0.99))
-    whole = np.issubdtype(values.dtype, np.integer)
-    limits = (
-        ((128.0, 32768.0) if whole else (1.0,)) if least < 0 else ((255.0, 65535.0) if whole else (1.0, 255.0, 65535.0))
-    )
-    top = next((limit for limit in limits if most <= limit or (nearly <= limit and most <= 2 * limit)), most) or 1.0
-    return least, -top if least < 0 else 0.0, top
-
-
-def _blocks(values: npt.NDArray[np.generic]) -> Iterator[slice]:
-    """Cut rows into blocks of about a million values: as floats, a whole image may take gigabytes."""
-    step = max(1, 2**20 // max(1, values.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(values), step))

@@ -55,20 +55,41 @@ class Copies:
     Attributes:
         kept: indices of the images that stay, in order.
         copies: paths left out because their content came before, in the same split.
-        contradictions: pairs of paths whose contents agree and whose labels do not; both are left out.
         leaks: pairs of paths of one content in two splits: the first is left out, of the split that teaches.
     """
 
     kept: list[int]
     copies: list[str]
-    contradictions: list[tuple[str, str]]
     leaks: list[tuple[str, str]]
 
 
+def contradictory(rows: Sequence[Labelled], looks: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
+    """Find images that are the same and stand under two labels.
+
+    Args:
+        rows: N images.
+        looks: N hashes of what they are.
+
+    Returns:
+        Indices of the images that stay, in order, and the paths of those that do not, each beside one of another label.
+    """
+    alike: dict[object, list[int]] = {}
+    for index, look in enumerate(looks):
+        alike.setdefault(look, []).append(index)
+    out: set[int] = set()
+    pairs = []
+    for first, *more in alike.values():
+        other = next((index for index in more if rows[index].label != rows[first].label), None)
+        if other is not None:
+            out |= {first, *more}
+            pairs += [(index, other) if rows[index].label == rows[first].label else (first, index) for index in more]
+    kept = [index for index in range(len(rows)) if index not in out]
+    return kept, [(rows[one].path, rows[other].path) for one, other in pairs]
+
+
 def find_copies(rows: Sequence[Labelled]) -> Copies:
-    """Find images whose content came before, and content that stands under two labels."""
+    """Find images whose content came before; no content stands under two labels (`contradictory`)."""
     first: dict[str, int] = {}
-    contradicted: dict[str, int] = {}
     copies: list[str] = []
     leaks: list[tuple[str, str]] = []
     # Where the source draws the line, a copy in train of a test image is the one that goes.
@@ -77,47 +98,22 @@ def find_copies(rows: Sequence[Labelled]) -> Copies:
         earlier = rows[first.setdefault(row.content, index)]
         if earlier is row:
             continue
-        if earlier.label != row.label:
-            contradicted.setdefault(row.content, index)
-        elif earlier.split != row.split:
+        if earlier.split != row.split:
             leaks.append((row.path, earlier.path))
         else:
             copies.append(row.path)
-    kept = [index for index, row in enumerate(rows) if first[row.content] == index and row.content not in contradicted]
-    pairs = [(rows[first[content]].path, rows[index].path) for content, index in contradicted.items()]
-    return Copies(kept, copies, pairs, leaks)
+    return Copies([index for index, row in enumerate(rows) if first[row.content] == index], copies, leaks)
 
 
-def contradictory(rows: Sequence[Labelled], looks: Sequence[bytes]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Find images of the same pixels under two labels, whatever files they come from.
-
-    Args:
-        rows: N images.
-        looks: N hashes of their pixels.
-
-    Returns:
-        Indices of the images that stay, in order, and the paths of those that do not, each beside one of another label.
-    """
-    alike: dict[bytes, list[int]] = {}
-    for index, look in enumerate(looks):
-        alike.setdefault(look, []).append(index)
-    out: set[int] = set()
-    pairs = []
-    for first, *more in alike.values():
-        others = [index for index in more if rows[index].label != rows[first].label]
-        if others:
-            out |= {first, *more}
-            pairs += [(first, index) if index in others else (index, others[0]) for index in more]
-    kept = [index for index in range(len(rows)) if index not in out]
-    return kept, [(rows[one].path, rows[other].path) for one, other in pairs]
-
-
-def near_copies(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def near_copies(
+    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], looks: Sequence[object]
+) -> npt.NDArray[np.int64]:
     """Group near-copies.
 
     Args:
         hashes: (N,) perceptual hashes of 64 bits.
         thumbnails: (N, T) grey values.
+        looks: N hashes of the pixels; the same pixels are near-copies even where they show nothing.
 
     Returns:
         (N,) the number of each image's group; an image that is like no other is alone in its group.
@@ -128,6 +124,9 @@ def near_copies(hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8
         alike = _alike(thumbnails, one, other)
         ones.append(one[alike])
         others.append(other[alike])
+    first: dict[object, int] = {}
+    others.append(np.array([first.setdefault(look, index) for index, look in enumerate(looks)], dtype=np.int64))
+    ones.append(np.arange(count))
     one, other = np.concatenate(ones), np.concatenate(others)
     links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count, count))
     _, groups = connected_components(links, directed=False)

@@ -179,6 +179,12 @@ def _lists(report: ScanReport) -> Iterable[_List]:
         report.contradictions,
     )
     yield _pairs(
+        f"{count(len(report.doubtful), 'group')} of near-copies under two labels",
+        "They stay. Where they are one picture, keep the one whose label is right.",
+        ("This file", "looks like"),
+        report.doubtful,
+    )
+    yield _pairs(
         f"{count(len(report.leaks), 'image')} of one split seen in another",
         "The first of each pair is left out; the other one, for which the split is meant, stays.",
         ("Left out", "the same as, or looks like"),

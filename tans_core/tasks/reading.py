@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 from PIL import Image
 
 from tans_core.leash import die_with_parent
@@ -19,12 +20,14 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import UnreadableImageError, decode, fit
 from tans_core.tasks.inputs.base import file_content
 
-VERSION = 7
+VERSION = 8
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
 _HASHED_PX = 2 * THUMBNAIL_PX
 _LOOK_BYTES = 16
+_STRIP = 2**20
+"""Pixels that are hashed at a time."""
 # Grey as Pillow has it (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # The eight lowest frequencies of the cosine transform (DCT-II); scipy has it, and takes longer to import than to compute.
@@ -67,6 +70,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
     hashes: list[str | None] = []
     facts: list[tuple[int, int, str]] = []
     images: list[Image.Image] = []
+    looks: list[bytes] = []
     for content in contents:
         try:
             data = file_content(content.path) if isinstance(content, OnDisk) else content
@@ -79,6 +83,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
             continue
         reasons.append(None)
         facts.append((decoded.width, decoded.height, decoded.format))
+        looks.append(_look(decoded.image))
         images.append(fit(decoded.image, image_size_px))
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
@@ -88,7 +93,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         pixels[place] = array.transpose(2, 0, 1)
     columns = [
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
-        _binary(_looks(pixels)),
+        pa.array(looks, type=pa.binary(_LOOK_BYTES)),
         _binary(_thumbnails(grey)),
         pa.array(width, type=pa.int32()),
         pa.array(height, type=pa.int32()),
@@ -139,10 +144,15 @@ def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
 
 
-def _looks(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a hash of each image at working size, (n, 16): the same picture has the same, whatever its file."""
-    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=_LOOK_BYTES).digest() for image in pixels)
-    return np.frombuffer(digests, dtype=np.uint8).reshape(len(pixels), _LOOK_BYTES)
+def _look(image: Image.Image) -> bytes:
+    """Return a hash of an image's pixels and sides: the same picture has the same, whatever its file."""
+    hashed = xxhash.xxh3_128(f"{image.width} {image.height}".encode())
+    # In strips, since a copy of a whole photograph takes much memory.
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        strip = image if height >= image.height else image.crop((0, top, image.width, min(top + height, image.height)))
+        hashed.update(strip.tobytes())
+    return hashed.digest()
 
 
 def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:

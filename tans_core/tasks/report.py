@@ -25,8 +25,9 @@ class ScanReport:
         splits: images used, by split and class, where the input itself draws the line; else empty.
         bad: (name, reason) of files that could not be read.
         copies: names left out because their content came before.
-        contradictions: pairs of names with two labels and one content, or the same pixels; both are left out.
+        contradictions: pairs of names with two labels and the same pixels; all are left out.
         near_copies: groups of names whose images look the same; a group never straddles splits.
+        doubtful: pairs of names that look the same and have two labels, one pair a group of `near_copies`; both stay.
         leaks: pairs (train or val, test), or (train, val), of names whose images are the same or look the same although the
             input puts them into different splits; the first of each pair is left out.
         skipped: what was passed over unopened, by reason.
@@ -51,6 +52,7 @@ class ScanReport:
     copies: tuple[str, ...]
     contradictions: tuple[tuple[str, str], ...]
     near_copies: tuple[tuple[str, ...], ...]
+    doubtful: tuple[tuple[str, str], ...]
     leaks: tuple[tuple[str, str], ...]
     skipped: dict[str, int]
     formats: dict[str, int]

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,8 @@ import pyarrow as pa
 from tans_core.errors import EmptyClassError
 from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.chunks import Chunks
+from tans_core.tasks.cleaning import Row, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
-from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, without_leaks
 from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import SHOWN, ScanReport, count
@@ -36,19 +35,6 @@ _PART = 4096
 """Images that are hashed at a time."""
 
 
-class Row(NamedTuple):
-    """One image that stays; `entry` is its entry's number, `group` names its near-copies or is empty."""
-
-    entry: int
-    path: str
-    label: str
-    split: str | None
-    content: str
-    width: int
-    height: int
-    group: str = ""
-
-
 @dataclass(frozen=True)
 class Scan:
     """What was scanned; close it, or use it in a `with`, once its task was taken.
@@ -56,10 +42,12 @@ class Scan:
     Attributes:
         report: what was found.
         rows: the images that are left, in the order of the input.
+        manifest: every file that was opened, and what became of it; see `tans_core.tasks.cleaning`.
     """
 
     report: ScanReport
     rows: Sequence[Row]
+    manifest: pa.Table
     _chunks: Chunks
     _seed: int
 
@@ -190,11 +178,11 @@ def scan_input(
     try:
         chunks.fill(source, cores() if workers is None else workers)
         facts = chunks.facts()
-        rows, found = _clean(entries, facts)
+        found = clean(entries, facts)
     except BaseException:
         chunks.close(finished=False)
         raise
-    reasons = facts["reason"].to_pylist()
+    rows, reasons = found.rows, facts["reason"].to_pylist()
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
     formats = [name for name in facts["format"].to_pylist() if name]
     used = Counter(row.label for row in rows)
@@ -209,10 +197,11 @@ def scan_input(
         found=dict(Counter(entry.label for entry in source.entries)),
         splits=_by_split(rows, list(classes)),
         bad=(*source.bad, *unreadable),
-        copies=tuple(found.copies),
-        contradictions=tuple(found.contradictions),
-        near_copies=_near_copies(rows),
-        leaks=tuple(found.leaks),
+        copies=found.copies,
+        contradictions=found.contradictions,
+        near_copies=found.near_copies,
+        doubtful=found.doubtful,
+        leaks=found.leaks,
         skipped={reason: number for reason, number in source.skipped.items() if number},
         formats=dict(sorted(Counter(formats).items())),
         mislabelled=tuple(
@@ -226,15 +215,7 @@ def scan_input(
         digest=_digest(entries, facts["sha256"].to_pylist()),
         seconds=round(time.monotonic() - start, 2),
     )
-    return Scan(report, rows, chunks, seed)
-
-
-class _Found(NamedTuple):
-    """What cleaning took out: see `ScanReport`."""
-
-    copies: list[str]
-    contradictions: list[tuple[str, str]]
-    leaks: list[tuple[str, str]]
+    return Scan(report, rows, found.manifest(entries, facts, source.bad), chunks, seed)
 
 
 def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequence[Entry]:
@@ -247,34 +228,6 @@ def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequ
     return [entries[index] for index in sorted(picked)]
 
 
-def _clean(entries: Sequence[Entry], facts: pa.Table) -> tuple[list[Row], _Found]:
-    """Leave out what cannot be read, copies, contradictions and leaks; name the groups of near-copies."""
-    columns = [facts[name].to_pylist() for name in ("reason", "sha256", "width", "height")]
-    rows = [
-        Row(index, entry.name, entry.label, entry.split, content, width, height)
-        for index, (entry, reason, content, width, height) in enumerate(zip(entries, *columns, strict=True))
-        if reason is None
-    ]
-    exact = find_copies(rows)
-    rows = [rows[index] for index in exact.kept]
-    leaks = exact.leaks
-    kept, alike = contradictory(rows, facts["look"].take(pa.array([row.entry for row in rows], pa.int64())).to_pylist())
-    rows = [rows[index] for index in kept]
-    places = pa.array([row.entry for row in rows], type=pa.int64())
-    # In one piece, since taking from the chunks takes ten times as long.
-    hashes, thumbnails = (facts[name].combine_chunks().take(places) for name in ("phash", "thumbnail"))
-    groups = near_copies(hashes.to_numpy(), _bytes(thumbnails))
-    if any(row.split for row in rows):
-        kept, near_leaks = without_leaks(rows, groups)
-        rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
-    sizes = np.bincount(groups) if len(groups) else groups
-    rows = [
-        row._replace(group=f"near-{group}") if sizes[group] > 1 else row
-        for row, group in zip(rows, groups.tolist(), strict=True)
-    ]
-    return rows, _Found(exact.copies, exact.contradictions + alike, leaks)
-
-
 def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
     hashed = hashlib.sha256()
     for row in sorted(
@@ -283,21 +236,6 @@ def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
     ):
         hashed.update("\0".join((*row, "")).encode())
     return hashed.hexdigest()
-
-
-def _bytes(values: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:
-    """Return N values of T bytes without a null, (N, T)."""
-    width = values.type.byte_width
-    data = np.frombuffer(values.buffers()[1], dtype=np.uint8)[values.offset * width :]
-    return data[: len(values) * width].reshape(len(values), width)
-
-
-def _near_copies(rows: Sequence[Row]) -> tuple[tuple[str, ...], ...]:
-    groups: dict[str, list[str]] = {}
-    for row in rows:
-        if row.group:
-            groups.setdefault(row.group, []).append(row.path)
-    return tuple(tuple(paths) for paths in groups.values())
 
 
 def _by_split(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, int]]:

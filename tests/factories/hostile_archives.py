@@ -140,6 +140,15 @@ HOSTILE: dict[str, HostileCase] = {
         "1 x archive that is not unpacked",
         "unpack it",
     ),
+    "zip, a folder of nothing but archives": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"photos/ash.zip": b"PK", "photos/elm.zip": b"PK", "README.md": b"x"}),
+        NoClassesError,
+        "2 x an archive inside the archive",
+        "unpack it first",
+    ),
+    "tar of two empty blocks": HostileCase(
+        file_named("a.tar", bytes(1024)), NoClassesError, "no class folders", "Want one folder of images a class"
+    ),
     "zeros named .tar": HostileCase(
         file_named("a.tar", bytes(2**16)), DataError, "neither an archive", "Want one of these, or a folder"
     ),

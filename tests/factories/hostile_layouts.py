@@ -8,6 +8,9 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from tans_core.errors import (
     EmptyClassError,
     GateError,
@@ -18,6 +21,7 @@ from tans_core.tasks.inputs.base import LEADS_OUTSIDE, PACKED
 from tests.factories.hostile_row import Found, HostileRow, healthy, write_files
 from tests.factories.images import (
     encoded,
+    encoded_image,
     noise,
     write_class_folders,
 )
@@ -146,6 +150,10 @@ def _leaking(root: Path) -> None:
     write_class_folders(root / "train", {"ash": 20, "oak": 20}, seed=11)
     write_class_folders(root / "test", {"ash": 10, "oak": 10}, seed=12)
     write_files(root / "train/ash", {"leak.png": (root / "test/ash/3.png").read_bytes()})
+    # Nothing to see, and the same.
+    blank = Image.new("RGB", (20, 20), (3, 3, 3))
+    write_files(root / "test/ash", {"blank.png": encoded_image(blank)})
+    write_files(root / "train/ash", {"blank.bmp": encoded_image(blank, "BMP")})
     os.link(root / "test/oak/4.png", root / "train/oak/linked.png")
 
 
@@ -153,6 +161,7 @@ def _check_leaking(found: Found) -> None:
     assert set(found.report.leaks) == {
         ("train/ash/leak.png", "test/ash/3.png"),
         ("train/oak/linked.png", "test/oak/4.png"),
+        ("train/ash/blank.bmp", "test/ash/blank.png"),
     }
     splits = dict(zip(found.task.paths, found.task.splits.tolist(), strict=True))
     assert splits["test/ash/3.png"] == splits["test/oak/4.png"] == "test"
@@ -184,13 +193,44 @@ def _check_two_labels(found: Found) -> None:
 def _same_pixels(root: Path) -> None:
     picture = noise(seed=303)
     write_files(root / "ash", {"picture.png": encoded(picture), "picture.tif": encoded(picture, "TIFF")})
-    write_files(root / "elm", {"picture.bmp": encoded(picture, "BMP")})
+    write_files(root / "elm", {"picture.bmp": encoded(picture, "BMP"), "picture again.bmp": encoded(picture, "BMP")})
+    write_files(root / "oak", {"picture.png": encoded(picture)})
 
 
 def _check_same_pixels(found: Found) -> None:
-    pairs = {(f"ash/picture.{kind}", "elm/picture.bmp") for kind in ("png", "tif")}
-    assert pairs <= set(found.report.contradictions)
-    assert not {name for pair in pairs for name in pair} & set(found.task.paths)
+    names = {"ash/picture.png", "ash/picture.tif", "elm/picture.bmp", "elm/picture again.bmp", "oak/picture.png"}
+    assert names <= {name for pair in found.report.contradictions for name in pair}
+    assert all(one.split("/")[0] != other.split("/")[0] for one, other in found.report.contradictions)
+    assert not names & set(found.task.paths)
+
+
+def _looks_the_same(root: Path) -> None:
+    photo = Image.fromarray(noise(12, 12, seed=304)).resize((96, 96), Image.Resampling.BICUBIC)
+    write_files(root / "ash", {"photo.png": encoded_image(photo)})
+    write_files(root / "elm", {"photo.jpg": encoded_image(photo, "JPEG", quality=90)})
+
+
+def _check_looks_the_same(found: Found) -> None:
+    assert ("ash/photo.png", "elm/photo.jpg") in found.report.doubtful
+    assert any("look the same under two labels" in warning for warning in found.warnings)
+    assert {"ash/photo.png", "elm/photo.jpg"} <= set(found.task.paths)
+
+
+def _same_until_reduced(root: Path) -> None:
+    page = np.full((640, 640, 3), 255, dtype=np.uint8)
+    marked = page.copy()
+    marked[5, 5] = 254
+    side = np.full((200, 300, 3), 128, dtype=np.uint8)
+    cut = side.copy()
+    cut[:, :40] = noise(40, 200, seed=305)
+    write_files(root / "ash", {"page.png": encoded(page), "side.png": encoded(side)})
+    write_files(root / "elm", {"marked.png": encoded(marked), "cut.png": encoded(cut)})
+
+
+def _check_same_until_reduced(found: Found) -> None:
+    names = {"ash/page.png", "ash/side.png", "elm/marked.png", "elm/cut.png"}
+    assert names <= set(found.task.paths)
+    assert not names & {name for pair in found.report.contradictions for name in pair}
 
 
 def _mostly_two_labels(root: Path) -> None:
@@ -278,6 +318,8 @@ PASSING: dict[str, HostileRow] = {
     "duplicates across splits": HostileRow(_leaking, _check_leaking, alone=True),
     "copies, and the same image under two labels": HostileRow(_two_labels, _check_two_labels),
     "the same pixels in other files under two labels": HostileRow(_same_pixels, _check_same_pixels),
+    "near-copies under two labels": HostileRow(_looks_the_same, _check_looks_the_same),
+    "other pictures that are the same at working size": HostileRow(_same_until_reduced, _check_same_until_reduced),
     "archives beside class folders": HostileRow(_archive_beside, _check_archive_beside),
     "links": HostileRow(_links, _check_links),
     "deep folders": HostileRow(_deep_folders, _check_deep_folders),

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tans_core.errors import (
     TansError,
@@ -30,6 +32,7 @@ class Found:
     """What became of a folder that passed."""
 
     report: ScanReport
+    manifest: pa.Table
     task: Task
     warnings: tuple[str, ...]
 
@@ -39,7 +42,8 @@ class Found:
         answer = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
         (task,) = [path.parent for path in root.glob("*/**/task.json")]
         report = ScanReport(**{name: _tuples(answer[name]) for name in ScanReport.__dataclass_fields__})
-        return cls(report, read_task(task), tuple(answer["gate"]["warnings"]))
+        manifest = pq.read_table(folder / "files.parquet")
+        return cls(report, manifest, read_task(task), tuple(answer["gate"]["warnings"]))
 
     def image(self, path: str) -> npt.NDArray[np.uint8]:
         """(3, S, S) uint8."""
@@ -51,6 +55,23 @@ class Found:
 
     def label(self, path: str) -> str:
         return self.task.info.class_names[self.task.labels[self.task.paths.index(path)]]
+
+    def check_account(self) -> None:
+        """Each file is in the manifest once, with what became of it."""
+        became: dict[str, set[str]] = {}
+        for name, status in zip(self.manifest["name"].to_pylist(), self.manifest["status"].to_pylist(), strict=True):
+            became.setdefault(status, set()).add(name)
+        assert sum(map(len, became.values())) == len(self.manifest) == self.report.files
+        assert became.pop("used") == set(self.task.paths)
+        assert became.pop("unreadable", set()) == set(dict(self.report.bad))
+        assert became.pop("copy", set()) == set(self.report.copies)
+        assert became.pop("contradiction", set()) == {name for pair in self.report.contradictions for name in pair}
+        assert became.pop("leak", set()) == {name for name, _ in self.report.leaks}
+        assert not became
+
+    def format(self, path: str) -> str:
+        """What the manifest says that a file is."""
+        return self.manifest["format"][self.manifest["name"].to_pylist().index(path)].as_py()
 
     def left_out(self, path: str) -> str:
         """Return the reason of a file that is listed as bad; the task must not have it."""

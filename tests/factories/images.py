@@ -24,11 +24,17 @@ def encoded(pixels: npt.NDArray[Any], file_format: str = "PNG", **options: Any) 
     return encoded_image(Image.fromarray(pixels), file_format, **options)
 
 
-def tiff(pixels: npt.NDArray[Any]) -> bytes:
+def tiff(pixels: npt.NDArray[Any], photometric: str = "minisblack") -> bytes:
     """Encode an array of any whole or floating type as TIFF; Pillow writes some of them alone."""
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels)
+    tifffile.imwrite(buffer, pixels, photometric=photometric)
     return buffer.getvalue()
+
+
+def pfm(pixels: npt.NDArray[np.float32]) -> bytes:
+    """Encode (H, W) floats as portable float map: rows from the lowest, little-endian."""
+    height, width = pixels.shape
+    return f"Pf\n{width} {height}\n-1.0\n".encode() + pixels[::-1].astype("<f4").tobytes()
 
 
 def encoded_image(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:

@@ -25,6 +25,7 @@ def scanned(**changes: Any) -> ScanReport:
         copies=(),
         contradictions=(),
         near_copies=(),
+        doubtful=(),
         leaks=(),
         skipped={},
         formats={"PNG": used},

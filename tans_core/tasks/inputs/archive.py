@@ -72,7 +72,7 @@ def archive_kind(path: Path) -> str | None:
     with suppress(*BROKEN):
         if not start.strip(b"\0"):
             # As a tar without an entry begins; so does a file whose bytes never came.
-            return "tar" if path.stat().st_size == tarfile.RECORDSIZE else None
+            return "tar" if 2 * tarfile.BLOCKSIZE <= path.stat().st_size <= tarfile.RECORDSIZE else None
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
         return "tar"
     return "zip" if zipfile.is_zipfile(path) else None

@@ -55,4 +55,5 @@ def _check_readable(path: Path) -> None:
         raise DataError(
             f"{path}: {error.strerror or type(error).__name__}. Make it readable for your user, or scan a copy."
         ) from error
-    raise DataError(f"{path}: no such file or folder.")
+    what = "neither a file nor a folder" if path.exists() else "no such file or folder"
+    raise DataError(f"{path}: {what}.")

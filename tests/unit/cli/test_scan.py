@@ -55,6 +55,7 @@ def test_what_can_be_used_is_used_and_the_rest_is_said(tans: Tans, fresh: Path, 
     check = PASSING[name].check
     assert check is not None
     check(found)
+    found.check_account()
     # What is a warning is on the screen, too.
     assert all(f"warning: {warning}" in done.out for warning in found.warnings)
 

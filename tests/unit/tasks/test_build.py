@@ -10,7 +10,7 @@ import pytest
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.tasks.assemble import Prepared, assemble, prepare
 from tans_core.tasks.build import build_task
-from tans_core.tasks.duplicates import find_copies
+from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
 from tests.factories.images import noise, write_class_folders
@@ -131,9 +131,13 @@ def test_copies_go_and_contradictions_go_altogether() -> None:
     made = rows(["a", "a", "b", "b"])
     copy = Prepared(**{**made[0].__dict__, "path": "copy"})
     lie = Prepared(**{**made[1].__dict__, "path": "lie", "label": "b"})
-    found = find_copies([*made, copy, lie])
-    assert found.kept == [0, 2, 3]
-    assert found.copies == ["copy"] and found.contradictions == [("1.png", "lie")]
+    again = Prepared(**{**made[1].__dict__, "path": "again"})
+    images = [*made, copy, lie, again]
+    kept, pairs = contradictory(images, [image.content for image in images])
+    assert kept == [0, 2, 3, 4]
+    assert pairs == [("1.png", "lie"), ("again", "lie")]
+    found = find_copies([images[index] for index in kept])
+    assert found.kept == [0, 1, 2] and found.copies == ["copy"]
 
 
 def test_equal_pixels_in_another_shape_are_other_content() -> None:

@@ -37,7 +37,7 @@ def judged(root: Path, **arguments: Any) -> Found:
     with scan(root, image_size_px=SIZE, **arguments) as found:
         verdict = check_query(found.report, QueryThresholds(), None, drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
         verdict.raise_on_failure()
-        return Found(found.report, found.task("x", min_images_per_class=2), verdict.warnings)
+        return Found(found.report, found.manifest, found.task("x", min_images_per_class=2), verdict.warnings)
 
 
 @pytest.mark.parametrize("name", PASSING)
@@ -46,6 +46,7 @@ def test_what_can_be_used_is_used_and_the_rest_is_said(tmp_path: Path, name: str
     check = PASSING[name].check
     assert check is not None
     check(found)
+    found.check_account()
     json.dumps(found.report.to_dict(), ensure_ascii=False).encode()
     assert found.report.summary()
 
@@ -87,7 +88,9 @@ def scanned(root: Path, project: Path) -> Found:
     assert json.loads((folder / "scan.json").read_text(encoding="utf-8"))["used"] == done["used"]
     page = (folder / "scan.html").read_text(encoding="utf-8")
     assert "passed" in page and "<script>alert" not in page
-    return Found.saved(folder, project)
+    found = Found.saved(folder, project)
+    found.check_account()
+    return found
 
 
 def program(*arguments: object) -> Any:

@@ -1,0 +1,130 @@
+"""What is left of the files that a scan opened, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, without_leaks
+from tans_core.tasks.inputs.base import Entry
+
+MANIFEST = pa.schema(
+    [
+        ("name", pa.string()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("format", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+    ]
+)
+"""One row a file. `status`: used, unreadable (with a reason), copy, contradiction or leak."""
+
+
+class Row(NamedTuple):
+    """One image that stays; `entry` is its entry's number, `group` names its near-copies or is empty."""
+
+    entry: int
+    path: str
+    label: str
+    split: str | None
+    content: str
+    width: int
+    height: int
+    group: str = ""
+
+
+class Cleaned(NamedTuple):
+    """The images that are left, and what was taken out: see `tans_core.tasks.report.ScanReport`."""
+
+    rows: list[Row]
+    copies: tuple[str, ...]
+    contradictions: tuple[tuple[str, str], ...]
+    leaks: tuple[tuple[str, str], ...]
+    near_copies: tuple[tuple[str, ...], ...]
+    doubtful: tuple[tuple[str, str], ...]
+
+    def manifest(self, entries: Sequence[Entry], facts: pa.Table, bad: Sequence[tuple[str, str]]) -> pa.Table:
+        """Return what became of each file (`MANIFEST`).
+
+        Args:
+            entries: the files that were opened.
+            facts: a row for each.
+            bad: (name, reason) of what could not be opened.
+        """
+        became = dict.fromkeys(self.copies, "copy")
+        became |= {name: "contradiction" for pair in self.contradictions for name in pair}
+        became |= {name: "leak" for name, _ in self.leaks}
+        status = [
+            "unreadable" if reason is not None else became.get(entry.name, "used")
+            for entry, reason in zip(entries, facts["reason"].to_pylist(), strict=True)
+        ]
+        columns = {
+            "name": [entry.name for entry in entries],
+            "label": [entry.label for entry in entries],
+            "split": [entry.split for entry in entries],
+            "status": status,
+            **{name: facts[name] for name in ("reason", "format", "width", "height", "sha256")},
+        }
+        opened = pa.table(columns, schema=MANIFEST)
+        unopened = [{"name": name, "status": "unreadable", "reason": reason} for name, reason in bad]
+        return pa.concat_tables([opened, pa.Table.from_pylist(unopened, schema=MANIFEST)])
+
+
+def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
+    """Leave out what cannot be read, contradictions, copies and leaks; name the groups of near-copies.
+
+    Args:
+        entries: the files that were opened.
+        facts: a row for each (`tans_core.tasks.reading.schema`, without the pixels).
+    """
+    columns = [facts[name].to_pylist() for name in ("reason", "sha256", "width", "height")]
+    rows = [
+        Row(index, entry.name, entry.label, entry.split, content, width, height)
+        for index, (entry, reason, content, width, height) in enumerate(zip(entries, *columns, strict=True))
+        if reason is None
+    ]
+    kept, contradictions = contradictory(rows, _of(facts, "look", rows).to_pylist())
+    rows = [rows[index] for index in kept]
+    exact = find_copies(rows)
+    rows, leaks = [rows[index] for index in exact.kept], exact.leaks
+    hashes, thumbnails, looks = (_of(facts, name, rows) for name in ("phash", "thumbnail", "look"))
+    groups = near_copies(hashes.to_numpy(), _bytes(thumbnails), looks.to_pylist())
+    if any(row.split for row in rows):
+        kept, near_leaks = without_leaks(rows, groups)
+        rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
+    members: dict[int, list[Row]] = {}
+    for row, group in zip(rows, groups.tolist(), strict=True):
+        members.setdefault(group, []).append(row)
+    near = [alike for alike in members.values() if len(alike) > 1]
+    pairs = [(alike[0], next((row for row in alike if row.label != alike[0].label), None)) for alike in near]
+    return Cleaned(
+        rows=[
+            row._replace(group=f"near-{group}") if len(members[group]) > 1 else row
+            for row, group in zip(rows, groups.tolist(), strict=True)
+        ],
+        copies=tuple(exact.copies),
+        contradictions=tuple(contradictions),
+        leaks=tuple(leaks),
+        near_copies=tuple(tuple(row.path for row in alike) for alike in near),
+        doubtful=tuple((one.path, other.path) for one, other in pairs if other is not None),
+    )
+
+
+def _of(facts: pa.Table, name: str, rows: Sequence[Row]) -> pa.Array:
+    """Return one fact of some rows. In one piece first, since taking from the chunks takes ten times as long."""
+    return facts[name].combine_chunks().take(pa.array([row.entry for row in rows], type=pa.int64()))
+
+
+def _bytes(values: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:
+    """Return N values of T bytes without a null, (N, T)."""
+    width = values.type.byte_width
+    data = np.frombuffer(values.buffers()[1], dtype=np.uint8)[values.offset * width :]
+    return data[: len(values) * width].reshape(len(values), width)

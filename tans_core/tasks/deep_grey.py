@@ -1,0 +1,100 @@
+"""Grey of more than 8 bits, or with a sign, as 8 bits: scaled by the range of its type, where `convert` would clip or wrap it.
+
+Axes: H, W = height and width in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+_BITS_TAG, _PHOTOMETRIC_TAG, _KIND_TAG = 258, 262, 339
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+# Of the range: what falls below zero by less is what a filter pushed there.
+_SLIGHT = 0.05
+
+
+class NoPixelValueError(ValueError):
+    """No pixel has a finite value."""
+
+
+def is_deep_grey(image: Image.Image, original: Image.Image) -> bool:
+    """Say whether `from_deep_grey` is for an image; `original` is the file that it came from."""
+    return image.mode in _MODES or (image.mode == "L" and _type(original) == (8, _SIGNED))
+
+
+def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
+    """Return 8-bit RGB.
+
+    Raises:
+        NoPixelValueError: no value is finite.
+    """
+    values = np.asarray(image)
+    bits, kind = _type(original)
+    # Pillow has int8 as uint8, int16 and uint32 as int32.
+    if (bits, kind) == (8, _SIGNED):
+        values = values.view(np.int8)
+    elif (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:
+        values = values.view(np.uint32)
+    if image.mode.startswith("I;16") or (original.format == "PPM" and image.mode != "F"):
+        least, low, high = 0.0, 0.0, 65535.0
+    else:
+        least, low, high = _range(values, 2.0 ** (bits - 1) - 1 if kind == _SIGNED and bits < 32 else None)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for rows in _blocks(values):
+        part = values[rows].astype(np.float64)
+        part[~np.isfinite(part)] = least
+        grey[rows] = np.clip((part - low) * (255 / (high - low)), 0, 255).round()
+    # Pillow inverts 8 bits by itself.
+    if values.itemsize > 1 and getattr(original, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    # Of this one value a PNG says that it is transparent.
+    if isinstance(key := image.info.get("transparency"), int):
+        grey[values == key] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _type(original: Image.Image) -> tuple[int, int]:
+    """Return bits a sample, and whether they are signed, of a TIFF; (0, unsigned) of anything else."""
+    tags = getattr(original, "tag_v2", {})
+    return tags.get(_BITS_TAG, (0,))[0], tags.get(_KIND_TAG, (_UNSIGNED,))[0]
+
+
+def _range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple[float, float, float]:
+    """Return the least finite value, and which values become black and white.
+
+    32-bit files rarely use their whole range: theirs is the smallest common one that holds nearly all values. What a filter
+    pushed a little beyond it is clipped; what fits into none is scaled by its own largest value. Where values are negative,
+    zero is grey.
+    """
+    least, most, stride = math.inf, -math.inf, max(1, values.size // 2**20)
+    samples: list[npt.NDArray[np.float64]] = []
+    for rows in _blocks(values):
+        part = values[rows].astype(np.float64).ravel()
+        part = part[np.isfinite(part)]
+        if part.size:
+            least, most = min(least, float(part.min())), max(most, float(part.max()))
+            samples.append(np.abs(part[::stride]))
+    if not samples:
+        raise NoPixelValueError("no finite pixel value")
+    if most_of_type is not None:
+        return least, -most_of_type - 1 if least < 0 else 0.0, most_of_type
+    signed = least < -_SLIGHT * most
+    most, nearly = max(most, -least), float(np.quantile(np.concatenate(samples), 0.99))
+    whole = np.issubdtype(values.dtype, np.integer)
+    limits = (
+        ((128.0, 32768.0) if whole else (1.0,)) if signed else ((255.0, 65535.0) if whole else (1.0, 255.0, 65535.0))
+    )
+    top = next((limit for limit in limits if most <= limit or (nearly <= limit and most <= 2 * limit)), most) or 1.0
+    return least, -top if signed else 0.0, top
+
+
+def _blocks(values: npt.NDArray[np.generic]) -> Iterator[slice]:
+    """Cut rows into blocks of about a million values: as floats, a whole image may take gigabytes."""
+    step = max(1, 2**20 // max(1, values.shape[1]))
+    return (slice(start, start + step) for start in range(0, len(values), step))
