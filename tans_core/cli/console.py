@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from tans_core.errors import TansError
 
 # What a shell reports for a program that a closed pipe ended.
 _READER_GONE = 141
+# What json leaves as it is and a terminal acts upon: C1 controls, and what turns the direction of writing.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # Rich takes 80 columns where there is no terminal, and would cut ids in a pipe.
 _PIPE_WIDTH = 200
 
@@ -60,8 +63,9 @@ def stderr() -> Console:
 
 def print_json(value: Any) -> None:
     """Write indented JSON on stdout, with no colour and no wrapping."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     try:
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+        sys.stdout.write(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         reader_gone()
@@ -91,8 +95,10 @@ def show_fields(fields: dict[str, object], as_json: bool) -> None:
     if as_json:
         print_json(fields)
         return
-    shown = table("", "")
-    shown.show_header = False
+    from tans_core.tasks.report import shown
+
+    rows = table("", "")
+    rows.show_header = False
     for key, value in fields.items():
         if isinstance(value, tuple | list):
             text = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
@@ -100,8 +106,8 @@ def show_fields(fields: dict[str, object], as_json: bool) -> None:
             text = ", ".join(f"{name}: {item}" for name, item in value.items())
         else:
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        shown.add_row(key.replace("_", " "), escape(text))
-    stdout().print(shown, markup=False)
+        rows.add_row(key.replace("_", " "), escape(shown(text)))
+    stdout().print(rows, markup=False)
 
 
 def examples(*rows: tuple[str, str]) -> str:

@@ -101,8 +101,10 @@ class Chunks:
         """Let go of the folder; of a finished scan nothing is kept."""
         if self._lock is not None and self._folder is not None:
             if finished:
-                for path in self._folder.glob("*.arrow"):
-                    path.unlink(missing_ok=True)
+                # What a killed scan had half written, too.
+                for path in self._folder.iterdir():
+                    if path != Path(self._lock.lock_file):
+                        path.unlink(missing_ok=True)
             self._lock.release()
             if finished:
                 # Another scan of the same path may have begun: what it keeps there stays.

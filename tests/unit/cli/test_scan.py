@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tans_core.tasks.chunks import CHUNK
 from tests.factories.hostile import PASSING, REFUSED, Found, healthy
 from tests.factories.images import encoded, noise, write_class_folders
 from tests.unit.cli.conftest import Tans
@@ -67,6 +73,44 @@ def test_what_was_left_out_is_said_by_name(tans: Tans, fresh: Path, tmp_path: Pa
     assert "6 files left out, unreadable:" in done.out and "ash/zero.png: empty file" in done.out
     (page,) = fresh.rglob("scan.html")
     assert f"page: {page}" in done.out and "half.jpg" in page.read_text(encoding="utf-8")
+
+
+def test_what_is_passed_over_is_said_once(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = PASSING["hidden folders"].folder(tmp_path / "x")
+    done = tans("tasks", "scan", root, "--root", fresh)
+    assert done.out.count("hidden or system file") == 1 and "passed over: 6 x hidden or system file" in done.out
+
+
+def on_a_terminal(command: list[object]) -> str:
+    """Run a program to its end; return what it drew on stderr."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=theirs) as program:
+        os.close(theirs)
+        drawn = b""
+        # Reading a terminal that its last program has left fails.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 2**16):
+                drawn += part
+    os.close(ours)
+    assert program.returncode == 0
+    return drawn.decode()
+
+
+def test_a_killed_scan_goes_on_where_it_was_and_says_so(fresh: Path, tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "x", {"ash": 1500, "elm": 1500}, side=8)
+    command: list[object] = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", root, "--root", fresh]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as one:
+        while one.poll() is None and not list((fresh / ".resume").glob("scan/*/*.arrow")):
+            time.sleep(0.01)
+        os.killpg(one.pid, signal.SIGKILL)
+    kept = {path: path.stat().st_mtime_ns for path in (fresh / ".resume").glob("scan/*/*.arrow")}
+    assert kept
+    drawn = on_a_terminal(command)
+    left = 3000 - CHUNK * len(kept)
+    assert "Reading images" in drawn and f"{left}/{left}" in drawn
+    (report,) = fresh.rglob("scan.json")
+    assert json.loads(report.read_text(encoding="utf-8"))["used"] == 3000
+    assert not list((fresh / ".resume").glob("scan/*"))
 
 
 def test_empty_classes_are_dropped_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

@@ -74,6 +74,16 @@ def test_what_a_scan_saved_is_shown(tans: Tans, fresh: Path, leaves: Path) -> No
     assert "did you mean 'mine'?" in tans("tasks", "show", "mines", "--root", fresh).err
 
 
+def test_names_of_classes_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    names = ["\x1b[31mred", "\x9b31mred", "\u202ederut"]
+    root = write_class_folders(tmp_path / "x", dict.fromkeys(names, 20))
+    printed = tans("tasks", "scan", root, "--save", "mine", "--json", "--root", fresh)
+    assert printed.code == 0 and set(json.loads(printed.out)["classes"]) == set(names)
+    printed_too = [tans("tasks", "show", "mine", *form, "--root", fresh).out for form in ((), ("--json",))]
+    assert set(json.loads(printed_too[1])["class_names"]) == set(names)
+    assert not {"\x1b", "\x9b", "\u202e"} & set("".join([printed.out, *printed_too]))
+
+
 def test_unknown_task_is_answered_with_the_nearest(tans: Tans, project: Path) -> None:
     done = tans("tasks", "show", "strips", "--root", project)
     assert (done.code, done.out) == (4, "")

@@ -260,6 +260,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> 
     assert len(kept) == 4
     torn = sorted(folder.glob("*.arrow"))[0]
     torn.write_bytes(torn.read_bytes()[:100])
+    (folder / f".{torn.name}.half").write_bytes(b"ARROW1")
     (root / "oak" / "7.png").write_bytes(encoded(noise(seed=99)))
     again = Chunks(open_input(root).entries, SIZE, folder)
     again.fill(open_input(root), 0)
