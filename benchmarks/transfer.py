@@ -35,7 +35,7 @@ from tans_core.io import read_json, write_json
 from tans_core.params import Params, load_params
 from tans_core.retrieval.refine import RefineWeights, refined_scores
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
-from tans_core.space.data import SpaceData, assemble
+from tans_core.space.data import SpaceData, assemble, at_home
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, orders_elsewhere, refine_weights
@@ -140,7 +140,8 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
     )
     done = root / ".resume/bench-transfer"
     rows = transfer_scores(root / "data", cards, tasks, budget, params.seed, cores(), done)
-    number = {card.id: index for index, card in enumerate(ModelRows.read(root / "data/store").cards)}
+    models = ModelRows.read(root / "data/store")
+    number = {models.cards[row].id: index for index, row in enumerate(at_home(models, params.tasks.meta_train))}
     backbone = load_backbone(params.embed.backbone, root / "data/base")
     asked = []
     for task in tasks:
@@ -193,7 +194,11 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
         weights = dict(zip(left_out, progress(pool.map(weigh, left_out), "weights", len(left_out)), strict=True))
         work = partial(score_source, asked, data, recipe, options.paper_steps, weights)
         results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
-    groups = {"left out": [o for o in asked if not o.unseen], "meta-test": [o for o in asked if o.unseen]}
+    taught = {data.sources[data.tasks.index(name)] for name in params.base.tasks if name in data.tasks}
+    left = [one for one in asked if not one.unseen]
+    # The base, from which every network comes and by which queries are read, is not trained anew without a source.
+    groups = {"left out": left, "of these, unknown to the base": [one for one in left if one.source not in taught]}
+    groups["meta-test"] = [one for one in asked if one.unseen]
     groups = {name: members for name, members in groups.items() if members}
     table: dict[str, Any] = {}
     for name in results[0][asked_names(asked, left_out[0])[0]]:
@@ -247,12 +252,15 @@ def score_source(
 def inner_weights(data: SpaceData, recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
     """Weigh predicted score and probe by sources that are left out inside what is seen without one source (None: of all)."""
     seen = [index for index, name in enumerate(data.sources) if name != source]
+    # The source that is left out takes its networks along.
+    own = torch.isin(data.home[data.tuned.model], torch.tensor(seen))
+    known = replace(data, tuned=data.tuned.where(own))
     orders: list[Order] = []
     for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):
         unseen = [seen[index] for index in fold]
         rest = [task for task in seen if task not in unseen]
         fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(0, "bench inner", number))
-        orders += orders_elsewhere(fitted, data, unseen)
+        orders += orders_elsewhere(fitted, known, unseen)
     return refine_weights(orders)
 
 
@@ -323,7 +331,9 @@ def rankings(
 def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> Floats:
     """Return how the networks of each home did on the other tasks seen, in deviations, (n,)."""
     usable = torch.isin(data.tuned.task, torch.tensor(list(seen)))
-    homes, scores = data.home[data.tuned.model[usable]], data.tuned.score[usable]
+    usable &= torch.isin(data.home[data.tuned.model], torch.tensor(list(seen)))
+    trials = data.tuned.where(usable)
+    homes, scores = data.home[trials.model], trials.scores()
     means = [float(scores[homes == h].mean()) if bool((homes == h).any()) else 0.0 for h in home]
     return np.array(means)
 

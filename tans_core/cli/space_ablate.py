@@ -51,9 +51,10 @@ def ablate(
         from tans_core.evaluation.ablation_plot import draw_ablation
         from tans_core.evaluation.plots import to_png
         from tans_core.io import atomic_path, write_json
-        from tans_core.runtime import cores
+        from tans_core.runtime import cores, one_thread
         from tans_core.space.fit import source_folds
 
+        one_thread()
         variants, left_out = _choose(params, only or [])
         built = _read(project, params)
     studies, unable = make_studies(variants, _recipe(params), built, done)

@@ -75,9 +75,10 @@ def fit(
         from tans_core.embeddings.published import read_published
         from tans_core.embeddings.store import read_digests
         from tans_core.io import atomic_folder
-        from tans_core.runtime import clock
+        from tans_core.runtime import clock, one_thread
         from tans_core.space.quality import hold_out
 
+        one_thread()
         data = read_published(source)
         digests = read_digests(source, "models", "task_features")
     unseen = hold_out(data.home, heldout, seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import pickle
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import tans_core.space
 from tans_core.evaluation.ablation import METRICS, Ranking, Row, Study
 from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.runtime import begin_worker, derive_seed, progress
@@ -23,6 +21,7 @@ from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, measure, measure_elsewhere, orders_elsewhere
 from tans_core.space.objective import SpaceRecipe
+from tans_core.space.training import code_digest
 
 _VERSION = 1
 
@@ -59,7 +58,7 @@ def measure_variants(
     fits: dict[tuple[str, int], _Fit] = {}
     keys: dict[str, str] = {}
     for study in studies:
-        made_from = [_VERSION, _code_digest(), asdict(study.recipe), study.data.digest(), folds, seed]
+        made_from = [_VERSION, code_digest(), asdict(study.recipe), study.data.digest(), folds, seed]
         keys[study.variant.name] = key = sha256_bytes(json.dumps(made_from).encode())[:32]
         if (key, 0) not in fits:
             # Sent as tensors they would cross in shared memory, of which containers have little.
@@ -115,10 +114,3 @@ def rank_by(space: CrossModalSpace, ranking: Ranking) -> CrossModalSpace:
             values.zero_()
         changed.fit_scale.fill_(1.0)
     return changed
-
-
-def _code_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(tans_core.space.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

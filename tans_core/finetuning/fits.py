@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -97,7 +98,8 @@ def _task_digest(task: Task) -> str:
 
 
 @cache
-def code_digest() -> str:
-    files = [module.__file__ for module in (batches_module, finetune_module, elastic, preprocess)]
+def code_digest(*more: ModuleType) -> str:
+    """Return a hash of the code of a fit, of that of `more`, and of the versions that they stand on."""
+    files = [module.__file__ for module in (batches_module, finetune_module, elastic, preprocess, *more)]
     versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
     return sha256_bytes(json.dumps([*(sha256_file(Path(file or "")) for file in files), *versions]).encode())

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tans_core.embeddings import probe as probe_module
 from tans_core.embeddings.probe import ProbeSample, probe, probe_sample
 from tans_core.embeddings.scores import Kind, ScoreRows
 from tans_core.errors import ParamsError
@@ -177,7 +178,14 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
     folder = data / "tasks" / name
     images = [sha256_file(folder / part) for part in ("images.parquet", "task.json")]
     key = json.dumps(
-        [_VERSION, images, asdict(budget.fit), budget.probe_images, budget.probe_images_per_class, code_digest()]
+        [
+            _VERSION,
+            images,
+            asdict(budget.fit),
+            budget.probe_images,
+            budget.probe_images_per_class,
+            code_digest(probe_module),
+        ]
     )
     log = done / f"{name}.{sha256_bytes(key.encode())[:32]}.jsonl"
     kept = _read_log(log)

@@ -31,22 +31,24 @@ class Trials:
     Attributes:
         task: (n,) int64 in [0, D).
         model: (n,) int64 in [0, M).
-        score: (n,) float32, in deviations of the task's trials around their mean: raw values mostly tell how easy a task is.
         value: (n,) float64, as measured, mean over the seeds.
     """
 
     task: Tensor
     model: Tensor
-    score: Tensor
     value: Tensor
 
     def rows(self) -> list[tuple[int, int, float]]:
         """Return task, model and value of each trial, in their order."""
         return list(zip(self.task.tolist(), self.model.tolist(), self.value.tolist(), strict=True))
 
+    def scores(self) -> Tensor:
+        """Return (n,) float32: values in deviations of the task's trials: raw ones mostly tell how easy it is."""
+        return torch.from_numpy(standardise_within(self.value.double().numpy(), self.task.numpy()))
+
     def where(self, chosen: Tensor) -> Trials:
         """Return the chosen (n,) bool trials."""
-        return Trials(self.task[chosen], self.model[chosen], self.score[chosen], self.value[chosen])
+        return Trials(self.task[chosen], self.model[chosen], self.value[chosen])
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class SpaceData:
         topology: (M, T) float32.
         functional: (M, E) float32.
         home: (M,) int64 in [0, D), each model's home task.
-        score: (M,) float32, accuracy in deviations of the home task's models around their mean.
+        score: (M,) float32, accuracy in deviations of those of the home task's models that are not held out.
         accuracy: (M,) float32, on the home task's validation split, 0..1.
         params_m: (M,) float32, parameters in millions.
         heldout: (M,) bool, models that training never sees.
@@ -129,7 +131,7 @@ def assemble(
     if len(tasks) < 2:
         raise StoreError(f"the space needs at least 2 meta-train tasks, got {len(tasks)}. Add tasks to params.yaml.")
     number = {task: index for index, task in enumerate(tasks)}
-    kept = [index for index, card in enumerate(models.cards) if card.home_task in number]
+    kept = at_home(models, tasks)
     cards = [models.cards[index] for index in kept]
     home = np.array([number[card.home_task] for card in cards], dtype=np.int64)
     sources = []
@@ -154,6 +156,7 @@ def assemble(
         sampled_statistics(*of_split(task, "train"), samples, images_per_sample, derive_seed(seed, task))
         for task in tasks
     ]
+    heldout = hold_out(ids, home, heldout_share, seed)
     model_number = {name: index for index, name in enumerate(ids)}
     return SpaceData(
         tasks=tuple(tasks),
@@ -164,13 +167,18 @@ def assemble(
         topology=torch.from_numpy(models.topology[kept]),
         functional=torch.from_numpy(models.functional[kept]),
         home=torch.from_numpy(home),
-        score=torch.from_numpy(standardise_within(accuracies, home)),
+        score=torch.from_numpy(standardise_within(accuracies, home, heldout)),
         accuracy=torch.from_numpy(accuracies.astype(np.float32)),
         params_m=torch.tensor([card.params_m for card in cards]),
-        heldout=torch.from_numpy(hold_out(ids, home, heldout_share, seed)),
+        heldout=torch.from_numpy(heldout),
         tuned=_trials(scores.of("finetune"), number, model_number, home),
         probed=_trials(scores.of("probe"), number, model_number, home),
     )
+
+
+def at_home(models: ModelRows, tasks: Sequence[str]) -> list[int]:
+    """Return the rows whose home is one of the tasks, in their order: model m of a `SpaceData` is the m-th of these."""
+    return [index for index, card in enumerate(models.cards) if card.home_task in set(tasks)]
 
 
 def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home: npt.NDArray[np.int64]) -> Trials:
@@ -185,7 +193,6 @@ def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home
     return Trials(
         task=torch.from_numpy(task),
         model=torch.tensor([pair[1] for pair in pairs], dtype=torch.int64),
-        score=torch.from_numpy(standardise_within(values, task)),
         value=torch.from_numpy(values),
     )
 

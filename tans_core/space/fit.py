@@ -19,7 +19,7 @@ from tans_core.io import sha256_bytes
 from tans_core.runtime import derive_seed, progress
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.measure import calibration, measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tans_core.space.measure import Order, calibration, measure, measure_elsewhere, orders_elsewhere, refine_weights
 from tans_core.space.objective import SpaceRecipe, TansObjective
 from tans_core.space.training import Curve, train_steps
 
@@ -51,23 +51,29 @@ def fit_space(
 
     Returns:
         The space of all tasks in eval mode; and the report: `heldout` (networks that training never saw, all tasks),
-        `heldout_tasks` (whole sources that training never saw, mean over the folds), `elsewhere` (the order of networks of other
-        sources tried on these), `insample`.
+        `heldout_tasks` (whole sources that training never saw, mean over their tasks), `elsewhere` (the order of networks of
+        other sources tried on these), `insample`.
     """
     everything = tuple(range(len(data.tasks)))
     space, curve = fit_on(data, everything, recipe, log_every, derive_seed(seed, "space"), (), resume_folder)
-    fold_curves, orders = [], []
+    fold_curves: list[Curve] = []
+    orders: list[list[Order]] = []
     splits = source_folds(data.sources, folds)
     for number, unseen in enumerate(progress(splits, "folds of sources")):
         seen = tuple(task for task in everything if task not in unseen)
         own = resume_folder / f"fold-{number}" if resume_folder else None
         fitted, found = fit_on(data, seen, recipe, log_every, derive_seed(seed, "fold", number), unseen, own)
         fold_curves.append(found)
-        orders += orders_elsewhere(fitted, data, unseen)
+        orders.append(orders_elsewhere(fitted, data, unseen))
+    # Means over tasks: a fold counts by how many of it were judged.
+    judged = {"heldout_tasks": [len(fold) for fold in splits], "elsewhere": [len(fold) for fold in orders]}
     for index, row in enumerate(curve):
         for key in fold_curves[0][index] if fold_curves else ():
-            if key.startswith(("heldout_tasks.", "elsewhere.")):
-                row[key] = float(np.mean([fold[index][key] for fold in fold_curves]))
+            counts = judged.get(key.partition(".")[0], ())
+            if any(counts):
+                row[key] = float(np.average([fold[index][key] for fold in fold_curves], weights=counts))
+            elif counts:
+                row[key] = 0.0
     metrics: dict[str, Any] = {"heldout": {}, "heldout_tasks": {}, "insample": {}, "elsewhere": {}}
     for key, value in curve[-1].items():
         group, _, name = key.partition(".")
@@ -78,7 +84,7 @@ def fit_space(
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
     metrics["calibration"] = calibration(orders)
-    return space, SpaceReport(metrics, curve, refine_weights(orders))
+    return space, SpaceReport(metrics, curve, refine_weights([order for fold in orders for order in fold]))
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:

@@ -121,23 +121,27 @@ def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) if rows else 0.0 for name in names}
 
 
-def calibration(orders: Sequence[Order]) -> dict[str, float]:
-    """Hold predicted scores against what came out on unseen sources, both in deviations inside a task.
+def calibration(folds: Sequence[Sequence[Order]]) -> dict[str, float]:
+    """Hold predicted scores against what came out on unseen sources, in deviations inside a task.
+
+    Args:
+        folds: of whole sources, each judged by a space that never saw it.
 
     Returns:
-        `slope`: of the truth on the prediction, 1 where a deviation predicted is a deviation found; `half_width`: of the interval
-        around a prediction that holds the truth four times in five; `coverage`: the share that an interval so made from the other
-        half of the tasks holds, which ought to be .8. `slope` 1, `half_width` 1.28 (a prediction that says nothing) and
-        `coverage` 0.8 where fewer than two tasks tell.
+        `slope`: of the truth on the prediction, both around their mean, 1 where a deviation predicted is a deviation found;
+        `half_width`: of the interval around a prediction, as it is shown, that holds the truth four times in five; `coverage`:
+        the share of each fold that an interval made so from the other folds holds, which ought to be .8. `slope` 1, `half_width`
+        1.28 (a prediction that says nothing) and `coverage` 0.8 where fewer than two folds tell.
     """
-    if len(orders) < 2:
+    folds = [fold for fold in folds if fold]
+    if len(folds) < 2:
         return {"slope": 1.0, "half_width": _UNKNOWN, "coverage": _HOLDS}
-    predicted = [order.predicted - order.predicted.mean() for order in orders]
-    actual = [deviations(order.tuned) for order in orders]
-    errors = [np.abs(found - told) for found, told in zip(actual, predicted, strict=True)]
-    halves = np.concatenate(errors[::2]), np.concatenate(errors[1::2])
-    held = [halves[1 - index] <= np.quantile(halves[index], _HOLDS) for index in (0, 1)]
-    told, found = np.concatenate(predicted), np.concatenate(actual)
+    orders = [order for fold in folds for order in fold]
+    errors = [np.concatenate([np.abs(deviations(one.tuned) - one.predicted) for one in fold]) for fold in folds]
+    others = [np.concatenate([*errors[:index], *errors[index + 1 :]]) for index in range(len(folds))]
+    held = [own <= np.quantile(rest, _HOLDS) for own, rest in zip(errors, others, strict=True)]
+    told = np.concatenate([order.predicted - order.predicted.mean() for order in orders])
+    found = np.concatenate([deviations(order.tuned) for order in orders])
     return {
         "slope": float(told @ found / max(float(told @ told), 1e-12)),
         "half_width": float(np.quantile(np.concatenate(errors), _HOLDS)),

@@ -49,21 +49,32 @@ def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.flo
     return {"weighted_tau": tau, **regrets}
 
 
+# Of their size: equal values have a mean that is off by so much.
+_ROUNDING = 1e-12
+
+
 def deviations(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return values (n,) in standard deviations around their mean; zeros where all are equal."""
     wide = np.asarray(values, dtype=np.float64)
     spread = float(wide.std())
-    # Equal values have a mean that is off by a rounding.
-    if spread <= 1e-12 * float(np.abs(wide).max(initial=0.0)):
+    if spread <= _ROUNDING * float(np.abs(wide).max(initial=0.0)):
         return np.zeros_like(wide)
     found: npt.NDArray[np.float64] = (wide - wide.mean()) / spread
     return found
 
 
-def standardise_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return z-scores of values (M,) inside each group (M,): a raw accuracy mostly tells how easy its task is."""
+def standardise_within(
+    values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64], unknown: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return z-scores of values (M,) inside each group (M,): a raw accuracy mostly tells how easy its task is.
+
+    Mean and deviation are those of the values that are not `unknown` (M,): what training must not see must not move its targets.
+    """
     scores = np.zeros(len(values), dtype=np.float32)
     for group in np.unique(groups):
         members = groups == group
-        scores[members] = deviations(values[members])
+        known = values[members if unknown is None else members & ~unknown]
+        spread = known.std() if len(known) else 0.0
+        if spread > _ROUNDING * np.abs(known).max(initial=0.0):
+            scores[members] = (values[members] - known.mean()) / spread
     return scores

@@ -90,8 +90,10 @@ class TansObjective(nn.Module):
         self.space.fit_scales(data.queries[known], data.topology[trained], data.functional[trained])
         self.seen = list(seen)
         self.members = [data.members(task, heldout=False) for task in seen]
+        # Deviations are those of what training sees: the rest must not move its targets.
         self.tuned = self._usable(data.tuned, known, trained)
         self.probed = self._usable(data.probed, known, trained)
+        self.tuned_score, self.probed_score = self.tuned.scores(), self.probed.scores()
         for name in ("samples", "topology", "functional", "score"):
             self.register_buffer(name, getattr(data, name), persistent=False)
         self.register_buffer("deviation", _deviation(self.space.functional.scale), persistent=False)
@@ -123,9 +125,9 @@ class TansObjective(nn.Module):
         loss = loss + recipe.home_weight * F.mse_loss(prior + self.space.fit_scale * similarity, score)
         loss = loss + recipe.rank_weight * rank_loss(similarity, score, own.to(device), _MARGIN)
         loss = loss + recipe.frechet_weight * frechet_loss(queries, self.apart)
-        for trials, weight, elsewhere in (
-            (self.tuned, recipe.tuned_weight, None),
-            (self.probed, recipe.probed_weight, self.probe_prior),
+        for trials, scores, weight, elsewhere in (
+            (self.tuned, self.tuned_score, recipe.tuned_weight, None),
+            (self.probed, self.probed_score, recipe.probed_weight, self.probe_prior),
         ):
             if not weight or len(trials.task) == 0:
                 continue
@@ -133,7 +135,7 @@ class TansObjective(nn.Module):
             asked = self.position[trials.task[drawn]].to(device)
             places, prior, inputs = self._models(trials.model[drawn], generator)
             similarity = (queries[asked] * places).sum(dim=1)
-            score = trials.score[drawn].to(device)
+            score = scores[drawn].to(device)
             if elsewhere is None:
                 predicted = prior + self.space.fit_scale * similarity
                 loss = loss + recipe.rank_weight * rank_loss(similarity, score, asked, _MARGIN)

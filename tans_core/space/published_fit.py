@@ -16,6 +16,7 @@ from tans_core.runtime import derive_seed
 from tans_core.space.data import SpaceData, Trials
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_on
+from tans_core.space.metrics import standardise_within
 from tans_core.space.objective import SpaceRecipe
 from tans_core.space.quality import heldout_quality, retrieval_quality
 from tans_core.space.queries import query_statistics, sampled_statistics
@@ -77,7 +78,7 @@ def published_data(
         sampled_statistics(part.numpy(), _no_labels(part), samples, len(part), derive_seed(seed, task))
         for task, part in zip(tasks, train_features, strict=True)
     ]
-    none = Trials(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0))
+    none = Trials(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
     return SpaceData(
         tasks=tuple(tasks),
         sources=tuple(sources),
@@ -87,7 +88,7 @@ def published_data(
         topology=topology,
         functional=functional,
         home=home,
-        score=_scores(accuracy, home, heldout),
+        score=torch.from_numpy(standardise_within(accuracy.double().numpy(), home.numpy(), heldout.numpy())),
         accuracy=accuracy,
         params_m=params_m,
         heldout=heldout,
@@ -127,13 +128,3 @@ def measure_published(space: CrossModalSpace, data: SpaceData) -> dict[str, dict
 def _no_labels(features: Tensor) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     # The published queries do not say which class an image is of.
     return np.zeros(len(features), dtype=np.int64)
-
-
-def _scores(accuracy: Tensor, home: Tensor, heldout: Tensor) -> Tensor:
-    # In deviations of the networks that training sees: those held out must not move its targets.
-    scores = torch.zeros(len(accuracy))
-    for task in home.unique().tolist():
-        members = home == task
-        known = accuracy[members & ~heldout]
-        scores[members] = (accuracy[members] - known.mean()) / known.std(correction=0).clamp_min(1e-6)
-    return scores

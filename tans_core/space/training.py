@@ -6,11 +6,13 @@ checkpoint and ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
 from tans_core.errors import TansError, WeightsError
+from tans_core.io import sha256_bytes, sha256_file
 from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning
 from tans_core.runtime import device as best_device
 from tans_core.zoo.weights import load_state, load_tensors, save_tensors
@@ -39,6 +42,14 @@ _MODULE, _OPTIMIZER = "module/", "optimizer/"
 def step_generator(seed: int, step: int, purpose: str = "step") -> torch.Generator:
     """Return a generator on the CPU that follows from the seed, the step's number and the purpose alone."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, step))
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return a hash of the space's own code and of the versions that it stands on: what they made is theirs."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
+    return sha256_bytes(json.dumps([*map(sha256_file, files), *versions]).encode())
 
 
 def train_steps(
@@ -74,7 +85,7 @@ def train_steps(
         chunk: steps between two checkpoints, which Lightning takes for one batch.
         resume_folder: where the checkpoint is kept, for the caller to remove when its outputs are written; None keeps none.
         fingerprint: names the data, the recipe and the seed. A checkpoint of another fingerprint, or of another number of steps,
-            schedule, precision or shape, is not gone on from.
+            schedule, precision, shape or number of threads, or that other code made, is not gone on from.
         precision: `bf16` computes the loss under autocast; weights stay float32.
         device: `auto`, `cpu` or `cuda`.
         description: what a progress bar says.
@@ -90,6 +101,8 @@ def train_steps(
     module.train()
     plan = {
         "fingerprint": fingerprint,
+        "code": code_digest(),
+        "threads": torch.get_num_threads(),
         "steps": steps,
         "schedule": schedule,
         "every": every,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tans_core.errors import TansError
+from tans_core.runtime import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     logging.getLogger("tans_core").setLevel(logging.INFO)
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
-    _one_thread()
+    one_thread()
     try:
         main(parsed.root, *(getattr(parsed, key) for key in keys))
     except TansError as error:
@@ -49,14 +50,3 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
         logger.error("stage %s: interrupted", stage)
         sys.exit(INTERRUPTED)
     sys.exit(0)
-
-
-def _one_thread() -> None:
-    """Compute on one thread: stages run side by side, and results do not depend on the number of cores.
-
-    Two threads are at best 1.6 times as fast here as one, and beside another busy process ten times slower: they spin while they
-    wait for each other.
-    """
-    torch = sys.modules.get("torch")  # a stage without it has no threads to limit
-    if torch is not None:
-        torch.set_num_threads(1)

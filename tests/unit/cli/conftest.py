@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from tans_core.cli import main
 from tans_core.gates import query
@@ -43,9 +44,10 @@ def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         code = ended.value.code
         return Done(code if isinstance(code, int) else int(code is not None), streams.out, streams.err)
 
-    thresholds = gc.get_threshold()
+    thresholds, threads = gc.get_threshold(), torch.get_num_threads()
     yield run
     gc.set_threshold(*thresholds)
+    torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

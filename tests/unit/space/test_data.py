@@ -54,9 +54,9 @@ def test_trial_is_the_mean_over_its_seeds_in_deviations_inside_its_task() -> Non
     assert tuned.task.tolist() == [0, 0, 0, 2, 2]
     assert tuned.model.tolist() == [8, 19, 25, 8, 25]
     assert tuned.value.tolist() == pytest.approx([0.3, 0.6, 0.9, 0.7, 0.7])
-    assert tuned.score.tolist() == pytest.approx([-1.2247449, 0, 1.2247449, 0, 0], abs=1e-6)
+    assert tuned.scores().tolist() == pytest.approx([-1.2247449, 0, 1.2247449, 0, 0], abs=1e-6)
     assert (data.probed.task.tolist(), data.probed.model.tolist()) == ([2, 2], [8, 25])
-    assert data.probed.score.tolist() == pytest.approx([-1, 1])
+    assert data.probed.scores().tolist() == pytest.approx([-1, 1])
 
 
 def test_trials_at_home_and_of_strangers_are_left_out() -> None:
@@ -77,7 +77,7 @@ def test_trials_at_home_and_of_strangers_are_left_out() -> None:
 def test_trials_of_each_task_have_no_mean_and_unit_deviation() -> None:
     for trials in (put_together().tuned, put_together().probed):
         for task in range(4):
-            own = trials.score[trials.task == task].double()
+            own = trials.scores()[trials.task == task].double()
             assert float(own.mean()) == pytest.approx(0, abs=1e-6)
             assert float(own.std(correction=0)) == pytest.approx(1, abs=1e-6)
 
@@ -97,7 +97,7 @@ def test_digest_tells_any_change() -> None:
         replace(data, sources=("other", *data.sources[1:])),
         replace(data, samples=data.samples + 1),
         replace(data, heldout=~data.heldout),
-        replace(data, tuned=replace(data.tuned, score=-data.tuned.score)),
+        replace(data, tuned=replace(data.tuned, value=-data.tuned.value)),
         replace(data, probed=data.probed.where(data.probed.task > 0)),
         put_together(seed=1),
     ]

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tans_core.runtime import derive_seed
 from tans_core.space.data import SpaceData, Trials, assemble
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import SpaceReport, fit_on, fit_space, source_folds
+from tans_core.space.measure import measure_elsewhere, orders_elsewhere
 from tans_core.space.training import CHECKPOINT_FILE
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
 
@@ -110,6 +112,23 @@ def test_metrics_are_those_of_the_last_step_and_say_how_many(fitted: tuple[Cross
     assert counts == {"tasks": 12, "models": 96, "heldout_models": 24, "folds": 3, "tuned": 1056, "probed": 1056}
 
 
+def test_folds_count_by_the_tasks_that_were_judged(data: SpaceData) -> None:
+    folds = source_folds(data.sources, 3)
+    # Nothing was tried on the tasks of the first fold, and on one task alone of the second.
+    known = ~torch.isin(data.tuned.task, torch.tensor([*folds[0], *folds[1][1:]]))
+    some = replace(data, tuned=data.tuned.where(known))
+    orders = []
+    for number, unseen in enumerate(folds):
+        seen = [task for task in range(12) if task not in unseen]
+        space, _ = fit_on(some, seen, SHORT, log_every=0, seed=derive_seed(0, "fold", number))
+        orders += orders_elsewhere(space, some, unseen)
+    assert 1 < len(orders) == 1 + len(folds[2])
+    found = fit_space(some, SHORT, folds=3, log_every=6, seed=0)[1].metrics["elsewhere"]
+    assert found == pytest.approx(measure_elsewhere(orders))
+    none = replace(data, tuned=data.tuned.where(torch.zeros(len(data.tuned.task), dtype=torch.bool)))
+    assert set(fit_space(none, SHORT, folds=3, log_every=6, seed=0)[1].metrics["elsewhere"].values()) == {0.0}
+
+
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(data: SpaceData) -> None:
     spaces = [fit_space(data, SHORT, folds=2, log_every=6, seed=seed) for seed in (0, 0, 1)]
     assert weights(spaces[0][0]) == weights(spaces[1][0]) != weights(spaces[2][0])
@@ -127,7 +146,7 @@ def test_heldout_networks_and_unseen_tasks_are_never_trained_on(data: SpaceData)
     unseen = torch.arange(12) >= len(SEEN)
 
     def hidden(trials: Trials) -> Trials:
-        return replace(trials, score=spoilt(trials.score, unseen[trials.task] | unknown[trials.model]))
+        return replace(trials, value=spoilt(trials.value, unseen[trials.task] | unknown[trials.model]))
 
     changed = replace(
         data,
@@ -143,7 +162,7 @@ def test_heldout_networks_and_unseen_tasks_are_never_trained_on(data: SpaceData)
 @pytest.mark.parametrize("kind", ["tuned", "probed"])
 def test_trials_of_seen_tasks_are_trained_on(data: SpaceData, kind: str) -> None:
     trials = getattr(data, kind)
-    changed = replace(data, **{kind: replace(trials, score=-trials.score)})
+    changed = replace(data, **{kind: replace(trials, value=-trials.value)})
     before, after = (weights(fit_on(one, SEEN, SHORT, log_every=0, seed=0)[0]) for one in (data, changed))
     assert before != after
 

@@ -168,26 +168,41 @@ def test_scores_are_standardised_inside_their_group() -> None:
     np.testing.assert_allclose(scores, [-1.2247449, 0, 1.2247449, 0, 0], atol=1e-6)
 
 
-def made_orders(tasks: int, noise: float) -> list[Order]:
+def test_what_is_not_known_moves_no_score_but_its_own() -> None:
+    unknown = np.array([False, True, False, False, True, False])
+    groups = np.array([0, 0, 0, 1, 1, 1])
+    values = np.array([0.1, 0.7, 0.3, 0.5, 0.5, 0.5])
+    scores = standardise_within(values, groups, unknown)
+    np.testing.assert_allclose(scores, [-1, 5, 1, 0, 0, 0], atol=1e-5)
+    values[1] = 0.2
+    np.testing.assert_allclose(standardise_within(values, groups, unknown), [-1, 0, 1, 0, 0, 0], atol=1e-5)
+
+
+def made_orders(tasks: int, noise: float, level: float = 0.0) -> list[Order]:
     rng = np.random.default_rng(0)
     orders = []
     for _ in range(tasks):
         truth = rng.normal(size=40)
-        # Tasks differ in level and spread, which says nothing of their networks.
+        # Tasks differ in level and spread, which says nothing of their networks; predictions are on one scale.
         orders.append(
-            Order(2 * truth + noise * rng.normal(size=40) + 7, 0.5 + 0.1 * truth, truth + rng.normal(size=40))
+            Order(2 * truth + noise * rng.normal(size=40) + level, 0.5 + 0.1 * truth, truth + rng.normal(size=40))
         )
     return orders
 
 
 def test_calibration_finds_the_slope_and_an_interval_that_holds_four_times_in_five() -> None:
-    exact, noisy = calibration(made_orders(10, 0.0)), calibration(made_orders(40, 2.0))
+    exact, noisy, high = (
+        calibration([orders[: len(orders) // 3], orders[len(orders) // 3 :], []])
+        for orders in (made_orders(12, 0.0), made_orders(40, 2.0), made_orders(12, 0.0, level=7.0))
+    )
     assert exact["slope"] == pytest.approx(0.5, abs=0.1)
     # Around the prediction itself, which is twice as far out as the truth here: four deviates in five are within 1.28.
     assert exact["half_width"] == pytest.approx(1.28, abs=0.2)
     assert noisy["half_width"] > exact["half_width"]
     assert noisy["coverage"] == pytest.approx(0.8, abs=0.05)
-    assert calibration(made_orders(1, 0.0)) == {"slope": 1.0, "half_width": 1.28, "coverage": 0.8}
+    # An interval around what is shown has to make up for a level that is off.
+    assert high["half_width"] > 6 and high["slope"] == pytest.approx(exact["slope"])
+    assert calibration([made_orders(1, 0.0)]) == {"slope": 1.0, "half_width": 1.28, "coverage": 0.8}
 
 
 def test_refining_weighs_what_tells_more() -> None:

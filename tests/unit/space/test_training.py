@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tans_core.errors import TansError
+from tans_core.space import training
 from tans_core.space.training import CHECKPOINT_FILE, Curve, Schedule, step_generator, train_steps
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -161,6 +162,26 @@ def test_checkpoint_of_another_run_is_not_gone_on_from(tmp_path: Path) -> None:
     assert steps_taken("other") == 10
     assert steps_taken("other", steps=15) == 15
     assert steps_taken("other", steps=15, schedule="cosine") == 15
+
+
+def test_checkpoint_of_other_code_or_threads_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps_taken() -> int:
+        line = Line()
+        train(line, 10, resume_folder=tmp_path, chunk=5)
+        return len(line.taken)
+
+    threads = torch.get_num_threads()
+    try:
+        assert [steps_taken(), steps_taken()] == [10, 0]
+        torch.set_num_threads(threads + 1)
+        assert steps_taken() == 10
+    finally:
+        torch.set_num_threads(threads)
+    assert [steps_taken(), steps_taken()] == [10, 0]
+    monkeypatch.setattr(training, "code_digest", lambda: "of other code")
+    assert steps_taken() == 10
 
 
 def test_damaged_checkpoint_starts_over_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
