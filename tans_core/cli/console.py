@@ -79,7 +79,11 @@ def reader_gone() -> NoReturn:
 
 def print_error(error: TansError) -> None:
     """Print an error's class and message on stderr, without a stack trace."""
-    stderr().print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False, soft_wrap=True)
+    from tans_core.tasks.report import shown
+
+    # Messages name files, and files may be named to steer a terminal.
+    text = "\n".join(map(shown, str(error).split("\n")))
+    stderr().print(f"[bold red]{type(error).__name__}[/]: {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

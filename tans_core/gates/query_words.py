@@ -107,13 +107,14 @@ def say_contradictions(facts: Facts, _: Sequence[str]) -> str:
     allowed = facts.thresholds.max_contradiction_share
     share = facts.report.contradiction_share
     over = f" ({share:.0%} of the files, allowed: {allowed:.0%})" if share > allowed else ""
-    return f"{count(len(pairs), 'image')} under two labels{over}, left out: {_pairs(pairs)}. Keep the right one of each pair."
+    files = count(facts.report.contradictory, "file")
+    return f"{files} of images under two labels{over}, left out: {_pairs(pairs)}. Of each image keep what has the right label."
 
 
 def say_doubtful(facts: Facts, _: Sequence[str]) -> str:
     pairs = facts.report.doubtful
     return (
-        f"{count(len(pairs), 'group')} of images that look the same under two labels, kept: {_pairs(pairs)}. "
+        f"{count(len(pairs), 'group')} of images that look the same under two labels: {_pairs(pairs)}. "
         "Look at them: where they are one picture, keep the right one."
     )
 

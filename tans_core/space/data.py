@@ -178,7 +178,8 @@ def assemble(
 
 def at_home(models: ModelRows, tasks: Sequence[str]) -> list[int]:
     """Return the rows whose home is one of the tasks, in their order: model m of a `SpaceData` is the m-th of these."""
-    return [index for index, card in enumerate(models.cards) if card.home_task in set(tasks)]
+    wanted = set(tasks)
+    return [index for index, card in enumerate(models.cards) if card.home_task in wanted]
 
 
 def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home: npt.NDArray[np.int64]) -> Trials:

@@ -97,14 +97,12 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
     rows, leaks = [rows[index] for index in exact.kept], exact.leaks
     hashes, thumbnails, looks = (_of(facts, name, rows) for name in ("phash", "thumbnail", "look"))
     groups = near_copies(hashes.to_numpy(), _bytes(thumbnails), looks.to_pylist())
+    doubtful = _doubtful(rows, groups)
     if any(row.split for row in rows):
         kept, near_leaks = without_leaks(rows, groups)
         rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
-    members: dict[int, list[Row]] = {}
-    for row, group in zip(rows, groups.tolist(), strict=True):
-        members.setdefault(group, []).append(row)
+    members = _members(rows, groups)
     near = [alike for alike in members.values() if len(alike) > 1]
-    pairs = [(alike[0], next((row for row in alike if row.label != alike[0].label), None)) for alike in near]
     return Cleaned(
         rows=[
             row._replace(group=f"near-{group}") if len(members[group]) > 1 else row
@@ -114,8 +112,25 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
         contradictions=tuple(contradictions),
         leaks=tuple(leaks),
         near_copies=tuple(tuple(row.path for row in alike) for alike in near),
-        doubtful=tuple((one.path, other.path) for one, other in pairs if other is not None),
+        doubtful=doubtful,
     )
+
+
+def _members(rows: Sequence[Row], groups: npt.NDArray[np.int64]) -> dict[int, list[Row]]:
+    members: dict[int, list[Row]] = {}
+    for row, group in zip(rows, groups.tolist(), strict=True):
+        members.setdefault(group, []).append(row)
+    return members
+
+
+def _doubtful(rows: Sequence[Row], groups: npt.NDArray[np.int64]) -> tuple[tuple[str, str], ...]:
+    """Return, of each group that has two labels, the first path and the first of another label."""
+    found = []
+    for first, *more in _members(rows, groups).values():
+        other = next((row.path for row in more if row.label != first.label), None)
+        if other is not None:
+            found.append((first.path, other))
+    return tuple(found)
 
 
 def _of(facts: pa.Table, name: str, rows: Sequence[Row]) -> pa.Array:

@@ -79,13 +79,14 @@ def _range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple
         part = part[np.isfinite(part)]
         if part.size:
             least, most = min(least, float(part.min())), max(most, float(part.max()))
-            samples.append(np.abs(part[::stride]))
+            samples.append(part[::stride])
     if not samples:
         raise NoPixelValueError("no finite pixel value")
+    sample = np.concatenate(samples)
+    signed = float(np.quantile(sample, 0.01)) < -_SLIGHT * most
     if most_of_type is not None:
-        return least, -most_of_type - 1 if least < 0 else 0.0, most_of_type
-    signed = least < -_SLIGHT * most
-    most, nearly = max(most, -least), float(np.quantile(np.concatenate(samples), 0.99))
+        return least, -most_of_type - 1 if signed else 0.0, most_of_type
+    most, nearly = max(most, -least), float(np.quantile(np.abs(sample), 0.99))
     whole = np.issubdtype(values.dtype, np.integer)
     limits = (
         ((128.0, 32768.0) if whole else (1.0,)) if signed else ((255.0, 65535.0) if whole else (1.0, 255.0, 65535.0))

@@ -173,14 +173,14 @@ def _lists(report: ScanReport) -> Iterable[_List]:
         len(by_reason),
     )
     yield _pairs(
-        f"{count(len(report.contradictions), 'image')} under two labels",
-        "Both are left out. Keep the one whose label is right.",
+        f"{count(report.contradictory, 'file')} of images under two labels",
+        "All are left out. Of each image keep what has the right label.",
         ("This file", "is the same as"),
         report.contradictions,
     )
     yield _pairs(
         f"{count(len(report.doubtful), 'group')} of near-copies under two labels",
-        "They stay. Where they are one picture, keep the one whose label is right.",
+        "They stay, unless one is in another split. Where they are one picture, keep the one whose label is right.",
         ("This file", "looks like"),
         report.doubtful,
     )

@@ -27,7 +27,7 @@ class ScanReport:
         copies: names left out because their content came before.
         contradictions: pairs of names with two labels and the same pixels; all are left out.
         near_copies: groups of names whose images look the same; a group never straddles splits.
-        doubtful: pairs of names that look the same and have two labels, one pair a group of `near_copies`; both stay.
+        doubtful: pairs of names that look the same and have two labels, one pair a group; they stay, unless they leak.
         leaks: pairs (train or val, test), or (train, val), of names whose images are the same or look the same although the
             input puts them into different splits; the first of each pair is left out.
         skipped: what was passed over unopened, by reason.
@@ -75,9 +75,14 @@ class ScanReport:
         return len(self.bad) / self.files if self.files else 0.0
 
     @property
+    def contradictory(self) -> int:
+        """Files left out for an image under two labels."""
+        return len({name for pair in self.contradictions for name in pair})
+
+    @property
     def contradiction_share(self) -> float:
-        """Share of the files opened that are left out for an image under two labels, 0..1."""
-        return len({name for pair in self.contradictions for name in pair}) / self.files if self.files else 0.0
+        """Their share of the files opened, 0..1."""
+        return self.contradictory / self.files if self.files else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `write_json` takes."""
@@ -94,7 +99,7 @@ class ScanReport:
         if self.copies:
             lines.append(f"  {count(len(self.copies), 'copy', 'copies')} left out, such as {self.copies[0]}")
         if self.contradictions:
-            lines.append(f"  {count(len(self.contradictions), 'image')} under two labels, left out:")
+            lines.append(f"  {count(self.contradictory, 'file')} of images under two labels, left out:")
             lines += _some([f"{one}, {other}" for one, other in self.contradictions])
         if self.leaks:
             lines.append(f"  {count(len(self.leaks), 'image')} of one split seen in another, left out of the first:")

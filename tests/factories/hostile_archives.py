@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tans_core.errors import ArchiveError, DataError, NoClassesError, TansError
+from tans_core.errors import ArchiveError, DataError, EmptyClassError, NoClassesError, TansError
 from tests.factories.archives import (
     bad_gzip_sum,
     bad_sum,
@@ -143,6 +143,18 @@ HOSTILE: dict[str, HostileCase] = {
     "zip, a folder of nothing but archives": HostileCase(
         lambda f: write_zip(f / "a.zip", {"photos/ash.zip": b"PK", "photos/elm.zip": b"PK", "README.md": b"x"}),
         NoClassesError,
+        "2 x an archive inside the archive",
+        "unpack it first",
+    ),
+    "zip, an archive beside one folder of all": HostileCase(
+        lambda f: write_zip(
+            f / "a.zip", {f"photos/{name}": data for name, data in good_members().items()} | {"as it came.zip": b"PK"}
+        ),
+        None,
+    ),
+    "zip, an empty folder and one of archives": HostileCase(
+        lambda f: write_zip(f / "a.zip", {"ash/": b"", "elm/a.zip": b"PK", "elm/b.zip": b"PK"}),
+        EmptyClassError,
         "2 x an archive inside the archive",
         "unpack it first",
     ),

@@ -1,8 +1,14 @@
-"""Whether a process that a test started, or one of its children, is still there (by /proc)."""
+"""Processes that a test starts: whether they are still there (by /proc), and one that stands still in the midst of a scan."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -20,3 +26,30 @@ def wait_until_gone(pid: int, limit_s: float = 10.0) -> bool:
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.02)
     return not alive(pid)
+
+
+@contextlib.contextmanager
+def halted_scan(command: Sequence[str], project: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a scan in a process group of its own, and stop it (SIGSTOP) when it has read some of the files and not all.
+
+    On leaving, what is left of it is killed. A machine may be so slow to look that the scan is through: then it starts again.
+    """
+    kept = project / ".resume/scan"
+    for _ in range(10):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as program:
+            try:
+                while program.poll() is None and not list(kept.glob("*/*.arrow")):
+                    time.sleep(0.005)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGSTOP)
+                # A scan that is through clears what it kept.
+                if program.poll() is None and list(kept.glob("*/*.arrow")):
+                    yield program
+                    return
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+        shutil.rmtree(project / "runs", ignore_errors=True)
+    raise AssertionError("the scan was through before it could be stopped")

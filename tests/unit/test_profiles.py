@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,21 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose params.yaml has the profile `full` laid over it."""
-    root = tmp_path_factory.mktemp("full")
-    shutil.copy(PROJECT / "params.yaml", root)
+def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with params.yaml as it was committed: whoever runs these may have laid a profile over it."""
+    root = tmp_path_factory.mktemp("default")
+    committed = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=PROJECT, capture_output=True, check=False)
+    text = committed.stdout if committed.returncode == 0 else (PROJECT / "params.yaml").read_bytes()
+    (root / "params.yaml").write_bytes(text)
     shutil.copytree(PROJECT / "profiles", root / "profiles")
+    return root
+
+
+@pytest.fixture(scope="module")
+def full(default: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose params.yaml has the profile `full` laid over it."""
+    root = tmp_path_factory.mktemp("full") / "project"
+    shutil.copytree(default, root)
     apply_profile(root, "full")
     return root
 
@@ -53,9 +64,8 @@ def test_every_task_has_a_source_with_a_licence(full: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", list_profiles(PROJECT))
-def test_a_profile_keeps_comments_and_lines_and_is_applied_once(profile: str, tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
-    shutil.copytree(PROJECT / "profiles", tmp_path / "profiles")
+def test_a_profile_keeps_comments_and_lines_and_is_applied_once(profile: str, default: Path, tmp_path: Path) -> None:
+    shutil.copytree(default, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
     assert apply_profile(tmp_path, profile)
     after = (tmp_path / "params.yaml").read_text(encoding="utf-8")
@@ -65,17 +75,17 @@ def test_a_profile_keeps_comments_and_lines_and_is_applied_once(profile: str, tm
     assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == after
 
 
-def test_full_reuses_the_base_and_the_zoos_of_the_default(full: Path) -> None:
-    ours, theirs = load_params(PROJECT), load_params(full)
+def test_full_reuses_the_base_and_the_zoos_of_the_default(default: Path, full: Path) -> None:
+    ours, theirs = load_params(default), load_params(full)
     for section in ("seed", "data", "networks", "base", "zoo"):
         assert getattr(theirs, section) == getattr(ours, section)
     both = everything(ours)
     assert {name: everything(theirs)[name] for name in both} == both
 
 
-def test_the_default_needs_nothing_but_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_needs_nothing_but_pip(default: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANS_PACKAGES", str(tmp_path / "none"))
-    for name, task in everything(load_params(PROJECT)).items():
+    for name, task in everything(load_params(default)).items():
         assert get_source(task.source).missing(task.options) is None, name
 
 

@@ -22,7 +22,6 @@ from tans_core.tasks.inputs.base import (
     ARCHIVE_SUFFIXES,
     BESIDE_SPLITS,
     MAX_FILE_BYTES,
-    OUTSIDE_CLASSES,
     SPLIT_NAMES,
     Entry,
     check_classes,
@@ -191,12 +190,12 @@ def _below_common_folders(
             return members
         if len({parts[1] for parts in files}) < 2 and max(map(len, files)) < 4:
             return members
-        skipped[OUTSIDE_CLASSES] += len(members) - len(held)
+        skipped.update(outside_classes(parts[-1]) for parts, member in members if not member.folder and _is_note(parts))
         members = [(parts[1:], member) for parts, member in held if len(parts) > 1]
 
 
 def _is_note(parts: tuple[str, ...]) -> bool:
-    return len(parts) == 1 and parts[0].lower().endswith(OTHER_SUFFIXES)
+    return len(parts) == 1 and parts[0].lower().endswith(OTHER_SUFFIXES + ARCHIVE_SUFFIXES)
 
 
 def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:

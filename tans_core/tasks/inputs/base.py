@@ -133,7 +133,8 @@ def check_classes(
         loose = skipped[OUTSIDE_CLASSES]
         found = f"{loose} files lie in it directly" if loose else "it holds none"
         found += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
-        found += "".join(f", and {name!r}{_why_empty(reasons)}" for name, reasons in list(lost.items())[:1] if reasons)
+        unread = [f", and {name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons]
+        found += "".join(unread[:1])
         raise NoClassesError(
             f"{root}: no class folders; {found}. Want one folder of images a class: "
             f"{printable(root.resolve().name)}/<class>/<image>."

@@ -6,17 +6,19 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
-from tans_core.tasks.chunks import CHUNK
+from tans_core.errors import NoClassesError
 from tests.factories.hostile import PASSING, REFUSED, Found, healthy
 from tests.factories.images import encoded, noise, write_class_folders
+from tests.factories.processes import halted_scan
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -84,13 +86,18 @@ def test_what_is_passed_over_is_said_once(tans: Tans, fresh: Path, tmp_path: Pat
 def on_a_terminal(command: list[object]) -> str:
     """Run a program to its end; return what it drew on stderr."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=theirs) as program:
+    # Whatever terminal the tests themselves run on.
+    wide = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=theirs, env=wide) as program:
         os.close(theirs)
+        late = Timer(240, program.kill)
+        late.start()
         drawn = b""
         # Reading a terminal that its last program has left fails.
         with contextlib.suppress(OSError):
             while part := os.read(ours, 2**16):
                 drawn += part
+        late.cancel()
     os.close(ours)
     assert program.returncode == 0
     return drawn.decode()
@@ -99,15 +106,11 @@ def on_a_terminal(command: list[object]) -> str:
 def test_a_killed_scan_goes_on_where_it_was_and_says_so(fresh: Path, tmp_path: Path) -> None:
     root = write_class_folders(tmp_path / "x", {"ash": 1500, "elm": 1500}, side=8)
     command: list[object] = [sys.executable, "-m", "tans_core.cli", "tasks", "scan", root, "--root", fresh]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as one:
-        while one.poll() is None and not list((fresh / ".resume").glob("scan/*/*.arrow")):
-            time.sleep(0.01)
-        os.killpg(one.pid, signal.SIGKILL)
-    kept = {path: path.stat().st_mtime_ns for path in (fresh / ".resume").glob("scan/*/*.arrow")}
-    assert kept
+    with halted_scan([str(part) for part in command], fresh) as program:
+        os.killpg(program.pid, signal.SIGKILL)
     drawn = on_a_terminal(command)
-    left = 3000 - CHUNK * len(kept)
-    assert "Reading images" in drawn and f"{left}/{left}" in drawn
+    (left,) = {int(one) for one, all_ in re.findall(r"(\d+)/(\d+)", drawn) if one == all_ != "0"}
+    assert "Reading images" in drawn and 0 < left < 3000
     (report,) = fresh.rglob("scan.json")
     assert json.loads(report.read_text(encoding="utf-8"))["used"] == 3000
     assert not list((fresh / ".resume").glob("scan/*"))
@@ -146,6 +149,14 @@ def test_names_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_path: Path
     done = tans("tasks", "scan", root, "--root", fresh)
     assert done.code == 0 and "\x1b" not in done.out + done.err
     assert r"oak/\x1b[2Jgone.png: empty file" in done.out and r"oak/\x1b[2Jgif.png: GIF" in done.out
+
+
+def test_names_in_errors_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_path: Path) -> None:
+    root = tmp_path / "\x1b[31mroot"
+    write_class_folders(root / "only", {"\x1b[2Jone": 3})
+    done = tans("tasks", "scan", root, "--root", fresh)
+    assert done.code == NoClassesError.exit_code and "\x1b" not in done.err
+    assert "only one class, 'only'" in done.err and r"\x1b[31mroot" in done.err
 
 
 def test_links_that_lead_outside_are_followed_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

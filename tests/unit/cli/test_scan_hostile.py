@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.factories.archives import PER_CLASS
 from tests.factories.hostile import healthy
 from tests.factories.hostile_archives import HOSTILE
 from tests.factories.images import write_class_folders
+from tests.factories.processes import halted_scan
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -120,18 +120,7 @@ def test_a_path_that_may_not_be_read_is_said_so(name: str, closed: Path, fresh: 
 def test_a_class_that_goes_while_it_is_read_is_listed(fresh: Path, tmp_path: Path) -> None:
     each = 1600
     root = write_class_folders(tmp_path / "x", {"ash": each, "elm": each, "yew": each})
-    with subprocess.Popen(
-        [sys.executable, *command(root, "--root", fresh)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=PROJECT,
-        start_new_session=True,
-    ) as program:
-        # A chunk on disk says that all files were listed and some were read.
-        while program.poll() is None and not list((fresh / ".resume").glob("scan/*/*.arrow")):
-            time.sleep(0.01)
-        os.killpg(program.pid, signal.SIGSTOP)
+    with halted_scan([sys.executable, *command(root, "--root", fresh)], fresh) as program:
         shutil.rmtree(root / "yew")
         os.killpg(program.pid, signal.SIGCONT)
         out, err = program.communicate(timeout=120)

@@ -83,7 +83,7 @@ def test_good_data_set_passes_without_a_word() -> None:
         (
             {"contradictions": tuple(zip(names(9), names(9, "y"), strict=True))},
             GateError,
-            "9 images under two labels (20% of the files, allowed: 10%)",
+            "18 files of images under two labels (20% of the files, allowed: 10%)",
         ),
         (
             {"splits": {"train": {"ash": 30}, "test": {"ash": 10, "oak": 50}}},
@@ -109,7 +109,10 @@ def test_what_stops_is_raised_as_what_it_is(changes: dict[str, Any], error: type
     [
         ({"sides_px": (8, 10, 16, 20, 20)}, "is 16 pixels on its shorter side and is enlarged to 32"),
         ({"leaks": (("a.png", "b.png"),)}, "1 image of one split seen in another, left out of the first"),
-        ({"contradictions": (("a.png", "b.png"),)}, "1 image under two labels, left out: 'a.png' and 'b.png'"),
+        (
+            {"contradictions": (("a.png", "b.png"),)},
+            "2 files of images under two labels, left out: 'a.png' and 'b.png'",
+        ),
         ({"classes": {"ash": 10, "oak": 500}}, "50 times the images of the smallest: 'oak' (500), 'ash' (10)"),
         ({"copies": names(30)}, "30 of 90 files are copies"),
         ({"elongated": 20}, "20 of 90 images have sides in a ratio above 3 to 1"),

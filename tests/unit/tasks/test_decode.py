@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tans_core.tasks.decode import UnreadableImageError, decode, fit_box
-from tests.factories.images import bomb, cmyk_jpeg, encoded, encoded_image, noise, rotated_photo, ycck_jpeg
+from tests.factories.images import bomb, cmyk_jpeg, encoded, encoded_image, noise, rotated_photo, tiff, ycck_jpeg
 
 
 def test_plain_png_keeps_every_pixel() -> None:
@@ -94,6 +94,17 @@ def test_floats_that_are_not_numbers_do_not_spoil_the_rest() -> None:
     assert decode(encoded(values, "TIFF")).pixels[0, :3, 0].tolist() == [0, 128, 255]
     with pytest.raises(UnreadableImageError, match="finite"):
         decode(encoded(np.full((4, 4), np.nan, dtype=np.float32), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int16", "int32"])
+def test_a_few_values_below_zero_do_not_make_grey_of_black(kind: str) -> None:
+    scale = 1 if kind == "float32" else 32767
+    values = np.linspace(0, 1, 4096).reshape(64, 64) * scale
+    values[5, 5] = -0.2 * scale
+    grey = decode(tiff(values.astype(kind))).pixels[:, :, 0]
+    assert grey[0, 0] == grey[5, 5] == 0 and grey[-1, -1] >= (254 if kind != "int32" else 127)
+    values[:32] = -0.2 * scale
+    assert decode(tiff(values.astype(kind))).pixels[0, 0, 0] > 90
 
 
 def test_32_bit_integers_take_the_smallest_range_that_holds_them() -> None:

@@ -98,7 +98,7 @@ def test_page_lists_all_that_was_found() -> None:
         "oak/9.jpg",
         "ash/1.png, ash/2.png",
         "1 copy",
-        "1 image under two labels",
+        "2 files of images under two labels",
         "1 group of near-copies",
         "oak/4.png, oak/5.png, oak/6.png and 1 more",
         "1 image of one split seen in another",
