@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,12 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest(files: Iterable[str | Path]) -> str:
+    """Return a hash of the code in some files and of the versions that training stands on: what they made is theirs."""
+    versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
+    return sha256_bytes(json.dumps([*(sha256_file(Path(file)) for file in files), *versions]).encode())
 
 
 def resume_folder(folder: Path, made_from: Any) -> Path:

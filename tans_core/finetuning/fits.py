@@ -7,17 +7,17 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from tans_core import io
 from tans_core.finetuning import batches as batches_module
 from tans_core.finetuning import finetune as finetune_module
 from tans_core.finetuning.finetune import Precision, finetune
-from tans_core.io import read_json, sha256_bytes, sha256_file, write_json
+from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.networks import elastic, preprocess
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
@@ -99,7 +99,6 @@ def _task_digest(task: Task) -> str:
 
 @cache
 def code_digest(*more: ModuleType) -> str:
-    """Return a hash of the code of a fit, of that of `more`, and of the versions that they stand on."""
-    files = [module.__file__ for module in (batches_module, finetune_module, elastic, preprocess, *more)]
-    versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
-    return sha256_bytes(json.dumps([*(sha256_file(Path(file or "")) for file in files), *versions]).encode())
+    """Return a hash of the code of a fit, of that of `more`, and of what they stand on."""
+    modules = (batches_module, finetune_module, elastic, preprocess, *more)
+    return io.code_digest([module.__file__ or "" for module in modules])

@@ -12,7 +12,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
+from tans_core import io
 from tans_core.errors import TansError, WeightsError
-from tans_core.io import sha256_bytes, sha256_file
 from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning
 from tans_core.runtime import device as best_device
 from tans_core.zoo.weights import load_state, load_tensors, save_tensors
@@ -46,10 +45,8 @@ def step_generator(seed: int, step: int, purpose: str = "step") -> torch.Generat
 
 @functools.cache
 def code_digest() -> str:
-    """Return a hash of the space's own code and of the versions that it stands on: what they made is theirs."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
-    return sha256_bytes(json.dumps([*map(sha256_file, files), *versions]).encode())
+    """Return a hash of the space's own code and of what it stands on."""
+    return io.code_digest(sorted(Path(__file__).parent.glob("*.py")))
 
 
 def train_steps(
