@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tans_core.dataset import ScanRun, check_save_name, open_dataset, query_gate, scan_path
+from tans_core.dataset import ScanRun, check_save_name, open_dataset, path_of, query_gate, scan_path
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
 from tans_core.project import SAVED_TASKS, find_root, name_of, new_run_folder, provenance, reproduce, task_infos
@@ -200,7 +200,7 @@ def scan(
         check_save_name(save, project)
     with start_query_gate() as gate:
         task, scanned = scan_path(
-            Path(path).expanduser(),
+            path_of(path),
             project,
             read_params(project),
             gate,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
+from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import atomic_path, write_json
 from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
@@ -112,6 +112,7 @@ def open_dataset(
     root: Path,
     params: Mapping[str, Any],
     gate: QueryGate | None,
+    drop_empty_classes: bool = False,
     follow_links: bool = False,
 ) -> tuple[Task, Scanned | None]:
     """Read a task by its name, or scan a path, which has to pass the gate.
@@ -122,6 +123,7 @@ def open_dataset(
         root: the project's folder.
         params: the sections `data` and `gates` of params.yaml, as the release was built with them.
         gate: from `query_gate`.
+        drop_empty_classes: leave classes of a path out that have no usable image, instead of stopping.
         follow_links: follow links of a path that lead outside it.
 
     Returns:
@@ -140,7 +142,7 @@ def open_dataset(
     folder = find_task_folder(root, str(dataset))
     if folder is not None:
         return read_task(folder), None
-    path = Path(dataset).expanduser()
+    path = path_of(dataset)
     if not path.exists():
         known = [info.name for info in task_infos(root)]
         raise UnknownTaskError(
@@ -149,13 +151,29 @@ def open_dataset(
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` says what a path may be."
         )
     name = printable(path.resolve().name) or "data"
-    task, scanned = scan_path(path, root, params, gate, follow_links=follow_links, name=name)
+    task, scanned = scan_path(
+        path, root, params, gate, drop_empty_classes=drop_empty_classes, follow_links=follow_links, name=name
+    )
     if task is None:
         details = new_run_folder(root, "scan")
         scanned.write(details)
         scanned.verdict.raise_on_failure(details / "scan.html")
     assert task is not None
     return task, scanned
+
+
+def path_of(given: str | Path) -> Path:
+    """Return the path that a user wrote, `~` for the home folder.
+
+    Raises:
+        DataError: nothing was written, as where a variable of a script is not set; the current folder would not be meant.
+    """
+    if not str(given).strip():
+        raise DataError(
+            f"path {str(given)!r}: nothing is written there. Want a folder of class folders, an archive or a table; "
+            "the current folder is `.`."
+        )
+    return Path(given).expanduser()
 
 
 def scan_path(

@@ -88,12 +88,16 @@ def show_task(
 
 @tasks.command("add", epilog=EXAMPLES["tasks add"])
 def add(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder of class folders, an archive, or a table.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder of class folders, an archive, or a table.")],
     name: Annotated[str, typer.Option(help="The task's name: lower-case letters, digits, dashes.")],
     role: Annotated[
         Role, typer.Option(help="Whether its networks join the zoo, or it is held out to test on.")
     ] = Role.META_TRAIN,
     licence: Annotated[str, typer.Option(help="Of the images; weights made from them carry it.")] = _OWN_LICENCE,
+    drop_empty_classes: Annotated[
+        bool,
+        typer.Option("--drop-empty-classes", help="Leave out classes without a usable image; the build will, too."),
+    ] = False,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead outside PATH; the build will, too.")
     ] = False,
@@ -101,6 +105,7 @@ def add(
     root: Root = None,
 ) -> None:
     """Add your own images to params.yaml as a task, once they pass the gate."""
+    from tans_core.dataset import path_of
     from tans_core.edits import add_task
     from tans_core.params import load_params
     from tans_core.project import find_root
@@ -108,16 +113,15 @@ def add(
 
     project = find_root(root)
     params = load_params(project)
-    given = path.expanduser().resolve()
+    given = path_of(path).resolve()
     place = given.relative_to(project) if given.is_relative_to(project) else given
-    options: dict[str, Any] = {"path": str(place)}
+    chosen = {"drop_empty_classes": drop_empty_classes, "follow_links": follow_links}
+    options: dict[str, Any] = {"path": str(place), **{option: True for option, wanted in chosen.items() if wanted}}
     if licence != _OWN_LICENCE:
         options["licence"] = licence
-    if follow_links:
-        options["follow_links"] = True
     # A name that cannot be taken is known before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
-    options["digest"] = _judge(path, given, params, project, follow_links)
+    options["digest"] = _judge(path, given, params, project, **chosen)
     add_task(project, name, role, ImageFolder.name, options, replace)
     then = "trains its networks, and what follows from them" if role is Role.META_TRAIN else "tests on it"
     stdout().print(f"{name} is in params.yaml, as a task of {role}. Next: `tans build` {then}.", markup=False)
@@ -139,7 +143,7 @@ def remove(
     stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
-def _judge(path: Path, given: Path, params: Params, project: Path, follow_links: bool) -> str:
+def _judge(path: str, given: Path, params: Params, project: Path, **chosen: bool) -> str:
     """Scan the images, say what was found, and return their digest.
 
     Raises:
@@ -152,7 +156,7 @@ def _judge(path: Path, given: Path, params: Params, project: Path, follow_links:
     sections = params.model_dump(include={"data", "gates"})
     sections["data"]["min_images_per_class"] = max(_SPLITS, params.data.min_images_per_class)
     with query_gate(given, project) as gate:
-        task, scanned = open_dataset(given, project, sections, gate, follow_links)
+        task, scanned = open_dataset(given, project, sections, gate, **chosen)
     assert scanned is not None
     stderr().print(scanned.summary(), markup=False, highlight=False, soft_wrap=True)
     check_coverage(task)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tans_core.params import QueryGateParams
 from tans_core.tasks.decode import MAX_ASPECT
-from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+from tans_core.tasks.inputs.base import LEAVE_OUT, OUTSIDE_CLASSES
 from tans_core.tasks.report import ScanReport, count
 
 SHOWN = 5
@@ -55,7 +55,7 @@ def say_bad(facts: Facts, _: Sequence[str]) -> str:
 def say_empty(facts: Facts, names: Sequence[str]) -> str:
     return (
         f"no usable image in {len(names):,} of {count(len({*facts.report.found, *facts.report.classes}), 'class', 'classes')}: "
-        f"{_with_files(facts, names)}. Add images, delete the classes, or pass --drop-empty-classes."
+        f"{_with_files(facts, names)}. {LEAVE_OUT}"
     )
 
 

@@ -29,6 +29,9 @@ MAX_ASPECT = 3.0
 # Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
 
+# Where a PNG says how many bits a sample has: in its header, which comes first.
+_PNG_BITS = 24
+
 # Formats that share their suffixes.
 _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
 
@@ -42,7 +45,15 @@ warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 
 
 class UnreadableImageError(Exception):
-    """An image cannot be used; the message is the reason, for a report. Never leaves `tans_core.tasks`."""
+    """An image cannot be used; the message is the reason, for a report. Never leaves `tans_core.tasks`.
+
+    Attributes:
+        format: what the content begins as, such as "JPEG"; None where it is no image.
+    """
+
+    def __init__(self, reason: str, file_format: str | None = None) -> None:
+        super().__init__(reason)
+        self.format = file_format
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     """
     if not data:
         raise UnreadableImageError("empty file")
+    file_format = None
     try:
         with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             width, height = image.size
-            if width * height > max_pixels:
-                raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}")
             file_format = image.format or "unknown"
+            if width * height > max_pixels:
+                raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}", file_format)
             # `verify()` passes on half a JPEG: only a full load tells.
             image.load()
+            _scale_key(image, data)
             upright = _upright(image)
             if upright.size == image.size[::-1]:
                 width, height = sorted((width, height), reverse=upright.width > upright.height)
@@ -97,14 +110,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     except UnreadableImageError:
         raise
     except NoPixelValueError as error:
-        raise UnreadableImageError(str(error)) from None
+        raise UnreadableImageError(str(error), file_format) from None
     except UnidentifiedImageError:
         raise UnreadableImageError("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImageError(f"more than {max_pixels:,} pixels") from None
+        raise UnreadableImageError(f"more than {max_pixels:,} pixels", file_format or _begins_as(data)) from None
     # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
     except Exception as error:
-        raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200]) from None
+        raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200], file_format) from None
 
 
 def claims_another_format(name: str, file_format: str) -> bool:
@@ -168,6 +181,12 @@ def _known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
+def _begins_as(data: bytes) -> str | None:
+    """Return the format that an image of too many pixels has: Pillow refuses it before it says."""
+    accepts = {name: Image.OPEN[name][1] for name in _known_formats()}
+    return next((name for name, accept in accepts.items() if accept is not None and accept(data[:16])), None)
+
+
 def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
     rows = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     red, green, blue = (int(value) for value in rows.mean(axis=0).round())
@@ -183,6 +202,21 @@ def _upright(image: Image.Image) -> Image.Image:
     # Broken EXIF data says nothing about the pixels: keep them as they are.
     except Exception:
         return image
+
+
+def _scale_key(image: Image.Image, data: bytes) -> None:
+    """Bring the value that a PNG calls transparent to 8 bits, as Pillow brings the pixels, but not the value.
+
+    16-bit grey stays at 16 bits for `from_deep_grey`.
+    """
+    key = image.info.get("transparency")
+    if image.format != "PNG" or image.mode not in ("1", "L", "RGB") or not isinstance(key, int | tuple):
+        return
+    bits = data[_PNG_BITS]
+    if isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> (bits - 8) for value in key)
+    elif bits > 1:  # of 1 bit, Pillow scales the value too
+        image.info["transparency"] = (key & (2**bits - 1)) * 255 // (2**bits - 1)
 
 
 def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:

@@ -42,7 +42,8 @@ def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
     elif (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:
         values = values.view(np.uint32)
     if image.mode.startswith("I;16") or (original.format == "PPM" and image.mode != "F"):
-        least, low, high = 0.0, 0.0, 65535.0
+        # A TIFF may have 12 bits in each 16; other formats are read at their full range.
+        least, low, high = 0.0, 0.0, 2.0 ** (bits or 16) - 1
     else:
         least, low, high = _range(values, 2.0 ** (bits - 1) - 1 if kind == _SIGNED and bits < 32 else None)
     grey = np.empty(values.shape, dtype=np.uint8)

@@ -6,7 +6,8 @@ Axes: S = working size in pixels, T = thumbnail pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,17 +18,17 @@ from PIL import Image
 
 from tans_core.leash import die_with_parent
 from tans_core.runtime import keep_freed_memory
-from tans_core.tasks.decode import UnreadableImageError, decode, fit
-from tans_core.tasks.inputs.base import file_content
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit
+from tans_core.tasks.inputs.base import Entry, Input, file_content
 
-VERSION = 8
+VERSION = 9
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
+# An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
+_RUN = 256
 _HASHED_PX = 2 * THUMBNAIL_PX
 _LOOK_BYTES = 16
-_STRIP = 2**20
-"""Pixels that are hashed at a time."""
 # Grey as Pillow has it (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # The eight lowest frequencies of the cosine transform (DCT-II); scipy has it, and takes longer to import than to compute.
@@ -47,18 +48,19 @@ Content = bytes | OnDisk | str
 def schema(image_size_px: int) -> pa.Schema:
     """Return the columns of a chunk.
 
-    `reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read.
+    `reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and
+    `format` where it began as an image. The same `look` have images of the same pixels at working size and the same sides.
     """
     return pa.schema(
         [
             ("reason", pa.string()),
             ("sha256", pa.string()),
+            ("format", pa.string()),
             ("phash", pa.uint64()),
             ("look", pa.binary(_LOOK_BYTES)),
             ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
             ("width", pa.int32()),
             ("height", pa.int32()),
-            ("format", pa.string()),
             ("pixels", pa.binary(3 * image_size_px**2)),
         ]
     )
@@ -68,9 +70,9 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
     """Decode files, and return a row for each (`schema`)."""
     reasons: list[str | None] = []
     hashes: list[str | None] = []
-    facts: list[tuple[int, int, str]] = []
+    formats: list[str | None] = []
+    sides: list[tuple[int, int]] = []
     images: list[Image.Image] = []
-    looks: list[bytes] = []
     for content in contents:
         try:
             data = file_content(content.path) if isinstance(content, OnDisk) else content
@@ -80,24 +82,23 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
             decoded = decode(data)
         except UnreadableImageError as error:
             reasons.append(str(error))
+            formats.append(error.format)
             continue
         reasons.append(None)
-        facts.append((decoded.width, decoded.height, decoded.format))
-        looks.append(_look(decoded.image))
+        formats.append(decoded.format)
+        sides.append((decoded.width, decoded.height))
         images.append(fit(decoded.image, image_size_px))
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
-    width, height, formats = zip(*facts, strict=True) if facts else ((), (), ())
     pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
     for place, array in enumerate(arrays):
         pixels[place] = array.transpose(2, 0, 1)
+    looks = [_look(image, *size) for image, size in zip(pixels, sides, strict=True)]
     columns = [
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
         pa.array(looks, type=pa.binary(_LOOK_BYTES)),
         _binary(_thumbnails(grey)),
-        pa.array(width, type=pa.int32()),
-        pa.array(height, type=pa.int32()),
-        pa.array(formats, type=pa.string()),
+        *(pa.array([size[side] for size in sides], type=pa.int32()) for side in (0, 1)),
         _binary(pixels),
     ]
     if len(images) < len(reasons):
@@ -105,8 +106,16 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         usable = np.array([reason is None for reason in reasons])
         place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
         columns = [column.take(place_of) for column in columns]
-    texts = [pa.array(reasons, type=pa.string()), pa.array(hashes, type=pa.string())]
+    texts = [pa.array(values, type=pa.string()) for values in (reasons, hashes, formats)]
     return pa.RecordBatch.from_arrays([*texts, *columns], schema=schema(image_size_px))
+
+
+def read_images(source: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
+    """Yield entries, each with its image at its own size, or with the reason why it cannot be read; one image at a time."""
+    for own_file, group in itertools.groupby(entries, key=lambda entry: entry.path is not None):
+        while run := list(itertools.islice(group, _RUN)):
+            contents = (file_content(entry.path) for entry in run if entry.path) if own_file else source.read(run)
+            yield from zip(run, map(_decoded, contents), strict=True)
 
 
 def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
@@ -130,6 +139,15 @@ def unusable(texts: Sequence[str], image_size_px: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=schema(image_size_px))
 
 
+def _decoded(data: bytes | str) -> Decoded | str:
+    if isinstance(data, str):
+        return data
+    try:
+        return decode(data)
+    except UnreadableImageError as error:
+        return str(error)
+
+
 def begin_reading() -> None:
     """Set a worker process up: it ends with its parent, and keeps freed memory for the next image."""
     die_with_parent()
@@ -144,14 +162,9 @@ def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
 
 
-def _look(image: Image.Image) -> bytes:
-    """Return a hash of an image's pixels and sides: the same picture has the same, whatever its file."""
-    hashed = xxhash.xxh3_128(f"{image.width} {image.height}".encode())
-    # In strips, since a copy of a whole photograph takes much memory.
-    height = max(1, _STRIP // image.width)
-    for top in range(0, image.height, height):
-        strip = image if height >= image.height else image.crop((0, top, image.width, min(top + height, image.height)))
-        hashed.update(strip.tobytes())
+def _look(pixels: npt.NDArray[np.uint8], width: int, height: int) -> bytes:
+    hashed = xxhash.xxh3_128(f"{width} {height}".encode())
+    hashed.update(pixels.data)
     return hashed.digest()
 
 

@@ -25,7 +25,8 @@ from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.cleaning import Row, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
-from tans_core.tasks.inputs.base import Entry, Input, printable
+from tans_core.tasks.identical import with_all_pixels
+from tans_core.tasks.inputs.base import LEAVE_OUT, Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.report import SHOWN, ScanReport, count
 from tans_core.tasks.splits import balanced_subset
@@ -64,15 +65,7 @@ class Scan:
         """
         from tans_core.tasks.assemble import assemble
 
-        lost = [label for label, number in self.report.classes.items() if number == 0]
-        if lost:
-            shown = ", ".join(
-                f"{label!r} (0 of {count(self.report.found[label], 'file')} usable)" for label in lost[:SHOWN]
-            )
-            raise EmptyClassError(
-                f"{len(lost)} of {len(self.report.classes)} classes in {self.report.path} hold no usable image: {shown}.\n"
-                "  Add images, delete the classes, or pass --drop-empty-classes."
-            )
+        self.check_classes()
         order = self._by_pixels()
         return assemble(
             [self.rows[row] for row in order.tolist()],
@@ -86,6 +79,18 @@ class Scan:
             min_images_per_class=min_images_per_class,
             seed=derive_seed(self._seed, "scan"),
         )
+
+    def check_classes(self) -> None:
+        """Raise EmptyClassError where nothing is left of a class that the input has."""
+        lost = [label for label, number in self.report.classes.items() if number == 0]
+        if lost:
+            shown = ", ".join(
+                f"{label!r} (0 of {count(self.report.found[label], 'file')} usable)" for label in lost[:SHOWN]
+            )
+            raise EmptyClassError(
+                f"{len(lost)} of {len(self.report.classes)} classes in {self.report.path} hold no usable image: {shown}.\n"
+                f"  {LEAVE_OUT}"
+            )
 
     def pixels(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the images of some rows at working size, (n, 3, S, S) uint8."""
@@ -177,14 +182,14 @@ def scan_input(
     chunks = Chunks(entries, image_size_px, resume)
     try:
         chunks.fill(source, cores() if workers is None else workers)
-        facts = chunks.facts()
+        facts = with_all_pixels(source, entries, chunks.facts())
         found = clean(entries, facts)
     except BaseException:
         chunks.close(finished=False)
         raise
     rows, reasons = found.rows, facts["reason"].to_pylist()
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
-    formats = [name for name in facts["format"].to_pylist() if name]
+    formats = facts["format"].to_pylist()
     used = Counter(row.label for row in rows)
     classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
     report = ScanReport(
@@ -203,10 +208,10 @@ def scan_input(
         doubtful=found.doubtful,
         leaks=found.leaks,
         skipped={reason: number for reason, number in source.skipped.items() if number},
-        formats=dict(sorted(Counter(formats).items())),
+        formats=dict(sorted(Counter(name for name, why in zip(formats, reasons, strict=True) if why is None).items())),
         mislabelled=tuple(
             (entry.name, name)
-            for entry, name in zip(entries, facts["format"].to_pylist(), strict=True)
+            for entry, name in zip(entries, formats, strict=True)
             if name and claims_another_format(entry.name, name)
         ),
         sides_px=_sides(rows),

@@ -50,9 +50,9 @@ def write_tar(
     return path
 
 
-def tar_entry(kind: bytes, target: str = "") -> Callable[[Path], Path]:
+def tar_entry(kind: bytes, target: str = "", name: str = "ash/odd.png") -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        info = tarfile.TarInfo("ash/odd.png")
+        info = tarfile.TarInfo(name)
         info.type = kind
         info.linkname = target
         return write_tar(folder / "a.tar", good_members(), extra=[info])

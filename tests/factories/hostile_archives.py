@@ -104,6 +104,7 @@ HOSTILE: dict[str, HostileCase] = {
     ),
     "zip, link": HostileCase(zip_link, *_LINK),
     "tar, link": HostileCase(tar_entry(tarfile.SYMTYPE, "/etc/passwd"), *_LINK),
+    "tar, link in place of a class folder": HostileCase(tar_entry(tarfile.SYMTYPE, "ash", "elm"), *_LINK),
     "tar, hard link": HostileCase(tar_entry(tarfile.LNKTYPE, "ash/0.png"), *_LINK),
     "tar, device": HostileCase(tar_entry(tarfile.CHRTYPE), None, "a device or pipe", "leave it out"),
     "tar, pipe": HostileCase(tar_entry(tarfile.FIFOTYPE), None, "a device or pipe", "leave it out"),

@@ -310,6 +310,11 @@ def _flat(root: Path) -> None:
     write_files(root, {f"{number}.png": encoded(noise(seed=number)) for number in range(5)})
 
 
+def _flat_splits(root: Path) -> None:
+    for seed, split in enumerate(("train", "test"), 360):
+        write_class_folders(root, {split: 12}, seed=seed)
+
+
 def _just(root: Path, classes: dict[str, int]) -> None:
     write_class_folders(root, classes, seed=350)
 
@@ -350,7 +355,10 @@ REFUSED: dict[str, HostileRow] = {
     "folder of an archive": HostileRow(
         _archive_beside, error=NoClassesError, words="2 x archive that is not unpacked", alone=True
     ),
-    "flat folder": HostileRow(_flat, error=NoClassesError, words="5 files lie in it directly", alone=True),
+    "flat folder": HostileRow(_flat, error=NoClassesError, words="5 files lie outside any", alone=True),
+    "images directly in train and test": HostileRow(
+        _flat_splits, error=NoClassesError, words="24 files lie outside any", alone=True
+    ),
     "train lacks a class": HostileRow(
         lambda root: _train_without(root, "train"), error=GateError, words="none to train on: 'elm'", alone=True
     ),

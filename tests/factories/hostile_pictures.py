@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tans_core.errors import (
@@ -31,8 +32,11 @@ INK = (128, 250, 0, 30)
 PLANES = (150, 110, 170, 220)
 
 
-def png(width: int, height: int, bits: int, colour_type: int, rows: bytes = b"") -> bytes:
-    """Write a PNG by hand, black where no rows (with their filter bytes) are given; never holds more than a few rows."""
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes = b"", key: bytes = b"") -> bytes:
+    """Write a PNG by hand, black where no rows (with their filter bytes) are given; never holds more than a few rows.
+
+    `key` is the value that counts as transparent.
+    """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -45,14 +49,27 @@ def png(width: int, height: int, bits: int, colour_type: int, rows: bytes = b"")
         body = b"".join(packer.compress(black * 100) for _ in range(height // 100))
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     body += packer.flush()
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    middle = (chunk(b"tRNS", key) if key else b"") + chunk(b"IDAT", body)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + middle + chunk(b"IEND", b"")
+
+
+def tiff_of_12_bits(pixels: npt.NDArray[np.uint16]) -> bytes:
+    """Write (H, W) values of at most 4095 as TIFF by hand, two of them in three bytes; W is even."""
+    first, second = pixels[:, ::2].astype(int), pixels[:, 1::2].astype(int)
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1).astype(np.uint8).tobytes()
+    height, width = pixels.shape
+    # Width, height, bits, compression, black is zero, place and number of the rows, their bytes.
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 def _broken(root: Path) -> None:
-    jpeg, whole = (encoded(noise(90, 80), kind) for kind in ("JPEG", "PNG"))
+    jpeg, whole, gif = (encoded(noise(90, 80), kind) for kind in ("JPEG", "PNG", "GIF"))
     write_files(
         root / "ash",
-        {"half.jpg": jpeg[: len(jpeg) // 2], "zero.png": b"", "half.png": whole[: len(whole) // 2]},
+        {"half.jpg": jpeg[: len(jpeg) // 2], "zero.png": b"", "half.png": whole[: len(whole) // 2]}
+        | {"a GIF.jpg": gif[: len(gif) // 2]},
     )
     write_files(
         root / "elm", {"text.png": b"not found", "page.jpg": b"<!DOCTYPE html><html>", "zip.png": b"PK\x03\x04" * 50}
@@ -63,6 +80,10 @@ def _check_broken(found: Found) -> None:
     assert "truncated" in found.left_out("ash/half.jpg")
     assert found.left_out("ash/zero.png") == "empty file"
     assert "truncated" in found.left_out("ash/half.png")
+    # Of what is broken it is known, too, what it began as.
+    formats = {"half.jpg": "JPEG", "half.png": "PNG", "a GIF.jpg": "GIF", "zero.png": None}
+    assert {name: found.format(f"ash/{name}") for name in formats} == formats
+    assert ("ash/a GIF.jpg", "GIF") in found.report.mislabelled
     for name in ("text.png", "page.jpg", "zip.png"):
         assert "not an image" in found.left_out(f"elm/{name}")
 
@@ -75,6 +96,7 @@ def _bomb(root: Path) -> None:
 
 def _check_bomb(found: Found) -> None:
     assert "more than 64,000,000" in found.left_out("ash/400 megapixels.png")
+    assert found.format("ash/400 megapixels.png") == "PNG"
 
 
 def _check_rotated(found: Found) -> None:
@@ -93,6 +115,7 @@ def _deep(root: Path) -> None:
         {
             "grey16.png": encoded((ramp * 65535).astype(np.uint16)),
             "grey16.tif": encoded((ramp * 65535).astype(np.uint16), "TIFF"),
+            "grey12.tif": tiff_of_12_bits((ramp * 4095).astype(np.uint16)),
             "float32.tif": encoded(ramp.astype(np.float32), "TIFF"),
             "int32.tif": encoded((ramp * (2**31 - 1)).astype(np.int32), "TIFF"),
             "signed32.tif": tiff(((2 * ramp - 1) * (2**31 - 1)).astype(np.int32)),
@@ -115,6 +138,7 @@ def _check_deep(found: Found) -> None:
     deep = (
         "grey16.png",
         "grey16.tif",
+        "grey12.tif",
         "float32.tif",
         "int32.tif",
         "signed32.tif",
@@ -164,11 +188,28 @@ def _transparent(root: Path) -> None:
     files["palette.png"] = encoded_image(palette, "PNG", transparency=0)
     files["palette.gif"] = encoded_image(palette, "GIF", transparency=0)
     files["key-colour.png"] = encoded_image(Image.new("RGB", (30, 30), (7, 8, 9)), "PNG", transparency=(7, 8, 9))
+    files["key-colour16.png"] = png(8, 8, 16, 2, (b"\0" + bytes((7, 1, 8, 2, 9, 3)) * 8) * 8, bytes((7, 1, 8, 2, 9, 3)))
+    for bits in (1, 2, 4, 8, 16):
+        files[f"key-grey{bits}.png"] = png(8, 8, bits, 0, _one_grey(bits), struct.pack(">H", _grey(bits)))
     write_files(root / "oak", files)
 
 
+def _grey(bits: int) -> int:
+    """A value of so many bits: a third of the range, or black."""
+    return (2**bits - 1) // 3
+
+
+def _one_grey(bits: int) -> bytes:
+    """Rows of 8 x 8 pixels of it."""
+    row = "".join(f"{_grey(bits):0{bits}b}" for _ in range(8))
+    return (b"\0" + int(row, 2).to_bytes(bits, "big")) * 8
+
+
+KEYED = ("key-colour.png", "key-colour16.png", *(f"key-grey{bits}.png" for bits in (1, 2, 4, 8, 16)))
+
+
 def _check_transparent(found: Found) -> None:
-    for name in ("rgba.png", "rgba.webp", "grey-alpha.png", "palette.png", "palette.gif", "key-colour.png"):
+    for name in ("rgba.png", "rgba.webp", "grey-alpha.png", "palette.png", "palette.gif", *KEYED):
         assert found.image(f"oak/{name}").min() == 255, name
 
 

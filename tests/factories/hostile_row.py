@@ -91,6 +91,7 @@ class HostileRow:
         check: what has to hold of a folder that passes with it; None where it is refused.
         error: what it is refused with, and `words` of the message.
         alone: `make` writes the whole folder.
+        file: what of the folder is given to the program; empty for the folder itself.
     """
 
     make: Callable[[Path], None]
@@ -98,14 +99,15 @@ class HostileRow:
     error: type[TansError] | None = None
     words: str = ""
     alone: bool = False
+    file: str = ""
 
     def folder(self, root: Path) -> Path:
-        """Make a folder with this trouble alone."""
+        """Make a folder with this trouble alone, and return what is to be scanned."""
         root.mkdir(parents=True)
         if not self.alone:
             healthy(root)
         self.make(root)
-        return root
+        return root / self.file
 
 
 def healthy(root: Path) -> Path:

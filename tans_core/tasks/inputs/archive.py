@@ -124,7 +124,11 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
             if not splits or len(parts) > 1:
                 lost.setdefault(label, [])
         elif not rest or (splits and len(parts) < 3):
-            skipped[outside_classes(parts[-1])] += 1
+            if member.problem:
+                # A link may well stand for a class folder.
+                bad.append((name, member.problem))
+            else:
+                skipped[outside_classes(parts[-1])] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
             skipped["not an image by its name"] += 1
         else:
@@ -199,11 +203,9 @@ def _is_note(parts: tuple[str, ...]) -> bool:
 
 
 def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:
-    """Say whether train and another split hold class folders; see `tans_core.tasks.inputs.folder`."""
-    files = [parts for parts, member in members if not member.folder]
-    tops = {parts[0].lower() for parts in files if len(parts) > 1} & SPLIT_NAMES.keys()
-    deep = any(len(parts) > 2 for parts in files if parts[0].lower() in tops)
-    return deep and len(tops) > 1 and "train" in {SPLIT_NAMES[top] for top in tops}
+    """Say whether there are train and another split; see `tans_core.tasks.inputs.folder`."""
+    tops = {parts[0].lower() for parts, member in members if len(parts) > 1 or member.folder} & SPLIT_NAMES.keys()
+    return len(tops) > 1 and "train" in {SPLIT_NAMES[top] for top in tops}
 
 
 def _problem(member: Member, file_name: str) -> str | None:

@@ -31,6 +31,12 @@ PACKED = "archive that is not unpacked (unpack it, or scan it by itself)"
 BESIDE_SPLITS = "folder beside those of the splits"
 LEADS_OUTSIDE = "link that leads outside (`tans tasks scan --follow-links` follows it)"
 
+LEAVE_OUT = (
+    "Add images, delete the classes, or leave them out: `tans tasks scan PATH --drop-empty-classes --save NAME`, "
+    "`tans tasks add PATH --drop-empty-classes --name NAME`."
+)
+"""What to do about classes without an image."""
+
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -124,20 +130,17 @@ def check_classes(
     if empty and not drop_empty_classes and len(names) > 1:
         shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
         what = "no file that can be read" if any(lost.get(name) for name in empty) else "no file"
-        raise EmptyClassError(
-            f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n"
-            "  Add images, delete the classes, or pass --drop-empty-classes."
-        )
+        raise EmptyClassError(f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n  {LEAVE_OUT}")
     classes = tuple(natsorted(sorted(name for name in names if counts[name])))
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
-        found = f"{loose} files lie in it directly" if loose else "it holds none"
+        found = f"{loose:,} files lie outside any" if loose else "it holds none"
         found += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
         unread = [f", and {name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons]
         found += "".join(unread[:1])
         raise NoClassesError(
             f"{root}: no class folders; {found}. Want one folder of images a class: "
-            f"{printable(root.resolve().name)}/<class>/<image>."
+            f"{printable(root.resolve().name)}/<class>/<image>, or {printable(root.resolve().name)}/train/<class>/<image>."
         )
     if len(classes) == 1:
         below = any(entry.name.count("/") > 1 for entry in entries)

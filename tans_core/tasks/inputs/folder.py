@@ -136,15 +136,14 @@ class _Links:
 
 
 def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
-    """Return (split, folder of class folders); one pair with no split unless train and another split hold class folders.
+    """Return (split, folder of class folders); one pair with no split unless there are train and another split.
 
-    What lies beside the splits is then passed over: as a class it would teach train from test.
+    What lies beside the splits is then passed over, and so are images directly in them: as classes they would teach train
+    from test.
     """
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if links.is_folder(entry)]
     named = [(SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_NAMES]
     if "train" not in {split for split, _ in named} or len(named) < 2:
-        return [(None, root)]
-    if all(entry.is_file(follow_symlinks=False) for _, folder in named for entry in _entries(folder, Counter())):
         return [(None, root)]
     skipped[BESIDE_SPLITS] += len(folders) - len(named)
     for entry in _entries(root, skipped):

@@ -66,9 +66,14 @@ class Part(NamedTuple):
 
 
 def parquet_rows(
-    path: Path, home: Path, parts: list[Part], names: set[str], skipped: Counter[str], follow_links: bool = False
+    path: Path,
+    home: Path,
+    parts: list[Part],
+    lost: dict[str, list[str]],
+    skipped: Counter[str],
+    follow_links: bool = False,
 ) -> Iterator[Row]:
-    """Yield the rows of a file or of all below a folder; fill `parts`, and `names` with the classes that files declare."""
+    """Yield the rows of a file or of all below a folder; fill `parts`, and `lost` with the classes that files declare."""
     for file in parquet_files(path, skipped, follow_links) if path.is_dir() else [path]:
         name = printable(file.relative_to(home).as_posix())
         words = [SPLIT_NAMES.get(word) for word in re.split(r"[^a-z]+", name.lower())]
@@ -77,7 +82,7 @@ def parquet_rows(
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
         try:
             with _opened(file) as table:
-                yield from _rows_of(table, file, name, split, stamp, parts, names)
+                yield from _rows_of(table, file, name, split, stamp, parts, lost)
         except BROKEN as error:
             raise DataError(
                 f"{file}: no Parquet that can be read: broken or cut short ({first_line(error)}). Download or copy it again."
@@ -85,7 +90,13 @@ def parquet_rows(
 
 
 def _rows_of(
-    table: pq.ParquetFile, file: Path, name: str, split: str | None, stamp: str, parts: list[Part], names: set[str]
+    table: pq.ParquetFile,
+    file: Path,
+    name: str,
+    split: str | None,
+    stamp: str,
+    parts: list[Part],
+    lost: dict[str, list[str]],
 ) -> Iterator[Row]:
     groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
     for index, group in enumerate(groups):
@@ -116,7 +127,8 @@ def _rows_of(
     by_row = pick([key for key in schema.names if _is_text(schema.field(key).type)], SPLIT_COLUMNS)
     columns += [by_row] if by_row is not None else []
     declared = _class_names(features.get(label, {}))
-    names |= set(declared)
+    for one in declared:
+        lost.setdefault(one, [])
     starts = [0]
     for group in groups:
         starts.append(starts[-1] + group.num_rows)

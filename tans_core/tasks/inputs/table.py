@@ -92,20 +92,20 @@ def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool 
     Raises:
         DataError: it is no such file, is broken or too large, or no column holds images or labels.
         NoClassesError: there are no classes, or only one.
-        EmptyClassError: a class that a Parquet file names has no row.
+        EmptyClassError: a class that a row or a Parquet file names has no row that can be used.
     """
     skipped: Counter[str] = Counter()
     bad: list[tuple[str, str]] = []
-    names: set[str] = set()
+    lost: dict[str, list[str]] = {}
     parts: list[Part] = []
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES or _begins(path, b"PAR1"):
         kind, home = "parquet", path if path.is_dir() else path.parent
-        rows = parquet_rows(path, home, parts, names, skipped, follow_links)
+        rows = parquet_rows(path, home, parts, lost, skipped, follow_links)
     else:
         kind, home = "csv", path.parent
         rows = _csv_rows(path, bad)
     find = partial(locate, Path(os.path.realpath(home)), follow_links=follow_links)
-    entries, places = _entries(_counted(path, rows), find, skipped, bad)
+    entries, places = _entries(_counted(path, rows), find, skipped, bad, lost)
     if not entries:
         shown = "; ".join(
             [f"{name}: {why}" for name, why in bad[:3]] or [f"{why}: {n:,}" for why, n in skipped.items()]
@@ -115,7 +115,7 @@ def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool 
         )
     if not places:
         entries = natsorted(entries, key=lambda entry: entry.name)
-    classes = check_classes(path, dict.fromkeys(names, ()), entries, skipped, drop_empty_classes)
+    classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
     return Table(path, kind, classes, entries, skipped, bad, Cells(parts, find), places)
 
 
@@ -180,11 +180,20 @@ class _Kept(NamedTuple):
 
 
 def _entries(
-    rows: Iterable[Row], find: Find, skipped: Counter[str], bad: list[tuple[str, str]]
+    rows: Iterable[Row],
+    find: Find,
+    skipped: Counter[str],
+    bad: list[tuple[str, str]],
+    lost: dict[str, list[str]],
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
-    """Return the entries, and the places of those that the table itself holds."""
+    """Return the entries, and the places of those that the table itself holds; fill `bad`, and `lost` (`check_classes`)."""
     kept: list[_Kept] = []
-    labels: dict[Path, set[str]] = {}
+
+    def leave_out(name: str, label: str, reason: str) -> None:
+        bad.append((name, reason))
+        if label:
+            lost.setdefault(label, []).append(reason)
+
     given: set[str | None] = set()
     for row in rows:
         name, label = _name(row), printable((row.label or "").strip())
@@ -193,11 +202,9 @@ def _entries(
             continue
         found = find(row.file or "") if row.place is None else (None, None)
         if isinstance(found, str) or row.problem or not label:
-            bad.append((name, found if isinstance(found, str) else row.problem or "no label"))
+            leave_out(name, label, found if isinstance(found, str) else row.problem or "no label")
             continue
         path, status = found
-        if path is not None:
-            labels.setdefault(path, set()).add(label)
         kept.append(_Kept(row, name, label, path, f"{status.st_size}-{status.st_mtime_ns}" if status else row.stamp))
         given.add(_split(row))
     # As with folders: names of splits, unless training images and others can be told apart, mean nothing.
@@ -206,26 +213,26 @@ def _entries(
         skipped["split that is not used: without train and another one it says nothing"] += sum(
             bool(one.row.split) for one in kept
         )
-    seen: set[tuple[Path, str | None]] = set()
+    seen: set[tuple[Path, str, str | None]] = set()
     taken: list[tuple[_Kept, str | None]] = []
     for one in kept:
         split = _split(one.row) if splits else None
-        if one.path is not None and len(labels[one.path]) > 1:
-            bad.append((one.name, f"two labels: {', '.join(natsorted(sorted(labels[one.path])))}"))
-        elif splits and split is None:
-            bad.append((one.name, f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"))
-        elif one.path is not None and (one.path, split) in seen:
+        # With two labels, or in two splits, it is as wrong as a copy there, and is said as one.
+        if splits and split is None:
+            why = f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"
+            leave_out(one.name, one.label, why)
+        elif one.path is not None and (one.path, one.label, split) in seen:
             skipped["listed twice"] += 1
         else:
             if one.path is not None:
-                seen.add((one.path, split))
+                seen.add((one.path, one.label, split))
             taken.append((one, split))
     counts = Counter(one.name for one, _ in taken)
     names: set[str] = set()
     entries: list[Entry] = []
     places: dict[str, tuple[int, int]] = {}
     for one, split in taken:
-        name = one.name if counts[one.name] == 1 else one.row.where
+        name = one.name if counts[one.name] == 1 else f"{one.name} ({one.row.where})"
         while name in names:
             name += "'"
         names.add(name)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
-from tans_core.tasks.decode import Decoded, UnreadableImageError, decode
-from tans_core.tasks.inputs.base import Entry, Input, file_content
 from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.reading import read_images
 from tans_core.tasks.sources.base import Sample, check_options
 
 logger = logging.getLogger(__name__)
 
-# An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
-_RUN = 256
 # Enough to find copies and near-copies by; the images themselves are decoded anew, at their own size.
 _SCANNED_PX = 32
 
 
 class ImageFolder:
-    """Options: path (folder, archive, table), licence, max_bad_share, follow_links, digest (of `ScanReport`; empty: any)."""
+    """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links.
+
+    And digest, that of the `ScanReport`; empty takes any.
+    """
 
     name = "image-folder"
     package = ""
@@ -32,6 +31,7 @@ class ImageFolder:
         "path": "",
         "licence": licence,
         "max_bad_share": 0.5,
+        "drop_empty_classes": False,
         "follow_links": False,
         "digest": "",
     }
@@ -53,12 +53,14 @@ class ImageFolder:
                 "an archive of one, or a CSV or Parquet table"
             )
         root = Path(chosen["path"])
-        opened = open_input(root, follow_links=chosen["follow_links"])
+        drop = chosen["drop_empty_classes"]
+        opened = open_input(root, drop, chosen["follow_links"])
         # Imported here: the scan stands on what is beside this module.
         from tans_core.tasks.scan import scan_input
 
         # In this process alone: stages of several tasks run side by side.
-        with scan_input(opened, image_size_px=_SCANNED_PX, workers=0) as found:
+        with scan_input(opened, image_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as found:
+            found.check_classes()
             report, kept = found.report, {row.path: row for row in found.rows}
         if chosen["digest"] and report.digest != chosen["digest"]:
             raise DataError(
@@ -76,26 +78,9 @@ class ImageFolder:
                 f"{chosen['max_bad_share']}."
             )
         wanted = [entry for entry in opened.entries if entry.name in kept]
-        for entry, data in _contents(opened, wanted):
+        for entry, data in read_images(opened, wanted):
             if isinstance(data, str):
                 logger.warning("%s: left out: %s", entry.name, data)
                 continue
             row = kept[entry.name]
             yield Sample(data.pixels, entry.label, row.group, entry.name, entry.split, row.content)
-
-
-def _contents(opened: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
-    """Yield each entry with its image, or with the reason why it cannot be read."""
-    for own_file, group in itertools.groupby(entries, key=lambda entry: entry.path is not None):
-        while run := list(itertools.islice(group, _RUN)):
-            contents = (file_content(entry.path) for entry in run if entry.path) if own_file else opened.read(run)
-            yield from zip(run, map(_decode, contents), strict=True)
-
-
-def _decode(data: bytes | str) -> Decoded | str:
-    if isinstance(data, str):
-        return data
-    try:
-        return decode(data)
-    except UnreadableImageError as error:
-        return str(error)

@@ -15,7 +15,7 @@ from threading import Timer
 
 import pytest
 
-from tans_core.errors import NoClassesError
+from tans_core.errors import DataError, NoClassesError
 from tests.factories.hostile import PASSING, REFUSED, Found, healthy
 from tests.factories.images import encoded, noise, write_class_folders
 from tests.factories.processes import halted_scan
@@ -72,7 +72,7 @@ def test_what_was_left_out_is_said_by_name(tans: Tans, fresh: Path, tmp_path: Pa
     root = PASSING["truncated JPEG, zero bytes, half a PNG"].folder(tmp_path / "x")
     done = tans("tasks", "scan", root, "--root", fresh)
     assert done.code == 0, done.err
-    assert "6 files left out, unreadable:" in done.out and "ash/zero.png: empty file" in done.out
+    assert "7 files left out, unreadable:" in done.out and "ash/zero.png: empty file" in done.out
     (page,) = fresh.rglob("scan.html")
     assert f"page: {page}" in done.out and "half.jpg" in page.read_text(encoding="utf-8")
 
@@ -157,6 +157,12 @@ def test_names_in_errors_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_
     done = tans("tasks", "scan", root, "--root", fresh)
     assert done.code == NoClassesError.exit_code and "\x1b" not in done.err
     assert "only one class, 'only'" in done.err and r"\x1b[31mroot" in done.err
+
+
+@pytest.mark.parametrize("command", [("tasks", "scan"), ("tasks", "add", "--name", "x"), ("retrieve",), ("finetune",)])
+def test_no_path_is_not_the_current_folder(tans: Tans, project: Path, command: tuple[str, ...]) -> None:
+    done = tans(*command, "", "--root", project)
+    assert done.code == DataError.exit_code and "nothing is written there" in done.err
 
 
 def test_links_that_lead_outside_are_followed_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tans_core.errors import EmptyClassError
 from tans_core.params import load_params
 from tans_core.tasks.build import build_task
 from tans_core.tasks.sources.image_folder import ImageFolder
@@ -131,6 +132,21 @@ def test_a_folder_inside_the_project_is_named_relative_to_it(tans: Tans, fresh: 
     shutil.move(leaves, fresh / "photos")
     assert tans("tasks", "add", fresh / "photos", "--name", "p", "--role", "meta-test", "--root", fresh).code == 0
     assert load_params(fresh).tasks.meta_test["p"].options["path"] == "photos"
+
+
+def test_empty_classes_are_dropped_on_demand_also_by_the_build(tans: Tans, fresh: Path, leaves: Path) -> None:
+    (leaves / "yew").mkdir()
+    (leaves / "fir").mkdir()
+    (leaves / "fir/0.png").write_bytes(b"x")
+    refused = tans("tasks", "add", leaves, "--name", "leaves", "--root", fresh)
+    assert refused.code == EmptyClassError.exit_code and "`tans tasks add PATH --drop-empty-classes" in refused.err
+    done = tans("tasks", "add", leaves, "--name", "leaves", "--drop-empty-classes", "--root", fresh)
+    assert done.code == 0 and "120 images in 3 classes" in done.err
+    options = load_params(fresh).tasks.meta_train["leaves"].options
+    assert len({sample.label for sample in ImageFolder().load(options, 0)}) == 3
+    (leaves / "yew").rmdir()
+    with pytest.raises(EmptyClassError, match="'fir'"):
+        list(ImageFolder().load({"path": str(leaves)}, 0))
 
 
 def test_a_folder_of_links_is_added_on_demand(tans: Tans, fresh: Path, leaves: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_good_data_set_passes_without_a_word() -> None:
             },
             EmptyClassError,
             "No usable image in 2 of 4 classes: 'elm' (0 of 3 files), 'oak' (0 files). "
-            "Add images, delete the classes, or pass --drop-empty-classes.",
+            "Add images, delete the classes, or leave them out: `tans tasks scan PATH --drop-empty-classes",
         ),
         ({"classes": {"ash": 40}}, NoClassesError, "Only one class has usable images, 'ash'"),
         ({"classes": {}}, NoClassesError, "No class has a usable image"),

@@ -22,6 +22,9 @@ from tests.factories.tasks import grating_task
 CELL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
+SPLIT_ROWS = "path,label,split\ni/0.png,a,train\ni/2.png,b,train\ni/3.png,b,test\n"
+
+
 def picture(seed: int) -> bytes:
     return encoded(noise(12, 12, seed=seed))
 
@@ -111,12 +114,22 @@ def test_path_that_is_no_file_of_the_tables_folder_is_bad(written: str, reason: 
     assert len(table.bad) == 1 and reason in table.bad[0][1].lower()
 
 
-def test_row_listed_twice_is_taken_once_and_two_labels_are_bad(tmp_path: Path) -> None:
+def test_row_listed_twice_is_taken_once_and_with_two_labels_it_is_an_image_of_both(tmp_path: Path) -> None:
     text = "path,label\ni/0.png,a\ni/./0.png,a\ni/1.png,b\ni/2.png,b\ni/2.png,a\ni/3.png,\n"
     table = list_table(write_csv(tmp_path, text))
-    assert facts(table) == [("i/0.png", "a", None), ("i/1.png", "b", None)]
+    both = [("i/2.png (labels.csv#4)", "b", None), ("i/2.png (labels.csv#5)", "a", None)]
+    assert facts(table) == [("i/0.png", "a", None), ("i/1.png", "b", None), *both]
     assert table.skipped == {"listed twice": 1}
-    assert table.bad == [("i/3.png", "no label"), ("i/2.png", "two labels: a, b"), ("i/2.png", "two labels: a, b")]
+    assert table.bad == [("i/3.png", "no label")]
+
+
+@pytest.mark.parametrize("other", ["no.png,c\n", "i/1.png,c,test\n"])
+def test_class_of_which_no_row_can_be_used_is_not_passed_over(other: str, tmp_path: Path) -> None:
+    rows = "path,label\ni/0.png,a\ni/1.png,b\n" if other.count(",") == 1 else SPLIT_ROWS
+    path = write_csv(tmp_path, rows + other.replace("test", "9"))
+    with pytest.raises(EmptyClassError, match=r"1 of 3 classes .*'c' \(0 of 1: 1 x "):
+        list_table(path)
+    assert list_table(path, drop_empty_classes=True).class_names == ("a", "b")
 
 
 def test_rows_of_a_wrong_length_are_bad_by_number(tmp_path: Path) -> None:
