@@ -12,6 +12,7 @@ from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 from flows.common import artifact_key, failed, json_block, markdown_table, project
 from tans_core import api
 from tans_core.errors import TansError
+from tans_core.retrieval.candidate import REFINED
 
 CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
 
@@ -21,6 +22,7 @@ async def finetune(
     dataset: str,
     model: str | None = None,
     rank: int = 1,
+    refine: int = REFINED,
     epochs: int | None = None,
     seed: int = 0,
     max_params_m: float | None = None,
@@ -33,6 +35,7 @@ async def finetune(
         dataset: a folder with one folder of images a class, or the name of a task of the project.
         model: a model's id; none retrieves first, and takes the model at `rank`.
         rank: which of the retrieved models, from 1.
+        refine: how many of the first are run on the images before all are ranked again.
         epochs: how long; none takes the release's.
         seed: of the fresh classifier, the order of the images and the augmentation.
         max_params_m, max_macs_m: constraints on what is retrieved.
@@ -44,6 +47,7 @@ async def finetune(
             dataset,
             model,
             rank=rank,
+            refine=refine,
             epochs=epochs,
             seed=seed,
             max_params_m=max_params_m,

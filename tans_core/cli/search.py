@@ -20,6 +20,7 @@ from tans_core.cli.console import (
     stdout,
     table,
 )
+from tans_core.retrieval.candidate import FAR, REFINED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +75,15 @@ def finetune(
     rank: Annotated[
         int | None, typer.Option(min=1, help="The network of this rank in the retrieval; 1 by default.")
     ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Run the first K of the retrieval on the images before one is taken, as `tans retrieve --refine` does; "
+            f"{REFINED} by default, 0 takes the first as it is ranked.",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="How long; by default as params.yaml says.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the fresh classifier and of the order of the images.")] = 0,
     max_params_m: MaxParams = None,
@@ -85,13 +95,16 @@ def finetune(
     """Fine-tune one network on a data set, and keep its weights."""
     from tans_core import api
 
-    limits = (max_params_m, max_macs_m, licence, rank)
+    limits = (max_params_m, max_macs_m, licence, rank, refine)
     if model is not None and any(limit is not None for limit in limits):
-        raise typer.BadParameter("--model names the network: --rank and constraints have nothing left to choose.")
+        raise typer.BadParameter(
+            "--model names the network: --rank, --refine and constraints have nothing left to choose."
+        )
     run = api.finetune(
         dataset,
         model,
         rank=rank or 1,
+        refine=REFINED if refine is None else refine,
         epochs=epochs,
         seed=seed,
         max_params_m=max_params_m,
@@ -107,8 +120,6 @@ def finetune(
 
 
 def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
-    from tans_core.retrieval.candidate import FAR
-
     console = stdout()
     _show_data_set(console, found.task, found.scan)
     # No accuracy at home: it says little of how a network does elsewhere. JSON has it, and the cosine.
@@ -139,9 +150,10 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
         console.print(
             far + (" --refine 8 tries the first on the images." if not probed else ""), highlight=False, soft_wrap=True
         )
-    # By itself, `finetune` takes the first of the ranking without probes.
+    # By itself, `finetune` runs the first few on the images before it takes one.
     first = f" --model {shlex.quote(found[0].model)}" if found and probed else ""
-    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}"
+    then = "" if first else f", which runs the first {REFINED} on the images before it takes one"
+    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}{then}"
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -18,13 +18,12 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.compare import Contender
 from tans_core.networks.elastic import ElasticNetwork
 from tans_core.networks.preprocess import normalise
+from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
 from tans_core.zoo.build import calibrate
 
-REFINED = 8
-"""Networks that `refined` probes."""
 _CALIBRATION_IMAGES = 512
 
 

@@ -8,6 +8,9 @@ from typing import Any
 FAR = 0.5
 """Trust below which a reader is told that the data set lies far from all that the space learned from."""
 
+REFINED = 8
+"""Networks that are run on a data set before one of them is fine-tuned, where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -167,9 +167,9 @@ def test_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         tans.retrieve(UNSEEN, root=tmp_path / "nowhere")
 
 
-def test_finetuning_starts_from_the_first_retrieved_model_and_keeps_its_weights(project: Path) -> None:
+def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(project: Path) -> None:
     run = tans.finetune(UNSEEN, epochs=2, root=project)
-    assert run.model == tans.retrieve(UNSEEN, root=project)[0].model
+    assert run.model == tans.retrieve(UNSEEN, refine=8, root=project)[0].model
     assert [point["epoch"] for point in run.curve] == [1, 2]
     assert run.best_val_accuracy == max(point["val_accuracy"] for point in run.curve)
     assert 0 <= run.test_accuracy <= 1
@@ -184,9 +184,14 @@ def test_finetuning_starts_from_the_first_retrieved_model_and_keeps_its_weights(
 
 
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
-    found = tans.retrieve(UNSEEN, licences="CC0-1.0", root=project)
-    run = tans.finetune(UNSEEN, rank=2, licences="CC0-1.0", epochs=1, root=project)
-    assert run.model == found[1].model
+    for refine in (0, 3):
+        found = tans.retrieve(UNSEEN, licences="CC0-1.0", refine=refine, root=project)
+        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences="CC0-1.0", epochs=1, root=project)
+        assert run.model == found[1].model
+        kept = json.loads(
+            max((project / "runs").glob("*retrieve*/params.json"), key=lambda path: path.stat().st_mtime_ns).read_text()
+        )
+        assert kept["refine"] == refine
 
 
 def test_finetuning_depends_on_its_seed_and_on_nothing_else(project: Path) -> None:
@@ -207,6 +212,7 @@ def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) 
     ("arguments", "kind", "message"),
     [
         ({"epochs": 0}, errors.ParamsError, "epochs: got 0"),
+        ({"refine": -1}, errors.ParamsError, "refine: got -1"),
         ({"rank": 99}, errors.ParamsError, "rank: got 99"),
         ({"rank": 0}, errors.ParamsError, "rank|top_k"),
         ({"model": "stripes.0000"}, errors.StoreError, "no model 'stripes.0000'"),

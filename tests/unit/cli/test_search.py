@@ -83,7 +83,8 @@ def test_folder_is_scanned_and_what_was_wrong_is_said(tans: Tans, project: Path,
     assert "3 classes" in done.out
     assert "broken.png" in done.out
     assert len([row for row in table_rows(done.out) if row[1].startswith("elastic.")]) == 5
-    assert done.out.rstrip().endswith(f"Next: tans finetune {photos}")
+    closing = f"Next: tans finetune {photos}, which runs the first 8 on the images before it takes one"
+    assert done.out.rstrip().endswith(closing)
 
 
 def test_unknown_name_ends_with_4_and_the_nearest_task(tans: Tans, project: Path) -> None:
