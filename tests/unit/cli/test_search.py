@@ -129,7 +129,7 @@ def test_a_last_batch_of_one_image_is_no_trouble(tans: Tans, project: Path, tmp_
     assert len(answer["curve"]) == 2 and 0 <= answer["test_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("other", [("--rank", 2), ("--max-params-m", 1), ("--licence", "MIT")])
+@pytest.mark.parametrize("other", [("--rank", 2), ("--refine", 0), ("--max-params-m", 1), ("--licence", "MIT")])
 def test_model_and_what_would_choose_one_exclude_each_other(
     tans: Tans, project: Path, other: tuple[str, object]
 ) -> None:
