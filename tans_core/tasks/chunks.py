@@ -61,7 +61,7 @@ class Chunks:
 
     def fill(self, source: Input, workers: int) -> None:
         """Decode every chunk that is not on disk already."""
-        done = {number for number in range(len(self._parts)) if self._folder and self._load(number) is not None}
+        done = {number for number in range(len(self._parts)) if self._folder and self._is_whole(number)}
         wanted = [number for number in range(len(self._parts)) if number not in done]
         processes = len(self._entries) >= PROCESSES_FROM
         batches: list[pa.RecordBatch] = []
@@ -158,6 +158,11 @@ class Chunks:
             if len(table) == len(self._parts[number]):
                 return table
         return None
+
+    def _is_whole(self, number: int) -> bool:
+        """Say whether a chunk is on disk, and every file of it could be read: what is back since is read now."""
+        table = self._load(number)
+        return table is not None and table["sha256"].null_count == 0
 
     def _table(self, number: int) -> pa.Table:
         if number in self._held:

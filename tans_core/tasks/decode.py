@@ -5,20 +5,31 @@ Axes: H, W = height and width of the original in pixels; S = working size in pix
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
+import struct
+import tempfile
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
+
+LARGE_PIXELS = 30_000_000
+"""Images above this are decoded one at a time, whatever the workers: one may take half a gigabyte."""
+
+MAX_SCANS = 100
+"""Of a progressive JPEG, each of which takes as long as a whole image: a kilobyte can hold ten."""
 
 CROP_ASPECT = 1.5
 """Up to this ratio of the sides (3:2 photographs) an image is centre-cropped to a square."""
@@ -32,8 +43,13 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JP
 # Where a PNG says how many bits a sample has: in its header, which comes first.
 _PNG_BITS = 24
 
+_STRIP = 2**20
+"""Pixels that are composited at a time."""
+
 # Formats that share their suffixes.
 _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
+
+_ORIENTATION = 274
 
 # Where formats keep what may hold an orientation.
 _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
@@ -42,6 +58,11 @@ _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exi
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Metadata play no part, but for the orientation, and without one the pixels stay as they are.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")
+# The content of an icon counts, not what its directory says.
+warnings.filterwarnings("ignore", message="Image was not the expected size")
+
+# Of all scans of this user, in whatever threads and processes: of locks, only those on files end with their process.
+_ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir(), f"tans-large-image-{getattr(os, 'getuid', int)()}.lock"))
 
 
 class UnreadableImageError(Exception):
@@ -93,20 +114,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise UnreadableImageError("empty file")
     file_format = None
     try:
+        _check_icon(data, max_pixels)
         with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             width, height = image.size
             file_format = image.format or "unknown"
             if width * height > max_pixels:
                 raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}", file_format)
-            # `verify()` passes on half a JPEG: only a full load tells.
-            image.load()
-            _scale_key(image, data)
-            upright = _upright(image)
-            if upright.size == image.size[::-1]:
-                width, height = sorted((width, height), reverse=upright.width > upright.height)
-            # The upright copy no longer knows what file it came from.
-            # Once loaded, its pixels outlive the file.
-            return Decoded(_to_rgb(upright, image), width, height, file_format)
+            if file_format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+                raise UnreadableImageError(f"{scans:,} scans, more than {MAX_SCANS}: save it anew", file_format)
+            with _ONE_AT_A_TIME if width * height > LARGE_PIXELS else contextlib.nullcontext():
+                return _loaded(image, data, file_format)
     except UnreadableImageError:
         raise
     except NoPixelValueError as error:
@@ -193,12 +210,38 @@ def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
+    """Read the pixels of an opened image; they outlive its file."""
+    # `verify()` passes on half a JPEG: only a full load tells.
+    image.load()
+    _scale_key(image, data)
+    width, height = image.size
+    upright = _upright(image)
+    if upright.size == image.size[::-1]:
+        width, height = sorted((width, height), reverse=upright.width > upright.height)
+    # The upright copy no longer knows what file it came from.
+    return Decoded(_to_rgb(upright, image), width, height, file_format)
+
+
+def _check_icon(data: bytes, max_pixels: int) -> None:
+    """Raise UnreadableImageError where an icon holds too large an image: Pillow decodes icons as soon as it opens them."""
+    if not data.startswith(b"\0\0\1\0"):
+        return
+    for place in range(6 + 12, 6 + 16 * int.from_bytes(data[4:6], "little"), 16):
+        start = int.from_bytes(data[place : place + 4], "little")
+        png = data[start : start + 4] == b"\x89PNG"
+        width, height = struct.unpack_from(">II" if png else "<II", data, start + (16 if png else 4))
+        if width * height > max_pixels:
+            raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}", "ICO")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     # Looking for an orientation where no metadata are takes a third as long as decoding a small image.
     if image.format != "TIFF" and _ORIENTED.isdisjoint(image.info):
         return image
     try:
-        return ImageOps.exif_transpose(image)
+        # Turned or not, it would be a copy.
+        return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     # Broken EXIF data says nothing about the pixels: keep them as they are.
     except Exception:
         return image
@@ -207,7 +250,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _scale_key(image: Image.Image, data: bytes) -> None:
     """Bring the value that a PNG calls transparent to 8 bits, as Pillow brings the pixels, but not the value.
 
-    16-bit grey stays at 16 bits for `from_deep_grey`.
+    16-bit grey stays at 16 bits for `from_deep_grey`; of 16-bit colour Pillow keeps the upper 8 bits, and these are compared.
     """
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode not in ("1", "L", "RGB") or not isinstance(key, int | tuple):
@@ -227,10 +270,19 @@ def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
     if image.mode == "CMYK":
         return _from_cmyk(image, original.format)
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, layer)
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composite on white, in strips: whole, a large image would take four copies of itself."""
+    whole = Image.new("RGB", image.size)
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+        whole.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return whole
 
 
 def _from_cmyk(image: Image.Image, file_format: str | None) -> Image.Image:

@@ -34,30 +34,26 @@ def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
     Raises:
         NoPixelValueError: no value is finite.
     """
-    values = np.asarray(image)
     bits, kind = _type(original)
-    # Pillow has int8 as uint8, int16 and uint32 as int32.
-    if (bits, kind) == (8, _SIGNED):
-        values = values.view(np.int8)
-    elif (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:
-        values = values.view(np.uint32)
     if image.mode.startswith("I;16") or (original.format == "PPM" and image.mode != "F"):
         # A TIFF may have 12 bits in each 16; other formats are read at their full range.
         least, low, high = 0.0, 0.0, 2.0 ** (bits or 16) - 1
     else:
-        least, low, high = _range(values, 2.0 ** (bits - 1) - 1 if kind == _SIGNED and bits < 32 else None)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for rows in _blocks(values):
-        part = values[rows].astype(np.float64)
-        part[~np.isfinite(part)] = least
-        grey[rows] = np.clip((part - low) * (255 / (high - low)), 0, 255).round()
+        least, low, high = _range(image, original, 2.0 ** (bits - 1) - 1 if kind == _SIGNED and bits < 32 else None)
     # Pillow inverts 8 bits by itself.
-    if values.itemsize > 1 and getattr(original, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
-        grey = 255 - grey
+    inverted = bits > 8 and getattr(original, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
     # Of this one value a PNG says that it is transparent.
-    if isinstance(key := image.info.get("transparency"), int):
-        grey[values == key] = 255
-    return Image.fromarray(grey).convert("RGB")
+    key = image.info.get("transparency")
+    whole = Image.new("RGB", image.size)
+    for top, values in _strips(image, original):
+        part = values.astype(np.float64)
+        part[~np.isfinite(part)] = least
+        grey = np.clip((part - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
+        grey = 255 - grey if inverted else grey
+        if isinstance(key, int):
+            grey[values == key] = 255
+        whole.paste(Image.fromarray(grey), (0, top))
+    return whole
 
 
 def _type(original: Image.Image) -> tuple[int, int]:
@@ -66,21 +62,23 @@ def _type(original: Image.Image) -> tuple[int, int]:
     return tags.get(_BITS_TAG, (0,))[0], tags.get(_KIND_TAG, (_UNSIGNED,))[0]
 
 
-def _range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple[float, float, float]:
+def _range(image: Image.Image, original: Image.Image, most_of_type: float | None) -> tuple[float, float, float]:
     """Return the least finite value, and which values become black and white.
 
     32-bit files rarely use their whole range: theirs is the smallest common one that holds nearly all values. What a filter
     pushed a little beyond it is clipped; what fits into none is scaled by its own largest value. Where values are negative,
     zero is grey.
     """
-    least, most, stride = math.inf, -math.inf, max(1, values.size // 2**20)
+    least, most, stride = math.inf, -math.inf, max(1, image.width * image.height // 2**20)
     samples: list[npt.NDArray[np.float64]] = []
-    for rows in _blocks(values):
-        part = values[rows].astype(np.float64).ravel()
+    whole = False
+    for _, values in _strips(image, original):
+        whole = np.issubdtype(values.dtype, np.integer)
+        part = values.astype(np.float64).ravel()
         part = part[np.isfinite(part)]
         if part.size:
             least, most = min(least, float(part.min())), max(most, float(part.max()))
-            samples.append(part[::stride])
+            samples.append(part[::stride].copy())  # a view would hold all of it
     if not samples:
         raise NoPixelValueError("no finite pixel value")
     sample = np.concatenate(samples)
@@ -88,7 +86,6 @@ def _range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple
     if most_of_type is not None:
         return least, -most_of_type - 1 if signed else 0.0, most_of_type
     most, nearly = max(most, -least), float(np.quantile(np.abs(sample), 0.99))
-    whole = np.issubdtype(values.dtype, np.integer)
     limits = (
         ((128.0, 32768.0) if whole else (1.0,)) if signed else ((255.0, 65535.0) if whole else (1.0, 255.0, 65535.0))
     )
@@ -96,7 +93,15 @@ def _range(values: npt.NDArray[np.generic], most_of_type: float | None) -> tuple
     return least, -top if signed else 0.0, top
 
 
-def _blocks(values: npt.NDArray[np.generic]) -> Iterator[slice]:
-    """Cut rows into blocks of about a million values: as floats, a whole image may take gigabytes."""
-    step = max(1, 2**20 // max(1, values.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(values), step))
+def _strips(image: Image.Image, original: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    """Yield rows of about a million values, and which row is their first: as an array, a whole image may take a gigabyte."""
+    bits, kind = _type(original)
+    step = max(1, 2**20 // image.width)
+    for top in range(0, image.height, step):
+        values = np.asarray(image.crop((0, top, image.width, min(top + step, image.height))))
+        # Pillow has int8 as uint8, int16 and uint32 as int32.
+        if (bits, kind) == (8, _SIGNED):
+            values = values.view(np.int8)
+        elif (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:
+            values = values.view(np.uint32)
+        yield top, values

@@ -74,9 +74,9 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
     sides: list[tuple[int, int]] = []
     images: list[Image.Image] = []
     for content in contents:
+        data = file_content(content.path) if isinstance(content, OnDisk) else content
+        hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
         try:
-            data = file_content(content.path) if isinstance(content, OnDisk) else content
-            hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
             if isinstance(data, str):
                 raise UnreadableImageError(data)
             decoded = decode(data)
@@ -88,6 +88,8 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         formats.append(decoded.format)
         sides.append((decoded.width, decoded.height))
         images.append(fit(decoded.image, image_size_px))
+        # Else it is held while the next one is decoded.
+        del data, decoded
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
     pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)

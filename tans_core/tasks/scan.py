@@ -230,7 +230,9 @@ def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequ
     labels = np.array([names[entry.label] for entry in entries], dtype=np.int64)
     # Evenly over the splits too, where the folder has them.
     picked = balanced_subset(labels, [entry.split or "" for entry in entries], max_images, np.random.default_rng(seed))
-    return [entries[index] for index in sorted(picked)]
+    # A file that is listed under two labels is no sample of one of them.
+    files = {entries[index].path for index in picked} - {None}
+    return [entries[index] for index in sorted({*picked, *(n for n, one in enumerate(entries) if one.path in files)})]
 
 
 def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:

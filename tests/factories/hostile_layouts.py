@@ -319,7 +319,28 @@ def _just(root: Path, classes: dict[str, int]) -> None:
     write_class_folders(root, classes, seed=350)
 
 
+def _check_as_it_is(found: Found) -> None:
+    """Nothing but the classes of `_just`, split by us."""
+    assert found.task.info.class_names == tuple(sorted({path.split("/")[-2] for path in found.task.paths}))
+    assert found.report.used == 36 and not found.report.splits
+    assert {"train", "val", "test"} == set(found.task.splits.tolist())
+
+
+def _unlabelled_test(root: Path) -> None:
+    _just(root / "train", {"ash": 18, "elm": 18})
+    write_files(root / "test", {f"{number}.png": encoded(noise(seed=number)) for number in range(370, 375)})
+
+
 PASSING: dict[str, HostileRow] = {
+    "test set without labels": HostileRow(_unlabelled_test, _check_as_it_is, alone=True),
+    "two train folders": HostileRow(
+        lambda root: _just(root, {"train/ash": 9, "train/elm": 9, "training/ash": 9, "training/elm": 9}),
+        _check_as_it_is,
+        alone=True,
+    ),
+    "classes that are called as splits are": HostileRow(
+        lambda root: _just(root, {"bus": 9, "car": 9, "test": 9, "train": 9}), _check_as_it_is, alone=True
+    ),
     "hidden folders": HostileRow(_hidden_folders, _check_hidden_folders),
     "system files": HostileRow(_system_files, _check_system_files),
     "two images in a class": HostileRow(_two_images, _check_few, alone=True),

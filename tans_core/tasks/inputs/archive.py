@@ -5,6 +5,7 @@ Names in an archive are data. One that would lead outside refuses the archive, a
 
 from __future__ import annotations
 
+import itertools
 import re
 import tarfile
 import unicodedata
@@ -99,8 +100,12 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
     seen: set[tuple[str, ...]] = set()
     for member in _checked(path, reader, limits or Limits(), status.st_size):
         parts = _parts(path, member.name)
-        if any(part.startswith(".") or part.lower() in NOT_IMAGES for part in parts):
+        visible = tuple(itertools.takewhile(_is_shown, parts))
+        if visible != parts:
             skipped["hidden or system file"] += not member.folder
+            if visible:
+                # It tells of the folder that it is in, of which there may be no entry.
+                members.append((visible, member._replace(folder=True)))
         elif member.folder and parts:
             members.append((parts, member))
         elif parts in seen:
@@ -111,7 +116,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
     members = _below_common_folders(members, skipped)
     splits = _splits(members)
     if splits:
-        beside = {parts[0] for parts, _ in members if len(parts) > 1 and parts[0].lower() not in SPLIT_NAMES}
+        beside = {parts[0] for parts, _ in members if len(parts) > 1 and parts[0] not in splits}
         skipped[BESIDE_SPLITS] += len(beside)
         members = [(parts, member) for parts, member in members if parts[0] not in beside]
     lost: dict[str, list[str]] = {}
@@ -131,6 +136,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
                 skipped[outside_classes(parts[-1])] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
             skipped["not an image by its name"] += 1
+            lost.setdefault(label, [])
         else:
             reasons = lost.setdefault(label, [])
             problem = member.problem or _problem(member, rest[-1])
@@ -139,7 +145,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
                 reasons.append(problem)
                 continue
             stamp = f"{status.st_size}-{status.st_mtime_ns}-{member.number}"
-            entries.append(Entry(name, label, SPLIT_NAMES[parts[0].lower()] if splits else None, None, stamp))
+            entries.append(Entry(name, label, splits.get(parts[0]), None, stamp))
             numbers[name] = member.number
     if kind == "zip":
         entries = natsorted(entries, key=lambda entry: entry.name)
@@ -172,7 +178,7 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
     """
     plain = name.replace("\\", "/")
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))
-    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain) or ".." in parts:
+    if plain.startswith("/") or re.match(r"[A-Za-z]:(/|$)", plain) or ".." in parts:
         raise ArchiveError(
             f"{path}: the entry {name!r} leads outside the archive's own folder. No honest tool writes such a name: "
             "delete the archive, or pack the class folders again."
@@ -185,27 +191,38 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
 def _below_common_folders(
     members: list[tuple[tuple[str, ...], Member]], skipped: Counter[str]
 ) -> list[tuple[tuple[str, ...], Member]]:
-    """Take folders off that hold everything but notes, as long as class folders are left: photos.zip often holds photos/."""
+    """Take folders off that hold every other folder, as long as class folders are left: photos.zip often holds photos/.
+
+    Files beside such a folder are passed over.
+    """
     while True:
-        held = [(parts, member) for parts, member in members if member.folder or not _is_note(parts)]
+        held = [(parts, member) for parts, member in members if len(parts) > 1 or member.folder]
         files = [parts for parts, member in held if not member.folder]
-        tops = {parts[0] for parts, _ in held if parts}
-        if len(tops) != 1 or not files or max(map(len, files)) < 3 or min(map(len, files)) < 2:
+        tops = {parts[0] for parts, _ in held}
+        if len(tops) != 1 or not files or max(map(len, files)) < 3:
             return members
         if len({parts[1] for parts in files}) < 2 and max(map(len, files)) < 4:
             return members
-        skipped.update(outside_classes(parts[-1]) for parts, member in members if not member.folder and _is_note(parts))
+        loose = [(parts, member) for parts, member in members if len(parts) == 1 and not member.folder]
+        skipped.update(outside_classes(parts[0]) for parts, member in loose if not member.problem)
         members = [(parts[1:], member) for parts, member in held if len(parts) > 1]
+        members += [(parts, member) for parts, member in loose if member.problem]
 
 
-def _is_note(parts: tuple[str, ...]) -> bool:
-    return len(parts) == 1 and parts[0].lower().endswith(OTHER_SUFFIXES + ARCHIVE_SUFFIXES)
+def _is_shown(part: str) -> bool:
+    return not part.startswith(".") and part.lower() not in NOT_IMAGES
 
 
-def _splits(members: list[tuple[tuple[str, ...], Member]]) -> bool:
-    """Say whether there are train and another split; see `tans_core.tasks.inputs.folder`."""
-    tops = {parts[0].lower() for parts, member in members if len(parts) > 1 or member.folder} & SPLIT_NAMES.keys()
-    return len(tops) > 1 and "train" in {SPLIT_NAMES[top] for top in tops}
+def _splits(members: list[tuple[tuple[str, ...], Member]]) -> dict[str, str | None]:
+    """Return the split of each top folder that is one; see `_split_folders` of `tans_core.tasks.inputs.folder`."""
+    folders = {parts[0] for parts, member in members if len(parts) > 1 or member.folder}
+    named: dict[str, str | None] = {top: SPLIT_NAMES[top.lower()] for top in folders if top.lower() in SPLIT_NAMES}
+    if "train" not in named.values() or len(named) < 2:
+        return {}
+    deep = {parts[0] for parts, member in members if parts[0] in named and len(parts) > (1 if member.folder else 2)}
+    if not deep and len(folders) > len(named):
+        return {}
+    return dict.fromkeys(named) if len({named[top] for top in deep}) == 1 else named
 
 
 def _problem(member: Member, file_name: str) -> str | None:

@@ -143,7 +143,7 @@ def check_classes(
             f"{printable(root.resolve().name)}/<class>/<image>, or {printable(root.resolve().name)}/train/<class>/<image>."
         )
     if len(classes) == 1:
-        below = any(entry.name.count("/") > 1 for entry in entries)
+        below = root.is_dir() and any(entry.name.count("/") > 1 for entry in entries)
         hint = f" If the folders in it are the classes, scan {root / classes[0]}." if below else ""
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
     return classes

@@ -136,19 +136,27 @@ class _Links:
 
 
 def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
-    """Return (split, folder of class folders); one pair with no split unless there are train and another split.
+    """Return (split, folder of class folders); no split unless train and another one hold class folders.
 
-    What lies beside the splits is then passed over, and so are images directly in them: as classes they would teach train
-    from test.
+    What lies beside the splits is then passed over: as a class it would teach train from test. Where one of them alone holds
+    class folders, as where a test set comes without labels, its classes are those of the input.
     """
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if links.is_folder(entry)]
-    named = [(SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    named: list[tuple[str | None, Path]] = [
+        (SPLIT_NAMES[folder.name.lower()], folder) for folder in folders if folder.name.lower() in SPLIT_NAMES
+    ]
     if "train" not in {split for split, _ in named} or len(named) < 2:
         return [(None, root)]
+    deep = [(split, folder) for split, folder in named if any(map(links.is_folder, _entries(folder, Counter())))]
+    if not deep and len(folders) > len(named):
+        # Classes that happen to be called so, beside others.
+        return [(None, root)]
+    if len({split for split, _ in deep}) == 1:
+        named = [(None, folder) for _, folder in named]
     skipped[BESIDE_SPLITS] += len(folders) - len(named)
     for entry in _entries(root, skipped):
         skipped[outside_classes(entry.name)] += entry.is_file(follow_symlinks=False)
-    return sorted(((split, folder) for split, folder in named), key=lambda pair: str(pair[0]))
+    return sorted(named, key=lambda pair: str(pair[0]))
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:

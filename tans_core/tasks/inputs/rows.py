@@ -62,6 +62,9 @@ def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.
         follow_links: let links below `home` lead outside; a path that itself does is not taken.
     """
     plain = text.strip().replace("\\", "/")
+    # Names may begin or end with blanks, and hold what is a separator elsewhere.
+    if plain != text and os.path.lexists(home / text):
+        plain = text
     if not plain:
         return "no path"
     if "://" in plain:

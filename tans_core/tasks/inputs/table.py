@@ -130,12 +130,15 @@ def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
             "class folders. A table in another encoding: save it as CSV UTF-8."
         )
 
+    ragged_rows: set[int] = set()
+
     def ragged(row: pcsv.InvalidRow) -> str:
         bad.append((f"{path.name}#{row.number}", f"{row.actual_columns} columns, not {row.expected_columns}"))
+        ragged_rows.add(row.number)
         return "skip"
 
     delimiter, columns = _header(path)
-    number = 0
+    number = 1  # the line with the names
     options = pcsv.ConvertOptions(
         include_columns=[name for name in columns if name is not None],
         column_types={name: pa.string() for name in columns if name is not None},
@@ -145,6 +148,8 @@ def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
             split = batch[columns[2]].to_pylist() if columns[2] is not None else [None] * len(batch)
             for cells in zip(batch[columns[0]].to_pylist(), batch[columns[1]].to_pylist(), split, strict=True):
                 number += 1
+                while number in ragged_rows:
+                    number += 1
                 yield Row(f"{path.name}#{number}", cells[0], cells[1], cells[2], "")
     except BROKEN as error:
         raise DataError(f"{path}, after row {number}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
@@ -188,9 +193,10 @@ def _entries(
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
     """Return the entries, and the places of those that the table itself holds; fill `bad`, and `lost` (`check_classes`)."""
     kept: list[_Kept] = []
+    left_out: list[tuple[str, str, str]] = []
 
-    def leave_out(name: str, label: str, reason: str) -> None:
-        bad.append((name, reason))
+    def leave_out(row: Row, name: str, label: str, reason: str) -> None:
+        left_out.append((row.where, name, reason))
         if label:
             lost.setdefault(label, []).append(reason)
 
@@ -202,7 +208,7 @@ def _entries(
             continue
         found = find(row.file or "") if row.place is None else (None, None)
         if isinstance(found, str) or row.problem or not label:
-            leave_out(name, label, found if isinstance(found, str) else row.problem or "no label")
+            leave_out(row, name, label, found if isinstance(found, str) else row.problem or "no label")
             continue
         path, status = found
         kept.append(_Kept(row, name, label, path, f"{status.st_size}-{status.st_mtime_ns}" if status else row.stamp))
@@ -220,7 +226,7 @@ def _entries(
         # With two labels, or in two splits, it is as wrong as a copy there, and is said as one.
         if splits and split is None:
             why = f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"
-            leave_out(one.name, one.label, why)
+            leave_out(one.row, one.name, one.label, why)
         elif one.path is not None and (one.path, one.label, split) in seen:
             skipped["listed twice"] += 1
         else:
@@ -232,13 +238,15 @@ def _entries(
     entries: list[Entry] = []
     places: dict[str, tuple[int, int]] = {}
     for one, split in taken:
-        name = one.name if counts[one.name] == 1 else f"{one.name} ({one.row.where})"
+        name = one.name if counts[one.name] == 1 else f"{one.row.where}: {one.name}"
         while name in names:
             name += "'"
         names.add(name)
         entries.append(Entry(name, one.label, split, None if one.path is None else str(one.path), one.stamp))
         if one.row.place is not None:
             places[name] = one.row.place
+    counts.update(name for _, name, _ in left_out)
+    bad += [(name if counts[name] == 1 else f"{where}: {name}", reason) for where, name, reason in left_out]
     return entries, places
 
 

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import struct
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tans_core.tasks import decode as decode_module
 from tans_core.tasks.decode import UnreadableImageError, decode, fit_box
-from tests.factories.images import bomb, cmyk_jpeg, encoded, encoded_image, noise, rotated_photo, tiff, ycck_jpeg
+from tests.factories.images import (
+    ORIENTATION,
+    bomb,
+    cmyk_jpeg,
+    encoded,
+    encoded_image,
+    noise,
+    rotated_photo,
+    tiff,
+    ycck_jpeg,
+)
 
 
 def test_plain_png_keeps_every_pixel() -> None:
@@ -120,20 +136,78 @@ def test_one_transparent_value_of_16_bits_is_white() -> None:
     assert decode(data).pixels[0, :, 0].tolist() == [0, 255, 117, 255]
 
 
+def turned_photo(side: int) -> bytes:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return encoded_image(Image.new("RGB", (side, side)), "JPEG", exif=exif)
+
+
+LARGE = {
+    "16 bits": lambda: encoded(np.ones((8000, 8000), dtype=np.uint16), "TIFF", compression="tiff_deflate"),
+    "float": lambda: encoded(np.ones((8000, 8000), dtype=np.float32), "TIFF", compression="tiff_deflate"),
+    "transparent": lambda: encoded_image(Image.new("RGBA", (8000, 8000))),
+    "grey, transparent": lambda: encoded_image(Image.new("LA", (8000, 8000))),
+    "turned": lambda: turned_photo(8000),
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-@pytest.mark.parametrize("kind", ["uint16", "float32"])
-def test_deep_grey_takes_little_more_memory_than_colour(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "deep.tif").write_bytes(encoded(np.ones((8000, 8000), dtype=kind), "TIFF", compression="tiff_deflate"))
-    (tmp_path / "plain.png").write_bytes(encoded(np.zeros((8000, 8000, 3), dtype=np.uint8)))
+@pytest.mark.parametrize("name", LARGE)
+def test_the_largest_images_take_a_bounded_memory(name: str, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(LARGE[name]())
+    # Not that of getrusage, which knows the peak of the process that started this one, too.
     code = (
-        "import resource, sys; from pathlib import Path; from tans_core.tasks.decode import decode; "
-        "decode(Path(sys.argv[1]).read_bytes()); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pathlib import Path; from tans_core.tasks.decode import decode; "
+        "decode(Path(sys.argv[1]).read_bytes()); print(Path('/proc/self/status').read_text())"
     )
-    deep, plain = (
-        int(subprocess.run([sys.executable, "-c", code, tmp_path / name], capture_output=True, check=True).stdout)
-        for name in ("deep.tif", "plain.png")
-    )
-    assert deep < 2.5 * plain
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "image"], capture_output=True, check=True, text=True)
+    peak = int(re.findall(r"VmHWM:\s+(\d+) kB", done.stdout)[0])
+    # In RGB, the image takes 192 MB.
+    assert peak < 650 * 2**10
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+    load = decode_module._loaded
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.05)
+        under_way -= 1
+        return load(*arguments)
+
+    monkeypatch.setattr(decode_module, "_loaded", slow)
+    monkeypatch.setattr(decode_module, "LARGE_PIXELS", 99)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, [encoded(noise(10, 10, seed=n)) for n in range(6)]))
+        assert most == 1
+        list(pool.map(decode, [encoded(noise(9, 10, seed=n)) for n in range(6)]))
+        assert most > 1
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_icons_are_refused_before_their_pixels_are_read() -> None:
+    image = encoded_image(Image.new("RGBA", (300, 200)))
+    small = encoded_image(Image.new("RGBA", (16, 16), (9, 9, 9, 255)), "ICO")
+    entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(image), 22)
+    icon = struct.pack("<HHH", 0, 1, 1) + entry + image
+    assert decode(icon).width == 300 and decode(small).pixels[0, 0].tolist() == [9, 9, 9]
+    with pytest.raises(UnreadableImageError, match="300x200 pixels") as refused:
+        decode(icon, max_pixels=50_000)
+    assert refused.value.format == "ICO"
+    for broken in (icon[:20], icon[:30], b"\0\0\1\0\xff\xff"):
+        with pytest.raises(UnreadableImageError):
+            decode(broken)
+
+
+def test_jpegs_of_endless_scans_are_refused_before_they_are_read() -> None:
+    data = encoded(noise(64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    assert decode(data).format == "JPEG"
+    with pytest.raises(UnreadableImageError, match="scans, more than 100"):
+        decode(data[:last] + data[last:-2] * 120 + data[-2:])
 
 
 # Ink of half cyan, full magenta, no yellow, a little black: a strong pink-violet.

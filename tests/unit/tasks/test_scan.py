@@ -273,6 +273,19 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> 
     assert not folder.exists()
 
 
+def test_what_could_not_be_read_is_tried_again_when_a_scan_goes_on(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "x", {"ash": 20, "oak": 20})
+    entries, gone = open_input(root).entries, root / "ash/1.png"
+    gone.rename(tmp_path / "away")
+    first = Chunks(entries, SIZE, tmp_path / "r")
+    first.fill(open_input(root), 0)
+    assert first.facts()["reason"].to_pylist().count("No such file or directory") == 1
+    first.close(finished=False)
+    (tmp_path / "away").rename(gone)
+    with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as found:
+        assert found.report.used == 40 and not found.report.bad
+
+
 def test_two_scans_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None:
     root = write_class_folders(tmp_path / "x", {"ash": 20, "oak": 20})
     with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as one:

@@ -101,6 +101,56 @@ def test_a_tar_of_the_folder_it_was_made_in_is_read(format: int, tmp_path: Path)
     assert sorted(listed.read(listed.entries), key=repr) == sorted(good_members().values(), key=repr)
 
 
+@pytest.mark.parametrize("beside", ["LICENSE", "cover.jpg", "notes.md"])
+def test_a_file_beside_the_folder_around_everything_makes_it_no_class(beside: str, tmp_path: Path) -> None:
+    listed = open_input(write_tar(tmp_path / "a.tar", {beside: encoded(noise()), **good_members("photos/")}))
+    assert listed.class_names == CLASSES and listed.skipped["file outside class folders"] == 1
+
+
+@pytest.mark.parametrize("only", ["readme.txt", ".DS_Store", ".ipynb_checkpoints/0.png", "Thumbs.db"])
+@pytest.mark.parametrize("prefix", ["", "photos/", "train/"])
+def test_a_class_without_an_image_is_said_also_where_folders_have_no_entry(
+    prefix: str, only: str, tmp_path: Path
+) -> None:
+    members = {**good_members(prefix), f"{prefix}yew/{only}": b"x"}
+    if prefix == "train/":
+        members |= good_members("test/")
+    path = write_zip(tmp_path / "a.zip", members)
+    with pytest.raises(EmptyClassError, match="'yew'"):
+        open_input(path)
+    assert open_input(path, drop_empty_classes=True).class_names == CLASSES
+
+
+def layouts() -> dict[str, dict[str, bytes]]:
+    """What lies in folders that are called as splits are, though not all of them hold one."""
+    loose = {f"test/{number}.png": encoded(noise(seed=number)) for number in range(4)}
+    flat = {
+        f"{name}/{number}.png": encoded(noise(seed=number)) for name in ("bus", "train", "dev") for number in range(4)
+    }
+    return {
+        "no labels": {**good_members("train/"), **loose},
+        "two train": {**good_members("train/"), **good_members("training/")},
+        "classes": flat,
+    }
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_splits_are_found_as_in_the_folder_that_was_packed(name: str, tmp_path: Path) -> None:
+    members = layouts()[name]
+    for path, data in members.items():
+        (tmp_path / "x" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / path).write_bytes(data)
+    folder, packed = open_input(tmp_path / "x"), open_input(write_zip(tmp_path / "x.zip", members))
+    assert [entry[:3] for entry in folder.entries] == [entry[:3] for entry in packed.entries]
+    assert {entry.split for entry in folder.entries} == {None} and folder.skipped == packed.skipped
+
+
+def test_a_letter_and_a_colon_may_begin_a_name(tmp_path: Path) -> None:
+    members = {f"A: first/{name}": data for name, data in good_members("").items() if name.startswith(CLASSES[0])}
+    listed = open_input(write_zip(tmp_path / "a.zip", {**good_members(), **members}))
+    assert listed.class_names == ("A: first", *CLASSES)
+
+
 def test_notes_beside_the_folder_around_everything_make_it_no_class(tmp_path: Path) -> None:
     listed = open_input(write_zip(tmp_path / "a.zip", {"README.md": b"hi", **good_members("photos/")}))
     assert listed.class_names == CLASSES and listed.skipped["file outside class folders"] == 1

@@ -109,7 +109,7 @@ def test_a_table_takes_links_below_its_folder_but_no_path_that_leads_out_by_itse
     assert dict(listed.bad) == {
         "link/0.png": LEADS_OUTSIDE,
         "../away/oak/0.png": "outside the table's folder",
-        "oak/1.png": LEADS_OUTSIDE,
+        f"{table.name}#{len(table.read_text().splitlines()) - 1}: oak/1.png": LEADS_OUTSIDE,
     }
     listed = open_input(table, follow_links=True)
     assert dict(listed.bad) == {"../away/oak/0.png": "outside the table's folder"}

@@ -117,7 +117,7 @@ def test_path_that_is_no_file_of_the_tables_folder_is_bad(written: str, reason: 
 def test_row_listed_twice_is_taken_once_and_with_two_labels_it_is_an_image_of_both(tmp_path: Path) -> None:
     text = "path,label\ni/0.png,a\ni/./0.png,a\ni/1.png,b\ni/2.png,b\ni/2.png,a\ni/3.png,\n"
     table = list_table(write_csv(tmp_path, text))
-    both = [("i/2.png (labels.csv#4)", "b", None), ("i/2.png (labels.csv#5)", "a", None)]
+    both = [("labels.csv#5: i/2.png", "b", None), ("labels.csv#6: i/2.png", "a", None)]
     assert facts(table) == [("i/0.png", "a", None), ("i/1.png", "b", None), *both]
     assert table.skipped == {"listed twice": 1}
     assert table.bad == [("i/3.png", "no label")]
@@ -136,6 +136,53 @@ def test_rows_of_a_wrong_length_are_bad_by_number(tmp_path: Path) -> None:
     table = list_table(write_csv(tmp_path, "path,label\ni/0.png,a\ni/1.png,b,c\ni/2.png,b\n"))
     assert len(table.entries) == 2
     assert table.bad == [("labels.csv#3", "3 columns, not 2")]
+
+
+def test_rows_are_called_by_their_line_and_no_two_files_alike(tmp_path: Path) -> None:
+    text = "path,label\ni/0.png,a\ni/1.png\ni/9.png,a\n,b\ni/1.png,b\ni/1.png,a\ni/0.png,\ni/9.png,b\n"
+    table = list_table(write_csv(tmp_path, text))
+    assert facts(table) == [
+        ("i/0.png", "a", None),
+        ("labels.csv#6: i/1.png", "b", None),
+        ("labels.csv#7: i/1.png", "a", None),
+    ]
+    assert table.bad == [
+        ("labels.csv#3", "1 columns, not 2"),
+        ("labels.csv#4: i/9.png", "no such file"),
+        ("labels.csv#5", "no path"),
+        ("labels.csv#8: i/0.png", "no label"),
+        ("labels.csv#9: i/9.png", "no such file"),
+    ]
+
+
+def test_names_with_blanks_at_their_ends_and_strokes_inside_are_found(tmp_path: Path) -> None:
+    names = [" first.png", "last.png ", "in\\side.png", "i/0.png"]
+    path = write_csv(tmp_path, "path,label\n" + "".join(f'"{name}",{n % 2}\n' for n, name in enumerate(names)))
+    for number, name in enumerate(names[:3]):
+        (tmp_path / name).write_bytes(picture(number))
+    table = list_table(path)
+    assert len(table.entries) == 4 and not table.bad
+    assert len({entry.path for entry in table.entries}) == 4
+
+
+def test_the_format_of_files_of_one_name_is_held_against_it(tmp_path: Path) -> None:
+    cells = pa.array(
+        [{"bytes": encoded(noise(12, 12, seed=n), "GIF"), "path": "image.png"} for n in range(8)], type=CELL
+    )
+    with scan(
+        write_parquet(tmp_path / "a.parquet", {"image": cells, "label": list("ab" * 4)}), image_size_px=8
+    ) as found:
+        assert [kind for _, kind in found.report.mislabelled] == ["GIF"] * 8
+
+
+def test_two_labels_of_a_path_are_seen_in_a_sample_too(tmp_path: Path) -> None:
+    rows = [f"i/{n}.png,{'ab'[n % 2]}" for n in range(30)] + [f"i/{n}.png,c" for n in range(10)]
+    path = write_csv(tmp_path, "\n".join(["path,label", *rows]), images=30)
+    with scan(path, image_size_px=8, max_images=12) as found:
+        names = {name for pair in found.report.contradictions for name in pair}
+        assert names and len(names) % 2 == 0
+        assert not {row.label for row in found.rows} & {"c"}
+        assert found.report.files < 30
 
 
 def test_splits_are_taken_where_training_and_other_images_are_named(tmp_path: Path) -> None:
