@@ -16,15 +16,15 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from transfer_rankings import Asked, Floats, ceiling, paper_on, rankings
 
 from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.embeddings.scores import ScoreRows
@@ -33,46 +33,18 @@ from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
 from tans_core.io import read_json, write_json
 from tans_core.params import Params, load_params
-from tans_core.retrieval.refine import RefineWeights, refined_scores
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
 from tans_core.space.data import SpaceData, assemble, at_home
-from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, orders_elsewhere, refine_weights
-from tans_core.space.metrics import deviations, order_quality
+from tans_core.space.metrics import order_quality
 from tans_core.space.objective import SpaceRecipe
-from tans_core.space.paper import PaperSpace
-from tans_core.space.paper_fit import PaperRecipe, fit_paper
 from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import read_info, read_task
 from tans_core.zoo.build import read_all_cards
 
-Floats = npt.NDArray[np.float64]
-REFINED = 8
 LEAST = 8
 """Networks of other sources below which a task is not judged."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One judged task. Axes: n networks of other sources, R seeds.
-
-    Attributes:
-        name, source: of the task.
-        unseen: whether it is a meta-test task.
-        models: (n,) indices.
-        truth: (n, R) accuracies, one column a seed.
-        probed: (n,) probes.
-        statistics: (S,) of its images.
-    """
-
-    name: str
-    source: str
-    unseen: bool
-    models: npt.NDArray[np.int64]
-    truth: Floats
-    probed: Floats
-    statistics: torch.Tensor
 
 
 def main() -> None:
@@ -262,90 +234,6 @@ def inner_weights(data: SpaceData, recipe: SpaceRecipe, source: str | None) -> d
         fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(0, "bench inner", number))
         orders += orders_elsewhere(fitted, known, unseen)
     return refine_weights(orders)
-
-
-def paper_on(data: SpaceData, seen: Sequence[int], steps: int, seed: int) -> PaperSpace:
-    """Train the published space on the tasks seen; the mean of the features is all that it takes of a query."""
-    width = (data.queries.shape[1] - 1) // 3
-    place = {task: index for index, task in enumerate(seen)}
-    models = torch.tensor([index for index, home in enumerate(data.home.tolist()) if home in place])
-    home = torch.tensor([place[int(data.home[index])] for index in models])
-    pooled = data.queries[list(seen), :width], data.val_queries[list(seen), :width]
-    accuracy = data.accuracy[models]
-    return fit_paper(
-        *pooled,
-        data.topology[models],
-        data.functional[models],
-        accuracy,
-        home,
-        recipe=PaperRecipe(steps=steps),
-        seed=seed,
-    )[0]
-
-
-@torch.no_grad()
-def rankings(
-    one: Asked,
-    data: SpaceData,
-    seen: Sequence[int],
-    space: CrossModalSpace,
-    paper: PaperSpace,
-    weights: dict[str, float],
-    seed: int,
-) -> dict[str, Floats]:
-    """Score the networks of one task in every way; higher is better."""
-    models = torch.from_numpy(one.models)
-    topology, functional, home = data.topology[models], data.functional[models], data.home[models]
-    statistics, width = one.statistics[None], (len(one.statistics) - 1) // 3
-    query = space.encode_query(statistics)
-    places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
-    ours = space.predict(query.expand_as(places), places, *parts, space.trust(statistics)).double().numpy()
-    first = np.argsort(-ours, kind="stable")[:REFINED]
-    refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
-    asked = paper.encode_pooled(statistics[:, :width])
-    published = paper.encode_models(topology, functional)
-    params_m = deviations(data.params_m[models].double().log().numpy())
-    pooled = data.queries[list(seen), :width]
-    centred = torch.nn.functional.normalize(data.queries[:, :width] - pooled.mean(dim=0), dim=1)
-    own = torch.nn.functional.normalize(statistics[:, :width] - pooled.mean(dim=0), dim=1)
-    near = (centred[home] @ own[0]).double().numpy()
-    return {
-        "chance": np.random.default_rng(derive_seed(seed, "chance", one.name)).normal(size=len(models)),
-        "accuracy at home": data.accuracy[models].double().numpy(),
-        "paper, similarity": (published @ asked[0]).double().numpy(),
-        "paper, predictor": paper.predict(asked.expand_as(published), published).double().numpy(),
-        "nearest task": near,
-        "transfer mean": transfer_mean(data, seen, home),
-        "most parameters": params_m,
-        "nearest + transfer + parameters": deviations(near) + deviations(transfer_mean(data, seen, home)) + params_m,
-        "tans": ours,
-        "tans, capacity alone": parts[0].double().numpy(),
-        f"tans, refined by {REFINED} probes": refined,
-        "probe of every network": one.probed,
-        "probe of every network + parameters": deviations(one.probed) + params_m,
-        "tans + probe of every network": weights["predicted"] * deviations(ours)
-        + weights["probe"] * deviations(one.probed),
-    }
-
-
-def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> Floats:
-    """Return how the networks of each home did on the other tasks seen, in deviations, (n,)."""
-    usable = torch.isin(data.tuned.task, torch.tensor(list(seen)))
-    usable &= torch.isin(data.home[data.tuned.model], torch.tensor(list(seen)))
-    trials = data.tuned.where(usable)
-    homes, scores = data.home[trials.model], trials.scores()
-    means = [float(scores[homes == h].mean()) if bool((homes == h).any()) else 0.0 for h in home]
-    return np.array(means)
-
-
-def ceiling(members: Sequence[Asked]) -> dict[str, Any]:
-    """Judge one seed's order against the mean of the others: what a perfect guess of a single fine-tuning would reach."""
-    rows = [
-        order_quality(one.truth[:, seed], np.delete(one.truth, seed, axis=1).mean(axis=1))
-        for one in members
-        for seed in range(one.truth.shape[1])
-    ]
-    return {key: {"mean": float(np.mean([row[key] for row in rows])), "std": 0.0} for key in rows[0]}
 
 
 def show(record: dict[str, Any]) -> None:

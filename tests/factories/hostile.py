@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.factories import hostile_layouts, hostile_pictures, hostile_tables
+from tests.factories import hostile_labels, hostile_layouts, hostile_pictures, hostile_tables
 from tests.factories.hostile_row import Found, HostileRow, healthy
 from tests.factories.images import write_class_folders
 
 __all__ = ["PASSING", "REFUSED", "ROWS", "Found", "HostileRow", "everything", "everything_in_splits", "healthy"]
 
-PASSING: dict[str, HostileRow] = hostile_pictures.PASSING | hostile_layouts.PASSING | hostile_tables.PASSING
-REFUSED: dict[str, HostileRow] = hostile_pictures.REFUSED | hostile_layouts.REFUSED | hostile_tables.REFUSED
+_KINDS = (hostile_pictures, hostile_layouts, hostile_labels, hostile_tables)
+
+PASSING: dict[str, HostileRow] = {name: row for kind in _KINDS for name, row in kind.PASSING.items()}
+REFUSED: dict[str, HostileRow] = {name: row for kind in _KINDS for name, row in kind.REFUSED.items()}
 ROWS: dict[str, HostileRow] = PASSING | REFUSED
 
 
