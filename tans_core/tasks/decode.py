@@ -8,28 +8,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import os
-import struct
-import tempfile
+import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
+from tans_core.tasks.headers import MAX_SCANS, count_scans, icon_sides, scale_key
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
 
 LARGE_PIXELS = 30_000_000
 """Images above this are decoded one at a time, whatever the workers: one may take half a gigabyte."""
-
-MAX_SCANS = 100
-"""Of a progressive JPEG, each of which takes as long as a whole image: a kilobyte can hold ten."""
 
 CROP_ASPECT = 1.5
 """Up to this ratio of the sides (3:2 photographs) an image is centre-cropped to a square."""
@@ -39,9 +35,6 @@ MAX_ASPECT = 3.0
 
 # Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
-
-# Where a PNG says how many bits a sample has: in its header, which comes first.
-_PNG_BITS = 24
 
 _STRIP = 2**20
 """Pixels that are composited at a time."""
@@ -61,8 +54,7 @@ warnings.filterwarnings("ignore", message="Corrupt EXIF data")
 # The content of an icon counts, not what its directory says.
 warnings.filterwarnings("ignore", message="Image was not the expected size")
 
-# Of all scans of this user, in whatever threads and processes: of locks, only those on files end with their process.
-_ONE_AT_A_TIME = FileLock(Path(tempfile.gettempdir(), f"tans-large-image-{getattr(os, 'getuid', int)()}.lock"))
+_turn: contextlib.AbstractContextManager[object] = threading.RLock()
 
 
 class UnreadableImageError(Exception):
@@ -114,15 +106,14 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise UnreadableImageError("empty file")
     file_format = None
     try:
-        _check_icon(data, max_pixels)
-        with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
-            width, height = image.size
+        icon = icon_sides(data)
+        _check_sides(icon, max_pixels, "ICO")
+        with _taking_turns(icon), Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             file_format = image.format or "unknown"
-            if width * height > max_pixels:
-                raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}", file_format)
-            if file_format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+            _check_sides(image.size, max_pixels, file_format)
+            if file_format in ("JPEG", "MPO") and (scans := count_scans(data)) > MAX_SCANS:
                 raise UnreadableImageError(f"{scans:,} scans, more than {MAX_SCANS}: save it anew", file_format)
-            with _ONE_AT_A_TIME if width * height > LARGE_PIXELS else contextlib.nullcontext():
+            with _taking_turns(image.size):
                 return _loaded(image, data, file_format)
     except UnreadableImageError:
         raise
@@ -135,6 +126,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200], file_format) from None
+
+
+def take_turns_by(lock: contextlib.AbstractContextManager[object]) -> None:
+    """Let a lock that processes share, and that one of them may take again, decide whose turn a large image is."""
+    global _turn
+    _turn = lock
 
 
 def claims_another_format(name: str, file_format: str) -> bool:
@@ -210,29 +207,26 @@ def _border_colour(pixels: npt.NDArray[np.uint8]) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _check_sides(size: tuple[int, int], max_pixels: int, file_format: str) -> None:
+    if math.prod(size) > max_pixels:
+        raise UnreadableImageError(f"{size[0]}x{size[1]} pixels, more than {max_pixels:,}", file_format)
+
+
+def _taking_turns(size: tuple[int, int]) -> contextlib.AbstractContextManager[object]:
+    return _turn if math.prod(size) > LARGE_PIXELS else contextlib.nullcontext()
+
+
 def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
     """Read the pixels of an opened image; they outlive its file."""
     # `verify()` passes on half a JPEG: only a full load tells.
     image.load()
-    _scale_key(image, data)
+    scale_key(image, data)
     width, height = image.size
     upright = _upright(image)
     if upright.size == image.size[::-1]:
         width, height = sorted((width, height), reverse=upright.width > upright.height)
     # The upright copy no longer knows what file it came from.
     return Decoded(_to_rgb(upright, image), width, height, file_format)
-
-
-def _check_icon(data: bytes, max_pixels: int) -> None:
-    """Raise UnreadableImageError where an icon holds too large an image: Pillow decodes icons as soon as it opens them."""
-    if not data.startswith(b"\0\0\1\0"):
-        return
-    for place in range(6 + 12, 6 + 16 * int.from_bytes(data[4:6], "little"), 16):
-        start = int.from_bytes(data[place : place + 4], "little")
-        png = data[start : start + 4] == b"\x89PNG"
-        width, height = struct.unpack_from(">II" if png else "<II", data, start + (16 if png else 4))
-        if width * height > max_pixels:
-            raise UnreadableImageError(f"{width}x{height} pixels, more than {max_pixels:,}", "ICO")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -245,21 +239,6 @@ def _upright(image: Image.Image) -> Image.Image:
     # Broken EXIF data says nothing about the pixels: keep them as they are.
     except Exception:
         return image
-
-
-def _scale_key(image: Image.Image, data: bytes) -> None:
-    """Bring the value that a PNG calls transparent to 8 bits, as Pillow brings the pixels, but not the value.
-
-    16-bit grey stays at 16 bits for `from_deep_grey`; of 16-bit colour Pillow keeps the upper 8 bits, and these are compared.
-    """
-    key = image.info.get("transparency")
-    if image.format != "PNG" or image.mode not in ("1", "L", "RGB") or not isinstance(key, int | tuple):
-        return
-    bits = data[_PNG_BITS]
-    if isinstance(key, tuple):
-        image.info["transparency"] = tuple(value >> (bits - 8) for value in key)
-    elif bits > 1:  # of 1 bit, Pillow scales the value too
-        image.info["transparency"] = (key & (2**bits - 1)) * 255 // (2**bits - 1)
 
 
 def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from tans_core.leash import die_with_parent
 from tans_core.runtime import keep_freed_memory
-from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit, take_turns_by
 from tans_core.tasks.inputs.base import Entry, Input, file_content
 
 VERSION = 9
@@ -150,9 +151,10 @@ def _decoded(data: bytes | str) -> Decoded | str:
         return str(error)
 
 
-def begin_reading() -> None:
-    """Set a worker process up: it ends with its parent, and keeps freed memory for the next image."""
+def begin_reading(lock: AbstractContextManager[object]) -> None:
+    """Set a worker process up: it ends with its parent, takes turns with the others, and keeps freed memory."""
     die_with_parent()
+    take_turns_by(lock)
     keep_freed_memory()
     Image.init()
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 # Unlike multiprocessing's, its processes do not import the caller's script again, and it tells when one of them died.
 from loky import ProcessPoolExecutor
+from loky.backend.context import get_context
 
 from tans_core.tasks.reading import Content, begin_reading, read_chunk, unusable
 
@@ -66,7 +67,9 @@ def decode_all(
 
 
 def _processes(workers: int) -> Executor:
-    pool: Executor = ProcessPoolExecutor(workers, initializer=begin_reading, timeout=60)
+    # Where a process dies, all of its pool do: none is left to wait for a lock that it held.
+    lock = get_context().RLock()
+    pool: Executor = ProcessPoolExecutor(workers, initializer=begin_reading, initargs=(lock,), timeout=60)
     return pool
 
 

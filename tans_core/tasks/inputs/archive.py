@@ -26,6 +26,7 @@ from tans_core.tasks.inputs.base import (
     SPLIT_NAMES,
     Entry,
     check_classes,
+    empty_splits,
     outside_classes,
     too_large,
 )
@@ -114,7 +115,7 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
             seen.add(parts)
             members.append((parts, member))
     members = _below_common_folders(members, skipped)
-    splits = _splits(members)
+    splits = _splits(path, members)
     if splits:
         beside = {parts[0] for parts, _ in members if len(parts) > 1 and parts[0] not in splits}
         skipped[BESIDE_SPLITS] += len(beside)
@@ -201,7 +202,7 @@ def _below_common_folders(
         tops = {parts[0] for parts, _ in held}
         if len(tops) != 1 or not files or max(map(len, files)) < 3:
             return members
-        if len({parts[1] for parts in files}) < 2 and max(map(len, files)) < 4:
+        if len({parts[1] for parts in files if len(parts) > 2}) < 2 and max(map(len, files)) < 4:
             return members
         loose = [(parts, member) for parts, member in members if len(parts) == 1 and not member.folder]
         skipped.update(outside_classes(parts[0]) for parts, member in loose if not member.problem)
@@ -213,15 +214,15 @@ def _is_shown(part: str) -> bool:
     return not part.startswith(".") and part.lower() not in NOT_IMAGES
 
 
-def _splits(members: list[tuple[tuple[str, ...], Member]]) -> dict[str, str | None]:
+def _splits(path: Path, members: list[tuple[tuple[str, ...], Member]]) -> dict[str, str | None]:
     """Return the split of each top folder that is one; see `_split_folders` of `tans_core.tasks.inputs.folder`."""
     folders = {parts[0] for parts, member in members if len(parts) > 1 or member.folder}
     named: dict[str, str | None] = {top: SPLIT_NAMES[top.lower()] for top in folders if top.lower() in SPLIT_NAMES}
     if "train" not in named.values() or len(named) < 2:
         return {}
     deep = {parts[0] for parts, member in members if parts[0] in named and len(parts) > (1 if member.folder else 2)}
-    if not deep and len(folders) > len(named):
-        return {}
+    if not deep:
+        raise empty_splits(path, sorted(named))
     return dict.fromkeys(named) if len({named[top] for top in deep}) == 1 else named
 
 

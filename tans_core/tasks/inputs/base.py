@@ -149,6 +149,15 @@ def check_classes(
     return classes
 
 
+def empty_splits(root: Path, names: Sequence[str]) -> NoClassesError:
+    """Return the error of an input whose folders are called as splits are, and hold no class folders."""
+    shown = ", ".join(f"{name!r}" for name in names)
+    return NoClassesError(
+        f"{root}: no class folders in {shown}, which are taken for the splits of a data set. Want one folder of images a class: "
+        f"{names[0]}/<class>/<image>. If they are classes themselves, rename them."
+    )
+
+
 def _why_empty(reasons: Sequence[str]) -> str:
     """Return, in brackets, how many files of a class cannot be read and why; nothing where there are none."""
     if not reasons:

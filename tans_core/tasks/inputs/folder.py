@@ -16,6 +16,7 @@ from tans_core.tasks.inputs.base import (
     SPLIT_NAMES,
     Entry,
     check_classes,
+    empty_splits,
     outside_classes,
     printable,
 )
@@ -148,9 +149,8 @@ def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tup
     if "train" not in {split for split, _ in named} or len(named) < 2:
         return [(None, root)]
     deep = [(split, folder) for split, folder in named if any(map(links.is_folder, _entries(folder, Counter())))]
-    if not deep and len(folders) > len(named):
-        # Classes that happen to be called so, beside others.
-        return [(None, root)]
+    if not deep:
+        raise empty_splits(root, sorted(folder.name for _, folder in named))
     if len({split for split, _ in deep}) == 1:
         named = [(None, folder) for _, folder in named]
     skipped[BESIDE_SPLITS] += len(folders) - len(named)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from tans_core.tasks import decode as decode_module
 from tans_core.tasks.decode import UnreadableImageError, decode, fit_box
+from tans_core.tasks.headers import icon_sides
 from tests.factories.images import (
     ORIENTATION,
     bomb,
@@ -190,13 +191,24 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.filterwarnings("ignore:Image was not the expected size")
 def test_icons_are_refused_before_their_pixels_are_read() -> None:
     image = encoded_image(Image.new("RGBA", (300, 200)))
-    small = encoded_image(Image.new("RGBA", (16, 16), (9, 9, 9, 255)), "ICO")
+    small = encoded_image(Image.new("RGBA", (16, 16), (9, 9, 9, 255)), "ICO", bitmap_format="bmp")
     entry = struct.pack("<BBBBHHII", 0, 0, 0, 0, 1, 32, len(image), 22)
     icon = struct.pack("<HHH", 0, 1, 1) + entry + image
     assert decode(icon).width == 300 and decode(small).pixels[0, 0].tolist() == [9, 9, 9]
     with pytest.raises(UnreadableImageError, match="300x200 pixels") as refused:
         decode(icon, max_pixels=50_000)
     assert refused.value.format == "ICO"
+    # Another entry that leads nowhere, and bitmaps as they come: from the top, with the header of OS/2.
+    twice = (
+        struct.pack("<HHH", 0, 1, 2) + entry[:12] + struct.pack("<I", 38) + bytes(12) + struct.pack("<I", 2**31) + image
+    )
+    assert decode(twice).width == 300
+    place = small.index(struct.pack("<I", 40), 22)
+    down = small[: place + 8] + struct.pack("<i", -32) + small[place + 12 :]
+    for bitmap in (down, small[:place] + struct.pack("<IHHHH", 12, 16, 32, 1, 32) + small[place + 12 :]):
+        with contextlib.suppress(UnreadableImageError):
+            decode(bitmap)
+        assert icon_sides(bitmap) == (16, 16)
     for broken in (icon[:20], icon[:30], b"\0\0\1\0\xff\xff"):
         with pytest.raises(UnreadableImageError):
             decode(broken)
@@ -208,6 +220,10 @@ def test_jpegs_of_endless_scans_are_refused_before_they_are_read() -> None:
     assert decode(data).format == "JPEG"
     with pytest.raises(UnreadableImageError, match="scans, more than 100"):
         decode(data[:last] + data[last:-2] * 120 + data[-2:])
+    # A film behind the picture, and a note before it, hold what looks like scans.
+    note = b"\xff\xe4" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
+    whole = data[:2] + note + data[2:] + b"\xff\xda" * 1000
+    np.testing.assert_array_equal(decode(whole).pixels, decode(data).pixels)
 
 
 # Ink of half cyan, full magenta, no yellow, a little black: a strong pink-violet.

@@ -124,14 +124,24 @@ def test_a_class_without_an_image_is_said_also_where_folders_have_no_entry(
 def layouts() -> dict[str, dict[str, bytes]]:
     """What lies in folders that are called as splits are, though not all of them hold one."""
     loose = {f"test/{number}.png": encoded(noise(seed=number)) for number in range(4)}
-    flat = {
-        f"{name}/{number}.png": encoded(noise(seed=number)) for name in ("bus", "train", "dev") for number in range(4)
-    }
     return {
         "no labels": {**good_members("train/"), **loose},
         "two train": {**good_members("train/"), **good_members("training/")},
-        "classes": flat,
     }
+
+
+def test_classes_that_are_called_as_splits_are_are_refused_by_name(tmp_path: Path) -> None:
+    flat = {
+        f"{name}/{number}.png": encoded(noise(seed=number)) for name in ("bus", "train", "dev") for number in range(4)
+    }
+    with pytest.raises(NoClassesError, match=r"no class folders in 'dev', 'train', .* rename them"):
+        open_input(write_zip(tmp_path / "a.zip", flat))
+
+
+def test_an_image_beside_class_folders_below_one_folder_is_none_of_them(tmp_path: Path) -> None:
+    members = {"d/a/1.png": encoded(noise()), "d/2.png": encoded(noise(seed=1)), "e.png": encoded(noise(seed=2))}
+    with pytest.raises(NoClassesError, match="only one class, 'd'"):
+        open_input(write_zip(tmp_path / "a.zip", members))
 
 
 @pytest.mark.parametrize("name", layouts())
