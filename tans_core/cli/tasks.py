@@ -50,15 +50,17 @@ def list_tasks(
     if as_json:
         print_json(found)
         return
-    shown = table(
-        *("task", "role", "source", "licence", "classes", "train", "val", "test", "here"),
-        right=("classes", "train", "val", "test"),
-    )
+    splits = "train/val/test"
+    shown = table("task", "role", "source", "licence", "classes", splits, "here", right=("classes", splits))
+    # So that a terminal of 80 columns can be read: what folds is the source, and the licence.
+    shown.padding = (0, 1, 0, 0)
+    for column in shown.columns:
+        column.no_wrap = column.header not in ("source", "licence", "here")
     for entry in found:
-        counts = [str(entry["counts"].get(split, "-")) for split in ("train", "val", "test")]
+        counts = "/".join(str(entry["counts"].get(split, "-")) for split in splits.split("/"))
         classes = str(len(entry["class_names"]) or "-")
         texts = [entry[key] for key in ("name", "role", "source", "licence")]
-        shown.add_row(*map(escape, [*texts, classes, *counts, entry["here"]]))
+        shown.add_row(*map(escape, [*texts, classes, counts, entry["here"]]))
     stdout().print(shown if found else "no task is built yet, and params.yaml lists none: `tans build`", markup=False)
 
 
