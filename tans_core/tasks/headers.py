@@ -14,19 +14,22 @@ MAX_SCANS = 100
 # Where a PNG says how many bits a sample has: in its header, which comes first.
 _PNG_BITS = 24
 _OLD_BITMAP = 12  # bytes of its header
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+# But those without a length, which stand alone.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 
 def icon_sides(data: bytes) -> tuple[int, int]:
     """Return the sides of the largest image that an icon holds: Pillow decodes it as soon as it opens the file."""
     sides = [(0, 0)]
-    first = 6 + 16 * int.from_bytes(data[4:6], "little")
-    for place in range(6 + 12, min(first, len(data)), 16) if data.startswith(b"\0\0\1\0") else ():
+    # As many entries as it claims, as Pillow reads them, wherever they end.
+    end = min(6 + 16 * int.from_bytes(data[4:6], "little"), len(data))
+    for place in range(6 + 12, end, 16) if data.startswith(b"\0\0\1\0") else ():
         start = int.from_bytes(data[place : place + 4], "little")
-        if not first <= start <= len(data) - 24:
+        if not 6 + 16 <= start <= len(data) - 24:
             continue
         if data[start : start + 4] == b"\x89PNG":
-            sides.append(struct.unpack_from(">II", data, start + 16))
+            header = data.find(b"IHDR", start, len(data) - 8)
+            sides.append(struct.unpack_from(">II", data, header + 4) if header > 0 else (0, 0))
         else:
             old = data[start] == _OLD_BITMAP
             width, height = struct.unpack_from("<HH" if old else "<ii", data, start + 4)
@@ -40,8 +43,8 @@ def count_scans(data: bytes) -> int:
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return 0
     count, place = 0, 2
-    while (marker := _MARKER.search(data, place)) and marker[0][-1:] != b"\xd9":
-        count += marker[0][-1:] == b"\xda"
+    while (marker := _MARKER.search(data, place)) and marker[1] != b"\xd9":
+        count += marker[1] == b"\xda"
         place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
     return count
 

@@ -149,12 +149,14 @@ def check_classes(
     return classes
 
 
-def empty_splits(root: Path, names: Sequence[str]) -> NoClassesError:
-    """Return the error of an input whose folders are called as splits are, and hold no class folders."""
+def empty_splits(root: Path, names: Sequence[str], links_outside: int = 0) -> NoClassesError:
+    """Return the error of an input whose folders are called as splits are, one of them as train, and hold no class folders."""
     shown = ", ".join(f"{name!r}" for name in names)
+    links = f", but {links_outside} x {LEADS_OUTSIDE}" if links_outside else ""
+    train = next(name for name in names if SPLIT_NAMES[name.lower()] == "train")
     return NoClassesError(
-        f"{root}: no class folders in {shown}, which are taken for the splits of a data set. Want one folder of images a class: "
-        f"{names[0]}/<class>/<image>. If they are classes themselves, rename them."
+        f"{root}: no class folders in {shown}, which are taken for the splits of a data set{links}. Want one folder of images a "
+        f"class: {train}/<class>/<image>. If they are classes themselves, rename them."
     )
 
 

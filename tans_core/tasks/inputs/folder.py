@@ -150,7 +150,9 @@ def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tup
         return [(None, root)]
     deep = [(split, folder) for split, folder in named if any(map(links.is_folder, _entries(folder, Counter())))]
     if not deep:
-        raise empty_splits(root, sorted(folder.name for _, folder in named))
+        inside = (entry for _, folder in named for entry in _entries(folder, Counter()))
+        outside = sum(entry.is_symlink() and links.problem(entry) == LEADS_OUTSIDE for entry in inside)
+        raise empty_splits(root, sorted(folder.name for _, folder in named), outside)
     if len({split for split, _ in deep}) == 1:
         named = [(None, folder) for _, folder in named]
     skipped[BESIDE_SPLITS] += len(folders) - len(named)

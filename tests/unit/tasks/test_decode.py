@@ -19,7 +19,7 @@ from PIL import Image
 
 from tans_core.tasks import decode as decode_module
 from tans_core.tasks.decode import UnreadableImageError, decode, fit_box
-from tans_core.tasks.headers import icon_sides
+from tans_core.tasks.headers import count_scans, icon_sides
 from tests.factories.images import (
     ORIENTATION,
     bomb,
@@ -203,6 +203,10 @@ def test_icons_are_refused_before_their_pixels_are_read() -> None:
         struct.pack("<HHH", 0, 1, 2) + entry[:12] + struct.pack("<I", 38) + bytes(12) + struct.pack("<I", 2**31) + image
     )
     assert decode(twice).width == 300
+    # What its directory does not tell the truth about, or the picture does not begin with.
+    claims = icon[:4] + struct.pack("<H", 2) + icon[6:]
+    odd = icon.replace(b"IHDR", b"tEXt\0\0\0\0....\0\0\0\x0dIHDR", 1)
+    assert icon_sides(claims) == icon_sides(odd) == (300, 200)
     place = small.index(struct.pack("<I", 40), 22)
     down = small[: place + 8] + struct.pack("<i", -32) + small[place + 12 :]
     for bitmap in (down, small[:place] + struct.pack("<IHHHH", 12, 16, 32, 1, 32) + small[place + 12 :]):
@@ -220,6 +224,11 @@ def test_jpegs_of_endless_scans_are_refused_before_they_are_read() -> None:
     assert decode(data).format == "JPEG"
     with pytest.raises(UnreadableImageError, match="scans, more than 100"):
         decode(data[:last] + data[last:-2] * 120 + data[-2:])
+    # Marks without a length hide none, and long runs of ones take no longer than others.
+    with pytest.raises(UnreadableImageError, match="scans, more than 100"):
+        decode(data[:last] + b"\xff\x01\xff\xff" + data[last:-2] * 120 + data[-2:])
+    assert count_scans(data[:2] + b"\xff\xda\0\2" * 200 + b"\xff" * 2**22 + b"\0") == 200
+    # (Looked at from each of them again, these would take days.)
     # A film behind the picture, and a note before it, hold what looks like scans.
     note = b"\xff\xe4" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
     whole = data[:2] + note + data[2:] + b"\xff\xda" * 1000

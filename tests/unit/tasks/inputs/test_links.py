@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.dataset import scan_path
-from tans_core.errors import EmptyClassError
+from tans_core.errors import EmptyClassError, NoClassesError
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.scan import scan
@@ -115,6 +115,17 @@ def test_a_table_takes_links_below_its_folder_but_no_path_that_leads_out_by_itse
     assert dict(listed.bad) == {"../away/oak/0.png": "outside the table's folder"}
     paths = {Path(entry.path) for entry in listed.entries if entry.path}
     assert away / "ash/0.png" in paths and not {path for path in paths if path.parent == away / "oak"}
+
+
+def test_splits_of_links_outside_say_how_these_are_followed(tmp_path: Path) -> None:
+    away = folder(tmp_path / "away")
+    for split in ("train", "test"):
+        (tmp_path / "x" / split).mkdir(parents=True)
+        for name in ("ash", "oak"):
+            (tmp_path / "x" / split / name).symlink_to(away / name)
+    with pytest.raises(NoClassesError, match=r"but 4 x link that leads outside .*--follow-links.* train/<class>/"):
+        open_input(tmp_path / "x")
+    assert open_input(tmp_path / "x", follow_links=True).class_names == ("ash", "oak")
 
 
 def test_a_folder_of_parquet_files_takes_links_to_such_files(tmp_path: Path) -> None:
