@@ -148,7 +148,9 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     if found and found[0].trust < FAR:
         far = "These images lie far from all that the zoo was tried on: fit counts little."
         console.print(
-            far + (" --refine 8 tries the first on the images." if not probed else ""), highlight=False, soft_wrap=True
+            far + (f" --refine {REFINED} tries the first on the images." if not probed else ""),
+            highlight=False,
+            soft_wrap=True,
         )
     # By itself, `finetune` runs the first few on the images before it takes one.
     first = f" --model {shlex.quote(found[0].model)}" if found and probed else ""

@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
 from tans_core.tasks.headers import MAX_SCANS, count_scans, icon_sides, scale_key
+from tans_core.tasks.strips import strips
 
 MAX_PIXELS = 64_000_000
 """Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
@@ -35,9 +36,6 @@ MAX_ASPECT = 3.0
 
 # Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
-
-_STRIP = 2**20
-"""Pixels that are composited at a time."""
 
 # Formats that share their suffixes.
 _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
@@ -256,11 +254,9 @@ def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     """Composite on white, in strips: whole, a large image would take four copies of itself."""
     whole = Image.new("RGB", image.size)
-    height = max(1, _STRIP // image.width)
-    for top in range(0, image.height, height):
-        strip = image.crop((0, top, image.width, min(top + height, image.height))).convert("RGBA")
+    for top, strip in strips(image):
         white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
-        whole.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+        whole.paste(Image.alpha_composite(white, strip.convert("RGBA")).convert("RGB"), (0, top))
     return whole
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tans_core.tasks.strips import strips
+
 _BITS_TAG, _PHOTOMETRIC_TAG, _KIND_TAG = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -45,7 +47,7 @@ def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
     # Of this one value a PNG says that it is transparent.
     key = image.info.get("transparency")
     whole = Image.new("RGB", image.size)
-    for top, values in _strips(image, original):
+    for top, values in _values(image, original):
         part = values.astype(np.float64)
         part[~np.isfinite(part)] = least
         grey = np.clip((part - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
@@ -72,7 +74,7 @@ def _range(image: Image.Image, original: Image.Image, most_of_type: float | None
     least, most, stride = math.inf, -math.inf, max(1, image.width * image.height // 2**20)
     samples: list[npt.NDArray[np.float64]] = []
     whole = False
-    for _, values in _strips(image, original):
+    for _, values in _values(image, original):
         whole = np.issubdtype(values.dtype, np.integer)
         part = values.astype(np.float64).ravel()
         part = part[np.isfinite(part)]
@@ -93,12 +95,11 @@ def _range(image: Image.Image, original: Image.Image, most_of_type: float | None
     return least, -top if signed else 0.0, top
 
 
-def _strips(image: Image.Image, original: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """Yield rows of about a million values, and which row is their first: as an array, a whole image may take a gigabyte."""
+def _values(image: Image.Image, original: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+    """Yield the values of some rows at a time, and the number of the first of them."""
     bits, kind = _type(original)
-    step = max(1, 2**20 // image.width)
-    for top in range(0, image.height, step):
-        values = np.asarray(image.crop((0, top, image.width, min(top + step, image.height))))
+    for top, strip in strips(image):
+        values = np.asarray(strip)
         # Pillow has int8 as uint8, int16 and uint32 as int32.
         if (bits, kind) == (8, _SIGNED):
             values = values.view(np.int8)

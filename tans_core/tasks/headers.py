@@ -39,7 +39,7 @@ def icon_sides(data: bytes) -> tuple[int, int]:
 
 
 def count_scans(data: bytes) -> int:
-    """Count the scans of a JPEG's first image; what is appended to it, such as a film, is none."""
+    """Count the scans of a JPEG's first image, not of what is appended; 0 where they cannot be more than `MAX_SCANS`."""
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return 0
     count, place = 0, 2

@@ -15,9 +15,7 @@ from PIL import Image
 from tans_core.runtime import progress
 from tans_core.tasks.inputs.base import Entry, Input
 from tans_core.tasks.reading import read_images
-
-_STRIP = 2**20
-"""Pixels that are hashed at a time."""
+from tans_core.tasks.strips import strips
 
 
 def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) -> pa.Table:
@@ -48,10 +46,8 @@ def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) ->
 
 
 def _all_pixels(image: Image.Image) -> bytes:
-    """Return a hash of an image's pixels, in strips, since a copy of a whole photograph takes much memory."""
+    """Return a hash of an image's pixels and sides."""
     hashed = xxhash.xxh3_128(f"{image.width} {image.height}".encode())
-    height = max(1, _STRIP // image.width)
-    for top in range(0, image.height, height):
-        strip = image if height >= image.height else image.crop((0, top, image.width, min(top + height, image.height)))
+    for _, strip in strips(image):
         hashed.update(strip.tobytes())
     return hashed.digest()

@@ -12,17 +12,13 @@ from tans_core.errors import (
     GateError,
     NoClassesError,
 )
-from tests.factories.hostile_row import Found, HostileRow, write_files
+from tests.factories.hostile_row import Found, HostileRow, just, write_files
 from tests.factories.images import (
     encoded,
     encoded_image,
     noise,
     write_class_folders,
 )
-
-
-def _just(root: Path, classes: dict[str, int]) -> None:
-    write_class_folders(root, classes, seed=350)
 
 
 def _train_without(root: Path, missing: str) -> None:
@@ -143,21 +139,21 @@ def _flat_splits(root: Path) -> None:
 
 
 def _check_as_it_is(found: Found) -> None:
-    """Nothing but the classes of `_just`, split by us."""
+    """Nothing but the classes of `just`, split by us."""
     assert found.task.info.class_names == tuple(sorted({path.split("/")[-2] for path in found.task.paths}))
     assert found.report.used == 36 and not found.report.splits
     assert {"train", "val", "test"} == set(found.task.splits.tolist())
 
 
 def _unlabelled_test(root: Path) -> None:
-    _just(root / "train", {"ash": 18, "elm": 18})
+    just(root / "train", {"ash": 18, "elm": 18})
     write_files(root / "test", {f"{number}.png": encoded(noise(seed=number)) for number in range(370, 375)})
 
 
 PASSING: dict[str, HostileRow] = {
     "test set without labels": HostileRow(_unlabelled_test, _check_as_it_is, alone=True),
     "two train folders": HostileRow(
-        lambda root: _just(root, {"train/ash": 9, "train/elm": 9, "training/ash": 9, "training/elm": 9}),
+        lambda root: just(root, {"train/ash": 9, "train/elm": 9, "training/ash": 9, "training/elm": 9}),
         _check_as_it_is,
         alone=True,
     ),
@@ -171,7 +167,7 @@ PASSING: dict[str, HostileRow] = {
 
 REFUSED: dict[str, HostileRow] = {
     "classes that are called as splits are": HostileRow(
-        lambda root: _just(root, {"bus": 9, "car": 9, "test": 9, "train": 9}),
+        lambda root: just(root, {"bus": 9, "car": 9, "test": 9, "train": 9}),
         error=NoClassesError,
         words="If they are classes themselves, rename them",
         alone=True,

@@ -14,7 +14,7 @@ from tans_core.errors import (
     TooFewImagesError,
 )
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE, PACKED
-from tests.factories.hostile_row import Found, HostileRow, healthy, write_files
+from tests.factories.hostile_row import Found, HostileRow, healthy, just, write_files
 from tests.factories.images import (
     encoded,
     noise,
@@ -193,15 +193,11 @@ def _flat(root: Path) -> None:
     write_files(root, {f"{number}.png": encoded(noise(seed=number)) for number in range(5)})
 
 
-def _just(root: Path, classes: dict[str, int]) -> None:
-    write_class_folders(root, classes, seed=350)
-
-
 PASSING: dict[str, HostileRow] = {
     "hidden folders": HostileRow(_hidden_folders, _check_hidden_folders),
     "system files": HostileRow(_system_files, _check_system_files),
     "two images in a class": HostileRow(_two_images, _check_few, alone=True),
-    "classes 1, 10, 2": HostileRow(lambda root: _just(root, {"10": 4, "2": 4, "1": 4}), _check_numbers),
+    "classes 1, 10, 2": HostileRow(lambda root: just(root, {"10": 4, "2": 4, "1": 4}), _check_numbers),
     "odd names": HostileRow(_names, _check_names),
     "archives beside class folders": HostileRow(_archive_beside, _check_archive_beside),
     "links": HostileRow(_links, _check_links),
@@ -216,13 +212,13 @@ REFUSED: dict[str, HostileRow] = {
     "class of unreadable files": HostileRow(_dead_class, error=EmptyClassError, words="'yew' (0 of 2 files)"),
     "empty root": HostileRow(lambda root: None, error=NoClassesError, words="it holds none", alone=True),
     "one image in a class": HostileRow(
-        lambda root: _just(root, {"rare": 1}), error=TooFewImagesError, words="'rare' (1)"
+        lambda root: just(root, {"rare": 1}), error=TooFewImagesError, words="'rare' (1)"
     ),
     "one class only": HostileRow(
-        lambda root: _just(root, {"only": 5}), error=NoClassesError, words="only one class, 'only'", alone=True
+        lambda root: just(root, {"only": 5}), error=NoClassesError, words="only one class, 'only'", alone=True
     ),
     "one class left": HostileRow(
-        lambda root: (_just(root, {"ash": 9}), _dead_class(root))[1], error=EmptyClassError, words="'yew'", alone=True
+        lambda root: (just(root, {"ash": 9}), _dead_class(root))[1], error=EmptyClassError, words="'yew'", alone=True
     ),
     "folder of an archive": HostileRow(
         _archive_beside, error=NoClassesError, words="2 x archive that is not unpacked", alone=True

@@ -115,6 +115,11 @@ def healthy(root: Path) -> Path:
     return write_class_folders(root, {"ash": 20, "elm": 20, "oak": 20})
 
 
+def just(root: Path, classes: dict[str, int]) -> None:
+    """Class folders of so many images, none of which another row has."""
+    write_class_folders(root, classes, seed=350)
+
+
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():

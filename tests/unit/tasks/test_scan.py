@@ -25,7 +25,7 @@ from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
 from tans_core.tasks.workers import CRASHED, Job, decode_all
-from tests.factories.images import bomb, encoded, encoded_image, noise, rotated_photo, write_class_folders
+from tests.factories.images import bomb, encoded, noise, rotated_photo, write_class_folders
 
 SIZE = 16
 
@@ -292,19 +292,6 @@ def test_two_scans_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None
         with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as other:
             assert len(other.task("x").labels) == 40
         assert len(one.task("x").labels) == 40
-
-
-def test_processes_take_turns_at_large_images(tmp_path: Path) -> None:
-    # Each must have gone on when it was its turn, and the first again after the rest.
-    root = write_class_folders(tmp_path / "x", {"ash": 2, "oak": 2})
-    for number in range(4):
-        large = Image.new("1", (6000, 5100))
-        large.putpixel((number, 3), 1)
-        (root / "ash" / f"large {number}.png").write_bytes(encoded_image(large))
-    contents = [[OnDisk(str(path))] for path in sorted(root.rglob("*.png"))]
-    jobs = (Job(number, True, content) for number, content in enumerate(contents))
-    rows = [batch for _, batch in decode_all(jobs, SIZE, workers=3, processes=True)]
-    assert [batch["reason"].to_pylist() for batch in rows] == [[None]] * 8
 
 
 def test_many_files_are_decoded_in_processes_to_the_same_result(tmp_path: Path) -> None:
