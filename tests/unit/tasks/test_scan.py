@@ -17,9 +17,7 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
-from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
-from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import OnDisk, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
@@ -247,51 +245,6 @@ def test_long_images_are_cut_not_blown_up(tmp_path: Path) -> None:
         Image.new("RGB", size, (9, 200, 9)).save(root / "ash" / name)
     task, report = scan_folder(root)
     assert report.elongated == 2 and not report.bad and task.images.shape[1:] == (3, SIZE, SIZE)
-
-
-def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> None:
-    root = write_class_folders(tmp_path / "x", {"ash": 30, "oak": 30})
-    folder = tmp_path / "resume"
-    entries = open_input(root).entries
-    first = Chunks(entries, SIZE, folder)
-    first.fill(open_input(root), 0)
-    first.close(finished=False)
-    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.arrow")}
-    assert len(kept) == 4
-    torn = sorted(folder.glob("*.arrow"))[0]
-    torn.write_bytes(torn.read_bytes()[:100])
-    (folder / f".{torn.name}.half").write_bytes(b"ARROW1")
-    (root / "oak" / "7.png").write_bytes(encoded(noise(seed=99)))
-    again = Chunks(open_input(root).entries, SIZE, folder)
-    again.fill(open_input(root), 0)
-    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.arrow")}
-    again.close(finished=False)
-    same = [name for name, moment in kept.items() if after.get(name) == moment]
-    assert len(same) >= 2 and torn.name not in same
-    task, report = scan_folder(root, resume=folder)
-    assert report.used == 60 and len(task.labels) == 60
-    assert not folder.exists()
-
-
-def test_what_could_not_be_read_is_tried_again_when_a_scan_goes_on(tmp_path: Path) -> None:
-    root = write_class_folders(tmp_path / "x", {"ash": 20, "oak": 20})
-    entries, gone = open_input(root).entries, root / "ash/1.png"
-    gone.rename(tmp_path / "away")
-    first = Chunks(entries, SIZE, tmp_path / "r")
-    first.fill(open_input(root), 0)
-    assert first.facts()["reason"].to_pylist().count("No such file or directory") == 1
-    first.close(finished=False)
-    (tmp_path / "away").rename(gone)
-    with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as found:
-        assert found.report.used == 40 and not found.report.bad
-
-
-def test_two_scans_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None:
-    root = write_class_folders(tmp_path / "x", {"ash": 20, "oak": 20})
-    with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as one:
-        with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as other:
-            assert len(other.task("x").labels) == 40
-        assert len(one.task("x").labels) == 40
 
 
 def test_many_files_are_decoded_in_processes_to_the_same_result(tmp_path: Path) -> None:
