@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, without_leaks
+from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated, without_leaks
 from tans_core.tasks.inputs.base import Entry
 
 MANIFEST = pa.schema(
@@ -97,45 +97,38 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
     rows, leaks = [rows[index] for index in exact.kept], exact.leaks
     hashes, thumbnails, looks = (_of(facts, name, rows) for name in ("phash", "thumbnail", "look"))
     groups = near_copies(hashes.to_numpy(), _bytes(thumbnails), looks.to_pylist())
-    doubtful = _doubtful(rows, groups)
+    doubtful = tuple(_doubtful(rows, repeated(groups.tolist())))
     if any(row.split for row in rows):
         kept, near_leaks = without_leaks(rows, groups)
         rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
-    members = _members(rows, groups)
-    near = [alike for alike in members.values() if len(alike) > 1]
+    near = repeated(groups.tolist())
+    for members in near:
+        for index in members:
+            rows[index] = rows[index]._replace(group=f"near-{groups[index]}")
     return Cleaned(
-        rows=[
-            row._replace(group=f"near-{group}") if len(members[group]) > 1 else row
-            for row, group in zip(rows, groups.tolist(), strict=True)
-        ],
+        rows=rows,
         copies=tuple(exact.copies),
         contradictions=tuple(contradictions),
         leaks=tuple(leaks),
-        near_copies=tuple(tuple(row.path for row in alike) for alike in near),
+        near_copies=tuple(tuple(rows[index].path for index in members) for members in near),
         doubtful=doubtful,
     )
 
 
-def _members(rows: Sequence[Row], groups: npt.NDArray[np.int64]) -> dict[int, list[Row]]:
-    members: dict[int, list[Row]] = {}
-    for row, group in zip(rows, groups.tolist(), strict=True):
-        members.setdefault(group, []).append(row)
-    return members
-
-
-def _doubtful(rows: Sequence[Row], groups: npt.NDArray[np.int64]) -> tuple[tuple[str, str], ...]:
-    """Return, of each group that has two labels, the first path and the first of another label."""
-    found = []
-    for first, *more in _members(rows, groups).values():
+def _doubtful(rows: Sequence[Row], near: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
+    """Yield, of each group that has two labels, the first path and the first of another label."""
+    for members in near:
+        first, *more = (rows[index] for index in members)
         other = next((row.path for row in more if row.label != first.label), None)
         if other is not None:
-            found.append((first.path, other))
-    return tuple(found)
+            yield first.path, other
 
 
 def _of(facts: pa.Table, name: str, rows: Sequence[Row]) -> pa.Array:
-    """Return one fact of some rows. In one piece first, since taking from the chunks takes ten times as long."""
-    return facts[name].combine_chunks().take(pa.array([row.entry for row in rows], type=pa.int64()))
+    """Return one fact of some rows, in their order."""
+    # In one piece first: taking from the chunks takes ten times as long.
+    column = facts[name].combine_chunks()
+    return column if len(rows) == len(column) else column.take(pa.array([row.entry for row in rows], type=pa.int64()))
 
 
 def _bytes(values: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:

@@ -10,14 +10,13 @@ Axes: N images, T = thumbnail pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 MAX_BITS = 7
 MIN_CORRELATION = 0.99
@@ -63,7 +62,18 @@ class Copies:
     leaks: list[tuple[str, str]]
 
 
-def contradictory(rows: Sequence[Labelled], looks: Sequence[object]) -> tuple[list[int], list[tuple[str, str]]]:
+def repeated(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the indices of each key that comes more than once, in the order in which these keys come first."""
+    times = Counter(keys)
+    members: dict[Hashable, list[int]] = {}
+    if len(times) < len(keys):
+        for index, key in enumerate(keys):
+            if times[key] > 1:
+                members.setdefault(key, []).append(index)
+    return list(members.values())
+
+
+def contradictory(rows: Sequence[Labelled], looks: Sequence[Hashable]) -> tuple[list[int], list[tuple[str, str]]]:
     """Find images that are the same and stand under two labels.
 
     Args:
@@ -73,12 +83,9 @@ def contradictory(rows: Sequence[Labelled], looks: Sequence[object]) -> tuple[li
     Returns:
         Indices of the images that stay, in order, and the paths of those that do not, each beside one of another label.
     """
-    alike: dict[object, list[int]] = {}
-    for index, look in enumerate(looks):
-        alike.setdefault(look, []).append(index)
     out: set[int] = set()
     pairs = []
-    for first, *more in alike.values():
+    for first, *more in repeated(looks):
         other = next((index for index in more if rows[index].label != rows[first].label), None)
         if other is not None:
             out |= {first, *more}
@@ -89,24 +96,22 @@ def contradictory(rows: Sequence[Labelled], looks: Sequence[object]) -> tuple[li
 
 def find_copies(rows: Sequence[Labelled]) -> Copies:
     """Find images whose content came before; no content stands under two labels (`contradictory`)."""
-    first: dict[str, int] = {}
-    copies: list[str] = []
-    leaks: list[tuple[str, str]] = []
     # Where the source draws the line, a copy in train of a test image is the one that goes.
-    for index in sorted(range(len(rows)), key=lambda index: _SPLIT_ORDER[rows[index].split]):
-        row = rows[index]
-        earlier = rows[first.setdefault(row.content, index)]
-        if earlier is row:
-            continue
-        if earlier.split != row.split:
-            leaks.append((row.path, earlier.path))
-        else:
-            copies.append(row.path)
-    return Copies([index for index, row in enumerate(rows) if first[row.content] == index], copies, leaks)
+    order = sorted(range(len(rows)), key=lambda index: _SPLIT_ORDER[rows[index].split])
+    first = {
+        index: members[0] for members in repeated([rows[index].content for index in order]) for index in members[1:]
+    }
+    pairs = [(rows[order[index]], rows[order[first[index]]]) for index in sorted(first)]
+    gone = {order[index] for index in first}
+    return Copies(
+        kept=[index for index in range(len(rows)) if index not in gone],
+        copies=[row.path for row, earlier in pairs if row.split == earlier.split],
+        leaks=[(row.path, earlier.path) for row, earlier in pairs if row.split != earlier.split],
+    )
 
 
 def near_copies(
-    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], looks: Sequence[object]
+    hashes: npt.NDArray[np.uint64], thumbnails: npt.NDArray[np.uint8], looks: Sequence[Hashable]
 ) -> npt.NDArray[np.int64]:
     """Group near-copies.
 
@@ -119,15 +124,18 @@ def near_copies(
         (N,) the number of each image's group; an image that is like no other is alone in its group.
     """
     count = len(hashes)
-    ones, others = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    same = [(first, index) for first, *more in repeated(looks) for index in more]
+    pairs = [np.array(same, dtype=np.int64).reshape(-1, 2).T]
     for one, other in _candidates(hashes):
         alike = _alike(thumbnails, one, other)
-        ones.append(one[alike])
-        others.append(other[alike])
-    first: dict[object, int] = {}
-    others.append(np.array([first.setdefault(look, index) for index, look in enumerate(looks)], dtype=np.int64))
-    ones.append(np.arange(count))
-    one, other = np.concatenate(ones), np.concatenate(others)
+        pairs.append(np.stack([one[alike], other[alike]]))
+    one, other = np.concatenate(pairs, axis=1)
+    if len(one) == 0:
+        return np.arange(count)
+    # Importing it takes longer than most scans do.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(count, count))
     _, groups = connected_components(links, directed=False)
     return np.asarray(groups, dtype=np.int64)

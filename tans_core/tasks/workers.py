@@ -42,7 +42,7 @@ def decode_all(
         for job in jobs:
             yield job, read_chunk(job.contents, image_size_px)
         return
-    pool = _processes(workers) if processes else ThreadPoolExecutor(workers)
+    pool = reading_processes(workers) if processes else ThreadPoolExecutor(workers)
     pending: deque[tuple[Job, Future[pa.RecordBatch]]] = deque()
     source = iter(jobs)
     try:
@@ -61,12 +61,13 @@ def decode_all(
                 _end(pool)
                 for one in lost:
                     yield one, _apart(one.contents, image_size_px)
-                pool = _processes(workers)
+                pool = reading_processes(workers)
     finally:
         _end(pool)
 
 
-def _processes(workers: int) -> Executor:
+def reading_processes(workers: int) -> Executor:
+    """Start processes that are set up to decode (`tans_core.tasks.reading.begin_reading`)."""
     # Where a process dies, all of its pool do: none is left to wait for a lock that it held.
     lock = get_context().RLock()
     pool: Executor = ProcessPoolExecutor(workers, initializer=begin_reading, initargs=(lock,), timeout=60)
@@ -82,7 +83,7 @@ def _end(pool: Executor) -> None:
 
 def _apart(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
     """Decode files in a process of their own, and halve them until the one that ends it stands alone."""
-    pool = _processes(1)
+    pool = reading_processes(1)
     try:
         return pool.submit(read_chunk, contents, image_size_px).result()
     except BrokenProcessPool:

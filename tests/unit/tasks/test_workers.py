@@ -6,7 +6,7 @@ import time
 from itertools import pairwise
 
 from tans_core.tasks import decode
-from tans_core.tasks.workers import _end, _processes
+from tans_core.tasks.workers import _end, reading_processes
 
 
 def test_processes_take_turns_at_large_images_alone() -> None:
@@ -20,7 +20,7 @@ def test_processes_take_turns_at_large_images_alone() -> None:
     def overlaps(size: tuple[int, int]) -> bool:
         return any(one[1] > other[0] for one, other in pairwise(sorted(pool.map(turn, [size] * 6))))
 
-    pool = _processes(3)
+    pool = reading_processes(3)
     try:
         assert overlaps((100, 100))
         assert not overlaps((6000, 6000))
