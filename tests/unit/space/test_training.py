@@ -197,7 +197,9 @@ def test_damaged_checkpoint_starts_over_and_says_so(tmp_path: Path, caplog: pyte
 def test_loss_that_is_no_longer_finite_ends_the_run(tmp_path: Path) -> None:
     line = Line()
     with pytest.raises(TansError, match=r"the loss is nan after 10 steps\. Lower the learning rate"):
-        train_steps(line, lambda step: line.step_loss(step) * math.nan, adam, 30, chunk=10, resume_folder=tmp_path)
+        train_steps(
+            line, lambda step: line.step_loss(step) * math.nan, adam, 30, chunk=10, resume_folder=tmp_path, device="cpu"
+        )
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 

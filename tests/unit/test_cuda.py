@@ -1,0 +1,204 @@
+"""On a CUDA device the same code gives what it gives on the CPU, up to the order of sums; skipped where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tans_core import runtime
+from tans_core.embeddings import models, query
+from tans_core.embeddings.functional import Anchors
+from tans_core.embeddings.probe import probe, probe_sample
+from tans_core.embeddings.query import load_backbone, query_features
+from tans_core.finetuning import finetune as finetuning
+from tans_core.finetuning.finetune import finetune
+from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
+from tans_core.space import training
+from tans_core.space.data import SpaceData, assemble
+from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.fit import fit_space
+from tans_core.space.objective import TansObjective
+from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
+from tans_core.space.training import step_generator, train_steps
+from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+from tests.factories.tasks import grating_task
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+CPU = torch.device("cpu")
+ELASTIC = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
+TASKS = [f"task-{task:02d}" for task in range(12)]
+RECIPE = space_recipe(dim=16, steps=200, positives=4, pairs_per_step=128, weight_decay=0.01)
+USERS = (runtime, models, query, finetuning)
+
+
+@pytest.fixture
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any]:
+    """Run something as on a machine without a GPU."""
+
+    def run(call: Callable[[], Any]) -> Any:
+        with monkeypatch.context() as patch:
+            for module in USERS:
+                patch.setattr(module, "device", lambda: CPU)
+            patch.setattr(training, "best_device", lambda: CPU)
+            return call()
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def exact_products() -> Iterator[None]:
+    """Without TF32, which convolutions take by default, and which rounds to ten bits."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def network(classes: int = 3) -> ElasticNetwork:
+    torch.manual_seed(3)
+    return ELASTIC.build(ELASTIC.largest(), num_classes=classes).eval()
+
+
+@pytest.fixture(scope="module")
+def data() -> SpaceData:
+    rows, features = linked_tables()
+    options = {"heldout_share": 0.25, "samples": 8, "images_per_sample": 16, "seed": 0}
+    return assemble(rows, features, linked_scores(rows), TASKS, **options)  # type: ignore[arg-type]
+
+
+def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
+    anchors = Anchors.of_tasks([grating_task(seed=seed) for seed in range(4)], 4, 32, seed=0)
+    moved = network()
+    topology, functional = models.embed_model(moved, anchors)
+    assert next(moved.parameters()).is_cuda
+    wanted_topology, wanted = on_cpu(lambda: models.embed_model(network(), anchors))
+    np.testing.assert_array_equal(topology, wanted_topology)
+    np.testing.assert_allclose(functional, wanted, atol=1e-3)
+
+
+def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
+    from tans_core.zoo.weights import save_base
+
+    save_base(network(2), tmp_path, {})
+    task = grating_task()
+    features, labels = query_features(task, load_backbone("base", tmp_path), images_per_class=10)
+    wanted, same = on_cpu(lambda: query_features(task, load_backbone("base", tmp_path), images_per_class=10))
+    assert load_backbone("base", tmp_path).device == "cuda"
+    np.testing.assert_array_equal(labels, same)
+    np.testing.assert_allclose(features, wanted, atol=1e-3)
+
+
+def test_a_probe_gives_the_same_score() -> None:
+    sample = probe_sample(grating_task(noise=120.0), images_per_class=20, most=60)
+    assert probe(network().cuda(), sample).fit == pytest.approx(probe(network(), sample).fit, abs=1e-3)
+    assert probe(network().cuda(), sample, "bf16").fit == pytest.approx(probe(network(), sample).fit, abs=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fine_tuning_learns(precision: Any, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
+    def run() -> Any:
+        recipe = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
+        return finetune(network(), grating_task(), steps=40, seed=0, precision=precision, **recipe)  # type: ignore[arg-type]
+
+    found, wanted = run(), on_cpu(run)
+    assert found.test_accuracy > 0.8
+    assert found.test_accuracy == pytest.approx(wanted.test_accuracy, abs=0.15)
+    assert all(value.device == CPU for value in found.state_dict.values())
+
+
+def test_a_step_of_the_space_has_the_same_loss_and_gradient(data: SpaceData) -> None:
+    def step(place: str) -> tuple[float, dict[str, Tensor]]:
+        objective = TansObjective(data, range(12), RECIPE, seed=0).to(place)
+        loss = objective.loss(0)
+        loss.backward()
+        parts = objective.named_parameters()
+        return loss.item(), {name: part.grad.cpu() for name, part in parts if part.grad is not None}
+
+    (loss, slopes), (wanted, wanted_slopes) = step("cuda"), step("cpu")
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    assert slopes.keys() == wanted_slopes.keys() and slopes
+    for name, slope in slopes.items():
+        torch.testing.assert_close(slope, wanted_slopes[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_space_finds_as_much(data: SpaceData, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
+    def fit() -> tuple[CrossModalSpace, Any]:
+        return fit_space(data, RECIPE, folds=2, log_every=100, seed=0)
+
+    (space, report), (_, wanted) = fit(), on_cpu(fit)
+    assert all(value.device == CPU for value in space.state_dict().values())
+    for group, name in (("heldout", "recall_at_1"), ("elsewhere", "weighted_tau"), ("insample", "spearman")):
+        assert report.metrics[group][name] == pytest.approx(wanted.metrics[group][name], abs=0.1)
+
+
+def test_the_published_space_finds_as_much() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(12, 6, generator=generator)
+    home = torch.arange(12).repeat_interleave(10)
+    topology = torch.randint(3, 8, (120, 9), generator=generator).float()
+    functional = 3 * (latent @ torch.randn(6, 30, generator=generator))[home] + torch.randn(
+        120, 30, generator=generator
+    )
+    reached = torch.sigmoid(topology[:, 0] - 5)
+    pooled = latent @ torch.randn(6, 20, generator=generator)
+    networks = (topology, functional, reached, home)
+
+    def recall(device: str) -> float:
+        recipe = PaperRecipe(steps=150, dim=16)
+        space, _ = fit_paper(pooled, pooled, *networks, recipe=recipe, seed=0, device=device)
+        return measure_paper(space, pooled, *networks)["insample"]["recall_at_1"]
+
+    assert recall("cuda") == pytest.approx(recall("cpu"), abs=0.1)
+
+
+class StoppedError(Exception):
+    """What ends a run half-way here."""
+
+
+class Line(nn.Module):
+    """Fits random targets; stops before a step if told to."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        super().__init__()
+        self.stop_at, self.layer = stop_at, nn.Linear(8, 3)
+        self.taken: list[int] = []
+        with torch.no_grad():
+            for values in self.layer.parameters():
+                values.copy_(torch.randn(values.shape, generator=step_generator(0, 0, "weights")))
+
+    def step_loss(self, step: int) -> Tensor:
+        if step == self.stop_at:
+            raise StoppedError
+        self.taken.append(step)
+        inputs, targets = (torch.randn(16, width, generator=step_generator(0, step, str(width))) for width in (8, 3))
+        place = self.layer.weight.device
+        return nn.functional.mse_loss(self.layer(inputs.to(place)), targets.to(place))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_that_ended_goes_on_where_it_was(tmp_path: Path, precision: Any) -> None:
+    def train(module: Line, folder: Path) -> Tensor:
+        train_steps(
+            module,
+            module.step_loss,
+            lambda weights: torch.optim.Adam(weights, lr=0.05),
+            60,
+            schedule="cosine",
+            chunk=10,
+            resume_folder=folder,
+            precision=precision,
+            device="cuda",
+        )
+        return module.layer.weight.detach()
+
+    whole = train(Line(), tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(Line(stop_at=35), tmp_path / "parts")
+    again = Line()
+    torch.testing.assert_close(train(again, tmp_path / "parts"), whole, rtol=1e-4, atol=1e-5)
+    assert again.taken[0] == 30
