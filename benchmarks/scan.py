@@ -1,8 +1,8 @@
 """`make bench-scan`: `tans tasks scan` against Pillow alone, on the same files, in as many processes, in one run.
 
 Pillow lists the files and decodes each in full. The command's time is that of the whole process: start, scan, gate and page.
-One library decodes for both, and is up to 1.4 times as fast or slow by where its buffers come to lie in a process, which depends
-on what else was imported. So Pillow runs in bare processes and in such as the command's, and the faster of the two counts.
+One library decodes for both, and is up to 1.4 times as fast or slow in one process as in another, by what else was imported
+there and how memory is set up. So Pillow runs in new processes of this file and in such as the command's, and the faster counts.
 Writes metrics/bench-scan.json: seconds of all and the ratio of their speeds; of a run that is not timed, since looking takes
 time itself, the command's peak memory with all its processes; and what a scan that is killed half-way has left to do.
 
@@ -60,8 +60,8 @@ def decode_with_pillow(paths: list[str]) -> int:
     return len(paths)
 
 
-def bare_processes(workers: int) -> Executor:
-    """Start processes that import this file alone."""
+def new_processes(workers: int) -> Executor:
+    """Start processes that import this file, and are not set up in any way."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
@@ -165,20 +165,20 @@ def main() -> None:
         # So that the first to read them does not wait for the disk alone.
         for path in root.rglob("*.jpg"):
             path.read_bytes()
-        bare, alike, ours = [], [], []
+        new, alike, ours = [], [], []
         # In turns, so that a change of the machine's load meets all.
         for _ in range(ROUNDS):
-            bare.append(pillow_seconds(root, workers, bare_processes))
+            new.append(pillow_seconds(root, workers, new_processes))
             alike.append(pillow_seconds(root, workers, reading_processes))
             ours.append(scan_seconds(root, project, chosen.images))
         peak = scan_bytes(root, project)
         done, second_run = killed_scan(root, project, chosen.images)
-    ratios = sorted(min(pillow) / other for *pillow, other in zip(bare, alike, ours, strict=True))
+    ratios = sorted(min(pillow) / other for *pillow, other in zip(new, alike, ours, strict=True))
     result = {
         "images": chosen.images,
         "side_px": chosen.side,
         "processes": workers,
-        "pillow_seconds": [round(value, 2) for value in bare],
+        "pillow_seconds": [round(value, 2) for value in new],
         "pillow_seconds_in_processes_like_ours": [round(value, 2) for value in alike],
         "scan_seconds": [round(value, 2) for value in ours],
         "speed_of_pillow": round(ratios[len(ratios) // 2], 3),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tans_core.embeddings.probe import probe_features
 from tans_core.errors import StoreError, TooFewImagesError
 from tans_core.networks.preprocess import normalise
-from tans_core.runtime import derive_seed
+from tans_core.runtime import derive_seed, device
 from tans_core.tasks.task import Task
 from tans_core.zoo.weights import load_tensors, save_tensors
 
@@ -98,12 +98,15 @@ class Anchors:
 
     @torch.no_grad()
     def embed(self, network: nn.Module) -> npt.NDArray[np.float32]:
-        """Return the (E,) float32 embedding of a network.
+        """Return the (E,) float32 embedding of a network, which is brought to the best device.
 
         Raises:
             WeightsError: the network answers with NaN or infinity.
         """
-        answers = torch.from_numpy(probe_features(network, self.images, batch_size=len(self.images))).float()
+        # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            features = probe_features(network.to(device()), self.images, batch_size=len(self.images))
+        answers = torch.from_numpy(features).float()
         projected = self._through(answers.flatten(), "projection")
         centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)
         rows, columns = torch.triu_indices(len(answers), len(answers), offset=1)

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.store import ModelRows
 from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
-from tans_core.runtime import device, progress
+from tans_core.runtime import progress
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 
 
 def embed_model(network: ElasticNetwork, anchors: Anchors) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the topology code (T,) and the functional embedding (E,) of a network, which is brought to the best device."""
-    return network.space.topology(network.architecture), anchors.embed(network.to(device()))
+    """Return the topology code (T,) and the functional embedding (E,) of a network."""
+    return network.space.topology(network.architecture), anchors.embed(network)
 
 
 def embed_models(

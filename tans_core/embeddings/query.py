@@ -96,10 +96,12 @@ def query_features(
         members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda index: digests[index])
         chosen += members[:images_per_class]
     pixels = torch.from_numpy(images[chosen])
-    parts = [
-        backbone.embed(part.to(backbone.device), task.info.mean, task.info.std).float().cpu()
-        for part in pixels.split(batch_size)
-    ]
+    # Without TF32, so that a query has the same features on a GPU as on the CPU.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        parts = [
+            backbone.embed(part.to(backbone.device), task.info.mean, task.info.std).float().cpu()
+            for part in pixels.split(batch_size)
+        ]
     return torch.cat(parts).numpy(), labels[chosen]
 
 

@@ -134,12 +134,7 @@ def take_turns_by(lock: contextlib.AbstractContextManager[object]) -> None:
 
 def claims_another_format(name: str, file_format: str) -> bool:
     """Say whether a file's suffix belongs to another format than its content; no suffix, or an unknown one, claims nothing."""
-    return _is_of_another(os.path.splitext(name)[1], file_format)  # noqa: PTH122  for many names, and they are no paths
-
-
-@functools.lru_cache(maxsize=256)
-def _is_of_another(suffix: str, file_format: str) -> bool:
-    claimed = _suffixes().get(suffix.lower())
+    claimed = _suffixes().get(os.path.splitext(name)[1].lower())  # noqa: PTH122  for many names, and they are no paths
     return claimed is not None and _FAMILY.get(claimed, claimed) != _FAMILY.get(file_format, file_format)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tans_core import runtime
-from tans_core.embeddings import models, query
+from tans_core.embeddings import functional, query
 from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.probe import probe, probe_sample
 from tans_core.embeddings.query import load_backbone, query_features
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 ELASTIC = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
 TASKS = [f"task-{task:02d}" for task in range(12)]
 RECIPE = space_recipe(dim=16, steps=200, positives=4, pairs_per_step=128, weight_decay=0.01)
-USERS = (runtime, models, query, finetuning)
+USERS = (runtime, functional, query, finetuning)
 
 
 @pytest.fixture
@@ -50,13 +50,6 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any
             return call()
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def exact_products() -> Iterator[None]:
-    """Without TF32, which convolutions take by default, and which rounds to ten bits."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
 
 
 def network(classes: int = 3) -> ElasticNetwork:
@@ -74,11 +67,9 @@ def data() -> SpaceData:
 def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     anchors = Anchors.of_tasks([grating_task(seed=seed) for seed in range(4)], 4, 32, seed=0)
     moved = network()
-    topology, functional = models.embed_model(moved, anchors)
+    found = anchors.embed(moved)
     assert next(moved.parameters()).is_cuda
-    wanted_topology, wanted = on_cpu(lambda: models.embed_model(network(), anchors))
-    np.testing.assert_array_equal(topology, wanted_topology)
-    np.testing.assert_allclose(functional, wanted, atol=1e-3)
+    np.testing.assert_allclose(found, on_cpu(lambda: anchors.embed(network())), atol=1e-4)
 
 
 def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
@@ -90,13 +81,15 @@ def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable
     wanted, same = on_cpu(lambda: query_features(task, load_backbone("base", tmp_path), images_per_class=10))
     assert load_backbone("base", tmp_path).device == "cuda"
     np.testing.assert_array_equal(labels, same)
-    np.testing.assert_allclose(features, wanted, atol=1e-3)
+    np.testing.assert_allclose(features, wanted, atol=1e-4)
 
 
 def test_a_probe_gives_the_same_score() -> None:
-    sample = probe_sample(grating_task(noise=120.0), images_per_class=20, most=60)
-    assert probe(network().cuda(), sample).fit == pytest.approx(probe(network(), sample).fit, abs=1e-3)
-    assert probe(network().cuda(), sample, "bf16").fit == pytest.approx(probe(network(), sample).fit, abs=0.05)
+    sample = probe_sample(grating_task(noise=30.0), images_per_class=20, most=60)
+    wanted = probe(network(), sample).fit
+    assert wanted > 0.3
+    assert probe(network().cuda(), sample).fit == pytest.approx(wanted, abs=3e-3)
+    assert probe(network().cuda(), sample, "bf16").fit == pytest.approx(wanted, abs=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

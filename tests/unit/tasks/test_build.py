@@ -10,7 +10,7 @@ import pytest
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.tasks.assemble import Prepared, assemble, prepare
 from tans_core.tasks.build import build_task
-from tans_core.tasks.duplicates import contradictory, find_copies
+from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
 from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
 from tests.factories.images import noise, write_class_folders
@@ -138,6 +138,18 @@ def test_copies_go_and_contradictions_go_altogether() -> None:
     assert pairs == [("1.png", "lie"), ("again", "lie")]
     found = find_copies([images[index] for index in kept])
     assert found.kept == [0, 1, 2] and found.copies == ["copy"]
+
+
+def test_keys_that_repeat_come_in_the_order_of_their_first() -> None:
+    assert repeated(["a", "b", "c", "b", "a", "b"]) == [[0, 4], [1, 3, 5]]
+    assert repeated(["a", "b"]) == repeated([]) == []
+
+
+def test_equal_pixels_are_near_copies_even_where_they_show_nothing() -> None:
+    hashes, blank = np.array([5, 9, 5], dtype=np.uint64), np.zeros((3, 256), dtype=np.uint8)
+    first, second, third = near_copies(hashes, blank, [b"a", b"a", b"b"]).tolist()
+    assert first == second != third
+    assert near_copies(hashes, blank, [b"a", b"b", b"c"]).tolist() == [0, 1, 2]
 
 
 def test_equal_pixels_in_another_shape_are_other_content() -> None:
