@@ -98,14 +98,16 @@ class Anchors:
 
     @torch.no_grad()
     def embed(self, network: nn.Module) -> npt.NDArray[np.float32]:
-        """Return the (E,) float32 embedding of a network, which is brought to the best device.
+        """Return the (E,) float32 embedding of a network, from the best device; the network stays where and as it was.
 
         Raises:
             WeightsError: the network answers with NaN or infinity.
         """
+        place = next(network.parameters()).device
         # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             features = probe_features(network.to(device()), self.images, batch_size=len(self.images))
+        network.to(place)
         answers = torch.from_numpy(features).float()
         projected = self._through(answers.flatten(), "projection")
         centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)

@@ -66,9 +66,12 @@ def data() -> SpaceData:
 
 def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     anchors = Anchors.of_tasks([grating_task(seed=seed) for seed in range(4)], 4, 32, seed=0)
-    moved = network()
-    found = anchors.embed(moved)
-    assert next(moved.parameters()).is_cuda
+    asked = network()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    found = anchors.embed(asked)
+    assert torch.cuda.max_memory_allocated() > before
+    assert next(asked.parameters()).device == CPU
     np.testing.assert_allclose(found, on_cpu(lambda: anchors.embed(network())), atol=1e-4)
 
 
