@@ -47,7 +47,7 @@ def test_network_learns_and_all_its_weights_move(make_task: Any, make_network: A
     result = run(network, make_task(), steps=40)
     assert result.test_accuracy > 0.8
     assert result.best_val_accuracy == max(point["val_accuracy"] for point in result.curve)
-    assert all(not torch.equal(before[name], value) for name, value in network.named_parameters())
+    assert all(not torch.equal(before[name], value.cpu()) for name, value in network.named_parameters())
 
 
 def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_network: Any) -> None:
