@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tans_core import runtime
 from tans_core.embeddings import functional, query
@@ -25,8 +25,10 @@ from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_space
 from tans_core.space.objective import TansObjective
 from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
-from tans_core.space.training import step_generator, train_steps
+from tans_core.space.training import train_steps
+from tans_core.zoo.weights import save_base
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+from tests.factories.fits import Line, StoppedError, Zoo
 from tests.factories.tasks import grating_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -76,8 +78,6 @@ def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any])
 
 
 def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
-    from tans_core.zoo.weights import save_base
-
     save_base(network(2), tmp_path, {})
     task = grating_task()
     features, labels = query_features(task, load_backbone("base", tmp_path), images_per_class=10)
@@ -133,47 +133,13 @@ def test_the_space_finds_as_much(data: SpaceData, on_cpu: Callable[[Callable[[],
 
 
 def test_the_published_space_finds_as_much() -> None:
-    generator = torch.Generator().manual_seed(0)
-    latent = torch.randn(12, 6, generator=generator)
-    home = torch.arange(12).repeat_interleave(10)
-    topology = torch.randint(3, 8, (120, 9), generator=generator).float()
-    functional = 3 * (latent @ torch.randn(6, 30, generator=generator))[home] + torch.randn(
-        120, 30, generator=generator
-    )
-    reached = torch.sigmoid(topology[:, 0] - 5)
-    pooled = latent @ torch.randn(6, 20, generator=generator)
-    networks = (topology, functional, reached, home)
+    zoo = Zoo()
 
     def recall(device: str) -> float:
-        recipe = PaperRecipe(steps=150, dim=16)
-        space, _ = fit_paper(pooled, pooled, *networks, recipe=recipe, seed=0, device=device)
-        return measure_paper(space, pooled, *networks)["insample"]["recall_at_1"]
+        space, _ = fit_paper(*zoo.tensors, recipe=PaperRecipe(steps=150, dim=16), seed=0, device=device)
+        return measure_paper(space, *zoo.measured)["insample"]["recall_at_1"]
 
     assert recall("cuda") == pytest.approx(recall("cpu"), abs=0.1)
-
-
-class StoppedError(Exception):
-    """What ends a run half-way here."""
-
-
-class Line(nn.Module):
-    """Fits random targets; stops before a step if told to."""
-
-    def __init__(self, stop_at: int = -1) -> None:
-        super().__init__()
-        self.stop_at, self.layer = stop_at, nn.Linear(8, 3)
-        self.taken: list[int] = []
-        with torch.no_grad():
-            for values in self.layer.parameters():
-                values.copy_(torch.randn(values.shape, generator=step_generator(0, 0, "weights")))
-
-    def step_loss(self, step: int) -> Tensor:
-        if step == self.stop_at:
-            raise StoppedError
-        self.taken.append(step)
-        inputs, targets = (torch.randn(16, width, generator=step_generator(0, step, str(width))) for width in (8, 3))
-        place = self.layer.weight.device
-        return nn.functional.mse_loss(self.layer(inputs.to(place)), targets.to(place))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

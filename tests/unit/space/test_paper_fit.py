@@ -15,42 +15,9 @@ from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
 from tans_core.space.quality import hold_out
 from tans_core.space.training import Curve
+from tests.factories.fits import NETWORKS, TASKS, Zoo
 
-TASKS, NETWORKS, LATENT = 12, 10, 6
 RECIPE = PaperRecipe(steps=150, dim=16)
-
-
-class Zoo:
-    """Tasks and networks share a latent; accuracy follows one column of the topology."""
-
-    def __init__(self, ragged: bool = False) -> None:
-        generator = torch.Generator().manual_seed(0)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator)
-
-        latent, to_features, to_functional = normal(TASKS, LATENT), normal(LATENT, 20), normal(LATENT, 30)
-        self.home = torch.arange(TASKS).repeat_interleave(NETWORKS)
-        if ragged:
-            kept = torch.rand(len(self.home), generator=generator) < 0.6
-            kept[::NETWORKS] = kept[1::NETWORKS] = True
-            self.home = self.home[kept][torch.randperm(int(kept.sum()), generator=generator)]
-        count = len(self.home)
-        pooled = latent @ to_features
-        self.pooled_train = pooled + 0.1 * normal(TASKS, 20)
-        self.pooled_test = pooled + 0.1 * normal(TASKS, 20)
-        self.topology = torch.randint(3, 8, (count, 9), generator=generator).float()
-        self.functional = 3 * (latent @ to_functional)[self.home] + normal(count, 30)
-        self.accuracy = torch.sigmoid(self.topology[:, 0] - 5 + 0.1 * normal(count))
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        queries = (self.pooled_train, self.pooled_test)
-        return (*queries, self.topology, self.functional, self.accuracy, self.home)
-
-    @property
-    def measured(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return self.pooled_test, self.topology, self.functional, self.accuracy, self.home
 
 
 def fit(zoo: Zoo, recipe: PaperRecipe = RECIPE, seed: int = 0, **options: object) -> tuple[PaperSpace, Curve]:

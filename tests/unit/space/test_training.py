@@ -11,48 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from tans_core.errors import TansError
 from tans_core.space import training
-from tans_core.space.training import CHECKPOINT_FILE, Curve, Schedule, step_generator, train_steps
+from tans_core.space.training import CHECKPOINT_FILE, Curve, Schedule, train_steps
+from tests.factories.fits import Line, StoppedError
 
 PROJECT = Path(__file__).resolve().parents[3]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-
-
-class StoppedError(Exception):
-    """What ends a run half-way in these tests."""
-
-
-class Line(nn.Module):
-    """Fits random targets; stops before a step if told to."""
-
-    def __init__(self, seed: int = 0, stop_at: int = -1) -> None:
-        super().__init__()
-        self.seed, self.stop_at = seed, stop_at
-        self.layer = nn.Linear(8, 3)
-        with torch.no_grad():
-            for values in self.layer.parameters():
-                values.copy_(torch.randn(values.shape, generator=step_generator(seed, 0, "weights")))
-        self.taken: list[int] = []
-
-    def step_loss(self, step: int) -> Tensor:
-        if step == self.stop_at:
-            raise StoppedError
-        self.taken.append(step)
-        generator = step_generator(self.seed, step)
-        inputs, targets = torch.randn(16, 8, generator=generator), torch.randn(16, 3, generator=generator)
-        return F.mse_loss(self.layer(inputs), targets)
-
-    def measure(self, step: int) -> dict[str, float]:
-        self.eval()
-        return {"norm": float(self.layer.weight.detach().norm())}
-
-    def bytes(self) -> bytes:
-        return save(dict(self.state_dict()))
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
