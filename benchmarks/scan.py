@@ -1,8 +1,8 @@
 """`make bench-scan`: `tans tasks scan` against Pillow alone, on the same files, in as many processes, in one run.
 
 Pillow lists the files and decodes each in full. The command's time is that of the whole process: start, scan, gate and page.
-One library decodes for both, and is up to 1.4 times as fast or slow in one process as in another, by what else was imported
-there and how memory is set up. So Pillow runs in new processes of this file and in such as the command's, and the faster counts.
+Pillow takes up to twice as long in one process as in another, by where a buffer of it happens to lie (`tans_core/tasks/jpeg.py`).
+So it runs in new processes of this file and in such as the command's, and the faster counts.
 Writes metrics/bench-scan.json: seconds of all and the ratio of their speeds; of a run that is not timed, since looking takes
 time itself, the command's peak memory with all its processes; and what a scan that is killed half-way has left to do.
 

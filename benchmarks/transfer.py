@@ -3,10 +3,10 @@
     make bench-transfer               # on a built project; an hour or more; writes metrics/bench-transfer.json and a table
     python benchmarks/transfer.py --root PROJECT --judged 10
 
-Every meta-train source in turn is left out, with its tasks and its networks; `--meta-test` asks a space of all meta-train tasks
-about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with several seeds: that
-is the truth. What is compared ranks the same networks. What was fine-tuned is kept in .resume/bench-transfer; a run that was cut
-off goes on.
+Every meta-train source in turn is left out, with its tasks, its networks and its anchors; `--meta-test` asks a space of all
+meta-train tasks about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with
+several seeds: that is the truth. What is compared ranks the same networks. What was fine-tuned and embedded is kept in
+.resume/bench-transfer; a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transfer_rankings import Asked, Floats, ceiling, paper_on, rankings
+from transfer_anchors import embedded_without
+from transfer_rankings import Asked, Floats, margins_of, paper_on, rankings, table_of
 
 from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.embeddings.scores import ScoreRows
@@ -37,7 +38,6 @@ from tans_core.runtime import begin_worker, cores, derive_seed, progress
 from tans_core.space.data import SpaceData, assemble, at_home
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, orders_elsewhere, refine_weights
-from tans_core.space.metrics import order_quality
 from tans_core.space.objective import SpaceRecipe
 from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import read_info, read_task
@@ -161,10 +161,17 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
     left_out: list[str | None] = [*sorted({one.source for one in asked if not one.unseen})]
     left_out += [None] if options.meta_test else []
     jobs = [(source, seed) for source in left_out for seed in range(options.space_seeds)]
+    known: dict[str | None, SpaceData] = {None: data}
     with ProcessPoolExecutor(cores(), get_context("spawn"), begin_worker) as pool:
-        weigh = partial(inner_weights, data, recipe)
+        sources = [source for source in left_out if source is not None]
+        embed = partial(embedded_without, options.root, params, data)
+        for source, functional in zip(
+            sources, progress(pool.map(embed, sources), "anchors", len(sources)), strict=True
+        ):
+            known[source] = replace(data, functional=functional)
+        weigh = partial(inner_weights, known, recipe)
         weights = dict(zip(left_out, progress(pool.map(weigh, left_out), "weights", len(left_out)), strict=True))
-        work = partial(score_source, asked, data, recipe, options.paper_steps, weights)
+        work = partial(score_source, asked, known, recipe, options.paper_steps, weights)
         results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
     taught = {data.sources[data.tasks.index(name)] for name in params.base.tasks if name in data.tasks}
     left = [one for one in asked if not one.unseen]
@@ -172,30 +179,16 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
     groups = {"left out": left, "of these, unknown to the base": [one for one in left if one.source not in taught]}
     groups["meta-test"] = [one for one in asked if one.unseen]
     groups = {name: members for name, members in groups.items() if members}
-    table: dict[str, Any] = {}
-    for name in results[0][asked_names(asked, left_out[0])[0]]:
-        for group, members in groups.items():
-            by_seed = []
-            for seed in range(options.space_seeds):
-                scores = {
-                    t: v[name] for (_, s), part in zip(jobs, results, strict=True) if s == seed for t, v in part.items()
-                }
-                rows = [order_quality(scores[o.name], o.truth.mean(axis=1)) for o in members if o.name in scores]
-                by_seed.append({key: float(np.mean([row[key] for row in rows])) for key in rows[0]})
-            table.setdefault(name, {})[group] = {
-                key: {
-                    "mean": float(np.mean([r[key] for r in by_seed])),
-                    "std": float(np.std([r[key] for r in by_seed], ddof=1)),
-                }
-                for key in by_seed[0]
-            }
-    table["another seed of the truth"] = {group: ceiling(members) for group, members in groups.items()}
+    scores: list[dict[str, dict[str, Floats]]] = [{} for _ in range(options.space_seeds)]
+    for (_, seed), part in zip(jobs, results, strict=True):
+        scores[seed] |= part
     tasks = {o.name: {"source": o.source, "networks": len(o.models), "unseen": o.unseen} for o in asked}
     spread = {group: float(np.mean([o.truth.mean(axis=1).std() for o in m])) * 100 for group, m in groups.items()}
     noise = {
         group: float(np.mean([o.truth.std(axis=1, ddof=1).mean() for o in m])) * 100 for group, m in groups.items()
     }
-    return {"table": table, "tasks": tasks, "points": {"between_networks": spread, "between_seeds": noise}}
+    found = {"table": table_of(scores, groups), "margins": margins_of(scores, groups)}
+    return {**found, "tasks": tasks, "points": {"between_networks": spread, "between_seeds": noise}}
 
 
 def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:
@@ -204,7 +197,7 @@ def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:
 
 def score_source(
     asked: Sequence[Asked],
-    data: SpaceData,
+    known: Mapping[str | None, SpaceData],
     recipe: SpaceRecipe,
     paper_steps: int,
     weights: Mapping[str | None, dict[str, float]],
@@ -212,6 +205,7 @@ def score_source(
 ) -> dict[str, dict[str, Floats]]:
     """Train spaces without one source (None: on all), and score the networks of the tasks that were left out."""
     source, seed = job
+    data = known[source]
     seen = [index for index, name in enumerate(data.sources) if name != source]
     names = asked_names(asked, source)
     space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
@@ -221,18 +215,19 @@ def score_source(
     }
 
 
-def inner_weights(data: SpaceData, recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
+def inner_weights(known: Mapping[str | None, SpaceData], recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
     """Weigh predicted score and probe by sources that are left out inside what is seen without one source (None: of all)."""
+    data = known[source]
     seen = [index for index, name in enumerate(data.sources) if name != source]
     # The source that is left out takes its networks along.
     own = torch.isin(data.home[data.tuned.model], torch.tensor(seen))
-    known = replace(data, tuned=data.tuned.where(own))
+    tried = replace(data, tuned=data.tuned.where(own))
     orders: list[Order] = []
     for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):
         unseen = [seen[index] for index in fold]
         rest = [task for task in seen if task not in unseen]
         fitted, _ = fit_on(data, rest, recipe, 0, derive_seed(0, "bench inner", number))
-        orders += orders_elsewhere(fitted, known, unseen)
+        orders += orders_elsewhere(fitted, tried, unseen)
     return refine_weights(orders)
 
 

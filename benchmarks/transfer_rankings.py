@@ -5,7 +5,7 @@ Axes: n networks of other sources, R seeds, S statistics of a query.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,10 @@ from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, fit_paper
 
 Floats = npt.NDArray[np.float64]
+OURS = "tans"
+REFINED_BY = f"tans, refined by {REFINED} probes"
+Scores = Sequence[Mapping[str, Mapping[str, Floats]]]
+"""Of each seed of the spaces, each task's scores (n,) of every ranking."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,9 @@ def rankings(
         "transfer mean": transfer_mean(data, seen, home),
         "most parameters": params_m,
         "nearest + transfer + parameters": deviations(near) + deviations(transfer_mean(data, seen, home)) + params_m,
-        "tans": ours,
+        OURS: ours,
         "tans, capacity alone": parts[0].double().numpy(),
-        f"tans, refined by {REFINED} probes": refined,
+        REFINED_BY: refined,
         "probe of every network": one.probed,
         "probe of every network + parameters": deviations(one.probed) + params_m,
         "tans + probe of every network": weights["predicted"] * deviations(ours)
@@ -119,6 +123,45 @@ def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> F
     homes, scores = data.home[trials.model], trials.scores()
     means = [float(scores[homes == h].mean()) if bool((homes == h).any()) else 0.0 for h in home]
     return np.array(means)
+
+
+def qualities(scores: Scores, members: Sequence[Asked]) -> dict[str, dict[str, Floats]]:
+    """Judge every ranking on each task by the mean of the truth's seeds: of each ranking and figure, (seeds, tasks)."""
+    found = {}
+    for name in scores[0][members[0].name]:
+        rows = [[order_quality(seed[o.name][name], o.truth.mean(axis=1)) for o in members] for seed in scores]
+        found[name] = {key: np.array([[row[key] for row in seed] for seed in rows]) for key in rows[0][0]}
+    return found
+
+
+def table_of(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
+    """Return the mean over each group's tasks, of every ranking and figure: its mean and deviation over the seeds."""
+    table: dict[str, Any] = {}
+    for group, members in groups.items():
+        for name, figures in qualities(scores, members).items():
+            means = {key: values.mean(axis=1) for key, values in figures.items()}
+            table.setdefault(name, {})[group] = {
+                key: {"mean": float(of.mean()), "std": float(of.std(ddof=1))} for key, of in means.items()
+            }
+        table.setdefault("another seed of the truth", {})[group] = ceiling(members)
+    return table
+
+
+def margins_of(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
+    """Compare `tans`, refined and not, with every other ranking task by task, in weighted tau: what other tasks could change.
+
+    Returns:
+        For each of the two, ranking and group: the mean difference over the tasks, and its standard error.
+    """
+    margins: dict[str, Any] = {OURS: {}, REFINED_BY: {}}
+    for group, members in groups.items():
+        taus = {name: of["weighted_tau"].mean(axis=0) for name, of in qualities(scores, members).items()}
+        for ours, rows in margins.items():
+            for name in (other for other in taus if other != ours):
+                ahead = taus[ours] - taus[name]
+                error = float(ahead.std(ddof=1)) / len(members) ** 0.5 if len(members) > 1 else None
+                rows.setdefault(name, {})[group] = {"mean": float(ahead.mean()), "error": error}
+    return margins
 
 
 def ceiling(members: Sequence[Asked]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
 from tans_core.tasks.headers import MAX_SCANS, count_scans, icon_sides, scale_key
+from tans_core.tasks.jpeg import decode_jpeg
 from tans_core.tasks.strips import strips
 
 MAX_PIXELS = 64_000_000
@@ -216,11 +217,14 @@ def _taking_turns(size: tuple[int, int]) -> contextlib.AbstractContextManager[ob
 
 def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
     """Read the pixels of an opened image; they outlive its file."""
-    # `verify()` passes on half a JPEG: only a full load tells.
-    image.load()
-    scale_key(image, data)
-    width, height = image.size
-    upright = _upright(image)
+    decoded = decode_jpeg(image, data)
+    if decoded is None:
+        # `verify()` passes on half a JPEG: only a full load tells.
+        image.load()
+        scale_key(image, data)
+        decoded = image
+    width, height = decoded.size
+    upright = _upright(decoded)
     if upright.size == image.size[::-1]:
         width, height = sorted((width, height), reverse=upright.width > upright.height)
     # The upright copy no longer knows what file it came from.

@@ -1,0 +1,37 @@
+"""The zoo as a space may see it that must not know a source: embedded by anchors without that source's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tans_core.embeddings import functional
+from tans_core.embeddings.store import ModelRows
+from tans_core.io import code_digest, resume_folder
+from tans_core.params import Params
+from tans_core.space.data import SpaceData, at_home
+from tans_core.tasks.task import read_task
+from tans_core.zoo.weights import load_model, load_tensors, read_space, save_tensors
+
+
+def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -> torch.Tensor:
+    """Return (M, E) functional embeddings by the anchors of all other sources; what was embedded before is read."""
+    # The digest is of the rows of `embed`, which all weights, anchors and settings have a part in.
+    made_from = [code_digest([functional.__file__]), (root / "data/store/models.digest").read_text(), source]
+    path = resume_folder(root / f".resume/bench-transfer/without-{source}", made_from) / "functional.safetensors"
+    if not path.is_file():
+        others = [name for name, own in zip(data.tasks, data.sources, strict=True) if own != source]
+        embed = params.embed
+        anchors = functional.Anchors.of_tasks(
+            (read_task(root / "data/tasks" / name) for name in others),
+            embed.anchors_per_task,
+            embed.projection_dim,
+            embed.projection_seed,
+        )
+        models, elastic = ModelRows.read(root / "data/store"), read_space(root / "data/base")
+        cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
+        rows = [anchors.embed(load_model(card, root / "data" / card.weights, elastic)) for card in cards]
+        save_tensors({"functional": torch.from_numpy(np.stack(rows))}, path)
+    return load_tensors(path)["functional"]
