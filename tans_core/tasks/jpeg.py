@@ -1,8 +1,8 @@
 """Colour JPEGs straight from libjpeg-turbo, to the same pixels as Pillow's, in less time and whatever the process did before.
 
-Pillow has each row decoded into one buffer, and copies it from there. Where memory begins at a multiple of 32 bytes, libjpeg-turbo
-writes past the cache. If that buffer does, which is chance, each row comes back from main memory, and decoding takes up to twice
-as long.
+Pillow has each row decoded into one buffer, and copies it from there. libjpeg-turbo writes past the cache where memory begins
+at a multiple of 32 bytes: if that buffer does, which is chance, each row comes back from main memory, and decoding takes up to
+twice as long.
 """
 
 from __future__ import annotations
