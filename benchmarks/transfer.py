@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from transfer_anchors import embedded_without
-from transfer_rankings import Asked, Floats, margins_of, paper_on, rankings, table_of
+from transfer_rankings import Asked, Floats, judge, paper_on, rankings
 
 from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.embeddings.scores import ScoreRows
@@ -187,8 +187,7 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
     noise = {
         group: float(np.mean([o.truth.std(axis=1, ddof=1).mean() for o in m])) * 100 for group, m in groups.items()
     }
-    found = {"table": table_of(scores, groups), "margins": margins_of(scores, groups)}
-    return {**found, "tasks": tasks, "points": {"between_networks": spread, "between_seeds": noise}}
+    return {**judge(scores, groups), "tasks": tasks, "points": {"between_networks": spread, "between_seeds": noise}}
 
 
 def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tans_core.embeddings import functional
+from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.store import ModelRows
 from tans_core.io import code_digest, resume_folder
 from tans_core.params import Params
 from tans_core.space.data import SpaceData, at_home
 from tans_core.tasks.task import read_task
-from tans_core.zoo.weights import load_model, load_tensors, read_space, save_tensors
+from tans_core.zoo.weights import load_tensors, read_space, save_tensors
 
 
 def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -> torch.Tensor:
     """Return (M, E) functional embeddings by the anchors of all other sources; what was embedded before is read."""
     # The digest is of the rows of `embed`, which all weights, anchors and settings have a part in.
-    made_from = [code_digest([functional.__file__]), (root / "data/store/models.digest").read_text(), source]
+    made_from = [code_digest([functional.__file__, __file__]), (root / "data/store/models.digest").read_text(), source]
     path = resume_folder(root / f".resume/bench-transfer/without-{source}", made_from) / "functional.safetensors"
     if not path.is_file():
         others = [name for name, own in zip(data.tasks, data.sources, strict=True) if own != source]
@@ -32,6 +32,6 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
         )
         models, elastic = ModelRows.read(root / "data/store"), read_space(root / "data/base")
         cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
-        rows = [anchors.embed(load_model(card, root / "data" / card.weights, elastic)) for card in cards]
-        save_tensors({"functional": torch.from_numpy(np.stack(rows))}, path)
+        rows = embed_models(cards, lambda card: root / "data" / card.weights, elastic, anchors)
+        save_tensors({"functional": torch.from_numpy(rows.functional)}, path)
     return load_tensors(path)["functional"]

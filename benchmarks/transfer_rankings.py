@@ -134,34 +134,35 @@ def qualities(scores: Scores, members: Sequence[Asked]) -> dict[str, dict[str, F
     return found
 
 
-def table_of(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
-    """Return the mean over each group's tasks, of every ranking and figure: its mean and deviation over the seeds."""
+def judge(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
+    """Judge every ranking on groups of tasks.
+
+    Returns:
+        `table`: of each ranking, group and figure the mean over the tasks: its mean and standard deviation over the seeds.
+        `margins`: by how much `tans`, refined and not, is ahead of each other ranking in weighted tau: the mean over the
+        sources, of each the mean over its tasks, and its standard error, which says what other sources could change.
+    """
     table: dict[str, Any] = {}
+    margins: dict[str, Any] = {OURS: {}, REFINED_BY: {}}
     for group, members in groups.items():
-        for name, figures in qualities(scores, members).items():
+        found = qualities(scores, members)
+        for name, figures in found.items():
             means = {key: values.mean(axis=1) for key, values in figures.items()}
             table.setdefault(name, {})[group] = {
                 key: {"mean": float(of.mean()), "std": float(of.std(ddof=1))} for key, of in means.items()
             }
         table.setdefault("another seed of the truth", {})[group] = ceiling(members)
-    return table
-
-
-def margins_of(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
-    """Compare `tans`, refined and not, with every other ranking task by task, in weighted tau: what other tasks could change.
-
-    Returns:
-        For each of the two, ranking and group: the mean difference over the tasks, and its standard error.
-    """
-    margins: dict[str, Any] = {OURS: {}, REFINED_BY: {}}
-    for group, members in groups.items():
-        taus = {name: of["weighted_tau"].mean(axis=0) for name, of in qualities(scores, members).items()}
+        taus = {name: figures["weighted_tau"].mean(axis=0) for name, figures in found.items()}
+        # Tasks of one source share the space, and much else.
+        sources = [
+            [i for i, o in enumerate(members) if o.source == name] for name in sorted({o.source for o in members})
+        ]
         for ours, rows in margins.items():
             for name in (other for other in taus if other != ours):
-                ahead = taus[ours] - taus[name]
-                error = float(ahead.std(ddof=1)) / len(members) ** 0.5 if len(members) > 1 else None
+                ahead = np.array([(taus[ours] - taus[name])[tasks].mean() for tasks in sources])
+                error = float(ahead.std(ddof=1)) / len(ahead) ** 0.5 if len(ahead) > 1 else None
                 rows.setdefault(name, {})[group] = {"mean": float(ahead.mean()), "error": error}
-    return margins
+    return {"table": table, "margins": margins}
 
 
 def ceiling(members: Sequence[Asked]) -> dict[str, Any]:

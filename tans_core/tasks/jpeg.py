@@ -17,6 +17,9 @@ MAX_PIXELS = 16_000_000
 
 _METADATA = ("exif", "xmp")
 
+# Frames of lossless and arithmetic coding: not every Pillow reads them, or not at every length.
+_RARE_FRAMES = (b"\xff\xc3", b"\xff\xc9", b"\xff\xca")
+
 
 def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
     """Return an RGB JPEG that Pillow opened, decoded, with what may hold its orientation; None where Pillow has to do it.
@@ -27,13 +30,15 @@ def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
     """
     if image.format not in ("JPEG", "MPO") or image.mode != "RGB" or math.prod(image.size) > MAX_PIXELS:
         return None
+    if any(frame in data for frame in _RARE_FRAMES):
+        return None
     try:
         # Any warning of libjpeg is an error here: what it is worth is for Pillow to say.
         pixels = simplejpeg.decode_jpeg(data, "RGBX", strict=True)  # (H, W, 4)
-    except ValueError:
+        if pixels.shape[1::-1] != image.size:
+            return None
+        decoded = Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
+    except (ValueError, RuntimeError, MemoryError):
         return None
-    if pixels.shape[1::-1] != image.size:
-        return None
-    decoded = Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
     decoded.info = {name: image.info[name] for name in _METADATA if name in image.info}
     return decoded

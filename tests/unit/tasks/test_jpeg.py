@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import simplejpeg
 from PIL import Image
 
 from tans_core.tasks import decode as decode_module
@@ -67,6 +68,27 @@ def test_pixels_are_pillows(options: str, size: tuple[int, int], monkeypatch: py
     assert outcome(data) == pillows(data, monkeypatch)
 
 
+@pytest.mark.parametrize("options", ["4:4:4", "4:2:0", "progressive", "restart markers"])
+def test_pixels_of_files_that_pillow_reads_in_pieces_are_pillows(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(noise(500, 400), "JPEG", **{"quality": 95, **OPTIONS[options]})
+    assert len(data) > 2 * 65_536
+    assert straight(data) is not None
+    assert outcome(data) == pillows(data, monkeypatch)
+
+
+@pytest.mark.parametrize("sampling", ["440", "411"])
+def test_pixels_of_rare_samplings_are_pillows(sampling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = simplejpeg.encode_jpeg(np.ascontiguousarray(photo(61, 45)), colorsubsampling=sampling)
+    assert straight(data) is not None
+    assert outcome(data) == pillows(data, monkeypatch)
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xc3", b"\xff\xc9", b"\xff\xca"])
+def test_rare_codings_are_left_to_pillow(frame: bytes) -> None:
+    data = encoded(photo(16, 16), "JPEG")
+    assert straight(data.replace(b"\xff\xc0", frame)) is None
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["exif", "xmp"])
 def test_photos_are_upright(orientation: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +125,19 @@ def test_what_only_pillow_knows_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -
     assert straight(encoded_image(picture, "PNG")) is None
     monkeypatch.setattr(jpeg, "MAX_PIXELS", 399)
     assert straight(encoded_image(picture, "JPEG")) is None
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, MemoryError])
+def test_what_fails_here_is_left_to_pillow(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(photo(16, 16), "JPEG")
+    wanted = outcome(data)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", fail)
+    assert straight(data) is None
+    assert outcome(data) == wanted
 
 
 def test_several_pictures_in_a_file_give_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
