@@ -15,14 +15,12 @@ from PIL import Image
 MAX_PIXELS = 16_000_000
 """Larger images are left to Pillow: here, the pixels lie in memory twice for a moment."""
 
-_METADATA = ("exif", "xmp")
-
 # Frames of lossless and arithmetic coding: not every Pillow reads them, or not at every length.
 _RARE_FRAMES = (b"\xff\xc3", b"\xff\xc9", b"\xff\xca")
 
 
 def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Return an RGB JPEG that Pillow opened, decoded, with what may hold its orientation; None where Pillow has to do it.
+    """Return an RGB JPEG that Pillow opened, decoded, with its metadata; None where Pillow has to do it.
 
     Args:
         image: opened, its pixels not read.
@@ -40,5 +38,5 @@ def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
         decoded = Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
     except (ValueError, RuntimeError, MemoryError):
         return None
-    decoded.info = {name: image.info[name] for name in _METADATA if name in image.info}
+    decoded.info = image.info
     return decoded
