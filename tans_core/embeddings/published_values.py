@@ -91,9 +91,15 @@ def as_numbers(value: object, what: str, problems: Problems) -> Floats | None:
     if rows is None:
         problems.add(f"{what}: {kind_of(value)}, must be a list of numbers")
         return None
-    read = [as_number(row) for row in rows]
-    found = np.array([math.nan if number is None else number for number in read], dtype=np.float64)
-    wrong = np.array([number is None for number in read], dtype=bool)
+    if isinstance(rows, Tensor):
+        # Never row by row: a stride of 0 lets a few bytes stand for millions of rows, and each would become a tensor.
+        single = rows.dtype != torch.bool and rows.numel() == len(rows)
+        numbers = rows.detach().reshape(-1).to(torch.float64).numpy() if single else np.full(len(rows), math.nan)
+        found, wrong = numbers, np.full(len(rows), not single)
+    else:
+        read = [as_number(row) for row in rows]
+        found = np.array([math.nan if number is None else number for number in read], dtype=np.float64)
+        wrong = np.array([number is None for number in read], dtype=bool)
     problems.add_rows(f"{what}: not a number", wrong)
     infinite: npt.NDArray[np.bool_] = np.logical_and(~np.isfinite(found), ~wrong)
     problems.add_rows(f"{what}: NaN or infinite", infinite)
@@ -188,7 +194,12 @@ def _is_plain(tensor: Tensor) -> bool:
 def _widths(rows: Sequence[Any] | Tensor) -> list[int | None]:
     if isinstance(rows, Tensor):
         return [rows.shape[1] if rows.ndim == 2 and rows.dtype != torch.bool else None] * len(rows)
-    return [_width(row) for row in rows]
+    # By identity: one long list, named by many rows, is looked through once.
+    known: dict[int, int | None] = {}
+    for row in rows:
+        if id(row) not in known:
+            known[id(row)] = _width(row)
+    return [known[id(row)] for row in rows]
 
 
 def _width(row: object) -> int | None:

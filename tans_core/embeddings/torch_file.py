@@ -11,6 +11,7 @@ import re
 import struct
 import warnings
 import zipfile
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ _MAX_PICKLE_BYTES = 256 * 2**20
 _MAX_RECORDS = 2_000_000
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ENCRYPTED = 0x1
+# The records at the end of a zip, after APPNOTE.TXT of PKWARE, 4.3.14 to 4.3.16; those of 64 bits stand before the other.
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR_64 = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
 _NUMBER_CODES = re.compile(r"[fiu][1248]|b1")
 _PROGRAMS = {"builtins", "nt", "os", "posix", "runpy", "subprocess", "sys"}
 HOW_TO_CONVERT = (
@@ -111,9 +116,37 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: not a file of torch.save ({what}). {HOW_TO_CONVERT}.")
 
 
+def _check_end(path: Path) -> None:
+    """Raise where the zip's end does not name the place right before it as the directory's.
+
+    Readers of zips make up for that in different ways: the directory that is checked here would not be the one torch reads.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, SEEK_END)
+        start = size - min(size, _END_64.size + _LOCATOR_64.size + _END.size)
+        file.seek(start)
+        tail = file.read()
+    place = len(tail) - _END.size
+    signature, *_, length, offset, comment = _END.unpack(tail[place:])
+    if signature != b"PK\x05\x06" or comment:
+        raise zipfile.BadZipFile("no end record of a zip at its end")
+    locator = place - _LOCATOR_64.size
+    if locator >= 0 and tail[locator : locator + 4] == b"PK\x06\x07":
+        place = locator - _END_64.size
+        _, _, at, _ = _LOCATOR_64.unpack(tail[locator : locator + _LOCATOR_64.size])
+        if place < 0 or at != start + place:
+            raise zipfile.BadZipFile("its end record points elsewhere")
+        signature, *_, length, offset = _END_64.unpack(tail[place : place + _END_64.size])
+        if signature != b"PK\x06\x06":
+            raise zipfile.BadZipFile("its end record points elsewhere")
+    if offset + length != start + place:
+        raise zipfile.BadZipFile("its directory does not lie where its end record says")
+
+
 def _check_directory(path: Path) -> None:
     """Raise where the zip's directory says that reading the file would take more than the file."""
     try:
+        _check_end(path)
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error) as error:

@@ -81,6 +81,27 @@ def _claim_more(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def _two_directories(path: Path) -> None:
+    """Put a second directory behind the first, of the same length: the one before the end, the other where its offset points.
+
+    The first says that the pickle is packed, and unpacks to 64 times the file; the second that all is small.
+    """
+    with zipfile.ZipFile(path) as archive:
+        records = [(record.filename, archive.read(record)) for record in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in records:
+            archive.writestr(name, data + bytes(2**20))
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    length, offset = struct.unpack_from("<II", data, end + 12)
+    second, place = bytearray(data[offset : offset + length]), 0
+    while place < length:
+        struct.pack_into("<H", second, place + 10, zipfile.ZIP_STORED)
+        struct.pack_into("<II", second, place + 20, 4, 4)
+        place += 46 + sum(struct.unpack_from("<HHH", second, place + 28))
+    path.write_bytes(data[:end] + second + data[end:])
+
+
 def _cut(path: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
@@ -131,6 +152,8 @@ DAMAGES: dict[str, Damage] = {
     "TorchScript": _file(_scripted, "TorchScript"),
     "bomb": _file(lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed", "can unpack to any size"),
     "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
+    "two directories": _file(_two_directories, "its directory does not lie where its end record says"),
+    "bytes after the end": _file(lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "no end record"),
     "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "0 records data.pkl"),
     "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
     "spoilt pickle": _file(_overwrite_pickle, "p_mod_zoo.pt"),
@@ -153,6 +176,12 @@ DAMAGES: dict[str, Damage] = {
     "accuracy in two units": Damage(
         lambda zoo, _: zoo.update(acc=[(1 if row < 20 else 100) * value for row, value in enumerate(zoo["acc"])]),
         ("acc: percent elsewhere", "'leaf-shapes_ann_0_5'", "'street_signs_1_6'"),
+    ),
+    "accuracies without end": Damage(
+        lambda zoo, _: zoo.update(acc=torch.zeros(1).expand(9_000_000)), ("not equally long", "acc 9,000,000")
+    ),
+    "accuracies in pairs": Damage(
+        lambda zoo, _: zoo.update(acc=torch.ones(120, 2)), ("acc: not a number: row 0, row 1, row 2 and 117 more",)
     ),
     "parameters in two units": Damage(
         _put("n_params", 3, 4_100_000), ("n_params: counts elsewhere", "row 0, row 1, row 2 and 116 more")
@@ -178,6 +207,9 @@ DAMAGES: dict[str, Damage] = {
     "embeddings more than the file": Damage(
         lambda zoo, _: zoo.update(f_emb=torch.zeros(1).expand(1_000_000, 60_000)),
         ("f_emb: 1,000,000 x 60,000 numbers, more than a file of its size holds",),
+    ),
+    "topology named again and again": Damage(
+        lambda zoo, _: zoo.update(topol=[[3] * 65_536] * 20_000), ("topol: not 45 wide: row 0 (65,536 wide)",)
     ),
     "topology too short": Damage(lambda zoo, _: zoo["topol"][4].pop(), ("topol: not 45 wide: row 4 (44 wide)",)),
     "kernel size": Damage(
