@@ -125,6 +125,7 @@ class SpaceParams(_Section):
     heldout_share: Annotated[float, Field(gt=0, lt=1)]
     log_every: Count
     folds: Annotated[int, Field(ge=2)]
+    precision: Literal["fp32", "bf16"]
 
 
 class RetrievalParams(_Section):

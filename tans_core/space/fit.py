@@ -79,12 +79,16 @@ def fit_space(
         group, _, name = key.partition(".")
         if name:
             metrics[group][name] = value
+    # What is read across tasks is no mean over folds, as it is on the way.
+    together = [order for fold in orders for order in fold]
+    if orders:
+        metrics["elsewhere"]["spearman_across"] = measure_elsewhere(together)["spearman_across"]
     metrics["heldout"]["chance"] = metrics["heldout_tasks"]["chance"] = 1 / len(data.tasks)
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
     metrics["calibration"] = calibration(orders)
-    return space, SpaceReport(metrics, curve, refine_weights([order for fold in orders for order in fold]))
+    return space, SpaceReport(metrics, curve, refine_weights(together))
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
@@ -142,6 +146,7 @@ def fit_on(
         on_step=on_step if log_every else None,
         resume_folder=resume_folder,
         fingerprint=sha256_bytes(told.encode()),
+        precision=recipe.precision,
         description="training the space",
     )
     return objective.space.cpu().eval(), curve

@@ -115,10 +115,22 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
 
 
 def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
-    """Judge predicted orders: means over the tasks of `weighted_tau`, `regret_at_1`, `regret_at_3`; 0 where there is none."""
-    rows = [order_quality(order.predicted, order.tuned) for order in orders]
+    """Judge predicted orders.
+
+    Returns:
+        `weighted_tau`, `regret_at_1`, `regret_at_3`: means over the tasks (`order_quality`); `spearman`: the mean over the tasks
+        of the rank correlation inside a task; `spearman_across`: that of all tasks' scores together with what came out, in
+        deviations inside its task, as scores are. All 0 where there is no order.
+    """
     names = ("weighted_tau", "regret_at_1", "regret_at_3")
-    return {name: float(np.mean([row[name] for row in rows])) if rows else 0.0 for name in names}
+    if not orders:
+        return dict.fromkeys((*names, "spearman", "spearman_across"), 0.0)
+    rows = [order_quality(order.predicted, order.tuned) for order in orders]
+    predicted, found = [order.predicted for order in orders], [deviations(order.tuned) for order in orders]
+    inside = prediction_quality(predicted, found)["spearman"]
+    across = prediction_quality([np.concatenate(predicted)], [np.concatenate(found)])["spearman"]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    return {**means, "spearman": inside, "spearman_across": across}
 
 
 def calibration(folds: Sequence[Sequence[Order]]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tans_core.space.data import SpaceData, Trials
 from tans_core.space.encoders import CrossModalSpace, Prior
 from tans_core.space.losses import frechet_distances, frechet_loss, matching_loss, rank_loss
-from tans_core.space.training import step_generator
+from tans_core.space.training import Precision, step_generator
 
 _MARGIN = 0.1
 """Of the rank loss, in cosines."""
@@ -41,6 +41,7 @@ class SpaceRecipe:
         probed_weight: of the error on probes elsewhere.
         rank_weight: of the order of similarities inside a task.
         frechet_weight: of the distances between tasks.
+        precision: `bf16` computes the loss under autocast; weights stay float32.
     """
 
     dim: int
@@ -59,6 +60,7 @@ class SpaceRecipe:
     probed_weight: float
     rank_weight: float
     frechet_weight: float
+    precision: Precision = "fp32"
 
 
 class TansObjective(nn.Module):

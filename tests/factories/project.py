@@ -94,6 +94,7 @@ PARAMS: dict[str, Any] = {
         "heldout_share": 0.25,
         "log_every": 20,
         "folds": 2,
+        "precision": "fp32",
     },
     "retrieval": {"top_k": 5},
     "finetune": {"epochs": 2, "batch_size": 8, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.00004},

@@ -72,14 +72,29 @@ def test_task_with_too_few_trials_counts_for_nothing(space: CrossModalSpace, dat
     kept = torch.isin(data.tuned.model, torch.arange(3)) | (data.tuned.task == 5)
     few = replace(data, tuned=data.tuned.where(kept))
     assert len(orders_elsewhere(space, few, range(TASKS))) == 1
-    assert measure_elsewhere([]) == {"weighted_tau": 0.0, "regret_at_1": 0.0, "regret_at_3": 0.0}
+    names = ("weighted_tau", "regret_at_1", "regret_at_3", "spearman", "spearman_across")
+    assert measure_elsewhere([]) == dict.fromkeys(names, 0.0)
 
 
 def test_orders_are_judged_as_means_over_tasks() -> None:
     truth = np.array([0.9, 0.7, 0.4, 0.2])
     right, wrong = Order(truth, truth, truth), Order(-truth, truth, truth)
     found = measure_elsewhere([right, wrong])
-    assert found == pytest.approx({"weighted_tau": 0, "regret_at_1": 35, "regret_at_3": 10})
+    wanted = {"weighted_tau": 0, "regret_at_1": 35, "regret_at_3": 10, "spearman": 0, "spearman_across": 0}
+    assert found == pytest.approx(wanted)
+
+
+def test_across_tasks_scores_are_held_against_deviations_inside_each() -> None:
+    """A task on which everything works, scored as if it were average: across tasks, too, the order is right."""
+    truth = np.array([0.9, 0.7, 0.4, 0.2])
+    scores = np.array([1.3, 0.6, -0.6, -1.3])
+    right = [Order(scores, truth, truth), Order(scores, 0.9 + truth / 10, truth)]
+    assert measure_elsewhere(right)["spearman_across"] > 0.95
+    # Right inside each task, and wrong about which task's networks stand out.
+    shifted = [right[0], Order(scores + 9, truth, truth)]
+    found = measure_elsewhere(shifted)
+    assert found["spearman"] == pytest.approx(1)
+    assert found["spearman_across"] < 0.5
 
 
 def make_orders(predicted: float, probe: float, tasks: int = 40) -> list[Order]:

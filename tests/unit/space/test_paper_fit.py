@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tans_core.errors import StoreError
 from tans_core.space.paper import PaperSpace
-from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
+from tans_core.space.paper_fit import PaperRecipe, _Objective, fit_paper, measure_paper
 from tans_core.space.quality import hold_out
 from tans_core.space.training import Curve
 from tests.factories.fits import NETWORKS, TASKS, Zoo
@@ -50,6 +50,31 @@ def test_heldout_networks_leave_no_trace() -> None:
     heldout = hold_out(zoo.home, 0.25, seed=0)
     other.functional[heldout], other.accuracy[heldout] = torch.nan, torch.nan
     assert weights(fit(zoo, heldout=heldout)[0]) == weights(fit(other, heldout=heldout)[0])
+
+
+class Stop(Exception):
+    """What kills a run."""
+
+
+@pytest.mark.parametrize("at", [199, 333])
+def test_run_killed_at_any_step_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    zoo, recipe = Zoo(), replace(RECIPE, steps=410, eval_every=1)
+    whole, wanted = fit(zoo, recipe)
+    step_loss = _Objective.step_loss
+
+    def killed(objective: _Objective, step: int) -> Tensor:
+        if step == at:
+            raise Stop
+        return step_loss(objective, step)
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(_Objective, "step_loss", killed)
+        fit(zoo, recipe, resume_folder=tmp_path)
+    rest, curve = fit(zoo, recipe, resume_folder=tmp_path)
+    assert weights(rest) == weights(whole)
+    assert curve == wanted
 
 
 def test_one_step_moves_the_weights_as_the_images_one_by_one_would() -> None:
