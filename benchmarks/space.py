@@ -3,7 +3,7 @@
 Writes metrics/bench-space.json: milliseconds of a step with its evaluation for the plain loop, loading in four processes and in
 none, and for ours; their ratios; what either finds after so many steps; and what networks held out of training say.
 
-    python benchmarks/space.py [--rounds 5] [--out metrics/bench-space.json]
+    python benchmarks/space.py [--rounds 3] [--out metrics/bench-space.json]
     python benchmarks/space.py --quick            # seconds; writes nothing unless --out is given
 """
 
@@ -26,15 +26,19 @@ from published_synth import write_published
 from space_plain import PlainSpace, PlainTasks, PlainTraining, collate, plain_loss
 from torch import Tensor
 
+from tans_core.embeddings.published import masked_topology
 from tans_core.io import write_json
 from tans_core.runtime import cores
 from tans_core.space.paper import PaperSpace, model_inputs, paper_loss
 from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
+from tans_core.space.published_fit import PUBLISHED_RECIPE, fit_published, measure_published, published_data
 from tans_core.space.quality import hold_out
 
 WORKERS = 4
 WANTED = {f"{WORKERS}_workers": 50.0, "no_workers": 20.0}
 WANTED_APART = 0.01
+# Of `tans` on networks held out; its R@1 may be so much lower than the published objective's.
+WANTED_SPEARMAN, WANTED_REGRET, WANTED_RECALL_LOST = 0.55, 0.065, 0.01
 KEPT = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "median_rank", "mse")
 
 
@@ -62,6 +66,17 @@ class Files:
     def measure(self, space: PaperSpace, heldout: Tensor | None = None) -> dict[str, dict[str, float]]:
         networks = (self.topology, self.functional, self.accuracy, self.home)
         return measure_paper(space, self.pooled_test, *networks, heldout=heldout)
+
+    def fit_tans(self, heldout: Tensor) -> dict[str, dict[str, float]]:
+        """Fit this project's own objective on the same files, and measure it."""
+        train, test = (
+            [torch.stack(one[f"x_query_{split}"]) for one in self.queries.values()] for split in ("train", "test")
+        )
+        topology = torch.from_numpy(masked_topology(self.topology.numpy()))
+        params_m, names = torch.tensor(self.zoo["n_params"], dtype=torch.float32), list(self.queries)
+        networks = (topology, self.functional, self.accuracy, params_m, self.home)
+        data = published_data(names, names, train, test, *networks, heldout, seed=0)
+        return measure_published(fit_published(data, PUBLISHED_RECIPE, seed=0), data)
 
     def seconds(self, recipe: PaperRecipe) -> float:
         """Fit from the images on: what is pooled and scaled once counts."""
@@ -133,18 +148,21 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
 
 
 def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
-    """Return what a quarter of each task's networks, held out, say of the published weight of the error and of a hundredfold."""
+    """Return what a quarter of each task's networks, held out, say of the published weight of the error, a hundredfold, and ours."""
     heldout = hold_out(files.home, 0.25, seed=0)
-    found = {}
+    measured = {}
     for weight in (1, 100):
         space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)
-        measured = files.measure(space, heldout)["heldout"]
-        found[f"weight_{weight}"] = {key: round(value, 4) for key, value in measured.items()}
-    return found
+        measured[f"weight_{weight}"] = files.measure(space, heldout)["heldout"]
+    measured["tans"] = files.fit_tans(heldout)["heldout"]
+    return {name: {key: round(value, 4) for key, value in found.items()} for name, found in measured.items()}
 
 
 def summary(
-    times: dict[str, list[float]], quality: dict[str, dict[str, dict[str, float]]], first: str
+    times: dict[str, list[float]],
+    quality: dict[str, dict[str, dict[str, float]]],
+    heldout: dict[str, dict[str, float]],
+    first: str,
 ) -> dict[str, Any]:
     """Return medians of the rounds, ratios of time within a round, and whether all is as wanted."""
     ratios = {
@@ -152,18 +170,22 @@ def summary(
         for kind in WANTED
     }
     apart = abs(quality["plain"][first]["recall_at_1"] - quality["ours"][first]["recall_at_1"])
+    ours, published = heldout["tans"], heldout["weight_1"]
+    fast = all(ratios[kind] >= wanted for kind, wanted in WANTED.items())
+    predicts = ours["spearman"] >= WANTED_SPEARMAN and ours["regret"] <= WANTED_REGRET
+    finds = ours["recall_at_1"] >= published["recall_at_1"] - WANTED_RECALL_LOST
     return {
         "step_ms": {name: round(statistics.median(values), 3) for name, values in times.items()},
         "times_as_fast_as": {f"plain_{kind}": round(value, 1) for kind, value in ratios.items()},
         "recall_at_1_apart": round(apart, 4),
-        "met": all(ratios[kind] >= wanted for kind, wanted in WANTED.items()) and apart <= WANTED_APART,
+        "met": fast and apart <= WANTED_APART and predicts and finds,
     }
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Fitting the published space: ours against a plain loop.")
-    parser.add_argument("--rounds", type=int, default=5, help="of timing, in turns")
-    parser.add_argument("--epochs", type=int, default=20, help="of the plain loop, each round")
+    parser.add_argument("--rounds", type=int, default=3, help="of timing, in turns")
+    parser.add_argument("--epochs", type=int, default=10, help="of the plain loop, each round")
     parser.add_argument("--steps", type=int, default=1000, help="of ours, each round")
     parser.add_argument(
         "--after", type=int, nargs="+", default=[400, 1000], help="steps after which either is measured"
@@ -191,7 +213,7 @@ def main() -> None:
         files = Files(*(torch.load(path, weights_only=True) for path in paths))
     apart = losses_apart(files)
     times = time_both(files, chosen.rounds, chosen.epochs, chosen.steps)
-    quality = qualities(files, chosen.after)
+    quality, heldout = qualities(files, chosen.after), on_heldout(files, max(chosen.after))
     result = {
         "tasks": chosen.tasks,
         "networks": len(files.home),
@@ -201,9 +223,9 @@ def main() -> None:
         "steps_a_round": chosen.steps,
         "loss_apart": float(f"{apart:.1e}"),
         **{f"{name}_ms": [round(value, 3) for value in values] for name, values in times.items()},
-        **summary(times, quality, str(min(chosen.after))),
+        **summary(times, quality, heldout, str(min(chosen.after))),
         "quality": quality,
-        "heldout": on_heldout(files, max(chosen.after)),
+        "heldout": heldout,
         "machine": {
             "cores": cores(),
             "threads": torch.get_num_threads(),

@@ -1,7 +1,7 @@
 """The published training of the space, written plainly: what `make bench-space` holds ours against.
 
 From a description of the public code, not from the code: a data set whose items are one random network of a task and the task's
-images; loaded anew in every epoch by a DataLoader; images encoded one by one, then averaged; an evaluation after every epoch,
+images; loaded anew in every epoch by a DataLoader; all images of a task encoded, then averaged; an evaluation after every epoch,
 which embeds a batch again and ranks it. An epoch is one step over all tasks.
 
 Axes: D tasks, n images of a task, F feature width, T topology width, E functional width, d space dimension.

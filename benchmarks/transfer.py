@@ -1,7 +1,7 @@
 """What a ranking of networks is worth on sources that it never saw, against networks that were truly fine-tuned there.
 
     make bench-transfer               # on a built project; an hour or more; writes metrics/bench-transfer.json and a table
-    python benchmarks/transfer.py --root PROJECT --judged 10
+    python benchmarks/transfer.py --root PROJECT --judged 8
 
 Every meta-train source in turn is left out, with its tasks, its networks and its anchors; `--meta-test` asks a space of all
 meta-train tasks about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transfer_anchors import embedded_without
+from transfer_anchors import embedded_by_noise, embedded_without
 from transfer_rankings import Asked, Floats, judge, paper_on, rankings
 
 from tans_core.embeddings.query import load_backbone, query_features
@@ -50,7 +50,7 @@ LEAST = 8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(), help="a project that is built, `transfer` included")
-    parser.add_argument("--judged", type=int, default=10, help="meta-train tasks that get the truth")
+    parser.add_argument("--judged", type=int, default=12, help="meta-train tasks that get the truth")
     parser.add_argument("--meta-test", action="store_true", help="judge the meta-test tasks, too")
     parser.add_argument("--networks", type=int, default=16, help="networks that are fine-tuned on a judged task")
     parser.add_argument("--truth-seeds", type=int, default=3, help="fine-tunings of each")
@@ -171,7 +171,8 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
             known[source] = replace(data, functional=functional)
         weigh = partial(inner_weights, known, recipe)
         weights = dict(zip(left_out, progress(pool.map(weigh, left_out), "weights", len(left_out)), strict=True))
-        work = partial(score_source, asked, known, recipe, options.paper_steps, weights)
+        noise = embedded_by_noise(options.root, params, data)
+        work = partial(score_source, asked, known, noise, recipe, options.paper_steps, weights)
         results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
     taught = {data.sources[data.tasks.index(name)] for name in params.base.tasks if name in data.tasks}
     left = [one for one in asked if not one.unseen]
@@ -197,6 +198,7 @@ def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:
 def score_source(
     asked: Sequence[Asked],
     known: Mapping[str | None, SpaceData],
+    noise: torch.Tensor,
     recipe: SpaceRecipe,
     paper_steps: int,
     weights: Mapping[str | None, dict[str, float]],
@@ -208,9 +210,12 @@ def score_source(
     seen = [index for index, name in enumerate(data.sources) if name != source]
     names = asked_names(asked, source)
     space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
-    paper = paper_on(data, seen, paper_steps, derive_seed(seed, "bench paper", str(source)))
+    papers = {
+        name: (paper_on(own, seen, paper_steps, derive_seed(seed, "bench paper", str(source))), own)
+        for name, own in (("paper", data), ("paper on noise", replace(data, functional=noise)))
+    }
     return {
-        one.name: rankings(one, data, seen, space, paper, weights[source], seed) for one in asked if one.name in names
+        one.name: rankings(one, data, seen, space, papers, weights[source], seed) for one in asked if one.name in names
     }
 
 

@@ -1,4 +1,4 @@
-"""The zoo as a space may see it that must not know a source: embedded by anchors without that source's images."""
+"""The zoo embedded in other ways: by anchors without a source's images, and as published, by what it answers to noise."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.store import ModelRows
 from tans_core.io import code_digest, resume_folder
 from tans_core.params import Params
+from tans_core.runtime import progress
 from tans_core.space.data import SpaceData, at_home
 from tans_core.tasks.task import read_task
-from tans_core.zoo.weights import load_tensors, read_space, save_tensors
+from tans_core.zoo.weights import load_model, load_tensors, read_space, save_tensors
 
 
 def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -> torch.Tensor:
@@ -34,4 +35,24 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
         cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
         rows = embed_models(cards, lambda card: root / "data" / card.weights, elastic, anchors)
         save_tensors({"functional": torch.from_numpy(rows.functional)}, path)
+    return load_tensors(path)["functional"]
+
+
+@torch.no_grad()
+def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tensor:
+    """Return (M, E) answers of the penultimate layer to one noise image, under the statistics that BatchNorm stored.
+
+    That is the published functional embedding, but that networks narrower than the widest get zeros at their end.
+    """
+    made_from = [code_digest([__file__]), (root / "data/store/models.digest").read_text()]
+    path = resume_folder(root / ".resume/bench-transfer/noise", made_from) / "functional.safetensors"
+    if not path.is_file():
+        side_px = params.data.image_size_px
+        image = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(params.seed))
+        models, elastic = ModelRows.read(root / "data/store"), read_space(root / "data/base")
+        cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
+        answers = []
+        for card in progress(cards, "embedding models by noise"):
+            answers.append(load_model(card, root / "data" / card.weights, elastic).eval().features(image)[0])
+        save_tensors({"functional": torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)}, path)
     return load_tensors(path)["functional"]

@@ -18,6 +18,7 @@ from tans_core.retrieval.refine import RefineWeights, refined_scores
 from tans_core.runtime import derive_seed
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
+from tans_core.space.measure import Order, calibration
 from tans_core.space.metrics import deviations, order_quality
 from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, fit_paper
@@ -76,11 +77,11 @@ def rankings(
     data: SpaceData,
     seen: Sequence[int],
     space: CrossModalSpace,
-    paper: PaperSpace,
+    papers: Mapping[str, tuple[PaperSpace, SpaceData]],
     weights: dict[str, float],
     seed: int,
 ) -> dict[str, Floats]:
-    """Score the networks of one task in every way; higher is better."""
+    """Score the networks of one task in every way; higher is better. `papers` come with the data that they were trained on."""
     models = torch.from_numpy(one.models)
     topology, functional, home = data.topology[models], data.functional[models], data.home[models]
     statistics, width = one.statistics[None], (len(one.statistics) - 1) // 3
@@ -89,8 +90,11 @@ def rankings(
     ours = space.predict(query.expand_as(places), places, *parts, space.trust(statistics)).double().numpy()
     first = np.argsort(-ours, kind="stable")[:REFINED]
     refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
-    asked = paper.encode_pooled(statistics[:, :width])
-    published = paper.encode_models(topology, functional)
+    published: dict[str, Floats] = {}
+    for name, (paper, own) in papers.items():
+        asked, found = paper.encode_pooled(statistics[:, :width]), paper.encode_models(topology, own.functional[models])
+        published[f"{name}, similarity"] = (found @ asked[0]).double().numpy()
+        published[f"{name}, predictor"] = paper.predict(asked.expand_as(found), found).double().numpy()
     params_m = deviations(data.params_m[models].double().log().numpy())
     pooled = data.queries[list(seen), :width]
     centred = torch.nn.functional.normalize(data.queries[:, :width] - pooled.mean(dim=0), dim=1)
@@ -99,8 +103,7 @@ def rankings(
     return {
         "chance": np.random.default_rng(derive_seed(seed, "chance", one.name)).normal(size=len(models)),
         "accuracy at home": data.accuracy[models].double().numpy(),
-        "paper, similarity": (published @ asked[0]).double().numpy(),
-        "paper, predictor": paper.predict(asked.expand_as(published), published).double().numpy(),
+        **published,
         "nearest task": near,
         "transfer mean": transfer_mean(data, seen, home),
         "most parameters": params_m,
@@ -141,9 +144,12 @@ def judge(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, An
         `table`: of each ranking, group and figure the mean over the tasks: its mean and standard deviation over the seeds.
         `margins`: by how much `tans`, refined and not, is ahead of each other ranking in weighted tau: the mean over the
         sources, of each the mean over its tasks, and its standard error, which says what other sources could change.
+        `calibration`: of the scores of `tans`, by group of two sources or more, mean and standard deviation over the seeds of
+        what `tans_core.space.measure.calibration` returns; each source is a fold.
     """
     table: dict[str, Any] = {}
     margins: dict[str, Any] = {OURS: {}, REFINED_BY: {}}
+    calibrated: dict[str, Any] = {}
     for group, members in groups.items():
         found = qualities(scores, members)
         for name, figures in found.items():
@@ -157,12 +163,26 @@ def judge(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, An
         sources = [
             [i for i, o in enumerate(members) if o.source == name] for name in sorted({o.source for o in members})
         ]
+        if len(sources) > 1:
+            calibrated[group] = calibration_by_source(scores, members, sources)
         for ours, rows in margins.items():
             for name in (other for other in taus if other != ours):
                 ahead = np.array([(taus[ours] - taus[name])[tasks].mean() for tasks in sources])
                 error = float(ahead.std(ddof=1)) / len(ahead) ** 0.5 if len(ahead) > 1 else None
                 rows.setdefault(name, {})[group] = {"mean": float(ahead.mean()), "error": error}
-    return {"table": table, "margins": margins}
+    return {"table": table, "margins": margins, "calibration": calibrated}
+
+
+def calibration_by_source(
+    scores: Scores, members: Sequence[Asked], sources: Sequence[Sequence[int]]
+) -> dict[str, dict[str, float]]:
+    """Calibrate the scores of `tans`: the tasks of each source by an interval that the others give, once a seed."""
+    found = []
+    for seed in scores:
+        orders = [Order(seed[o.name][OURS], o.truth.mean(axis=1), o.probed) for o in members]
+        found.append(calibration([[orders[task] for task in tasks] for tasks in sources]))
+    values = {key: np.array([row[key] for row in found]) for key in found[0]}
+    return {key: {"mean": float(of.mean()), "std": float(of.std(ddof=1))} for key, of in values.items()}
 
 
 def ceiling(members: Sequence[Asked]) -> dict[str, Any]:
