@@ -148,7 +148,7 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
 
 
 def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
-    """Return what a quarter of each task's networks, held out, say of the published weight of the error, a hundredfold, and ours."""
+    """Return what a quarter of each task's networks, held out, say of the paper at two weights of its error, and of ours."""
     heldout = hold_out(files.home, 0.25, seed=0)
     measured = {}
     for weight in (1, 100):

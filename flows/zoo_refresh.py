@@ -35,6 +35,7 @@ class Outcome:
     refused: dict[str, str] = field(default_factory=dict)
     release: str = ""
     drift: dict[str, Drift] = field(default_factory=dict)
+    """Of every newcomer in production, by id: those of earlier calls, too."""
 
 
 @flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
@@ -101,7 +102,8 @@ def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: flo
             announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
         shutil.rmtree(staging, ignore_errors=True)
-    outcome.drift = _drift(root, set(rows))
+    if rows:
+        outcome.drift = _drift(root)
     return outcome
 
 
@@ -149,20 +151,25 @@ def report(outcome: Outcome) -> str:
     refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
     columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy", "drift": "drift"}
     return (
-        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n"
+        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{_verdict(outcome.drift)}"
         f"# In quarantine\n\n{markdown_table({'entry': 'entry', 'reason': 'reason'}, refused)}\n"
     )
 
 
-def _drift(root: Path, admitted: set[str]) -> dict[str, Drift]:
-    """Measure the newcomers; none where the space is older than drift, which is no reason to keep anybody out."""
+def _verdict(drift: dict[str, Drift]) -> str:
+    """Say whether to retrain, by all newcomers in production; nothing where drift is not known."""
+    from tans_core.space.drift import judge as judge_drift
+
+    return f"{judge_drift(list(drift.values())).in_words()}\n\n" if drift else ""
+
+
+def _drift(root: Path) -> dict[str, Drift]:
+    """Measure all newcomers; none where the space is older than drift, which is no reason to keep anybody out."""
     from tans_core.index.releases import open_production
     from tans_core.retrieval.placement import measure_drift
 
-    if not admitted:
-        return {}
     try:
-        return {one.id: one for one in measure_drift(open_production(root / "serving"), admitted)}
+        return {one.id: one for one in measure_drift(open_production(root / "serving"))}
     except TansError as error:
         logger.warning("drift is not known: %s", error)
         return {}

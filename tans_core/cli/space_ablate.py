@@ -28,7 +28,10 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=2, metavar="N", help="Fits of each variant and fold.")] = 5,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A variant to measure beside the full objective; repeat it for several."),
+        typer.Option(
+            metavar="NAME",
+            help="A variant to measure beside the full objective, and to add to the record; repeat it for several.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the picture goes; plots/ablation.png by default.")
@@ -45,12 +48,12 @@ def ablate(
     project = find_root(root)
     params, done = load_params(project), project / ".resume/ablate"
     with stderr().status("reading the store"):
-        from tans_core.evaluation.ablation import compare
+        from tans_core.evaluation.ablation import compare, known_variants, with_earlier
         from tans_core.evaluation.ablation_data import judged_tasks, make_studies
         from tans_core.evaluation.ablation_fits import measure_variants
         from tans_core.evaluation.ablation_plot import draw_ablation
         from tans_core.evaluation.plots import to_png
-        from tans_core.io import atomic_path, write_json
+        from tans_core.io import atomic_path, read_json, write_json
         from tans_core.runtime import cores, one_thread
         from tans_core.space.fit import source_folds
 
@@ -60,7 +63,6 @@ def ablate(
     studies, unable = make_studies(variants, _recipe(params), built, done)
     data, folds = studies[0].data, params.space.folds
     compared = compare(measure_variants(studies, folds, seeds, params.seed, cores(), done))
-    labels = {study.variant.name: study.variant.label for study in studies}
     made: dict[str, Any] = {
         "seeds": seeds,
         "folds": len(source_folds(data.sources, folds)),
@@ -70,16 +72,22 @@ def ablate(
         "variants": compared,
         "left_out": left_out | unable,
     }
+    record = project / "metrics/ablation.json"
+    if only and record.is_file():
+        made = with_earlier(made, read_json(record))
+    backbones = [name.removeprefix("backbone-") for name in made["variants"] if name.startswith("backbone-")]
+    every = known_variants(params.embed.projection_dim, backbones)
+    labels = {one.name: one.label for one in every if one.name in made["variants"]}
     picture = project / "plots/ablation.png" if out is None else out
     if picture.suffix != ".png":
         picture = picture.with_name(f"{picture.name}.png")
     note = f"{seeds} seeds, {made['judged_tasks']} tasks"
     with atomic_path(picture) as temporary:
-        temporary.write_bytes(to_png(draw_ablation(compared, labels, note)))
-    write_json(made, project / "metrics/ablation.json")
+        temporary.write_bytes(to_png(draw_ablation({name: made["variants"][name] for name in labels}, labels, note)))
+    write_json(made, record)
     # Kept for a run that was cut off, never as a cache.
     shutil.rmtree(done, ignore_errors=True)
-    files = [str(project / "metrics/ablation.json"), str(picture)]
+    files = [str(record), str(picture)]
     if as_json:
         print_json({**made, "files": files})
         return
@@ -94,7 +102,7 @@ def _choose(params: Params, only: Sequence[str]) -> tuple[list[Variant], dict[st
 
     backbones = backbones_here(params.embed.backbone)
     known = {one.name: one for one in known_variants(params.embed.projection_dim, backbones)}
-    left_out = {} if backbones or only else {"backbone": "no other backbone's weights are on this machine"}
+    left_out = {} if backbones else {"backbone": "no other backbone's weights are on this machine"}
     if strange := [name for name in only if name not in known]:
         told = "\n  ".join(f"{name!r}: no such variant{did_you_mean(name, known)}" for name in strange)
         raise ParamsError(f"--only:\n  {told}\n  There are: {', '.join(known)}.")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tans_core.cli.console import AsJson, Root, examples, print_json, stderr, stdout, table
-
-if TYPE_CHECKING:
-    from tans_core.space.drift import Verdict
 
 EXAMPLES = examples(
     ("tans space drift", "the newcomers in production, farthest first, and whether to retrain"),
@@ -49,20 +46,4 @@ def drift(
             figures = (f"{one.quantile:.2f}", f"{one.distance:.2f}", str(one.new_slots))
             shown.add_row(escape(one.id), home, *figures, "yes" if one.far else "")
         stdout().print(shown)
-    stdout().print(_words(verdict), markup=False, highlight=False, soft_wrap=True)
-
-
-def _words(verdict: Verdict) -> str:
-    if not verdict.newcomers:
-        return "No newcomers: the space was made from all networks in production."
-    far = f"{verdict.far} of {verdict.newcomers} newcomers are far ({verdict.far_homes} of {verdict.homes} home tasks"
-    lines = [f"{far}; p = {verdict.p_value:.2g} by chance)."]
-    if not verdict.due:
-        return f"{lines[0]} The space still serves them."
-    lines[0] += " Retraining is due: `tans build`, then `tans publish`."
-    if verdict.foreign:
-        lines.append(
-            f"{verdict.foreign} of them come from home tasks that params.yaml does not hold, and take no part in training: "
-            "`tans tasks add` makes a data set a task."
-        )
-    return "\n".join(lines)
+    stdout().print(verdict.in_words(), markup=False, highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,9 +103,11 @@ def known_variants(projection_dim: int, backbones: Sequence[str] = ()) -> tuple[
         Variant("no-trials", "without trials elsewhere", {"tuned_weight": 0.0, "probed_weight": 0.0}),
         Variant("no-tunings", "without fine-tunings elsewhere", {"tuned_weight": 0.0}),
         Variant("no-probes", "without probes elsewhere", {"probed_weight": 0.0}),
+        Variant("no-matching", "without matching loss", {"matching_weight": 0.0}),
         Variant("no-home", "without accuracies at home", {"home_weight": 0.0}),
         Variant("no-rank", "without rank loss", {"rank_weight": 0.0}),
         Variant("frechet", "with Fréchet loss", {"frechet_weight": 0.1}),
+        *(Variant(f"temperature-{t}", f"temperature {t}", {"temperature": t}) for t in (0.05, 0.1, 0.2)),
         *(Variant(f"dim-{dim}", f"{dim} dimensions", {"dim": dim}) for dim in (16, 32, 64, 128)),
         *(
             Variant(f"anchors-{count}", f"anchors: {count} a task", inputs=Inputs(anchors_per_task=count))
@@ -188,3 +191,19 @@ def compare(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, 
                 "beyond": abs(difference) > float(np.hypot(values.std(ddof=1), full.std(ddof=1))),
             }
     return found
+
+
+def with_earlier(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what an earlier run measured of other variants to what this one did, in the order of `known_variants`' names.
+
+    Args:
+        made, earlier: records as `tans space ablate` writes them. The earlier one counts where its full objective has the same
+            figures to the last digit on as many networks and tasks: then it is of the same data, recipe, seeds and code.
+    """
+    counts = ("seeds", "folds", "tasks", "judged_tasks", "networks")
+    same = all(earlier.get(name) == made[name] for name in counts)
+    if not same or earlier.get("variants", {}).get(FULL) != made["variants"][FULL]:
+        return dict(made)
+    kept = {name: reason for name, reason in earlier["left_out"].items() if name not in made["variants"]}
+    variants = {name: row for name, row in earlier["variants"].items() if name not in made["left_out"]}
+    return {**made, "variants": variants | made["variants"], "left_out": kept | made["left_out"]}

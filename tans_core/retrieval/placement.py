@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,7 +40,7 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
     return index_table(cards, places, space_digest(release.space_dir))
 
 
-def measure_drift(release: Release, among: Collection[str] | None = None) -> tuple[Drift, ...]:
+def measure_drift(release: Release) -> tuple[Drift, ...]:
     """Measure how far a release's newcomers lie from the networks that its space was made from.
 
     A newcomer is a network of the index that the space was not made from: it was admitted later, or its home task is none of the
@@ -48,7 +48,6 @@ def measure_drift(release: Release, among: Collection[str] | None = None) -> tup
 
     Args:
         release: whose index and space.
-        among: ids; newcomers besides them are left out. None takes all.
 
     Returns:
         One a newcomer, by id.
@@ -60,7 +59,7 @@ def measure_drift(release: Release, among: Collection[str] | None = None) -> tup
     reference = DriftReference.load(release.space_dir)
     known = set(reference.ids)
     rows = read_table(release.store_dir, "index").select(["id", "card"]).to_pylist()
-    wanted = [row for row in rows if row["id"] not in known and (among is None or row["id"] in among)]
+    wanted = [row for row in rows if row["id"] not in known]
     if not wanted:
         return ()
     cards = sorted((ModelCard.from_json(row["card"]) for row in wanted), key=lambda card: card.id)

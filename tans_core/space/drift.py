@@ -75,6 +75,22 @@ class Verdict:
     p_value: float
     due: bool
 
+    def in_words(self) -> str:
+        """Say it in lines of text, with what to do next."""
+        if not self.newcomers:
+            return "No newcomers: the space was made from all networks in production."
+        far = f"{self.far} of {self.newcomers} newcomers are far ({self.far_homes} of {self.homes} home tasks"
+        lines = [f"{far}; p = {self.p_value:.2g} by chance)."]
+        if not self.due:
+            return f"{lines[0]} The space still serves them."
+        lines[0] += " Retraining is due: `tans build`, then `tans publish`."
+        if self.foreign:
+            lines.append(
+                f"{self.foreign} of them come from home tasks that params.yaml does not hold, and take no part in training: "
+                "`tans tasks add` makes a data set a task."
+            )
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class DriftReference:

@@ -121,7 +121,9 @@ def test_rankings_say_nothing_of_what_only_the_source_left_out_knows(data: Space
     blind.functional[~own], blind.accuracy[~own] = torch.nan, torch.nan
     models = own.nonzero()[:, 0].numpy()
     rng = np.random.default_rng(0)
-    one = Asked("task-02", "source-2", False, models, rng.random((len(models), 3)), rng.random(len(models)), data.queries[2])
+    one = Asked(
+        "task-02", "source-2", False, models, rng.random((len(models), 3)), rng.random(len(models)), data.queries[2]
+    )
     weights = {"predicted": 0.7, "probe": 0.5, "expected": 0.3}
     found = []
     for known in (data, blind):
@@ -167,7 +169,7 @@ def test_whole_benchmark_runs_on_a_small_project(project: Path, tmp_path: Path) 
     """What it says of so few networks is worth nothing; that every ranking is judged, is."""
     for part in ("data", "params.yaml"):
         (tmp_path / part).symlink_to(project / part)
-    sizes = "--judged 4 --networks 16 --truth-seeds 2 --space-seeds 2 --paper-steps 20".split()
+    sizes = ["--judged", "4", "--networks", "16", "--truth-seeds", "2", "--space-seeds", "2", "--paper-steps", "20"]
     command = [sys.executable, BENCHMARKS / "transfer.py", "--root", tmp_path, *sizes, "--out", tmp_path / "out.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     record = json.loads((tmp_path / "out.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tans_core.evaluation.ablation import (
     compare,
     known_variants,
     make_study,
+    with_earlier,
 )
 from tans_core.evaluation.ablation_data import AS_BUILT, Built, embed_functional, first_of_each_class, make_studies
 from tans_core.evaluation.ablation_fits import measure_variants, rank_by
@@ -40,7 +42,7 @@ TASKS = tuple(f"task-{task:02d}" for task in range(12))
 PROJECTED = 20
 """Of the 30 functional columns of the made tables."""
 VARIANTS = {one.name: one for one in known_variants(PROJECTED, ["resnet18"])}
-RECIPE = space_recipe(frechet_weight=0.0)
+RECIPE = space_recipe(frechet_weight=0.0, temperature=0.3)
 SPLIT_IMAGES, FEATURES = 20, 24
 
 
@@ -86,6 +88,8 @@ WEIGHTS = {
     "no-probes": {"probed_weight": 0},
     "no-home": {"home_weight": 0},
     "no-rank": {"rank_weight": 0},
+    "no-matching": {"matching_weight": 0},
+    **{f"temperature-{value}": {"temperature": value} for value in (0.05, 0.1, 0.2)},
     "frechet": {"frechet_weight": 0.1},
     "prediction-only": {"matching_weight": 0, "rank_weight": 0},
     "matching-only": {"home_weight": 0, "tuned_weight": 0, "probed_weight": 0, "rank_weight": 0},
@@ -188,6 +192,31 @@ def test_rankings_of_one_space(data: SpaceData) -> None:
     torch.testing.assert_close(found, (query * places).sum(dim=1))
     plain = orders_elsewhere(space, data, [9])[0].predicted
     np.testing.assert_array_equal(orders_elsewhere(by[Ranking.PREDICTED], data, [9])[0].predicted, plain)
+
+
+def record(**variants: float) -> dict[str, Any]:
+    counts = {"seeds": 5, "folds": 4, "tasks": 44, "judged_tasks": 44, "networks": 1056}
+    rows = {name: {"weighted_tau": {"mean": mean}} for name, mean in variants.items()}
+    return {**counts, "variants": rows, "left_out": {"backbone": "none here"}}
+
+
+def test_some_variants_are_added_to_what_was_measured_of_the_same_full_objective() -> None:
+    earlier, made = record(full=0.5, old=0.4, again=0.3), record(full=0.5, again=0.2, new=0.1)
+    earlier["left_out"]["new"] = "not then"
+    found = with_earlier(made, earlier)
+    assert {name: row["weighted_tau"]["mean"] for name, row in found["variants"].items()} == {
+        "full": 0.5,
+        "old": 0.4,
+        "again": 0.2,
+        "new": 0.1,
+    }
+    assert found["left_out"] == {"backbone": "none here"}
+
+
+@pytest.mark.parametrize("other", [record(full=0.500001, old=0.4), {**record(full=0.5, old=0.4), "seeds": 3}, {}])
+def test_what_was_measured_of_another_full_objective_is_not_kept(other: dict[str, Any]) -> None:
+    made = record(full=0.5, new=0.1)
+    assert with_earlier(made, other) == made
 
 
 def test_what_is_built_and_what_cannot_be_made_is_left_out(built: Built, tmp_path: Path) -> None:

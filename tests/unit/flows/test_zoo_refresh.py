@@ -15,6 +15,7 @@ from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, StoreError
 from tans_core.index.releases import list_releases, open_production
+from tans_core.space.drift import judge
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model, read_space, save_tensors
@@ -78,7 +79,18 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
     drift = outcome.drift[arrival.name]
     assert not drift.home_known
     assert f"| {drift.quantile:.2f} " in text
+    assert " of 1 newcomers are far " in text
     assert "not a folder" in text
+
+
+def test_report_says_by_all_newcomers_whether_to_retrain(root: Path) -> None:
+    for number, name in enumerate(("first", "second")):
+        drop(root, name, scale=1.0 + 0.1 * number)
+        outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert len(outcome.admitted) == 1 and len(outcome.drift) == 2
+    verdict = judge(list(outcome.drift.values()))
+    assert f"{verdict.far} of 2 newcomers are far (" in report(outcome)
+    assert ("Retraining is due" if verdict.due else "The space still serves them") in report(outcome)
 
 
 def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:

@@ -94,7 +94,7 @@ def test_without_accuracies_capacity_and_start_stay_at_nothing(data: SpaceData) 
     assert all(not part.any() for part in space.parts(data.topology, data.functional))
 
 
-class Stop(Exception):
+class KilledError(Exception):
     """What kills a run."""
 
 
@@ -108,10 +108,10 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 
     def killed(objective: TansObjective, step: int) -> Tensor:
         if step == at:
-            raise Stop
+            raise KilledError
         return step_loss(objective, step)
 
-    with monkeypatch.context() as patched, pytest.raises(Stop):
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
         patched.setattr(TansObjective, "loss", killed)
         fit_on(data, range(4), recipe, log_every=50, seed=0, resume_folder=tmp_path)
     assert (tmp_path / CHECKPOINT_FILE).exists() == (at >= 200)

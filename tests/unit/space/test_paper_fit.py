@@ -52,7 +52,7 @@ def test_heldout_networks_leave_no_trace() -> None:
     assert weights(fit(zoo, heldout=heldout)[0]) == weights(fit(other, heldout=heldout)[0])
 
 
-class Stop(Exception):
+class KilledError(Exception):
     """What kills a run."""
 
 
@@ -66,10 +66,10 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 
     def killed(objective: _Objective, step: int) -> Tensor:
         if step == at:
-            raise Stop
+            raise KilledError
         return step_loss(objective, step)
 
-    with monkeypatch.context() as patched, pytest.raises(Stop):
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
         patched.setattr(_Objective, "step_loss", killed)
         fit(zoo, recipe, resume_folder=tmp_path)
     rest, curve = fit(zoo, recipe, resume_folder=tmp_path)
