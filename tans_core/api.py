@@ -108,8 +108,8 @@ def finetune(
         dataset: as for `retrieve`.
         model: a model's id; None retrieves first, under the constraints, and takes the model at `rank`.
         rank: which of the retrieved models, from 1; only without `model`.
-        refine: as for `retrieve`, for what is retrieved: it costs a forward pass each, little beside the training, and on unseen
-            sources finds the better start. 0 takes the ranking as it is.
+        refine: as for `retrieve`, for what is retrieved: it costs a forward pass each, little beside the training, and on sources
+            left out it orders better. 0 takes the ranking as it is.
         epochs: how long; None takes `finetune.epochs` of the release.
         seed: of the fresh classifier, the order of the images and the augmentation.
         max_params_m, max_macs_m, licences: constraints on what is retrieved; only without `model`.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tans_core.embeddings.published import PublishedData
     from tans_core.space.encoders import CrossModalSpace
     from tans_core.space.paper import PaperSpace
+    from tans_core.space.training import Precision
 
 EXAMPLES = examples(
     ("tans space fit", "what `tans space import` read"),
@@ -27,6 +28,13 @@ EXAMPLES = examples(
         "on every network of another store, none held out; as JSON",
     ),
 )
+
+
+class LossPrecision(StrEnum):
+    """What the loss is computed in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 class Objective(StrEnum):
@@ -51,6 +59,9 @@ def fit(
         float | None,
         typer.Option(min=0, metavar="X", help="Of the paper's predictor beside its contrastive loss; 1 as published."),
     ] = None,
+    precision: Annotated[
+        LossPrecision, typer.Option(help="bf16: the loss under autocast; for a GPU and large spaces.")
+    ] = LossPrecision.FP32,
     heldout: Annotated[
         float, typer.Option(min=0, max=0.9, metavar="X", help="Share of each data set's networks to measure on only.")
     ] = 0.25,
@@ -84,7 +95,7 @@ def fit(
     unseen = hold_out(data.home, heldout, seed)
     resume, seconds = folder.with_name(f".{folder.name}.resume"), clock()
     fitted = _fit_tans if objective is Objective.TANS else partial(_fit_paper, prediction_weight=prediction_weight)
-    space, recipe, metrics = fitted(data, unseen, seed, resume, steps)
+    space, recipe, metrics = fitted(data, unseen, seed, resume, steps, precision.value)
     made: dict[str, Any] = {
         "objective": str(objective),
         "recipe": recipe,
@@ -106,7 +117,7 @@ def fit(
 
 
 def _fit_tans(
-    data: PublishedData, unseen: Tensor, seed: int, resume: Path, steps: int | None
+    data: PublishedData, unseen: Tensor, seed: int, resume: Path, steps: int | None, precision: Precision
 ) -> tuple[CrossModalSpace, dict[str, Any], dict[str, dict[str, float]]]:
     from dataclasses import asdict, replace
 
@@ -115,7 +126,7 @@ def _fit_tans(
     from tans_core.embeddings.published import masked_topology
     from tans_core.space.published_fit import PUBLISHED_RECIPE, fit_published, measure_published, published_data
 
-    recipe = PUBLISHED_RECIPE if steps is None else replace(PUBLISHED_RECIPE, steps=steps)
+    recipe = replace(PUBLISHED_RECIPE, steps=steps or PUBLISHED_RECIPE.steps, precision=precision)
     assembled = published_data(
         data.tasks,
         data.sources,
@@ -134,7 +145,13 @@ def _fit_tans(
 
 
 def _fit_paper(
-    data: PublishedData, unseen: Tensor, seed: int, resume: Path, steps: int | None, prediction_weight: float | None
+    data: PublishedData,
+    unseen: Tensor,
+    seed: int,
+    resume: Path,
+    steps: int | None,
+    precision: Precision,
+    prediction_weight: float | None,
 ) -> tuple[PaperSpace, dict[str, Any], dict[str, dict[str, float]]]:
     from dataclasses import asdict
 
@@ -144,7 +161,8 @@ def _fit_paper(
 
     train, test = (torch.stack([one.mean(0) for one in part]) for part in (data.train_features, data.val_features))
     networks = (data.topology, data.functional, data.accuracy, data.home)
-    recipe = PaperRecipe(steps=steps or 1000, prediction_weight=1.0 if prediction_weight is None else prediction_weight)
+    weight = 1.0 if prediction_weight is None else prediction_weight
+    recipe = PaperRecipe(steps=steps or 1000, prediction_weight=weight, precision=precision)
     space, _ = fit_paper(train, test, *networks, recipe=recipe, seed=seed, heldout=unseen, resume_folder=resume)
     return space, asdict(recipe), measure_paper(space, test, *networks, heldout=unseen)
 

@@ -59,6 +59,20 @@ def test_json_is_all_of_stdout_and_a_seed_gives_the_same_bytes(
     assert made["recipe"]["steps"] == 30 and made["out"] == str(tmp_path / "s")
 
 
+@pytest.mark.parametrize("objective", list(KINDS))
+def test_loss_in_half_precision_is_asked_for_and_told(tans: Tans, store: Path, tmp_path: Path, objective: str) -> None:
+    options = ("--objective", objective, "--store", store, "--steps", 60, "--json")
+    whole, half = (
+        json.loads(tans("space", "fit", *options, "--precision", name, "--out", tmp_path / name).out)
+        for name in ("fp32", "bf16")
+    )
+    assert (whole["recipe"]["precision"], half["recipe"]["precision"]) == ("fp32", "bf16")
+    weights = [(tmp_path / name / "space.safetensors").read_bytes() for name in ("fp32", "bf16")]
+    assert weights[0] != weights[1]
+    found = (made["metrics"]["insample"]["recall_at_1"] for made in (whole, half))
+    assert abs(next(found) - next(found)) < 0.15
+
+
 def test_all_networks_may_be_fitted_on(tans: Tans, store: Path) -> None:
     done = tans("space", "fit", "--store", store, "--steps", 10, "--heldout", 0)
     assert done.code == 0, done.err
