@@ -42,9 +42,9 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
 def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tensor:
     """Return (M, E) answers of the penultimate layer to one noise image, under the statistics that BatchNorm stored.
 
-    That is the published functional embedding, but that networks narrower than the widest get zeros at their end.
+    That is the published functional embedding.
     """
-    made_from = [code_digest([__file__]), (root / "data/store/models.digest").read_text()]
+    made_from = [code_digest([__file__]), (root / "data/store/models.digest").read_text(), params.seed]
     path = resume_folder(root / ".resume/bench-transfer/noise", made_from) / "functional.safetensors"
     if not path.is_file():
         side_px = params.data.image_size_px
@@ -54,5 +54,5 @@ def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tens
         answers = []
         for card in progress(cards, "embedding models by noise"):
             answers.append(load_model(card, root / "data" / card.weights, elastic).eval().features(image)[0])
-        save_tensors({"functional": torch.nn.utils.rnn.pad_sequence(answers, batch_first=True)}, path)
+        save_tensors({"functional": torch.stack(answers)}, path)
     return load_tensors(path)["functional"]

@@ -91,8 +91,9 @@ def rankings(
     first = np.argsort(-ours, kind="stable")[:REFINED]
     refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
     published: dict[str, Floats] = {}
-    for name, (paper, own) in papers.items():
-        asked, found = paper.encode_pooled(statistics[:, :width]), paper.encode_models(topology, own.functional[models])
+    for name, (paper, known) in papers.items():
+        asked = paper.encode_pooled(statistics[:, :width])
+        found = paper.encode_models(known.topology[models], known.functional[models])
         published[f"{name}, similarity"] = (found @ asked[0]).double().numpy()
         published[f"{name}, predictor"] = paper.predict(asked.expand_as(found), found).double().numpy()
     params_m = deviations(data.params_m[models].double().log().numpy())
