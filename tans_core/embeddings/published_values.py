@@ -127,7 +127,14 @@ def as_vectors(
     if len(rows) == 0:
         problems.add(f"{what}: no row", place)
         return None
-    widths = _widths(rows)
+    if isinstance(rows, Tensor) and (rows.ndim == 1 or rows.dtype == torch.bool):
+        problems.add(f"{what}: {kind_of(rows)}, must be a matrix of numbers", place)
+        return None
+    if len(rows) > MAX_ROWS:
+        problems.add(f"{what}: {len(rows):,} rows, must be {MAX_ROWS:,} at most", place)
+        return None
+    # The rows of a tensor are all alike, and a few bytes can stand for millions of them.
+    widths = _widths(rows) if not isinstance(rows, Tensor) else [rows.shape[1]]
     expected = width if width is not None else Counter(widths).most_common(1)[0][0]
     wrong = [(row, got) for row, got in enumerate(widths) if got != expected or got is None]
     for row, got in wrong:
@@ -137,10 +144,8 @@ def as_vectors(
             problems.add(f"{what}: not {expected} wide", f"{prefix}row {row} ({got:,} wide)")
     if wrong or expected is None:
         return None
-    if not 0 < expected <= MAX_WIDTH or len(rows) > MAX_ROWS:
-        problems.add(
-            f"{what}: {len(rows):,} x {expected:,}, must be 1 to {MAX_ROWS:,} rows of 1 to {MAX_WIDTH:,}", place
-        )
+    if not 0 < expected <= MAX_WIDTH:
+        problems.add(f"{what}: {len(rows):,} x {expected:,}, must be 1 to {MAX_WIDTH:,} wide", place)
         return None
     if 4 * len(rows) * expected > room_bytes:
         problems.add(f"{what}: {len(rows):,} x {expected:,} numbers, more than a file of its size holds", place)
@@ -149,8 +154,10 @@ def as_vectors(
     if isinstance(rows, Tensor):
         found[:] = rows.detach().to(torch.float32).numpy()
     else:
+        first: dict[int, int] = {}
         for number, row in enumerate(rows):
-            found[number] = _vector(row)
+            same = first.setdefault(id(row), number)
+            found[number] = _vector(row) if same == number else found[same]
     broken: npt.NDArray[np.bool_] = np.logical_not(np.isfinite(found).all(axis=1))
     problems.add_rows(f"{what}: NaN, infinite, or beyond float32", broken, prefix)
     return None if broken.any() else found
@@ -191,9 +198,7 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _widths(rows: Sequence[Any] | Tensor) -> list[int | None]:
-    if isinstance(rows, Tensor):
-        return [rows.shape[1] if rows.ndim == 2 and rows.dtype != torch.bool else None] * len(rows)
+def _widths(rows: Sequence[Any]) -> list[int | None]:
     # By identity: one long list, named by many rows, is looked through once.
     known: dict[int, int | None] = {}
     for row in rows:

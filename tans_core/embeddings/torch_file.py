@@ -11,6 +11,7 @@ import re
 import struct
 import warnings
 import zipfile
+from collections.abc import Sequence
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ _ENCRYPTED = 0x1
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
+_SIZES_64 = 0x0001
+_DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error)
 _NUMBER_CODES = re.compile(r"[fiu][1248]|b1")
 _PROGRAMS = {"builtins", "nt", "os", "posix", "runpy", "subprocess", "sys"}
 HOW_TO_CONVERT = (
@@ -116,8 +119,8 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: not a file of torch.save ({what}). {HOW_TO_CONVERT}.")
 
 
-def _check_end(path: Path) -> None:
-    """Raise where the zip's end does not name the place right before it as the directory's.
+def _check_end(path: Path) -> int:
+    """Return how many records the zip's end speaks of; raise where it does not name the place right before it as the directory's.
 
     Readers of zips make up for that in different ways: the directory that is checked here would not be the one torch reads.
     """
@@ -127,7 +130,7 @@ def _check_end(path: Path) -> None:
         file.seek(start)
         tail = file.read()
     place = len(tail) - _END.size
-    signature, *_, length, offset, comment = _END.unpack(tail[place:])
+    signature, *_, count, length, offset, comment = _END.unpack(tail[place:])
     if signature != b"PK\x05\x06" or comment:
         raise zipfile.BadZipFile("no end record of a zip at its end")
     locator = place - _LOCATOR_64.size
@@ -136,20 +139,42 @@ def _check_end(path: Path) -> None:
         _, _, at, _ = _LOCATOR_64.unpack(tail[locator : locator + _LOCATOR_64.size])
         if place < 0 or at != start + place:
             raise zipfile.BadZipFile("its end record points elsewhere")
-        signature, *_, length, offset = _END_64.unpack(tail[place : place + _END_64.size])
+        signature, *_, count, length, offset = _END_64.unpack(tail[place : place + _END_64.size])
         if signature != b"PK\x06\x06":
             raise zipfile.BadZipFile("its end record points elsewhere")
     if offset + length != start + place:
         raise zipfile.BadZipFile("its directory does not lie where its end record says")
+    return int(count)
+
+
+def _check_names(records: Sequence[zipfile.ZipInfo], count: int) -> None:
+    """Raise where readers of zips would find different records in one directory, or different sizes of them."""
+    # Python cuts a name at its first zero byte; torch's reader takes capital and small letters for the same.
+    names = {record.orig_filename.lower() for record in records}
+    if len(records) != count or len(names) != count or any("\0" in name for name in names):
+        raise zipfile.BadZipFile("its names are not unique")
+    if any(_extra_ids(record.extra).count(_SIZES_64) > 1 for record in records):
+        raise zipfile.BadZipFile("a record with two sizes")
+
+
+def _extra_ids(extra: bytes) -> list[int]:
+    """Return the ids of a record's extra fields."""
+    found, place = [], 0
+    while place + 4 <= len(extra):
+        own, length = struct.unpack_from("<HH", extra, place)
+        found.append(own)
+        place += 4 + length
+    return found
 
 
 def _check_directory(path: Path) -> None:
     """Raise where the zip's directory says that reading the file would take more than the file."""
     try:
-        _check_end(path)
+        count = _check_end(path)
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error) as error:
+            _check_names(records, count)
+    except _DAMAGED as error:
         raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
     size = path.stat().st_size
     pickles = [
@@ -175,6 +200,14 @@ def _check_directory(path: Path) -> None:
             f"{path}: {pickles[0].file_size:,} bytes of pickle and {len(records):,} records; at most {_MAX_PICKLE_BYTES:,} and "
             f"{_MAX_RECORDS:,} are read. Save tensors whole, not row by row."
         )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read(pickles[0])
+    except (*_DAMAGED, RuntimeError) as error:
+        raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
+    # Torch's reader makes one of any length that is asked for.
+    if b"\nbytearray\n" in content:
+        raise DataError(f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}.")
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> str:

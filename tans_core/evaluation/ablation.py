@@ -194,11 +194,12 @@ def compare(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, 
 
 
 def with_earlier(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what an earlier run measured of other variants to what this one did, in the order of `known_variants`' names.
+    """Add what an earlier run measured of other variants to what this one did.
 
     Args:
         made, earlier: records as `tans space ablate` writes them. The earlier one counts where its full objective has the same
-            figures to the last digit on as many networks and tasks: then it is of the same data, recipe, seeds and code.
+            figures to the last digit on as many networks and tasks: then data, recipe and seeds are the same. Code that a variant
+            alone stands on may be another.
     """
     counts = ("seeds", "folds", "tasks", "judged_tasks", "networks")
     same = all(earlier.get(name) == made[name] for name in counts)

@@ -102,6 +102,28 @@ def _two_directories(path: Path) -> None:
     path.write_bytes(data[:end] + second + data[end:])
 
 
+def _greedy(path: Path) -> None:
+    """Ask for two billion bytes in twenty."""
+    with zipfile.ZipFile(path) as archive:
+        records = [(record.filename, archive.read(record)) for record in archive.infolist()]
+    greedy = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**31 - 1) + b"\x85R."
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in records:
+            archive.writestr(name, greedy if name.endswith("/data.pkl") else data)
+
+
+def _zero_in_a_name(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"/byteorder", b"/byteorde\0"))
+
+
+def _two_sizes(path: Path) -> None:
+    """Give a record's size twice, as one that takes 64 bits."""
+    with zipfile.ZipFile(path, "a") as archive:
+        record = zipfile.ZipInfo(f"{path.stem}/data/more")
+        record.extra = 2 * struct.pack("<HHQQ", 1, 16, 2**40, 2**40)
+        archive.writestr(record, b"")
+
+
 def _cut(path: Path, share: float) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
@@ -153,6 +175,12 @@ DAMAGES: dict[str, Damage] = {
     "bomb": _file(lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed", "can unpack to any size"),
     "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
     "two directories": _file(_two_directories, "its directory does not lie where its end record says"),
+    "two pickles": _file(
+        lambda path: _rewrite(path, add=(f"{path.stem}/DATA.PKL", pickle.dumps({}, 2))), "its names are not unique"
+    ),
+    "zero in a name": _file(_zero_in_a_name, "its names are not unique"),
+    "two sizes": _file(_two_sizes, "a record with two sizes"),
+    "bytearray of any size": _file(_greedy, "refused: it asks for a bytearray"),
     "bytes after the end": _file(lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "no end record"),
     "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "0 records data.pkl"),
     "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
@@ -207,6 +235,14 @@ DAMAGES: dict[str, Damage] = {
     "embeddings more than the file": Damage(
         lambda zoo, _: zoo.update(f_emb=torch.zeros(1).expand(1_000_000, 60_000)),
         ("f_emb: 1,000,000 x 60,000 numbers, more than a file of its size holds",),
+    ),
+    "topology without end": Damage(
+        lambda zoo, _: zoo.update(topol=torch.zeros(1, 44).expand(9_000_000, 44)),
+        ("topol: not 45 wide: row 0 (44 wide)",),
+    ),
+    "topology of bits": Damage(
+        lambda zoo, _: zoo.update(topol=torch.zeros(1, 45, dtype=torch.bool).expand(9_000_000, 45)),
+        ("topol: a bool tensor (9000000, 45), must be a matrix of numbers",),
     ),
     "topology named again and again": Damage(
         lambda zoo, _: zoo.update(topol=[[3] * 65_536] * 20_000), ("topol: not 45 wide: row 0 (65,536 wide)",)
