@@ -192,7 +192,11 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
     seeds_apart = {
         group: float(np.mean([o.truth.std(axis=1, ddof=1).mean() for o in m])) * 100 for group, m in groups.items()
     }
-    return {**judge(scores, groups), "tasks": tasks, "points": {"between_networks": spread, "between_seeds": seeds_apart}}
+    return {
+        **judge(scores, groups),
+        "tasks": tasks,
+        "points": {"between_networks": spread, "between_seeds": seeds_apart},
+    }
 
 
 def asked_names(asked: Sequence[Asked], source: str | None) -> list[str]:

@@ -74,7 +74,11 @@ def ablate(
     }
     record = project / "metrics/ablation.json"
     if only and record.is_file():
-        made = with_earlier(made, read_json(record))
+        earlier = read_json(record)
+        made = with_earlier(made, earlier)
+        if dropped := earlier.get("variants", {}).keys() - made["variants"]:
+            said = f"{record}: {len(dropped)} variants are dropped: they were measured beside another full objective."
+            stderr().print(said, markup=False, highlight=False, soft_wrap=True)
     backbones = [name.removeprefix("backbone-") for name in made["variants"] if name.startswith("backbone-")]
     every = known_variants(params.embed.projection_dim, backbones)
     labels = {one.name: one.label for one in every if one.name in made["variants"]}

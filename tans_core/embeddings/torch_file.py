@@ -207,7 +207,9 @@ def _check_directory(path: Path) -> None:
         raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
     # Torch's reader makes one of any length that is asked for.
     if b"\nbytearray\n" in content:
-        raise DataError(f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}.")
+        raise DataError(
+            f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}."
+        )
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> str:

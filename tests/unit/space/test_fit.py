@@ -14,6 +14,7 @@ from tans_core.space.measure import measure_elsewhere, orders_elsewhere
 from tans_core.space.objective import TansObjective
 from tans_core.space.training import CHECKPOINT_FILE
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+from tests.factories.fits import StoppedError
 
 TASKS = [f"task-{task:02d}" for task in range(12)]
 RECIPE = space_recipe(
@@ -94,11 +95,7 @@ def test_without_accuracies_capacity_and_start_stay_at_nothing(data: SpaceData) 
     assert all(not part.any() for part in space.parts(data.topology, data.functional))
 
 
-class KilledError(Exception):
-    """What kills a run."""
-
-
-@pytest.mark.parametrize("at", [199, 333])
+@pytest.mark.parametrize("at", [199, 200, 409])
 def test_run_killed_at_any_step_ends_with_the_same_bytes(
     data: SpaceData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -108,10 +105,10 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 
     def killed(objective: TansObjective, step: int) -> Tensor:
         if step == at:
-            raise KilledError
+            raise StoppedError
         return step_loss(objective, step)
 
-    with monkeypatch.context() as patched, pytest.raises(KilledError):
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
         patched.setattr(TansObjective, "loss", killed)
         fit_on(data, range(4), recipe, log_every=50, seed=0, resume_folder=tmp_path)
     assert (tmp_path / CHECKPOINT_FILE).exists() == (at >= 200)

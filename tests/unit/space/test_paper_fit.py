@@ -15,7 +15,7 @@ from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, _Objective, fit_paper, measure_paper
 from tans_core.space.quality import hold_out
 from tans_core.space.training import Curve
-from tests.factories.fits import NETWORKS, TASKS, Zoo
+from tests.factories.fits import NETWORKS, TASKS, StoppedError, Zoo
 
 RECIPE = PaperRecipe(steps=150, dim=16)
 
@@ -52,11 +52,7 @@ def test_heldout_networks_leave_no_trace() -> None:
     assert weights(fit(zoo, heldout=heldout)[0]) == weights(fit(other, heldout=heldout)[0])
 
 
-class KilledError(Exception):
-    """What kills a run."""
-
-
-@pytest.mark.parametrize("at", [199, 333])
+@pytest.mark.parametrize("at", [199, 200, 409])
 def test_run_killed_at_any_step_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -66,10 +62,10 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 
     def killed(objective: _Objective, step: int) -> Tensor:
         if step == at:
-            raise KilledError
+            raise StoppedError
         return step_loss(objective, step)
 
-    with monkeypatch.context() as patched, pytest.raises(KilledError):
+    with monkeypatch.context() as patched, pytest.raises(StoppedError):
         patched.setattr(_Objective, "step_loss", killed)
         fit(zoo, recipe, resume_folder=tmp_path)
     rest, curve = fit(zoo, recipe, resume_folder=tmp_path)
