@@ -26,7 +26,6 @@ from published_synth import write_published
 from space_plain import PlainSpace, PlainTasks, PlainTraining, collate, plain_loss
 from torch import Tensor
 
-from tans_core.embeddings.published import masked_topology
 from tans_core.io import write_json
 from tans_core.runtime import cores
 from tans_core.space.paper import PaperSpace, model_inputs, paper_loss
@@ -69,6 +68,9 @@ class Files:
 
     def fit_tans(self, heldout: Tensor) -> dict[str, dict[str, float]]:
         """Fit this project's own objective on the same files, and measure it."""
+        # Not before the plain loop forks: LanceDB, which this imports, warns of that.
+        from tans_core.embeddings.published import masked_topology
+
         train, test = (
             [torch.stack(one[f"x_query_{split}"]) for one in self.queries.values()] for split in ("train", "test")
         )
