@@ -31,7 +31,6 @@ _END = struct.Struct("<4s4H2LH")
 _LOCATOR_64 = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _SIZES_64 = 0x0001
-_DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error)
 _NUMBER_CODES = re.compile(r"[fiu][1248]|b1")
 _PROGRAMS = {"builtins", "nt", "os", "posix", "runpy", "subprocess", "sys"}
 HOW_TO_CONVERT = (
@@ -168,14 +167,24 @@ def _extra_ids(extra: bytes) -> list[int]:
 
 
 def _check_directory(path: Path) -> None:
-    """Raise where the zip's directory says that reading the file would take more than the file."""
+    """Raise where the zip's directory, or its pickle, says that reading the file would take more than the file."""
     try:
         count = _check_end(path)
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             _check_names(records, count)
-    except _DAMAGED as error:
+            content = archive.read(_checked_pickle(path, records))
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error) as error:
         raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
+    # Torch's reader makes one of any length that is asked for.
+    if b"\nbytearray\n" in content:
+        raise DataError(
+            f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}."
+        )
+
+
+def _checked_pickle(path: Path, records: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the record that says what is in the file; raise where a record is none that torch.save writes, or outsized."""
     size = path.stat().st_size
     pickles = [
         record for record in records if record.filename.count("/") == 1 and record.filename.endswith("/data.pkl")
@@ -200,16 +209,7 @@ def _check_directory(path: Path) -> None:
             f"{path}: {pickles[0].file_size:,} bytes of pickle and {len(records):,} records; at most {_MAX_PICKLE_BYTES:,} and "
             f"{_MAX_RECORDS:,} are read. Save tensors whole, not row by row."
         )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read(pickles[0])
-    except (*_DAMAGED, RuntimeError) as error:
-        raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
-    # Torch's reader makes one of any length that is asked for.
-    if b"\nbytearray\n" in content:
-        raise DataError(
-            f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}."
-        )
+    return pickles[0]
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save
@@ -14,6 +17,17 @@ TASKS, NETWORKS, LATENT = 12, 10, 6
 
 class StoppedError(Exception):
     """What ends a run half-way in tests."""
+
+
+def stopping(step_loss: Callable[[Any, int], Tensor], at: int) -> Callable[[Any, int], Tensor]:
+    """Return an objective's loss that ends the run before a step."""
+
+    def killed(objective: nn.Module, step: int) -> Tensor:
+        if step == at:
+            raise StoppedError
+        return step_loss(objective, step)
+
+    return killed
 
 
 class Line(nn.Module):

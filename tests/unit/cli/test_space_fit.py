@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
+from tans_core.cli.space_fit import LossPrecision
 from tans_core.embeddings.published_import import import_published
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.paper import PaperSpace
+from tans_core.space.training import Precision
 from tests.factories.published import save, zoo_and_queries
 from tests.unit.cli.conftest import Tans
 
@@ -66,6 +69,7 @@ def test_loss_in_half_precision_is_asked_for_and_told(tans: Tans, store: Path, t
         json.loads(tans("space", "fit", *options, "--precision", name, "--out", tmp_path / name).out)
         for name in ("fp32", "bf16")
     )
+    assert get_args(Precision) == tuple(LossPrecision)
     assert (whole["recipe"]["precision"], half["recipe"]["precision"]) == ("fp32", "bf16")
     weights = [(tmp_path / name / "space.safetensors").read_bytes() for name in ("fp32", "bf16")]
     assert weights[0] != weights[1]

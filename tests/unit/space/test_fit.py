@@ -14,7 +14,7 @@ from tans_core.space.measure import measure_elsewhere, orders_elsewhere
 from tans_core.space.objective import TansObjective
 from tans_core.space.training import CHECKPOINT_FILE
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
-from tests.factories.fits import StoppedError
+from tests.factories.fits import StoppedError, stopping
 
 TASKS = [f"task-{task:02d}" for task in range(12)]
 RECIPE = space_recipe(
@@ -101,15 +101,8 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 ) -> None:
     recipe = replace(SHORT, steps=410)
     whole, wanted = fit_on(data, range(4), recipe, log_every=50, seed=0)
-    step_loss = TansObjective.loss
-
-    def killed(objective: TansObjective, step: int) -> Tensor:
-        if step == at:
-            raise StoppedError
-        return step_loss(objective, step)
-
     with monkeypatch.context() as patched, pytest.raises(StoppedError):
-        patched.setattr(TansObjective, "loss", killed)
+        patched.setattr(TansObjective, "loss", stopping(TansObjective.loss, at))
         fit_on(data, range(4), recipe, log_every=50, seed=0, resume_folder=tmp_path)
     assert (tmp_path / CHECKPOINT_FILE).exists() == (at >= 200)
     rest, curve = fit_on(data, range(4), recipe, log_every=50, seed=0, resume_folder=tmp_path)

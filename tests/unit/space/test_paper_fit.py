@@ -15,7 +15,7 @@ from tans_core.space.paper import PaperSpace
 from tans_core.space.paper_fit import PaperRecipe, _Objective, fit_paper, measure_paper
 from tans_core.space.quality import hold_out
 from tans_core.space.training import Curve
-from tests.factories.fits import NETWORKS, TASKS, StoppedError, Zoo
+from tests.factories.fits import NETWORKS, TASKS, StoppedError, Zoo, stopping
 
 RECIPE = PaperRecipe(steps=150, dim=16)
 
@@ -58,15 +58,8 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
 ) -> None:
     zoo, recipe = Zoo(), replace(RECIPE, steps=410, eval_every=1)
     whole, wanted = fit(zoo, recipe)
-    step_loss = _Objective.step_loss
-
-    def killed(objective: _Objective, step: int) -> Tensor:
-        if step == at:
-            raise StoppedError
-        return step_loss(objective, step)
-
     with monkeypatch.context() as patched, pytest.raises(StoppedError):
-        patched.setattr(_Objective, "step_loss", killed)
+        patched.setattr(_Objective, "step_loss", stopping(_Objective.step_loss, at))
         fit(zoo, recipe, resume_folder=tmp_path)
     rest, curve = fit(zoo, recipe, resume_folder=tmp_path)
     assert weights(rest) == weights(whole)
