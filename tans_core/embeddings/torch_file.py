@@ -6,7 +6,9 @@ file cannot become a large one.
 
 from __future__ import annotations
 
+import codecs
 import pickle
+import pickletools
 import re
 import struct
 import warnings
@@ -176,11 +178,30 @@ def _check_directory(path: Path) -> None:
             content = archive.read(_checked_pickle(path, records))
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, struct.error) as error:
         raise DataError(f"{path}: damaged or cut short ({error}). Copy or download it again.") from None
-    # Torch's reader makes one of any length that is asked for.
+    if asked := _grows(content):
+        raise DataError(f"{path}: refused: it asks for {asked}, which can be of any size. {HOW_TO_CONVERT}.")
+
+
+def _grows(content: bytes) -> str:
+    """Name what a pickle asks for that torch's reader makes, and that can become far larger than the pickle; "" for nothing."""
     if b"\nbytearray\n" in content:
-        raise DataError(
-            f"{path}: refused: it asks for a bytearray, which is no number, text or tensor. {HOW_TO_CONVERT}."
-        )
+        return "a bytearray"
+    if b"_codecs\nencode\n" not in content:
+        return ""
+    # Bytes in pickles of protocol 2 are text to be encoded as latin1; what encodes bytes anew can be asked for again and again.
+    try:
+        words = {word for _, word, _ in pickletools.genops(content) if isinstance(word, str) and len(word) < 40}
+    except Exception as error:  # a hostile pickle can fail in any of Python's ways
+        return f"encoded bytes by instructions that cannot be followed ({type(error).__name__})"
+    return next((f"bytes encoded by {word!r}" for word in sorted(words) if _encodes_bytes(word)), "")
+
+
+def _encodes_bytes(codec: str) -> bool:
+    try:
+        codecs.encode(b"", codec)
+    except Exception:  # no codec, or one of text
+        return False
+    return True
 
 
 def _checked_pickle(path: Path, records: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:

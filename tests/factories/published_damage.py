@@ -102,14 +102,19 @@ def _two_directories(path: Path) -> None:
     path.write_bytes(data[:end] + second + data[end:])
 
 
-def _greedy(path: Path) -> None:
-    """Ask for two billion bytes in twenty."""
+def _doubling() -> bytes:
+    """Ask for bytes as hexadecimal digits of bytes as such digits, and so on, thirty times."""
+    asks = b"c_codecs\nencode\n" * 30
+    return b"\x80\x02" + asks + b"U\x04aaaa" + b"X\x03\x00\x00\x00hex\x86R" * 30 + b"."
+
+
+def _pickled(path: Path, content: bytes) -> None:
+    """Put another pickle in the place of the file's own."""
     with zipfile.ZipFile(path) as archive:
         records = [(record.filename, archive.read(record)) for record in archive.infolist()]
-    greedy = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**31 - 1) + b"\x85R."
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in records:
-            archive.writestr(name, greedy if name.endswith("/data.pkl") else data)
+            archive.writestr(name, content if name.endswith("/data.pkl") else data)
 
 
 def _zero_in_a_name(path: Path) -> None:
@@ -180,7 +185,12 @@ DAMAGES: dict[str, Damage] = {
     ),
     "zero in a name": _file(_zero_in_a_name, "its names are not unique"),
     "two sizes": _file(_two_sizes, "a record with two sizes"),
-    "bytearray of any size": _file(_greedy, "refused: it asks for a bytearray"),
+    # Two billion bytes, asked for in twenty.
+    "bytearray of any size": _file(
+        lambda path: _pickled(path, b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."),
+        "refused: it asks for a bytearray",
+    ),
+    "bytes that double": _file(lambda path: _pickled(path, _doubling()), "refused: it asks for bytes encoded by 'hex'"),
     "bytes after the end": _file(lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "no end record"),
     "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "0 records data.pkl"),
     "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
