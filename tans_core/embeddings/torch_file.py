@@ -198,7 +198,7 @@ def _grows(content: bytes) -> str:
 
 def _encodes_bytes(codec: str) -> bool:
     try:
-        codecs.encode(b"", codec)
+        codecs.encode(b"", codec)  # type: ignore[call-overload]
     except Exception:  # no codec, or one of text
         return False
     return True
