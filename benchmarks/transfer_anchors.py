@@ -14,7 +14,7 @@ from tans_core.params import Params
 from tans_core.runtime import progress
 from tans_core.space.data import SpaceData, at_home
 from tans_core.tasks.task import read_task
-from tans_core.zoo.weights import load_model, load_tensors, read_space, save_tensors
+from tans_core.zoo.weights import load_model, load_tensors, save_tensors
 
 
 def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -> torch.Tensor:
@@ -31,9 +31,9 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
             embed.projection_dim,
             embed.projection_seed,
         )
-        models, elastic = ModelRows.read(root / "data/store"), read_space(root / "data/base")
+        models = ModelRows.read(root / "data/store")
         cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
-        rows = embed_models(cards, lambda card: root / "data" / card.weights, elastic, anchors)
+        rows = embed_models(cards, lambda card: root / "data" / card.weights, anchors)
         save_tensors({"functional": torch.from_numpy(rows.functional)}, path)
     return load_tensors(path)["functional"]
 
@@ -47,12 +47,11 @@ def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tens
     made_from = [code_digest([__file__]), (root / "data/store/models.digest").read_text(), params.seed]
     path = resume_folder(root / ".resume/bench-transfer/noise", made_from) / "functional.safetensors"
     if not path.is_file():
-        side_px = params.data.image_size_px
-        image = torch.randn(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(params.seed))
-        models, elastic = ModelRows.read(root / "data/store"), read_space(root / "data/base")
+        noise = functional.Noise(1, params.seed)
+        models = ModelRows.read(root / "data/store")
         cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
         answers = []
         for card in progress(cards, "embedding models by noise"):
-            answers.append(load_model(card, root / "data" / card.weights, elastic).eval().features(image)[0])
+            answers.append(load_model(card, root / "data" / card.weights).features(noise.images(card.preprocess))[0])
         save_tensors({"functional": torch.stack(answers)}, path)
     return load_tensors(path)["functional"]

@@ -12,11 +12,12 @@ from tans_core.errors import TansError
 
 @flow(name="build", description="Build what params.yaml describes, and publish it.")
 def build() -> Any:
-    """Run what is out of date, and publish the result as a release."""
+    """Run what is out of date, and publish the result as a release; one that was rolled back stays out."""
     try:
-        return rebuild_and_publish(project())
+        release, _ = rebuild_and_publish(project())
     except TansError as error:
         return failed(error)
+    return release
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from prefect.concurrency.sync import concurrency
 from prefect.states import Failed
 
 from tans_core import api
-from tans_core.errors import GateError, StoreError, TansError
+from tans_core.errors import GateError, StoreError, TansError, WithdrawnReleaseError
+from tans_core.index.history import production_id
 from tans_core.io import read_json
 from tans_core.project import find_root
 
@@ -46,8 +47,11 @@ def one_repro_at_a_time() -> Iterator[None]:
         yield
 
 
-def rebuild_and_publish(root: Path) -> str:
-    """Bring data/ up to date with params.yaml and all arrivals, publish it, and return the release's id.
+def rebuild_and_publish(root: Path) -> tuple[str, bool]:
+    """Bring data/ up to date with params.yaml and all arrivals, and publish it, unless it was rolled back.
+
+    Returns:
+        The id of the release in production, and whether it is another one than before.
 
     Raises:
         TansError: a stage failed: of the class of its exit code.
@@ -55,9 +59,29 @@ def rebuild_and_publish(root: Path) -> str:
     log = get_run_logger()
     with one_repro_at_a_time():
         rebuild(root, log.info)
+        release, published = publish(root, log.warning)
+    log.info("published %s; it is in production" if published else "%s stays in production", release)
+    return release, published
+
+
+def publish(root: Path, warn: Callable[[str], None]) -> tuple[str, bool]:
+    """Publish what is built. A result that was rolled back stays out, which is a warning and no error.
+
+    Returns:
+        The id of the release in production, and whether it is another one than before.
+
+    Raises:
+        StoreError: something is not built, or the parts do not belong together.
+    """
+    before = production_id(root / "serving")
+    try:
         release = api.publish(root)
-    log.info("published %s; it is in production", release)
-    return release
+    except WithdrawnReleaseError as error:
+        if before is None:
+            raise
+        warn(f"not published: {error}")
+        return before, False
+    return release, release != before
 
 
 def rebuild(root: Path, on_line: Callable[[str], None], stages: Sequence[str] = ()) -> None:

@@ -10,50 +10,26 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from flows.common import artifact_key, failed, json_block, markdown_table, project
-from tans_core import api
 from tans_core.errors import TansError
-from tans_core.retrieval.candidate import REFINED
+from tans_core.options import FinetuneOptions, takes
+from tans_core.service import Service
 
 CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
 
 
 @flow(name="finetune", description="Fine-tune one network on a data set.")
-async def finetune(
-    dataset: str,
-    model: str | None = None,
-    rank: int = 1,
-    refine: int = REFINED,
-    epochs: int | None = None,
-    seed: int = 0,
-    max_params_m: float | None = None,
-    max_macs_m: float | None = None,
-    to_inbox: bool = False,
-) -> Any:
+@takes(FinetuneOptions)
+async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
     """Fine-tune, and leave a report, JSON and a link to `runs/<id>`, which holds the weights.
 
     Args:
         dataset: a folder with one folder of images a class, or the name of a task of the project.
-        model: a model's id; none retrieves first, and takes the model at `rank`.
-        rank: which of the retrieved models, from 1.
-        refine: how many of the first are run on the images before all are ranked again.
-        epochs: how long; none takes the release's.
-        seed: of the fresh classifier, the order of the images and the augmentation.
-        max_params_m, max_macs_m: constraints on what is retrieved.
+        {options}
         to_inbox: hand the result to the inbox, so that the zoo grows by use.
     """
     root = project()
     try:
-        run = api.finetune(
-            dataset,
-            model,
-            rank=rank,
-            refine=refine,
-            epochs=epochs,
-            seed=seed,
-            max_params_m=max_params_m,
-            max_macs_m=max_macs_m,
-            root=root,
-        )
+        run = Service.open(root).finetune(dataset, options)
     except TansError as error:
         return failed(error)
     if to_inbox:

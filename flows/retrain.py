@@ -15,7 +15,7 @@ PUBLISHED = "tans.space.published"
 
 @flow(name="retrain", description="Rebuild what depends on new models, and publish it.")
 def retrain(model_id: str | None = None) -> Any:
-    """Rebuild with all arrivals, whichever of them set this off, and publish.
+    """Rebuild with all arrivals, whichever of them set this off, and publish; what was rolled back stays out.
 
     Args:
         model_id: the model whose admission set this off; for the log only.
@@ -23,10 +23,11 @@ def retrain(model_id: str | None = None) -> Any:
     if model_id:
         get_run_logger().info("set off by the admission of %s", model_id)
     try:
-        release = rebuild_and_publish(project())
+        release, published = rebuild_and_publish(project())
     except TansError as error:
         return failed(error)
-    emit_event(PUBLISHED, resource={"prefect.resource.id": f"tans.release.{release}"}, payload={"release": release})
+    if published:
+        emit_event(PUBLISHED, resource={"prefect.resource.id": f"tans.release.{release}"}, payload={"release": release})
     return release
 
 

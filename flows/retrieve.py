@@ -8,8 +8,9 @@ from prefect import flow
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from flows.common import artifact_key, failed, json_block, markdown_table, project
-from tans_core import api
 from tans_core.errors import TansError
+from tans_core.options import RetrieveOptions, takes
+from tans_core.service import Service
 
 COLUMNS = {
     "rank": "rank",
@@ -28,34 +29,16 @@ COLUMNS = {
 
 # Asynchronous, since Prefect's heartbeat keeps a synchronous flow a second longer.
 @flow(name="retrieve", description="Find the networks to start from for a data set.")
-async def retrieve(
-    dataset: str,
-    max_params_m: float | None = None,
-    max_macs_m: float | None = None,
-    licences: list[str] | None = None,
-    top_k: int | None = None,
-    refine: int = 0,
-) -> Any:
+@takes(RetrieveOptions)
+async def retrieve(dataset: str, options: RetrieveOptions) -> Any:
     """Find networks, and leave a table, JSON and a link to `runs/<id>`.
 
     Args:
         dataset: a folder with one folder of images a class, or the name of a task of the project.
-        max_params_m: the most parameters, in millions.
-        max_macs_m: the most multiply-accumulates of one image, in millions.
-        licences: licences that the weights may have; none takes any.
-        top_k: how many models at most; none takes the release's.
-        refine: how many of the first are run on the images before all are ranked again.
+        {options}
     """
     try:
-        found = api.retrieve(
-            dataset,
-            max_params_m=max_params_m,
-            max_macs_m=max_macs_m,
-            licences=licences,
-            top_k=top_k,
-            refine=refine,
-            root=project(),
-        )
+        found = Service.open(project()).retrieve(dataset, options)
     except TansError as error:
         return failed(error)
     table = markdown_table(COLUMNS, found.to_dicts())

@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows.common import failed, markdown_table, project
-from tans_core.errors import GateError, TansError, WeightsError
+from tans_core.errors import GateError, TansError, WeightsError, WithdrawnReleaseError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,8 @@ class Outcome:
     admitted: dict[str, Newcomer] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     release: str = ""
+    withheld: str = ""
+    """Why serving stays as it is, although newcomers were admitted: the release that they make was rolled back."""
     drift: dict[str, Drift] = field(default_factory=dict)
     """Of every newcomer in production, by id: those of earlier calls, too."""
 
@@ -55,12 +57,16 @@ def zoo_refresh() -> Any:
         log.info("admitted %s as %s", entry, newcomer.id)
     for entry, reason in outcome.refused.items():
         log.warning("quarantined %s: %s", entry, reason)
+    if outcome.withheld:
+        log.warning("serving stays as it is: %s", outcome.withheld)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 
 def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: float = 2.0) -> Outcome:
     """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
+
+    Where newcomers would bring back a release that was rolled back, serving stays as it is: they go to data/arrivals unannounced.
 
     Args:
         root: the project's folder.
@@ -87,19 +93,22 @@ def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: flo
             except (GateError, WeightsError) as error:
                 outcome.refused[entry.name] = str(error)
                 failures = list(error.failures) if isinstance(error, GateError) else []
-                quarantine(
-                    entry, root / "quarantine", str(error), {"error": type(error).__name__, "failures": failures}
-                )
+                details = {"error": type(error).__name__, "failures": failures}
+                quarantine(entry, root / "quarantine", str(error), details)
                 continue
             outcome.admitted[entry.name] = newcomer
             rows[newcomer.id] = placed
         if rows:
-            outcome.release = add_models(root / "serving", _joined(rows), _files(outcome)).id
+            try:
+                outcome.release = add_models(root / "serving", _joined(rows), _files(outcome)).id
+            except WithdrawnReleaseError as error:
+                outcome.withheld = str(error)
         # Searchable first, then in data/ for the next `dvc repro`, then out of the inbox.
         for name, newcomer in outcome.admitted.items():
             if newcomer.folder.is_dir():
                 admit(newcomer, root / "data/arrivals")
-            announce(newcomer, outcome.release)
+            if not outcome.withheld:
+                announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
         shutil.rmtree(staging, ignore_errors=True)
     if rows:
@@ -116,9 +125,8 @@ def judge(entry: Path, staging: Path, release: Release, root: Path) -> tuple[New
     from tans_core.gates.arrivals import check_arrival
     from tans_core.retrieval.placement import place_models
     from tans_core.zoo.admission import read_newcomer
-    from tans_core.zoo.weights import read_space
 
-    newcomer = read_newcomer(entry, staging, read_space(release.base_dir))
+    newcomer = read_newcomer(entry, staging)
     try:
         check_arrival(newcomer, root)
         return newcomer, place_models(release, [newcomer.folder])
@@ -149,9 +157,10 @@ def report(outcome: Outcome) -> str:
         for name, one in outcome.admitted.items()
     ]
     refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
+    withheld = f"Serving stays as it is: {outcome.withheld}\n\n" if outcome.withheld else ""
     columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy", "drift": "drift"}
     return (
-        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{_verdict(outcome.drift)}"
+        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{withheld}{_verdict(outcome.drift)}"
         f"# In quarantine\n\n{markdown_table({'entry': 'entry', 'reason': 'reason'}, refused)}\n"
     )
 

@@ -7,22 +7,18 @@ Whatever needs torch, LanceDB or pyarrow is imported inside the functions: impor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tans_core.dataset import ScanRun, check_save_name, open_dataset, path_of, query_gate, scan_path
-from tans_core.errors import ParamsError
-from tans_core.io import write_json
-from tans_core.project import SAVED_TASKS, find_root, name_of, new_run_folder, provenance, reproduce, task_infos
+from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, scan_path
+from tans_core.options import FinetuneOptions, RetrieveOptions, takes
+from tans_core.project import SAVED_TASKS, find_root, new_run_folder, reproduce, task_infos
 from tans_core.results import FinetuneRun, Retrieval
-from tans_core.retrieval.candidate import REFINED
+from tans_core.service import Service
 
 if TYPE_CHECKING:
-    from tans_core.dataset import Scanned
-    from tans_core.index.releases import Release
-    from tans_core.retrieval.retriever import Constraints, Retriever
     from tans_core.tasks.task import Task, TaskInfo
     from tans_core.zoo.card import ModelCard
 
@@ -31,6 +27,7 @@ __all__ = [
     "FinetuneRun",
     "Retrieval",
     "ScanRun",
+    "Service",
     "build",
     "finetune",
     "list_models",
@@ -44,75 +41,39 @@ __all__ = [
 ]
 
 
-def retrieve(
-    dataset: str | Path | Task,
-    *,
-    max_params_m: float | None = None,
-    max_macs_m: float | None = None,
-    licences: Sequence[str] | None = None,
-    top_k: int | None = None,
-    refine: int = 0,
-    root: str | Path | None = None,
-) -> Retrieval:
+@takes(RetrieveOptions)
+def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str | Path | None = None) -> Retrieval:
     """Find the pretrained networks to start from for a data set, without running them on it unless asked to.
 
     Args:
         dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of one, a CSV of
             paths and labels, a Parquet file with images (`scan`).
-        max_params_m: the most parameters, in millions.
-        max_macs_m: the most multiply-accumulates of one image, in millions.
-        licences: licences that the weights may have; None takes any.
-        top_k: how many models at most; None takes `retrieval.top_k` of the release.
-        refine: how many of the first are run on the images (a forward pass) before all are ranked again; 0 runs none.
+        {options}
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
 
     Returns:
         At most `top_k` candidates, best first. `runs/<id>` keeps them.
 
     Raises:
+        ParamsError: an option is wrong; nothing was read.
         NoReleaseError: nothing was published yet.
+        NoModelFitsError: no model satisfies the constraints; nothing was read.
         UnknownTaskError: `dataset` is neither a path nor a task.
         DataError: the path cannot be used; the subclasses say why.
         GateError: the gate refuses the images.
-        NoModelFitsError: no model satisfies the constraints.
     """
-    from tans_core.index.releases import open_production
-    from tans_core.retrieval.retriever import Constraints, Retriever
-
-    project = find_root(root)
-    limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    with query_gate(dataset, project) as gate:
-        release = open_production(project / "serving")
-        retriever = Retriever.open(release)
-        task, scan = open_dataset(dataset, project, release.params, gate)
-    return _retrieve(dataset, task, scan, release, retriever, limits, top_k, project, refine)
+    return Service.open(root).retrieve(dataset, options)
 
 
+@takes(FinetuneOptions)
 def finetune(
-    dataset: str | Path | Task,
-    model: str | None = None,
-    *,
-    rank: int = 1,
-    refine: int = REFINED,
-    epochs: int | None = None,
-    seed: int = 0,
-    max_params_m: float | None = None,
-    max_macs_m: float | None = None,
-    licences: Sequence[str] | None = None,
-    root: str | Path | None = None,
-    progress: bool = False,
+    dataset: str | Path | Task, options: FinetuneOptions, *, root: str | Path | None = None, progress: bool = False
 ) -> FinetuneRun:
     """Fine-tune one model on a data set: all weights, a fresh classifier, the best weights by validation.
 
     Args:
         dataset: as for `retrieve`.
-        model: a model's id; None retrieves first, under the constraints, and takes the model at `rank`.
-        rank: which of the retrieved models, from 1; only without `model`.
-        refine: as for `retrieve`, for what is retrieved: it costs a forward pass each, little beside the training, and on sources
-            left out it orders better. 0 takes the ranking as it is.
-        epochs: how long; None takes `finetune.epochs` of the release.
-        seed: of the fresh classifier, the order of the images and the augmentation.
-        max_params_m, max_macs_m, licences: constraints on what is retrieved; only without `model`.
+        {options}
         root: as for `retrieve`.
         progress: show a progress bar on stderr.
 
@@ -120,50 +81,12 @@ def finetune(
         The run. Its folder holds the weights as safetensors and their card.
 
     Raises:
-        NoReleaseError, UnknownTaskError, DataError, NoModelFitsError: as for `retrieve`.
-        ParamsError: no such rank, or epochs below 1.
-        StoreError: no such model.
+        ParamsError: an option is wrong, or no model has this rank; nothing was read.
+        StoreError: no such model; nothing was read.
+        NoReleaseError, NoModelFitsError, UnknownTaskError, DataError, GateError: as for `retrieve`.
         WeightsError: the model's weights cannot be loaded.
     """
-    from tans_core.finetuning.finetune import finetune as train
-    from tans_core.finetuning.run import write_run
-    from tans_core.index.releases import open_production
-    from tans_core.retrieval.retriever import Constraints, Retriever
-
-    if epochs is not None and epochs < 1:
-        raise ParamsError(f"epochs: got {epochs}, want at least 1.")
-    project = find_root(root)
-    limits = Constraints(max_params_m=max_params_m, max_macs_m=max_macs_m, licences=_as_tuple(licences))
-    with query_gate(dataset, project) as gate:
-        release = open_production(project / "serving")
-        retriever = Retriever.open(release)
-        task, scan = open_dataset(dataset, project, release.params, gate)
-    if model is None:
-        found = _retrieve(dataset, task, scan, release, retriever, limits, rank, project, refine)
-        if not 1 <= rank <= len(found):
-            raise ParamsError(f"rank: got {rank}, want 1 to {len(found)}: as many models as satisfy the constraints.")
-        model = found[rank - 1].model
-    settings: dict[str, Any] = {**release.params["finetune"], "seed": seed}
-    if epochs is not None:
-        settings["epochs"] = epochs
-    network = retriever.load_model(model, task.info.num_classes, seed=seed)
-    # Validated once an epoch: what the best weights are chosen by.
-    result = train(network, task, **settings, eval_points=settings["epochs"], progress=progress)
-    folder = new_run_folder(project, "finetune")
-    _write_scan(scan, folder)
-    asked = {**settings, "dataset": name_of(dataset), "model": model}
-    write_run(folder, result=result, task=task, card=retriever.card(model), settings=asked, release=release.id)
-    return FinetuneRun(
-        model=model,
-        task=task.info,
-        release=release.id,
-        folder=folder,
-        curve=result.curve,
-        best_val_accuracy=result.best_val_accuracy,
-        test_accuracy=result.test_accuracy,
-        seconds=result.seconds,
-        scan=scan,
-    )
+    return Service.open(root).finetune(dataset, options, progress)
 
 
 def scan(
@@ -196,7 +119,6 @@ def scan(
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import start_query_gate
-    from tans_core.index.settings import read_params
     from tans_core.tasks.task import write_task
 
     project = find_root(root)
@@ -206,7 +128,7 @@ def scan(
         task, scanned = scan_path(
             path_of(path),
             project,
-            read_params(project),
+            QueryLimits.of(project),
             gate,
             max_images=max_images,
             drop_empty_classes=drop_empty_classes,
@@ -240,20 +162,21 @@ def build(
     reproduce(find_root(root), stages, on_line, jobs)
 
 
-def publish(root: str | Path | None = None) -> str:
+def publish(root: str | Path | None = None, *, again: bool = False) -> str:
     """Copy the built space and index into `serving/` as a release, make it the production one, and return its id.
 
     Raises:
         StoreError: something is not built, or the parts do not belong together.
+        WithdrawnReleaseError: the result was rolled back, and `again` is not set.
     """
     from tans_core.index.releases import publish as publish_release
 
     project = find_root(root)
-    return publish_release(project, project / "serving").id
+    return publish_release(project, project / "serving", again).id
 
 
 def rollback(to: str | None = None, root: str | Path | None = None) -> str:
-    """Make an earlier release the production one: `to`, or the one before. Return its id.
+    """Make an earlier release the production one: `to`, or the one that it took over from. Return its id.
 
     Raises:
         StoreError: there is no such release.
@@ -264,7 +187,8 @@ def rollback(to: str | None = None, root: str | Path | None = None) -> str:
 
 
 def list_releases(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return each release, oldest first, as a dict of id, created (UTC, ISO 8601), models (a count) and production (bool)."""
+    """Return each release, by its first time in production, as a dict of id, created (UTC, ISO 8601), models (a count),
+    production and withdrawn (bool)."""
     from tans_core.index.releases import list_releases as list_all
 
     return [asdict(one) for one in list_all(find_root(root) / "serving")]
@@ -281,7 +205,7 @@ def list_models(root: str | Path | None = None) -> list[ModelCard]:
     Raises:
         NoReleaseError: nothing was published yet.
     """
-    return list(_open(find_root(root)).cards.values())
+    return list(Service.open(root).retriever.cards.values())
 
 
 def model_card(model: str, root: str | Path | None = None) -> ModelCard:
@@ -291,47 +215,4 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
         NoReleaseError: nothing was published yet.
         StoreError: no such model in production.
     """
-    return _open(find_root(root)).card(model)
-
-
-def _open(project: Path) -> Retriever:
-    from tans_core.index.releases import open_production
-    from tans_core.retrieval.retriever import Retriever
-
-    return Retriever.open(open_production(project / "serving"))
-
-
-def _retrieve(
-    dataset: str | Path | Task,
-    task: Task,
-    scan: Scanned | None,
-    release: Release,
-    retriever: Retriever,
-    constraints: Constraints,
-    top_k: int | None,
-    project: Path,
-    refine: int = 0,
-) -> Retrieval:
-    if refine < 0:
-        raise ParamsError(f"refine: got {refine}, want 0 or more.")
-    if top_k is not None and top_k < 1:
-        raise ParamsError(f"top_k: got {top_k}, want at least 1.")
-    wanted = release.params["retrieval"]["top_k"] if top_k is None else top_k
-    candidates = tuple(retriever.retrieve(task, constraints, wanted, refine))
-    folder = new_run_folder(project, "retrieve")
-    write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
-    write_json({**asdict(constraints), "top_k": wanted, "refine": refine}, folder / "params.json")
-    write_json(provenance(dataset, release.id), folder / "provenance.json")
-    _write_scan(scan, folder)
-    return Retrieval(candidates, task.info, release.id, folder, scan)
-
-
-def _write_scan(scan: Scanned | None, folder: Path) -> None:
-    if scan is not None:
-        scan.write(folder)
-
-
-def _as_tuple(licences: Sequence[str] | None) -> tuple[str, ...] | None:
-    if licences is None:
-        return None
-    return (licences,) if isinstance(licences, str) else tuple(licences)
+    return Service.open(root).retriever.card(model)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import atomic_path, write_json
-from tans_core.params import TASK_NAME, QueryGateParams
+from tans_core.index.settings import read_params
+from tans_core.params import TASK_NAME, QueryGateParams, explain
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 
 if TYPE_CHECKING:
@@ -24,7 +27,49 @@ if TYPE_CHECKING:
     from tans_core.tasks.report import ScanReport
     from tans_core.tasks.task import Task, TaskInfo
 
-EXAMPLES_A_CLASS = 8
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """What a user's images are brought to, and what they have to pass.
+
+    Attributes:
+        stored_size_px: the largest side that images are kept at.
+        min_images_per_class, max_bad_share: of `data` in params.yaml.
+        thresholds: of `gates.query`.
+    """
+
+    stored_size_px: int
+    min_images_per_class: int
+    max_bad_share: float
+    thresholds: QueryGateParams
+
+    @classmethod
+    def of(cls, root: Path, release: Mapping[str, Any] | None = None) -> QueryLimits:
+        """Read a project's params.yaml as it is now; what is missing there is as a release was built with.
+
+        Args:
+            root: the project's folder.
+            release: the params of the release that answers, whose networks say how large images are kept; None where there is
+                none.
+
+        Raises:
+            ParamsError: what it says of these cannot be used, or there is neither.
+        """
+        path = root / "params.yaml"
+        if not path.is_file() and release is not None:
+            data, gates = release["data"], {}
+        else:
+            found = read_params(root, ("data", "gates"))
+            data, gates = found["data"], found["gates"]
+        try:
+            size = (release or {}).get("data", data)["stored_size_px"]
+            thresholds = QueryGateParams.model_validate((gates or {}).get("query") or {})
+            return cls(int(size), int(data["min_images_per_class"]), float(data["max_bad_share"]), thresholds)
+        except ValidationError as error:
+            lines = [explain({**one, "loc": ("gates", "query", *one["loc"])}) for one in error.errors()]
+            raise ParamsError(f"{path}: {'; '.join(lines)}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ParamsError(f"{path}: data or gates: {error!r}. See docs/params.md.") from error
 
 
 @dataclass(frozen=True)
@@ -35,13 +80,13 @@ class Scanned:
         report: what was found.
         manifest: a row for each file: what it is, and what became of it (`tans_core.tasks.cleaning.MANIFEST`).
         verdict: of the gate.
-        examples: by class, a few images (n, 3, S, S) uint8.
+        examples: by class, a few images (3, s, s) uint8, as `scan.html` shows them.
     """
 
     report: ScanReport
     manifest: pa.Table = field(repr=False)
     verdict: Verdict
-    examples: Mapping[str, npt.NDArray[np.uint8]] = field(repr=False)
+    examples: Mapping[str, Sequence[npt.NDArray[np.uint8]]] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: the report's, and the gate's failures and warnings."""
@@ -110,7 +155,7 @@ def query_gate(dataset: str | Path | Task, root: Path) -> Iterator[QueryGate | N
 def open_dataset(
     dataset: str | Path | Task,
     root: Path,
-    params: Mapping[str, Any],
+    limits: QueryLimits,
     gate: QueryGate | None,
     drop_empty_classes: bool = False,
     follow_links: bool = False,
@@ -121,7 +166,7 @@ def open_dataset(
         dataset: a path (`tans_core.tasks.scan`), a task's name, or a `Task`, which is returned as it is. A task's name wins over
             a path of that name in the current folder: `./name` means the path.
         root: the project's folder.
-        params: the sections `data` and `gates` of params.yaml, as the release was built with them.
+        limits: what its images have to pass.
         gate: from `query_gate`.
         drop_empty_classes: leave classes of a path out that have no usable image, instead of stopping.
         follow_links: follow links of a path that lead outside it.
@@ -152,7 +197,7 @@ def open_dataset(
         )
     name = printable(path.resolve().name) or "data"
     task, scanned = scan_path(
-        path, root, params, gate, drop_empty_classes=drop_empty_classes, follow_links=follow_links, name=name
+        path, root, limits, gate, drop_empty_classes=drop_empty_classes, follow_links=follow_links, name=name
     )
     if task is None:
         details = new_run_folder(root, "scan")
@@ -179,7 +224,7 @@ def path_of(given: str | Path) -> Path:
 def scan_path(
     path: Path,
     root: Path,
-    params: Mapping[str, Any],
+    limits: QueryLimits,
     gate: QueryGate | None,
     *,
     max_images: int | None = None,
@@ -196,17 +241,16 @@ def scan_path(
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import check_query
+    from tans_core.tasks.page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
     from tans_core.tasks.scan import scan
 
-    data = params["data"]
-    thresholds = QueryGateParams.model_validate(params.get("gates", {}).get("query", {}))
     judge = gate.judge if gate is not None else check_query
     # A scan that is killed goes on where it was; another one of the same path at a time does without.
     key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
     resume = root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
     with scan(
         path,
-        image_size_px=data["image_size_px"],
+        stored_size_px=limits.stored_size_px,
         max_images=max_images,
         drop_empty_classes=drop_empty_classes,
         follow_links=follow_links,
@@ -214,16 +258,18 @@ def scan_path(
     ) as found:
         verdict = judge(
             found.report,
-            thresholds,
+            limits.thresholds,
             root,
-            min_images_per_class=data["min_images_per_class"],
-            max_bad_share=data["max_bad_share"],
+            min_images_per_class=limits.min_images_per_class,
+            max_bad_share=limits.max_bad_share,
             drop_empty_classes=drop_empty_classes,
         )
-        scanned = Scanned(found.report, found.manifest, verdict, found.examples(EXAMPLES_A_CLASS))
+        scanned = Scanned(
+            found.report, found.manifest, verdict, found.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
+        )
         if name is None or not verdict.passed:
             return None, scanned
-        return found.task(name, min_images_per_class=data["min_images_per_class"]), scanned
+        return found.task(name, min_images_per_class=limits.min_images_per_class), scanned
 
 
 def check_save_name(name: str, root: Path) -> None:

@@ -13,7 +13,8 @@
     │   └── SourceUnavailableError
     ├── NoModelFitsError    5  constraints that no model satisfies
     ├── StoreError          6  LanceDB tables, digests, releases
-    │   └── NoReleaseError
+    │   ├── NoReleaseError
+    │   └── WithdrawnReleaseError
     └── WeightsError        7  safetensors, cards, backbones
 
 A message says what happened, where, what was got against what was wanted, and the next command.
@@ -95,6 +96,10 @@ class StoreError(TansError):
 
 class NoReleaseError(StoreError):
     """Nothing has been published yet."""
+
+
+class WithdrawnReleaseError(StoreError):
+    """A release was rolled back, and nobody has asked for it since."""
 
 
 class WeightsError(TansError):

@@ -40,24 +40,13 @@ class TasksParams(_Section):
 class DataParams(_Section):
     """Sizes that every task shares."""
 
-    image_size_px: Annotated[int, Field(ge=16, le=512)]
+    stored_size_px: Annotated[int, Field(ge=16, le=1024)]
     max_train: Count
     max_val: Count
     max_test: Count
     min_images_per_class: Count
     max_bad_share: Fraction
     workers: Annotated[int, Field(ge=0, le=64)]
-
-
-class NetworksParams(_Section):
-    """The elastic residual search space: stem and stage widths in channels, and the choices of a block."""
-
-    stem_width: Count
-    widths: Annotated[list[Count], Field(min_length=1, max_length=6)]
-    strides: list[Literal[1, 2]]
-    max_depth: Annotated[int, Field(ge=1, le=8)]
-    kernels: list[Literal[3, 5, 7]]
-    ratios: list[Positive]
 
 
 class TrainParams(_Section):
@@ -172,7 +161,7 @@ class Params(_Section):
     seed: int
     data: DataParams
     tasks: TasksParams
-    networks: NetworksParams
+    networks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     base: BaseParams
     zoo: ZooParams
     embed: EmbedParams
@@ -209,7 +198,7 @@ def parse_params(text: str, path: Path) -> Params:
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
+        lines = [explain(detail) for detail in error.errors()]
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise ParamsError(f"{path} has {count}:\n  " + "\n  ".join(lines)) from None
     _check_across_sections(params, path)
@@ -224,13 +213,12 @@ def _check_across_sections(params: Params, path: Path) -> None:
     for name in params.base.tasks:
         if name not in params.tasks.meta_train:
             problems.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
-    if len(params.networks.strides) != len(params.networks.widths):
-        problems.append("networks.strides: want one stride a stage, as many as networks.widths")
     if problems:
         raise ParamsError(f"{path}:\n  " + "\n  ".join(problems))
 
 
-def _explain(detail: Any) -> str:
+def explain(detail: Any) -> str:
+    """Say where one of pydantic's errors is, and what it is."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
         *parents, key = detail["loc"]

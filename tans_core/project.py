@@ -111,6 +111,7 @@ def reproduce(
         ParamsError: there is no dvc.yaml in `root`, or git is missing.
         TansError: a stage failed: of the class whose exit code the stage ended with (GateError for 3).
     """
+    from tans_core.networks.registry import check_settings
     from tans_core.params import load_params
     from tans_core.runtime import cores
 
@@ -120,7 +121,10 @@ def reproduce(
         raise ParamsError("git: not found on PATH. DVC needs it; install git.")
     jobs = jobs or cores()
     if not stages and jobs > 1:
-        tasks = load_params(root).tasks
+        params = load_params(root)
+        # At once, and not after the minutes that the tasks take.
+        check_settings(params.networks)
+        tasks = params.tasks
         _dvc_repro(
             root,
             _deal([f"tasks@{t}" for t in tasks.meta_train] + [f"meta-test@{t}" for t in tasks.meta_test], jobs),

@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tans_core.cli.console import EXAMPLES, AsJson, MaxParams, Root, print_json, show_fields, stdout, table
+from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, show_fields, stdout, table
+from tans_core.options import takes
+from tans_core.retrieval.constraints import Constraints
 
 models = typer.Typer(help="The networks in production.", no_args_is_help=True, epilog=EXAMPLES["models"])
 
 
 @models.command("list", epilog=EXAMPLES["models list"])
+@takes(Constraints, command=True)
 def list_models(
+    options: Constraints,
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Only the networks of this home task.")] = None,
-    max_params_m: MaxParams = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -26,11 +29,7 @@ def list_models(
     homes = {card.home_task for card in cards}
     if task is not None and task not in homes:
         raise UnknownTaskError(f"{task!r}: no network has this home task{did_you_mean(task, homes)}.")
-    chosen = [
-        card
-        for card in cards
-        if (task is None or card.home_task == task) and (max_params_m is None or card.params_m <= max_params_m)
-    ]
+    chosen = [card for card in cards if (task is None or card.home_task == task) and options.fit(card)]
     if as_json:
         print_json([card.to_dict() for card in chosen])
         return

@@ -30,14 +30,6 @@ Root = Annotated[
     typer.Option(help="The project's folder; by default the nearest one with params.yaml, from here upwards."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
-MaxParams = Annotated[float | None, typer.Option(min=0, metavar="M", help="The most parameters, in millions.")]
-MaxMacs = Annotated[
-    float | None, typer.Option(min=0, metavar="M", help="The most multiply-accumulates of one image, in millions.")
-]
-Licence = Annotated[
-    list[str] | None,
-    typer.Option(help="A licence that the weights may have, such as MIT; repeat it for several. All by default."),
-]
 DataSet = Annotated[
     str,
     typer.Argument(
@@ -136,10 +128,13 @@ EXAMPLES = {
         ("tans build index", "one stage, and what it needs"),
         ("tans build --profile full", "the large zoo: lay profiles/full.yaml over params.yaml, then build"),
     ),
-    "publish": examples(("tans publish", "serve from what `tans build` made")),
+    "publish": examples(
+        ("tans publish", "serve from what `tans build` made"),
+        ("tans publish --again", "even though it was rolled back"),
+    ),
     "rollback": examples(
         ("tans rollback", "go back to the release before"),
-        ("tans rollback --to 2026-11-25T10-02-33", "go back to a release that `tans releases` lists"),
+        ("tans rollback --to 20261129T101530-1a2b3c4d5e6f", "go back to a release that `tans releases` lists"),
     ),
     "releases": examples(("tans releases", "which releases there are, and which one serves")),
     "serve": examples(

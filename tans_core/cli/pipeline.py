@@ -73,11 +73,14 @@ def _apply_profile(project: Path, name: str) -> None:
     )
 
 
-def publish(root: Root = None) -> None:
+def publish(
+    again: Annotated[bool, typer.Option("--again", help="Publish it even if it was rolled back.")] = False,
+    root: Root = None,
+) -> None:
     """Copy the built space and index into serving/, and serve from them."""
     from tans_core import api
 
-    stdout().print(f"published {api.publish(root)}; it is in production", highlight=False)
+    stdout().print(f"published {api.publish(root, again=again)}; it is in production", highlight=False)
 
 
 def rollback(
@@ -93,16 +96,17 @@ def rollback(
 
 
 def releases(as_json: AsJson = False, root: Root = None) -> None:
-    """List the releases, oldest first."""
+    """List the releases, in the order in which they first went live."""
     from tans_core import api
 
     rows = api.list_releases(root)
     if as_json:
         print_json(rows)
         return
-    shown = table("release", "created", "models", "production", right=("models",))
+    shown = table("release", "created", "models", "production", "withdrawn", right=("models",))
     for row in rows:
-        shown.add_row(row["id"], row["created"], str(row["models"]), "yes" if row["production"] else "")
+        marks = ("yes" if row[name] else "" for name in ("production", "withdrawn"))
+        shown.add_row(row["id"], row["created"], str(row["models"]), *marks)
     stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
 
 

@@ -4,115 +4,48 @@ from __future__ import annotations
 
 import shlex
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from tans_core.cli.console import (
     AsJson,
     DataSet,
-    Licence,
-    MaxMacs,
-    MaxParams,
     Root,
     print_json,
     stderr,
     stdout,
     table,
 )
+from tans_core.options import FinetuneOptions, RetrieveOptions, takes
 from tans_core.retrieval.candidate import FAR, REFINED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tans_core.api import FinetuneRun, Retrieval
     from tans_core.dataset import Scanned
+    from tans_core.results import FinetuneRun, Retrieval
     from tans_core.tasks.task import TaskInfo
 
 
-def retrieve(
-    dataset: DataSet,
-    max_params_m: MaxParams = None,
-    max_macs_m: MaxMacs = None,
-    licence: Licence = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="How many networks at most; by default as params.yaml says.")
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="K",
-            help="Run the first K on the images, and rank all again by what that shows; 0 runs none.",
-        ),
-    ] = 0,
-    as_json: AsJson = False,
-    root: Root = None,
-) -> None:
+@takes(RetrieveOptions, command=True)
+def retrieve(dataset: DataSet, options: RetrieveOptions, as_json: AsJson = False, root: Root = None) -> None:
     """Find the pretrained networks to start from for a data set, best first."""
-    from tans_core import api
+    from tans_core.service import Service
 
     # A bar of its own shows the probing; two live displays at once cannot be drawn.
-    with nullcontext() if refine else stderr().status("looking for networks"):
-        found = api.retrieve(
-            dataset,
-            max_params_m=max_params_m,
-            max_macs_m=max_macs_m,
-            licences=licence,
-            top_k=top_k,
-            refine=refine,
-            root=root,
-        )
+    with nullcontext() if options.refine else stderr().status("looking for networks"):
+        found = Service.open(root).retrieve(dataset, options)
     if as_json:
         print_json(found.to_dict())
     else:
-        _show_retrieval(found, dataset, probed=refine > 0)
+        _show_retrieval(found, dataset, probed=options.refine > 0)
 
 
-def finetune(
-    dataset: DataSet,
-    model: Annotated[str | None, typer.Option(metavar="ID", help="The network to start from, by its id.")] = None,
-    rank: Annotated[
-        int | None, typer.Option(min=1, help="The network of this rank in the retrieval; 1 by default.")
-    ] = None,
-    refine: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            metavar="K",
-            help="Run the first K of the retrieval on the images before one is taken, as `tans retrieve --refine` does; "
-            f"{REFINED} by default, 0 takes the first as it is ranked.",
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="How long; by default as params.yaml says.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the fresh classifier and of the order of the images.")] = 0,
-    max_params_m: MaxParams = None,
-    max_macs_m: MaxMacs = None,
-    licence: Licence = None,
-    as_json: AsJson = False,
-    root: Root = None,
-) -> None:
+@takes(FinetuneOptions, command=True)
+def finetune(dataset: DataSet, options: FinetuneOptions, as_json: AsJson = False, root: Root = None) -> None:
     """Fine-tune one network on a data set, and keep its weights."""
-    from tans_core import api
+    from tans_core.service import Service
 
-    limits = (max_params_m, max_macs_m, licence, rank, refine)
-    if model is not None and any(limit is not None for limit in limits):
-        raise typer.BadParameter(
-            "--model names the network: --rank, --refine and constraints have nothing left to choose."
-        )
-    run = api.finetune(
-        dataset,
-        model,
-        rank=rank or 1,
-        refine=REFINED if refine is None else refine,
-        epochs=epochs,
-        seed=seed,
-        max_params_m=max_params_m,
-        max_macs_m=max_macs_m,
-        licences=licence,
-        root=root,
-        progress=not as_json,
-    )
+    run = Service.open(root).finetune(dataset, options, progress=not as_json)
     if as_json:
         print_json(run.to_dict())
     else:

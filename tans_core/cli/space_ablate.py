@@ -146,7 +146,6 @@ def _read(project: Path, params: Params) -> Built:
         ),
         projection_seed=embed.projection_seed,
         projection_dim=embed.projection_dim,
-        image_size_px=params.data.image_size_px,
         assemble=partial(
             assemble,
             tasks=tasks,

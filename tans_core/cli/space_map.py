@@ -86,14 +86,14 @@ def _map(project: Path, queries: list[str], production: bool, method: Projection
     release = open_production(project / "serving") if production else open_pipeline(project)
     places, vectors = read_places(release, project / "data/store")
     if queries:
-        from tans_core.dataset import open_dataset, query_gate
+        from tans_core.dataset import QueryLimits, open_dataset, query_gate
         from tans_core.project import name_of
         from tans_core.retrieval.retriever import Retriever
 
         retriever = Retriever.open(release)
         for dataset in queries:
             with query_gate(dataset, project) as gate:
-                task, _ = open_dataset(dataset, project, release.params, gate)
+                task, _ = open_dataset(dataset, project, QueryLimits.of(project, release.params), gate)
             name = task.info.name
             if any(place.kind is Kind.QUERY and place.name == name for place in places):
                 # Two folders may end alike.

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, show_fields, stderr, stdout, table
+from tans_core.licences import USERS_OWN
 
 if TYPE_CHECKING:
     from tans_core.params import Params
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 tasks = typer.Typer(help="The tasks of the project.", no_args_is_help=True, epilog=EXAMPLES["tasks"])
 
-_OWN_LICENCE = "the user's own"
 # Train, validation and test each need an image of every class.
 _SPLITS = 3
 
@@ -83,6 +83,10 @@ def show_task(
     if name not in known:
         raise UnknownTaskError(f"{name!r}: no such task{did_you_mean(name, known)}. `tans tasks list` shows them.")
     entry = known[name]
+    if not as_json:
+        # A line for each text.
+        texts = entry.pop("licence_texts")
+        entry |= {ref: text or "its terms are not known here" for ref, text in texts.items()}
     if entry["mean"] is not None:
         entry["sheet"] = str(_write_sheet(project, name, sheet or project / "reports/tasks" / f"{name}.png"))
     show_fields({key: value for key, value in entry.items() if value is not None}, as_json)
@@ -95,7 +99,10 @@ def add(
     role: Annotated[
         Role, typer.Option(help="Whether its networks join the zoo, or it is held out to test on.")
     ] = Role.META_TRAIN,
-    licence: Annotated[str, typer.Option(help="Of the images; weights made from them carry it.")] = _OWN_LICENCE,
+    licence: Annotated[
+        str,
+        typer.Option(help="Of the images, an SPDX expression or your own words; weights made from them carry it."),
+    ] = USERS_OWN,
     drop_empty_classes: Annotated[
         bool,
         typer.Option("--drop-empty-classes", help="Leave out classes without a usable image; the build will, too."),
@@ -119,8 +126,7 @@ def add(
     place = given.relative_to(project) if given.is_relative_to(project) else given
     chosen = {"drop_empty_classes": drop_empty_classes, "follow_links": follow_links}
     options: dict[str, Any] = {"path": str(place), **{option: True for option, wanted in chosen.items() if wanted}}
-    if licence != _OWN_LICENCE:
-        options["licence"] = licence
+    options |= _stated(licence)
     # A name that cannot be taken is known before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
     options["digest"] = _judge(path, given, params, project, **chosen)
@@ -145,20 +151,40 @@ def remove(
     stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
+def _stated(licence: str) -> dict[str, Any]:
+    """Return the options that keep a licence; words that are no SPDX expression are kept under a name of their own."""
+    from tans_core.licences import normalise, suggest
+
+    stated = normalise(licence)
+    if stated.expression == USERS_OWN:
+        return {}
+    if not stated.texts:
+        return {"licence": stated.expression}
+    stderr().print(
+        f"licence: no SPDX expression{suggest(licence)}. The weights carry {stated.expression}; params.yaml keeps your words.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return {"licence": stated.expression, "licence_texts": stated.texts}
+
+
 def _judge(path: str, given: Path, params: Params, project: Path, **chosen: bool) -> str:
     """Scan the images, say what was found, and return their digest.
 
     Raises:
         TansError: a gate would refuse them, this one or that of the build.
     """
-    from tans_core.dataset import open_dataset, query_gate
+    from dataclasses import replace
+
+    from tans_core.dataset import QueryLimits, open_dataset, query_gate
     from tans_core.errors import TooFewImagesError
     from tans_core.tasks.build import check_coverage
 
-    sections = params.model_dump(include={"data", "gates"})
-    sections["data"]["min_images_per_class"] = max(_SPLITS, params.data.min_images_per_class)
+    limits = QueryLimits.of(project)
+    limits = replace(limits, min_images_per_class=max(_SPLITS, limits.min_images_per_class))
     with query_gate(given, project) as gate:
-        task, scanned = open_dataset(given, project, sections, gate, **chosen)
+        task, scanned = open_dataset(given, project, limits, gate, **chosen)
     assert scanned is not None
     stderr().print(scanned.summary(), markup=False, highlight=False, soft_wrap=True)
     check_coverage(task)
@@ -176,7 +202,7 @@ def _entries(project: Path) -> list[dict[str, Any]]:
     from tans_core.project import task_infos
 
     built = {info.name: info for info in task_infos(project)}
-    found = {name: {**asdict(info), "here": "built, not in params.yaml"} for name, info in built.items()}
+    found = {name: _built(info, "built, not in params.yaml", {}) for name, info in built.items()}
     if (project / "params.yaml").is_file():
         listed = load_params(project).tasks
         for role, members in ((Role.META_TRAIN, listed.meta_train), (Role.META_TEST, listed.meta_test)):
@@ -185,16 +211,23 @@ def _entries(project: Path) -> list[dict[str, Any]]:
     return [found[name] for name in sorted(found)]
 
 
+def _built(info: TaskInfo, here: str, own: Mapping[str, str]) -> dict[str, Any]:
+    from tans_core.licences import texts_of
+
+    return {**asdict(info), "licence_texts": texts_of(info.licence, {**own, **info.licence_texts}), "here": here}
+
+
 def _entry(
     name: str, role: Role, source: str, options: Mapping[str, Any], built: TaskInfo | None, project: Path
 ) -> dict[str, Any]:
+    from tans_core.licences import Licence, texts_of
     from tans_core.tasks.sources import SOURCES
-    from tans_core.tasks.sources.base import licence_of
+    from tans_core.tasks.sources.base import stated_licence
 
-    if built is not None:
-        return {**asdict(built), "here": "built"}
     origin = SOURCES.get(source)
-    licence = licence_of(origin, options) if origin else "-"
+    stated = stated_licence(origin, options) if origin else Licence("-")
+    if built is not None:
+        return _built(built, "built", stated.texts)
     # Relative paths among the options are meant from the project's folder.
     with contextlib.chdir(project):
         lacks = origin.missing(options) if origin else f"no source is called {source!r}"
@@ -202,10 +235,11 @@ def _entry(
         "name": name,
         "role": str(role),
         "source": source,
-        "licence": licence,
+        "licence": stated.expression,
+        "licence_texts": texts_of(stated.expression, stated.texts) if origin else {},
         "class_names": [],
         "counts": {},
-        "image_size_px": None,
+        "stored_size_px": None,
         "mean": None,
         "std": None,
         "here": lacks or "source is here",

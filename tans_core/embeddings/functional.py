@@ -11,24 +11,95 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tans_core.embeddings.probe import probe_features
 from tans_core.errors import StoreError, TooFewImagesError
-from tans_core.networks.preprocess import normalise
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess, normalise
 from tans_core.runtime import derive_seed, device
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task
 from tans_core.zoo.weights import load_tensors, save_tensors
 
 FILE = "anchors.safetensors"
 
 
+_NONE = (0.0, 0.0, 0.0)
+
+
+class Questions(Protocol):
+    """What networks are asked about."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, preprocess: Preprocess) -> Tensor:
+        """Return the P images as a network wants them, normalised: (P, 3, S, S) float32."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that determines them, for a file or a digest."""
+        ...
+
+
+class Pictures:
+    """Images of tasks, each with the statistics of its own."""
+
+    def __init__(self, pixels: SquareImages, mean: Tensor, std: Tensor) -> None:
+        """Hold P images, and the (P, 3) float32 means and deviations of their tasks."""
+        self._pixels, self._mean, self._std = pixels, mean, std
+        self._prepared: dict[Preprocess, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def images(self, preprocess: Preprocess) -> Tensor:
+        # Networks that go by the task's statistics differ in those of their home, which play no part here.
+        key = (
+            preprocess
+            if preprocess.statistics == "own"
+            else preprocess.model_copy(update={"mean": _NONE, "std": _NONE})
+        )
+        if key not in self._prepared:
+            pixels = torch.from_numpy(
+                self._pixels.at(preprocess.image_size_px, preprocess.interpolation, preprocess.crop)
+            )
+            own = preprocess.statistics == "own"
+            means = [preprocess.mean] * len(self) if own else self._mean.tolist()
+            stds = [preprocess.std] * len(self) if own else self._std.tolist()
+            parts = [normalise(pixels[i : i + 1], means[i], stds[i]) for i in range(len(self))]
+            self._prepared[key] = torch.cat(parts)
+        return self._prepared[key]
+
+    def tensors(self) -> dict[str, Tensor]:
+        sides = torch.from_numpy(self._pixels.sides)
+        return {"pixels": torch.from_numpy(self._pixels.data), "sides": sides, "mean": self._mean, "std": self._std}
+
+
+class Noise:
+    """Gaussian noise, which TANS asks networks about."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+
+    def __len__(self) -> int:
+        return self._count
+
+    def images(self, preprocess: Preprocess) -> Tensor:
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "noise"))
+        return torch.randn(self._count, 3, preprocess.image_size_px, preprocess.image_size_px, generator=generator)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"noise": torch.tensor([self._count, self._seed])}
+
+
 class Anchors:
-    """Embeds networks by their penultimate answers (P, D) to the same images, all in one batch.
+    """Embeds networks by their penultimate answers (P, D) to the same images, all in one batch, at each one's own input size.
 
     Two forms, concatenated. Both have a fixed size whatever D is:
 
@@ -40,13 +111,13 @@ class Anchors:
     BatchNorm takes its statistics from the images, as it will take them from those of a new task.
 
     Attributes:
-        images: (P, 3, S, S) float32, normalised.
+        questions: the P images.
         dim: width of a form.
         seed: of the random matrices.
     """
 
-    def __init__(self, images: Tensor, dim: int, seed: int) -> None:
-        self.images, self.dim, self.seed = images, dim, seed
+    def __init__(self, questions: Questions, dim: int, seed: int) -> None:
+        self.questions, self.dim, self.seed = questions, dim, seed
         self._matrices: dict[str, Tensor] = {}
 
     @classmethod
@@ -56,28 +127,29 @@ class Anchors:
         Raises:
             TooFewImagesError: a task has fewer.
         """
-        chosen = []
+        pixels: list[npt.NDArray[np.uint8]] = []
+        means, stds = [], []
         for task in tasks:
-            images, _ = task.split("train")
-            if len(images) < images_per_task:
+            members, digests = task.where("train").tolist(), task.images.digests
+            if len(members) < images_per_task:
                 raise TooFewImagesError(
-                    f"task {task.info.name!r}: got {len(images)} training images, want {images_per_task} as anchors. "
+                    f"task {task.info.name!r}: got {len(members)} training images, want {images_per_task} as anchors. "
                     "Lower embed.anchors_per_task, or add images."
                 )
-            first = sorted(range(len(images)), key=lambda i, x=images: hashlib.sha256(x[i].tobytes()).digest())  # type: ignore[misc]
-            pixels = torch.from_numpy(images[first[:images_per_task]])
-            chosen.append(normalise(pixels, task.info.mean, task.info.std))
-        return cls(torch.cat(chosen), dim, seed)
+            first = sorted(members, key=lambda index, digests=digests: digests[index])[:images_per_task]  # type: ignore[misc]
+            pixels += [task.images[index] for index in first]
+            means += [task.info.mean] * images_per_task
+            stds += [task.info.std] * images_per_task
+        return cls(Pictures(SquareImages.of(pixels), torch.tensor(means), torch.tensor(stds)), dim, seed)
 
     @classmethod
-    def of_noise(cls, count: int, dim: int, seed: int, image_size_px: int) -> Anchors:
-        """Draw Gaussian noise, which TANS asks networks about; there, BatchNorm keeps its stored statistics."""
-        generator = torch.Generator().manual_seed(derive_seed(seed, "noise"))
-        return cls(torch.randn(count, 3, image_size_px, image_size_px, generator=generator), dim, seed)
+    def of_noise(cls, count: int, dim: int, seed: int) -> Anchors:
+        """Draw Gaussian noise."""
+        return cls(Noise(count, seed), dim, seed)
 
     @classmethod
     def load(cls, folder: Path) -> Anchors:
-        """Read what `save` wrote.
+        """Read what `save` wrote of images.
 
         Raises:
             StoreError: it is missing, or not what `save` writes.
@@ -85,20 +157,34 @@ class Anchors:
         """
         path = folder / FILE
         found = load_tensors(path) if path.is_file() else {}
-        if found.keys() != {"images", "dim", "seed"}:
-            what = f"got {sorted(found)}, want images, dim, seed" if found else "no such file"
-            raise StoreError(f"{path}: {what}. Run `dvc repro`, then `tans publish`.")
-        return cls(found["images"], int(found["dim"]), int(found["seed"]))
+        wanted = {"pixels", "sides", "mean", "std", "dim", "seed"}
+        if found.keys() != wanted:
+            what = f"got {sorted(found)}, want {', '.join(sorted(wanted))}" if found else "no such file"
+            raise StoreError(f"{path}: {what}. Run `tans build`, then `tans publish`.")
+        pixels = SquareImages(found["pixels"].numpy(), found["sides"].numpy())
+        return cls(Pictures(pixels, found["mean"], found["std"]), int(found["dim"]), int(found["seed"]))
 
     def save(self, folder: Path) -> None:
         """Write the images and how they are used: embeddings by others cannot be compared with these."""
         folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(self._tensors(), folder / FILE)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of all that determines what `embed` gives."""
+        parts = [name.encode() + value.numpy().tobytes() for name, value in sorted(self._tensors().items())]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def _tensors(self) -> dict[str, Tensor]:
         settings = {"dim": torch.tensor(self.dim), "seed": torch.tensor(self.seed)}
-        save_tensors({"images": self.images, **settings}, folder / FILE)
+        return {**self.questions.tensors(), **settings}
 
     @torch.no_grad()
-    def embed(self, network: nn.Module) -> npt.NDArray[np.float32]:
+    def embed(self, network: Network, preprocess: Preprocess) -> npt.NDArray[np.float32]:
         """Return the (E,) float32 embedding of a network, from the best device; the network stays where and as it was.
+
+        Args:
+            network: of any family.
+            preprocess: of its card.
 
         Raises:
             WeightsError: the network answers with NaN or infinity.
@@ -106,7 +192,9 @@ class Anchors:
         place = next(network.parameters()).device
         # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features = probe_features(network.to(device()), self.images, batch_size=len(self.images))
+            features = probe_features(
+                network.to(device()), self.questions.images(preprocess), batch_size=len(self.questions)
+            )
         network.to(place)
         answers = torch.from_numpy(features).float()
         projected = self._through(answers.flatten(), "projection")

@@ -6,37 +6,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.store import ModelRows
-from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
+from tans_core.networks.registry import get_family
 from tans_core.runtime import progress
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 
 
-def embed_model(network: ElasticNetwork, anchors: Anchors) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the topology code (T,) and the functional embedding (E,) of a network."""
-    return network.space.topology(network.architecture), anchors.embed(network)
-
-
-def embed_models(
-    cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path], space: ElasticSpace, anchors: Anchors
-) -> ModelRows:
+def embed_models(cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path], anchors: Anchors) -> ModelRows:
     """Embed many models.
 
     Args:
         cards: M cards.
         weights: gives the file that a card's weights lie in.
-        space: the search space of the zoo.
         anchors: the images that networks are asked about.
 
     Raises:
         WeightsError: weights are missing, damaged, or answer with NaN.
     """
-    rows = [
-        embed_model(load_model(card, weights(card), space), anchors) for card in progress(cards, "embedding models")
-    ]
-    topology, functional = zip(*rows, strict=True)
+    topology, functional = [], []
+    for card in progress(cards, "embedding models"):
+        topology.append(get_family(card.family).topology(card.architecture, card.preprocess.image_size_px))
+        functional.append(anchors.embed(load_model(card, weights(card)), card.preprocess))
     return ModelRows(tuple(cards), np.stack(topology), np.stack(functional))

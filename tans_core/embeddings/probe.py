@@ -3,33 +3,46 @@
 A ridge regression on penultimate features, judged by leaving each image out in turn, which has a closed form: one forward pass of
 a few hundred images and one small decomposition a network.
 
-Axes: n images, K classes, D feature width, L regularisations.
+Axes: n images, K classes, D feature width, S side of an input in pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tans_core.errors import TooFewImagesError, WeightsError
-from tans_core.networks.preprocess import normalise
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess, batch_statistics
 from tans_core.tasks.task import Task
 
 _PENALTIES = tuple(10.0**exponent for exponent in range(-3, 4))
 """Shares of the features' mean squared singular value."""
 
 
-@dataclass(frozen=True)
 class ProbeSample:
-    """A balanced few hundred images of a task, normalised: (n, 3, H, W) float32, and labels (n,) int64."""
+    """A balanced few hundred images of a task, which each network gets as its own card wants them.
 
-    images: Tensor
-    labels: Tensor
+    Attributes:
+        labels: (n,) int64.
+    """
+
+    def __init__(self, task: Task, indices: Sequence[int]) -> None:
+        self._task, self._indices = task, list(indices)
+        self.labels = task.labels[self._indices]
+        self._prepared: dict[Preprocess, Tensor] = {}
+
+    def images(self, preprocess: Preprocess) -> Tensor:
+        """Return the images, normalised: (n, 3, S, S) float32; kept, since networks of one family ask for the same."""
+        own = preprocess.on(self._task.info)
+        if own not in self._prepared:
+            self._prepared[own] = own.chosen(self._task, self._indices)
+        return self._prepared[own]
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
     """Choose as many images of each class as can be had, by a hash of their pixels: order and file format do not matter.
 
     Args:
-        task: at its working size.
+        task: whose images are looked at.
         images_per_class: at most.
         most: images in all, at most; classes are then cut to equal shares of at least two.
         split: which images may be seen.
@@ -58,7 +71,8 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
     Raises:
         TooFewImagesError: fewer than two classes have two images.
     """
-    images, labels = task.split(split)
+    members_of, digests = task.where(split), task.images.digests
+    labels = task.labels[members_of]
     classes, counts = np.unique(labels, return_counts=True)
     classes = classes[counts >= 2]
     if len(classes) < 2:
@@ -68,32 +82,22 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
     share = min(images_per_class, max(2, most // len(classes)))
     chosen: list[int] = []
     for label in classes:
-        members = np.flatnonzero(labels == label).tolist()
-        chosen += sorted(members, key=lambda index: hashlib.sha256(images[index].tobytes()).digest())[:share]
-    pixels = normalise(torch.from_numpy(images[chosen]), task.info.mean, task.info.std)
-    return ProbeSample(pixels, torch.from_numpy(labels[chosen]))
+        chosen += sorted(members_of[labels == label].tolist(), key=lambda index: digests[index])[:share]
+    return ProbeSample(task, chosen)
 
 
 @torch.no_grad()
 def probe_features(
-    network: nn.Module, images: Tensor, precision: str = "fp32", batch_size: int = 512
+    network: Network, images: Tensor, precision: str = "fp32", batch_size: int = 512
 ) -> npt.NDArray[np.float64]:
-    """Return a network's penultimate features (n, D) of normalised images (n, 3, H, W).
+    """Return a network's penultimate features (n, D) of normalised images (n, 3, S, S).
 
     BatchNorm uses the images' own statistics where they fit one batch, as fine-tuning on the task will; the stored ones are those
-    of another task. The network's buffers stay as they were. `precision` bf16 runs under autocast.
+    of another task. The network stays as it was. `precision` bf16 runs under autocast.
     """
     place = next(network.parameters()).device
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    network.train()
-    for norm in norms:
-        norm.momentum = 0.0
-    with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = [network.features(part.to(place)).float().cpu() for part in images.split(batch_size)]  # type: ignore[operator]
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
+    with batch_statistics(network), torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
+        parts = [network.features(part.to(place)).float().cpu() for part in images.split(batch_size)]
     features: npt.NDArray[np.float64] = torch.cat(parts).double().numpy()
     if not np.isfinite(features).all():
         raise WeightsError("the network answers images with NaN or infinity: its weights are damaged.")
@@ -130,6 +134,6 @@ def ridge_probe(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
     return best
 
 
-def probe(network: nn.Module, sample: ProbeSample, precision: str = "fp32") -> ProbeScore:
-    """Probe one network on a sample."""
-    return ridge_probe(probe_features(network, sample.images, precision), sample.labels.numpy())
+def probe(network: Network, preprocess: Preprocess, sample: ProbeSample, precision: str = "fp32") -> ProbeScore:
+    """Probe one network on a sample, whose images it gets as its card wants them."""
+    return ridge_probe(probe_features(network, sample.images(preprocess), precision), sample.labels)

@@ -6,7 +6,6 @@ Axes: N images, n chosen images, K classes, F feature width.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,13 +21,13 @@ from torch import Tensor, nn
 from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
 from tans_core.io import atomic_path, sha256_bytes, sha256_file
-from tans_core.networks.preprocess import normalise
+from tans_core.networks.preprocess import Preprocess
 from tans_core.runtime import device, progress
 from tans_core.tasks.task import Task, read_info, read_task
-from tans_core.zoo.weights import load_base
+from tans_core.zoo.weights import Base
 
 _EMBEDDED = ("train", "val")
-_VERSION = 1
+_VERSION = 2
 """Raise it when features of the same images and weights change."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,19 +39,21 @@ class Backbone:
 
     Attributes:
         name: `base`, or the name of a torchvision network.
-        embed: maps images (n, 3, H, W) uint8 and the task's mean and std to features (n, F) float32, on the images' device.
+        features: maps normalised images (n, 3, S, S) float32 to features (n, F), on the images' device.
+        preprocess: what images go through before it.
         digest: changes with the weights.
         device: where the images have to be.
     """
 
     name: str
-    embed: Callable[[Tensor, Sequence[float], Sequence[float]], Tensor]
+    features: Callable[[Tensor], Tensor]
+    preprocess: Preprocess
     digest: str = ""
     device: str = "cpu"
 
 
 def load_backbone(name: str, base_folder: Path) -> Backbone:
-    """Load `base`, the largest subnet of the base supernet, or a torchvision network with its published weights.
+    """Load `base`, the largest member of the base supernet (the first family's), or a torchvision network with its weights.
 
     Raises:
         ParamsError: torchvision has no network of this name.
@@ -60,9 +61,13 @@ def load_backbone(name: str, base_folder: Path) -> Backbone:
     """
     if name == "base":
         place = str(device())
-        base = load_base(base_folder, num_classes=2).eval().to(place)
-        digest = sha256_file(base_folder / "base.safetensors")
-        return Backbone(name, lambda images, mean, std: base.features(normalise(images, mean, std)), digest, place)
+        base = Base.open(base_folder)
+        family = next(iter(base.families))
+        network = base.load(family).to(place)
+        # The statistics are the task's: these take no part.
+        size = base.space(family).image_size_px
+        preprocess = Preprocess(image_size_px=size, mean=(0, 0, 0), std=(1, 1, 1), statistics="task")
+        return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), place)
     return _torchvision_backbone(name)
 
 
@@ -75,7 +80,7 @@ def query_features(
     The images are chosen by a hash of their pixels, so that neither their order nor their file format matters.
 
     Args:
-        task: at its working size.
+        task: whose images are looked at.
         backbone: from `load_backbone`.
         images_per_class: at most; a class that has fewer gives all.
         split: which images may be seen.
@@ -87,22 +92,21 @@ def query_features(
     Raises:
         TooFewImagesError: the split has no image.
     """
-    images, labels = task.split(split)
-    if len(images) == 0:
+    members, digests = task.where(split), task.images.digests
+    labels = task.labels[members]
+    if len(members) == 0:
         raise TooFewImagesError(f"task {task.info.name!r}: its {split} split has no image to embed.")
-    digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
     chosen: list[int] = []
     for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda index: digests[index])
-        chosen += members[:images_per_class]
-    pixels = torch.from_numpy(images[chosen])
+        ordered = sorted(members[labels == label].tolist(), key=lambda index: digests[index])
+        chosen += ordered[:images_per_class]
     # Without TF32, so that a query has the same features on a GPU as on the CPU.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         parts = [
-            backbone.embed(part.to(backbone.device), task.info.mean, task.info.std).float().cpu()
-            for part in pixels.split(batch_size)
+            backbone.features(backbone.preprocess.chosen(task, chosen[start : start + batch_size]).to(backbone.device))
+            for start in range(0, len(chosen), batch_size)
         ]
-    return torch.cat(parts).numpy(), labels[chosen]
+    return torch.cat(parts).float().cpu().numpy(), task.labels[chosen]
 
 
 def _torchvision_backbone(name: str) -> Backbone:
@@ -125,15 +129,11 @@ def _torchvision_backbone(name: str) -> Backbone:
     _drop_last_linear(network)
     place = str(device())
     network.eval().to(place)
-    size = weights.transforms().crop_size[0]
-
-    def embed(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-        # Published weights were trained on ImageNet's statistics, not on this task's.
-        large = nn.functional.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
-        features: Tensor = network(normalise(large, IMAGENET_MEAN, IMAGENET_STD))
-        return features.flatten(start_dim=1)
-
-    return Backbone(name, embed, weights.url, place)
+    # Published weights were trained on ImageNet's statistics, not on this task's.
+    preprocess = Preprocess(
+        image_size_px=weights.transforms().crop_size[0], mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"
+    )
+    return Backbone(name, lambda images: network(images).flatten(start_dim=1), preprocess, weights.url, place)
 
 
 def _drop_last_linear(network: nn.Module) -> None:
@@ -176,7 +176,8 @@ def _embed_once(
     if done is None:
         return query_features(read_task(folder), backbone, images_per_class, split)
     made_from = [sha256_file(folder / name) for name in ("images.parquet", "task.json")]
-    key = json.dumps([_VERSION, made_from, backbone.name, backbone.digest, images_per_class, split])
+    described = [backbone.name, backbone.digest, backbone.preprocess.model_dump(mode="json")]
+    key = json.dumps([_VERSION, made_from, described, images_per_class, split])
     path = done / f"{sha256_bytes(key.encode())[:32]}.npz"
     # What a loss of power tore is computed again.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:

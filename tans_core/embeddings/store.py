@@ -85,7 +85,7 @@ class FeatureRows:
 
 def card_columns(cards: Sequence[ModelCard]) -> dict[str, Any]:
     """Return what a table of models can be filtered and read by: its ids, the constraints' columns, the card as JSON."""
-    plain = ("id", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy", "test_accuracy")
+    plain = ("id", "family", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy", "test_accuracy")
     return {name: [getattr(card, name) for card in cards] for name in plain} | {"card": [c.to_json() for c in cards]}
 
 

@@ -30,9 +30,9 @@ from tans_core.space.fit import source_folds
 from tans_core.space.measure import orders_elsewhere
 from tans_core.space.objective import SpaceRecipe
 from tans_core.tasks.task import read_task
-from tans_core.zoo.weights import load_model, read_space
+from tans_core.zoo.weights import load_model
 
-_VERSION = 2
+_VERSION = 3
 _BACKBONES = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
 """Of torchvision's networks those that are tried where their weights lie on the machine."""
 
@@ -48,7 +48,7 @@ class Built:
         models, features, scores: the tables.
         tasks: the meta-train tasks.
         inputs: what the tables are made from, every part named.
-        projection_seed, projection_dim, image_size_px: of the functional embeddings.
+        projection_seed, projection_dim: of the functional embeddings.
         assemble: puts the tables together.
     """
 
@@ -60,7 +60,6 @@ class Built:
     inputs: Inputs
     projection_seed: int
     projection_dim: int
-    image_size_px: int
     assemble: Callable[[ModelRows, FeatureRows, ScoreRows], SpaceData]
 
     def remade(self, inputs: Inputs, done: Path) -> SpaceData:
@@ -80,7 +79,7 @@ class Built:
             anchors = Anchors.of_tasks(map(read_task, folders), inputs.anchors_per_task, *form)
             models = replace(models, functional=embed_functional(models, anchors, self.data, done))
         if inputs.noise_images:
-            anchors = Anchors.of_noise(inputs.noise_images, *form, self.image_size_px)
+            anchors = Anchors.of_noise(inputs.noise_images, *form)
             models = replace(models, functional=embed_functional(models, anchors, self.data, done))
         if inputs.backbone:
             backbone = load_backbone(inputs.backbone, self.data / "base")
@@ -115,16 +114,14 @@ def embed_functional(models: ModelRows, anchors: Anchors, data: Path, done: Path
     Raises:
         WeightsError: weights are missing or damaged.
     """
-    asked = sha256_bytes(anchors.images.numpy().tobytes())
-    made_from = [_VERSION, digest_of(models.to_table()), asked, anchors.dim, anchors.seed]
+    made_from = [_VERSION, digest_of(models.to_table()), anchors.digest()]
     path = done / f"functional.{sha256_bytes(json.dumps(made_from).encode())[:32]}.npz"
     # What a loss of power tore is computed again.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
         found: npt.NDArray[np.float32] = kept["functional"]
         return found
-    space = read_space(data / "base")
-    cards = progress(models.cards, f"embedding networks by {len(anchors.images)} images")
-    functional = np.stack([anchors.embed(load_model(card, data / card.weights, space)) for card in cards])
+    cards = progress(models.cards, f"embedding networks by {len(anchors.questions)} images")
+    functional = np.stack([anchors.embed(load_model(card, data / card.weights), card.preprocess) for card in cards])
     with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
         np.savez(file, functional=functional)
     return functional

@@ -52,10 +52,11 @@ def render_report(evaluation: Evaluation) -> str:
 
 def sample_strips(task: Task) -> list[dict[str, str]]:
     """Return, for the first classes, the name and a strip of training images as a PNG data URI."""
-    images, labels = task.split("train")
+    members = task.where("train")
+    labels, side = task.labels[members], int(task.images.sides.max())
     strips = []
     for label, name in list(enumerate(task.info.class_names))[:_CLASSES_SHOWN]:
-        chosen = images[labels == label][:_IMAGES_PER_CLASS]
+        chosen = task.images.at(side, indices=members[labels == label][:_IMAGES_PER_CLASS])
         if len(chosen) == 0:
             continue
         # (n, 3, H, W) -> (H, n * W, 3)

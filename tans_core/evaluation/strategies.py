@@ -10,21 +10,14 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from tans_core.embeddings.query import query_features
 from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.compare import Contender
-from tans_core.networks.elastic import ElasticNetwork
-from tans_core.networks.preprocess import normalise
 from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
-from tans_core.zoo.build import calibrate
-
-_CALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True)
@@ -84,11 +77,12 @@ def line_up(
         _pooled(retriever, task), _pooled_homes(features, {c.home_task for c in cards.values()})
     )
     nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
+    preprocess = cards[picked].preprocess
     contenders = {
         "picked": [_zoo(retriever, picked)],
         "refined": [_zoo(retriever, refined)],
-        "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked))],
-        "base": [Contender(f"{picked}, base weights", partial(_base, retriever, picked, task))],
+        "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked), preprocess)],
+        "base": [Contender(f"{picked}, base weights", partial(retriever.base_subnet, picked), preprocess)],
         "random": [_zoo(retriever, model) for model in drawn],
         "largest": [_zoo(retriever, largest)],
         "nearest": [_zoo(retriever, nearest)],
@@ -126,21 +120,7 @@ def nearest_task(query: npt.NDArray[np.floating], homes: dict[str, npt.NDArray[n
 
 
 def _zoo(retriever: Retriever, model: str) -> Contender:
-    return Contender(model, partial(retriever.load_model, model))
-
-
-def _base(retriever: Retriever, model: str, task: Task, num_classes: int, seed: int) -> nn.Module:
-    network = retriever.base_subnet(model, num_classes, seed)
-    # The base's BatchNorm statistics are those of its largest subnet; a zoo model comes with its own.
-    generator = torch.Generator().manual_seed(derive_seed(seed, "base calibration"))
-    return _calibrated(network, task, generator)
-
-
-def _calibrated(network: ElasticNetwork, task: Task, generator: torch.Generator) -> ElasticNetwork:
-    images = torch.from_numpy(task.split("train")[0])
-    chosen = torch.randperm(len(images), generator=generator)[:_CALIBRATION_IMAGES]
-    calibrate(network, normalise(images[chosen], task.info.mean, task.info.std))
-    return network
+    return Contender(model, partial(retriever.load_model, model), retriever.card(model).preprocess)
 
 
 def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:

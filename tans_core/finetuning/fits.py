@@ -18,8 +18,11 @@ from tans_core.finetuning import batches as batches_module
 from tans_core.finetuning import finetune as finetune_module
 from tans_core.finetuning.finetune import Precision, finetune
 from tans_core.io import read_json, sha256_bytes, write_json
-from tans_core.networks import elastic, preprocess
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import network_files
 from tans_core.runtime import derive_seed
+from tans_core.tasks import pixels as pixels_module
 from tans_core.tasks.task import Task
 
 
@@ -29,10 +32,12 @@ class Contender(NamedTuple):
     Attributes:
         label: names it; equal labels are the same network.
         factory: takes the number of classes and a seed, returns the network under a fresh classifier.
+        preprocess: what images go through before it.
     """
 
     label: str
-    factory: Callable[[int, int], nn.Module]
+    factory: Callable[[int, int], Network]
+    preprocess: Preprocess
 
 
 @dataclass(frozen=True)
@@ -65,24 +70,25 @@ def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume
     """Fine-tune a contender on a task, or read what an earlier run left in `resume`; None keeps nothing."""
     own_seed = derive_seed(seed, "evaluate", task.info.name)
     model = contender.factory(task.info.num_classes, own_seed)
-    kept = resume / f"{fingerprint(contender.label, model, task, own_seed, budget)}.json" if resume else None
+    kept = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
     if kept and kept.is_file():
         return Fit(**read_json(kept))
-    result = finetune(model, task, seed=own_seed, **asdict(budget))
+    result = finetune(model, task, contender.preprocess, seed=own_seed, **asdict(budget))
     fit = Fit(**{name: getattr(result, name) for name in Fit.__dataclass_fields__})
     if kept:
         write_json(asdict(fit), kept)
     return fit
 
 
-def fingerprint(label: str, model: nn.Module, task: Task, seed: int, budget: Budget) -> str:
+def fingerprint(contender: Contender, model: nn.Module, task: Task, seed: int, budget: Budget) -> str:
     """Return a hash of all that determines a fit: the network as it starts, images, splits, seed, budget, and the code."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     parts: dict[str, Any] = {
-        "label": label,
+        "label": contender.label,
+        "preprocess": contender.preprocess.model_dump(mode="json"),
         "model": digest.hexdigest(),
         "task": _task_digest(task),
         "seed": seed,
@@ -94,11 +100,13 @@ def fingerprint(label: str, model: nn.Module, task: Task, seed: int, budget: Bud
 
 def _task_digest(task: Task) -> str:
     normalisation = json.dumps([task.info.mean, task.info.std, task.info.num_classes, task.splits.tolist()])
-    return sha256_bytes(task.images.tobytes() + task.labels.tobytes() + normalisation.encode())
+    return sha256_bytes(
+        task.images.data.tobytes() + task.images.sides.tobytes() + task.labels.tobytes() + normalisation.encode()
+    )
 
 
 @cache
 def code_digest(*more: ModuleType) -> str:
     """Return a hash of the code of a fit, of that of `more`, and of what they stand on."""
-    modules = (batches_module, finetune_module, elastic, preprocess, *more)
-    return io.code_digest([module.__file__ or "" for module in modules])
+    modules = (batches_module, finetune_module, pixels_module, *more)
+    return io.code_digest([*(module.__file__ or "" for module in modules), *network_files()])

@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +15,7 @@ from tans_core.finetuning.finetune import FinetuneResult
 from tans_core.finetuning.plot import save_curve
 from tans_core.io import atomic_folder, write_csv, write_json
 from tans_core.tasks.task import Task
-from tans_core.zoo.card import ModelCard
+from tans_core.zoo.card import Licences, ModelCard, descend
 from tans_core.zoo.weights import save_tensors
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -34,7 +33,7 @@ def write_run(
 ) -> ModelCard:
     """Write everything that one fine-tuning leaves; the folder appears whole or not at all.
 
-    Files: `weights.safetensors` (its metadata holds class names and normalisation), `card.json` (a model card: with the weights,
+    Files: `weights.safetensors` (its metadata holds class names and preprocessing), `card.json` (a model card: with the weights,
     it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a folder of this name
     held before, a scan report say, stays.
 
@@ -56,6 +55,7 @@ def write_run(
         "release": release,
         "model": card.id,
         "model_licence": card.licence,
+        "model_lineage": [one.model_dump(mode="json") for one in card.lineage],
         "task": info.name,
         "task_licence": info.licence,
         "seed": settings.get("seed"),
@@ -66,9 +66,8 @@ def write_run(
     }
     described = {
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
-        "mean": json.dumps(info.mean),
-        "std": json.dumps(info.std),
-        "image_size_px": str(info.image_size_px),
+        "preprocess": result.preprocess.model_dump_json(),
+        "family": made.family,
         "architecture": json.dumps(made.architecture, sort_keys=True),
         "home_model": card.id,
         "licence": made.licence,
@@ -88,23 +87,23 @@ def write_run(
 def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCard) -> ModelCard:
     """Return the card of a fine-tuned model: the architecture of its home model, the classes and numbers of its task.
 
-    Its weights descend from both sets of images, so both licences hold.
+    Its weights descend from all that those of its home model do, and from the task's images: all their licences hold.
     """
     info = task.info
-    licences = [home.licence] if home.licence == info.licence else [home.licence, info.licence]
-    return replace(
-        home,
-        id=model_id,
-        home_task=info.name,
-        source=info.source,
-        licence=" AND ".join(licences),
-        class_names=info.class_names,
-        image_size_px=info.image_size_px,
-        mean=info.mean,
-        std=info.std,
-        params_m=result.params_m,
-        macs_m=result.macs_m,
-        val_accuracy=result.best_val_accuracy,
-        test_accuracy=result.test_accuracy,
-        weights=WEIGHTS_FILE,
-    )
+    lineage = descend(home.lineage, info)
+    texts = {**home.licences.texts, **info.licence_texts}
+    changes = {
+        "id": model_id,
+        "home_task": info.name,
+        "source": info.source,
+        "licences": Licences.of_lineage(lineage, texts, home.licences),
+        "lineage": lineage,
+        "class_names": info.class_names,
+        "preprocess": result.preprocess,
+        "params_m": result.params_m,
+        "macs_m": result.macs_m,
+        "val_accuracy": result.best_val_accuracy,
+        "test_accuracy": result.test_accuracy,
+        "weights": WEIGHTS_FILE,
+    }
+    return home.model_copy(update=changes)

@@ -14,10 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from tans_core.embeddings import probe as probe_module
 from tans_core.embeddings.probe import ProbeSample, probe, probe_sample
@@ -26,12 +24,14 @@ from tans_core.errors import ParamsError
 from tans_core.finetuning.finetune import finetune
 from tans_core.finetuning.fits import Budget, code_digest
 from tans_core.io import sha256_bytes, sha256_file
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess
 from tans_core.runtime import begin_worker, derive_seed, device, progress
 from tans_core.tasks.task import Task, read_task
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import CALIBRATION_FILE, fresh_classifier, load_model, read_space
+from tans_core.zoo.weights import calibration_file, fresh_classifier, load_model
 
-_VERSION = 1
+_VERSION = 2
 """Raise it when the scores of the same networks, tasks and budget change."""
 
 
@@ -196,23 +196,22 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
         identity = _identity(data, trial)
         if identity not in kept:
             task = task or read_task(folder)
-            network = load_model(trial.card, data / trial.card.weights, read_space(data / "base")).to(device())
+            network = load_model(trial.card, data / trial.card.weights).to(device())
             if trial.kind == "probe":
                 sample = sample or probe_sample(task, budget.probe_images_per_class, budget.probe_images)
-                kept[identity] = probe(network, sample, budget.fit.precision).fit
+                kept[identity] = probe(network, trial.card.preprocess, sample, budget.fit.precision).fit
             else:
                 own_seed = derive_seed(trial.seed, "transfer", name)
-                generator = torch.Generator().manual_seed(derive_seed(own_seed, "classifier"))
-                network = fresh_classifier(network, task.info.num_classes, generator)
-                kept[identity] = _tune(network, task, budget.fit, own_seed)
+                network = fresh_classifier(network, task.info.num_classes, own_seed)
+                kept[identity] = _tune(network, task, trial.card.preprocess, budget.fit, own_seed)
             _append(log, identity, kept[identity])
         values.append(kept[identity])
     return values
 
 
-def _tune(network: Any, task: Task, fit: Budget, seed: int) -> float:
+def _tune(network: Network, task: Task, preprocess: Preprocess, fit: Budget, seed: int) -> float:
     # One validation, at the end: nothing is chosen by it, so both splits that were held back judge the result.
-    result = finetune(network, task, seed=seed, **{**asdict(fit), "eval_points": 1})
+    result = finetune(network, task, preprocess, seed=seed, **{**asdict(fit), "eval_points": 1})
     counts = {split: int((task.splits == split).sum()) for split in ("val", "test")}
     right = result.best_val_accuracy * counts["val"] + result.test_accuracy * counts["test"]
     return right / sum(counts.values())
@@ -225,7 +224,7 @@ def _identity(data: Path, trial: _Trial) -> str:
         trial.seed,
         trial.card.to_json(),
         _file_digest(weights),
-        _file_digest(weights.with_name(CALIBRATION_FILE)),
+        _file_digest(calibration_file(weights)),
     ]
     return sha256_bytes(json.dumps(parts).encode())[:32]
 

@@ -36,10 +36,10 @@ def card_check(newcomer: Newcomer) -> Check:
             "macs_m": [card.macs_m],
             "val_accuracy": [card.val_accuracy],
             "test_accuracy": [card.test_accuracy],
-            "mean_low": [min(card.mean)],
-            "mean_high": [max(card.mean)],
-            "std_low": [min(card.std)],
-            "std_high": [max(card.std)],
+            "mean_low": [min(card.preprocess.mean)],
+            "mean_high": [max(card.preprocess.mean)],
+            "std_low": [min(card.preprocess.std)],
+            "std_high": [max(card.preprocess.std)],
         }
     )
     return Check(

@@ -91,7 +91,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
         "bad_share": report.bad_share,
         "classes_with_images": sum(map(bool, report.classes.values())),
         "median_side_px": float(side) if report.used else _NOT_APPLICABLE,
-        "enlargement": report.image_size_px / max(side, 1) if report.used else _NOT_APPLICABLE,
+        "enlargement": report.stored_size_px / max(side, 1) if report.used else _NOT_APPLICABLE,
         "leak_share": len(report.leaks) / (report.used + len(report.leaks)) if report.leaks else 0.0,
         "leaks": len(report.leaks),
         "contradiction_share": report.contradiction_share,

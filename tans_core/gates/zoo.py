@@ -16,13 +16,14 @@ from tans_core.gates import expect
 from tans_core.gates.runner import Check, run_gate
 from tans_core.params import load_params
 from tans_core.tasks.task import read_info
+from tans_core.zoo.build import sample_members
 from tans_core.zoo.card import ModelCard
+from tans_core.zoo.weights import Base, calibration_file
 
 CARD_FIELDS = (
-    "id", "space", "home_task", "source", "licence", "image_size_px",
+    "id", "family", "home_task", "source", "image_size_px",
     "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
 )  # fmt: skip
-WEIGHTS = ("supernet.safetensors", "calibration.safetensors")
 # A subnet or two may fail to learn; when more do, the supernet's training did.
 USEFUL_SHARE = 0.9
 
@@ -46,22 +47,26 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
     path = folder / "models.parquet"
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
-    info = read_info(root / "data/tasks" / task)
+    info, base = read_info(root / "data/tasks" / task), Base.open(root / "data/base")
+    spaces = [base.space(family) for family in base.families]
+    files = [Path(f"{family}.safetensors") for family in base.families]
     return [
         card_check(
             pq.read_table(path),
             where=f"data/zoo/{task}/models.parquet",
             task=task,
-            count=params.zoo.subnets,
-            image_size_px=info.image_size_px,
+            count=sum(len(sample_members(space, params.zoo.subnets, params.seed)) for space in spaces),
+            sizes_px=[space.image_size_px for space in spaces],
             min_val_accuracy=1 / info.num_classes + params.gates.min_val_accuracy_over_chance,
         ),
-        weights_check(folder, f"data/zoo/{task}"),
+        weights_check(
+            folder, f"data/zoo/{task}", [str(name) for file in files for name in (file, calibration_file(file))]
+        ),
     ]
 
 
 def card_check(
-    cards: pa.Table, *, where: str, task: str, count: int, image_size_px: int, min_val_accuracy: float
+    cards: pa.Table, *, where: str, task: str, count: int, sizes_px: Sequence[int], min_val_accuracy: float
 ) -> Check:
     """Return the check of one task's model cards, one a row, in the column `card` as JSON."""
     return Check(
@@ -76,8 +81,9 @@ def card_check(
             expect.one_of("problem", [""]),
             expect.true("columns_match"),
             expect.one_of("home_task", [task]),
-            *[expect.matches(name, r"\S") for name in ("space", "source", "licence", "weights")],
-            expect.between("image_size_px", image_size_px, image_size_px),
+            *[expect.matches(name, r"\S") for name in ("family", "source", "weights")],
+            expect.one_of("unreadable_licence", [""]),
+            expect.one_of("image_size_px", list(sizes_px)),
             *expect.number("params_m", 0, 1e4, above=True),
             *expect.number("macs_m", 0, 1e7, above=True),
             *expect.number("val_accuracy", 0, 1),
@@ -96,14 +102,16 @@ def _card_frame(cards: pa.Table) -> pd.DataFrame:
         except (AttributeError, KeyError, TypeError, ValueError, WeightsError) as error:
             rows.append({"id": row.get("id"), "problem": f"{type(error).__name__}: {error}"})
             continue
-        fields = {name: getattr(card, name) for name in CARD_FIELDS}
+        fields = {name: getattr(card, name) for name in CARD_FIELDS if name != "image_size_px"}
+        fields["image_size_px"] = card.preprocess.image_size_px
+        fields["unreadable_licence"] = ", ".join(map(repr, card.unreadable_licences))
         beside = all(row[name] == value or value != value for name, value in fields.items() if name in row)
         rows.append({**fields, "problem": "", "columns_match": beside})
-    return pd.DataFrame(rows, columns=[*CARD_FIELDS, "problem", "columns_match"])
+    return pd.DataFrame(rows, columns=[*CARD_FIELDS, "unreadable_licence", "problem", "columns_match"])
 
 
-def weights_check(folder: Path, where: str, names: Sequence[str] = WEIGHTS) -> Check:
-    """Return the check of the tensors in a folder's safetensors files; by default those that a task's models share."""
+def weights_check(folder: Path, where: str, names: Sequence[str]) -> Check:
+    """Return the check of the tensors in some safetensors files of a folder."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -87,4 +87,7 @@ def writers_lock(serving: Path) -> Iterator[None]:
         # What a killed writer left half done.
         for leftover in (serving / "releases").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        for pattern in (".*.tmp", "blobs/.*.tmp"):
+            for leftover in serving.glob(pattern):
+                leftover.unlink(missing_ok=True)
         yield

@@ -1,6 +1,7 @@
 """Releases: one space with its index and its weights, published whole for serving.
 
     serving/production               the id of the release that answers
+    serving/history.jsonl            which release went live when, and from which one (`history`)
     serving/releases/<id>/           laid out as data/: space, store, base, zoo, arrivals; and release.json
     serving/blobs/<sha256>           each file of weights once; releases hold hard links to it
 
@@ -15,20 +16,26 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
-from tans_core.errors import NoReleaseError, StoreError, WeightsError, did_you_mean
+from tans_core.errors import NoReleaseError, StoreError, WeightsError, WithdrawnReleaseError, did_you_mean
 from tans_core.index.blobs import inside, link_blob, store_blob, writers_lock
+from tans_core.index.built import keep_admitted, read_built, weight_names
+from tans_core.index.history import History, production_id, read_history
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
-from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json, write_text
+from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
 PIPELINE = "pipeline"
+FORMAT = 1
+"""Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
+FORMAT = 1
+"""Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,24 @@ class Release:
 
 @dataclass(frozen=True)
 class ReleaseInfo:
-    """A line of the list of releases."""
+    """A line of the list of releases; `withdrawn` ones were rolled back, and are not published again by themselves."""
 
     id: str
     created: str
     models: int
     production: bool
+    withdrawn: bool
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A release whose files are in blobs/, but which may have no folder yet. What `content` holds decides its id."""
+
+    id: str
+    digest: str
+    content: dict[str, Any]
+    index: pa.Table
+    created: str
 
 
 def open_pipeline(root: Path) -> Release:
@@ -93,45 +112,54 @@ def open_production(serving: Path) -> Release:
 
     Raises:
         NoReleaseError: nothing was published yet.
-        StoreError: the release that `production` names is not there.
+        StoreError: the release that `production` names is not there, or another version of TANS made it.
     """
-    current = _production_id(serving)
-    if current is None:
-        raise NoReleaseError(f"{serving}: holds no release. Run `tans build`, then `tans publish`.")
-    return _open(serving, current)
+    return _open(serving, _production(serving))
 
 
 def list_releases(serving: Path) -> list[ReleaseInfo]:
-    """Return all releases, oldest first."""
-    current = _production_id(serving)
-    described = [read_json(path) for path in (serving / "releases").glob("[!.]*/release.json")]
-    ordered = sorted(described, key=lambda one: (one["created"], one["id"]))
-    return [ReleaseInfo(one["id"], one["created"], one["models"], one["id"] == current) for one in ordered]
+    """Return all releases in the order in which they first went live; before them those that never did, oldest first."""
+    history, current = read_history(serving), production_id(serving)
+    withdrawn = history.withdrawn()
+    described = {one["id"]: one for one in map(read_json, (serving / "releases").glob("[!.]*/release.json"))}
+    never_live = sorted(described.keys() - set(history.releases), key=lambda one: (described[one]["created"], one))
+    ordered = [*never_live, *(one for one in history.releases if one in described)]
+    return [
+        ReleaseInfo(one, described[one]["created"], described[one]["models"], one == current, one in withdrawn)
+        for one in ordered
+    ]
 
 
-def publish(root: Path, serving: Path) -> Release:
+def publish(root: Path, serving: Path, again: bool = False) -> Release:
     """Copy what `dvc repro` built into a release and make it the production one. The same content gives the same release.
 
     Models that were admitted since the last `dvc repro` stay searchable as long as the space is the same.
 
+    Args:
+        root: the project's folder.
+        serving: the folder of releases.
+        again: publish even what was rolled back.
+
     Raises:
         StoreError: something is not built, is damaged, or the parts do not belong together.
+        WithdrawnReleaseError: the result was rolled back; without `again` only.
         ParamsError: params.yaml cannot be read.
     """
     view = open_pipeline(root)
-    index = read_table(view.store_dir, "index")
-    _check_digest(view.store_dir, index)
-    for folder in (view.space_dir, view.base_dir):
-        if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder. Run `dvc repro` to build it.")
-    _check_space(view.space_dir, index)
-    files = _weights_of(index, view.root)
-    for folder in (view.space_dir, view.base_dir):
-        files |= {path.relative_to(view.root).as_posix(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    index, files = read_built(view)
     with writers_lock(serving):
-        if (serving / "production").is_file():
-            index, files = _keep_admitted(open_production(serving), index, files, view.root)
-        return _add_release(serving, index, files, view.params, parent=_production_id(serving))
+        history = read_history(serving)
+        built = draft = _draft(serving, history, index, files, view.params)
+        current = _readable_production(serving)
+        if current is not None:
+            merged, all_files = keep_admitted(current, index, files, view.root)
+            if merged is not index:
+                draft = _draft(serving, history, merged, all_files, view.params)
+        if not again and draft.id != history.live:
+            # What was rolled back does not come back because a newcomer stands beside it now.
+            for one in (built, draft):
+                _check_welcome(history, one.id, "Run `tans publish --again`, or change what it is made of.")
+        return _go_live(serving, history, draft, "publish")
 
 
 def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release:
@@ -145,47 +173,43 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
     Raises:
         NoReleaseError: nothing was published yet.
         StoreError: another space embedded the rows, a known id comes with another card, or weights are missing.
+        WithdrawnReleaseError: the release that these models make was rolled back.
     """
     with writers_lock(serving):
-        current = open_production(serving)
+        history, current = read_history(serving), open_production(serving)
         index = read_table(current.store_dir, "index")
-        if space_of(rows.schema) != space_of(index.schema):
-            raise StoreError(
-                f"another space than that of release {current.id} embedded the new models. Embed them again with this one."
-            )
-        known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
-        cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
-        clashes = sorted(
-            name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
-        )
-        if clashes:
-            raise StoreError(f"release {current.id} has other models of the ids {', '.join(clashes)}.")
-        new = rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
+        new = _unknown_rows(current, index, rows)
         if len(new) == 0:
             return current
         merged = pa.concat_tables([index, new.select(index.column_names).cast(index.schema)])
         described = read_json(current.root / "release.json")
         kept = {name: current.root / name for name in described["files"]}
-        return _add_release(serving, merged, kept | files, current.params, parent=current.id)
+        draft = _draft(serving, history, merged, kept | files, current.params)
+        _check_welcome(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
+        return _go_live(serving, history, draft, "admit")
 
 
 def rollback(serving: Path, to: str | None = None) -> Release:
-    """Make an earlier release the production one: `to`, or the one made before the one in production.
+    """Make an earlier release the production one: `to`, or the one that the one in production took over from.
+
+    What is rolled back is withdrawn: the release in production, and those between it and the target.
 
     Raises:
         NoReleaseError: nothing was published yet.
-        StoreError: there is no such release.
+        StoreError: there is no such release, or another version of TANS made it.
     """
     with writers_lock(serving):
-        current = open_production(serving)
-        ids = [one.id for one in list_releases(serving)]
+        current, history = _production(serving), read_history(serving)
         if to is None:
-            earlier = ids[: ids.index(current.id)]
+            earlier = history.chain()[1:]
             if not earlier:
-                raise StoreError(f"{serving}: {current.id} is the first release, there is none before it.")
-            to = earlier[-1]
+                raise StoreError(
+                    f"{serving}: {current} is the first release, there is none before it. "
+                    "`tans rollback --to ID` picks one that `tans releases` lists."
+                )
+            to = earlier[0].release
         release = _open(serving, to)
-        write_text(to + "\n", serving / "production")
+        history.back(to)
         return release
 
 
@@ -197,99 +221,89 @@ def _open(serving: Path, release_id: str) -> Release:
             f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
             f"There {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}. `tans rollback --to ID` picks one."
         )
-    return Release(release_id, described.parent, read_json(described)["params"])
+    content = read_json(described)
+    if content.get("format") != FORMAT:
+        raise StoreError(
+            f"{described}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
+            f"{FORMAT}. Run `tans build`, then `tans publish`."
+        )
+    return Release(release_id, described.parent, content["params"])
 
 
-def _production_id(serving: Path) -> str | None:
-    pointer = serving / "production"
-    return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else None
+def _production(serving: Path) -> str:
+    current = production_id(serving)
+    if current is None:
+        raise NoReleaseError(f"{serving}: holds no release. Run `tans build`, then `tans publish`.")
+    return current
 
 
-def _add_release(
-    serving: Path, index: pa.Table, files: dict[str, Path], params: dict[str, Any], parent: str | None
-) -> Release:
-    """Write a release, unless there is one of the same content, and point `production` to it; the lock is held."""
-    missing = [name for name in _weight_names(index) if name not in files]
+def _readable_production(serving: Path) -> Release | None:
+    if production_id(serving) is None:
+        return None
+    try:
+        return open_production(serving)
+    except StoreError as error:
+        # To publish is what mends this.
+        logger.warning("models admitted since the last build are left out until the next one: %s", error)
+        return None
+
+
+def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the rows whose models a release does not have yet."""
+    if space_of(rows.schema) != space_of(index.schema):
+        raise StoreError(
+            f"another space than that of release {current.id} embedded the new models. Embed them again with this one."
+        )
+    known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
+    cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
+    clashes = sorted(
+        name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
+    )
+    if clashes:
+        raise StoreError(f"release {current.id} has other models of the ids {', '.join(clashes)}.")
+    return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
+
+
+def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Path], params: dict[str, Any]) -> _Draft:
+    """Store a release's files and find its id: the same content has the same id, for all time."""
+    missing = [name for name in weight_names(index) if name not in files]
     if missing:
         raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}.")
     hashes = {name: store_blob(serving, files[name]) for name in sorted(files)}
     index = index.sort_by("id")
-    content = {"files": hashes, "index": digest_of(index), "params": params}
+    content = {"files": hashes, "format": FORMAT, "index": digest_of(index), "params": params}
     digest = sha256_bytes(json.dumps(content, sort_keys=True).encode())
-    same = [path.parent.name for path in (serving / "releases").glob(f"[!.]*-{digest[:12]}/release.json")]
-    if same:
-        release_id = same[0]
-    else:
-        now = datetime.now(UTC)
-        release_id = f"{now:%Y%m%dT%H%M%S}-{digest[:12]}"
-        described = {
-            **content,
-            "created": now.isoformat(timespec="microseconds"),
-            "digest": digest,
-            "id": release_id,
-            "models": len(index),
-            "parent": parent,
-            "space": space_of(index.schema),
-        }
-        with atomic_folder(serving / "releases" / release_id) as folder:
-            for name, sha256 in hashes.items():
-                link_blob(serving, sha256, folder / name)
-            write_table(folder / "store", "index", index)
-            write_json(described, folder / "release.json")
-    write_text(release_id + "\n", serving / "production")
-    return _open(serving, release_id)
+    now, suffix = datetime.now(UTC), f"-{digest[:12]}"
+    known = [*history.releases, *(path.parent.name for path in (serving / "releases").glob("[!.]*/release.json"))]
+    release_id = next((one for one in known if one.endswith(suffix)), f"{now:%Y%m%dT%H%M%S}{suffix}")
+    return _Draft(release_id, digest, content, index, now.isoformat(timespec="microseconds"))
 
 
-def _keep_admitted(
-    current: Release, index: pa.Table, files: dict[str, Path], data: Path
-) -> tuple[pa.Table, dict[str, Path]]:
-    """Add the production release's models that were admitted to `data`'s arrivals but not built into its index yet."""
-    served = read_table(current.store_dir, "index")
-    known = set(index["id"].to_pylist())
-    weights = [json.loads(card)["weights"] for card in served["card"].to_pylist()]
-    waiting = [
-        name not in known and path.startswith("arrivals/") and (data / path).is_file()
-        for name, path in zip(served["id"].to_pylist(), weights, strict=True)
-    ]
-    if not any(waiting):
-        return index, files
-    rows = served.filter(pa.array(waiting))
-    if space_of(served.schema) != space_of(index.schema):
-        names = ", ".join(rows["id"].to_pylist())
-        logger.warning("not in the new release, since another space embedded them: %s. Run `dvc repro` again.", names)
-        return index, files
-    merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
-    return merged, files | _weights_of(rows, current.root)
-
-
-def _weight_names(index: pa.Table) -> list[str]:
-    return sorted({json.loads(card)["weights"] for card in index["card"].to_pylist()})
-
-
-def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
-    """Return the weights that the index's cards name, and what lies beside them (a supernet's calibrations)."""
-    files: dict[str, Path] = {}
-    for name in _weight_names(index):
-        path = data / inside(name)
-        if not path.is_file():
-            raise StoreError(f"{path}: no such file, but the index names it. Run `dvc repro` to build it again.")
-        files |= {one.relative_to(data).as_posix(): one for one in sorted(path.parent.glob("*.safetensors"))}
-    return files
-
-
-def _check_digest(store: Path, index: pa.Table) -> None:
-    path = store / "index.digest"
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file. Run `dvc repro index`.")
-    if path.read_text(encoding="utf-8").strip() != digest_of(index):
-        raise StoreError(
-            f"{store / 'index.lance'}: its rows are not those of index.digest. Run `dvc repro --force index`."
+def _check_welcome(history: History, release_id: str, next_command: str) -> None:
+    rolled_back = history.withdrawn().get(release_id)
+    if rolled_back is not None:
+        raise WithdrawnReleaseError(
+            f"release {release_id} was rolled back at {rolled_back.created}, and stays out of production. {next_command}"
         )
 
 
-def _check_space(folder: Path, index: pa.Table) -> None:
-    # Reading releases should not wait for torch.
-    from tans_core.space.encoders import space_digest
-
-    if space_digest(folder) != space_of(index.schema):
-        raise StoreError(f"{folder}: another space than this one embedded the index. Run `dvc repro index`.")
+def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit"]) -> Release:
+    """Write a release, unless its folder is there, and make it the production one; the lock is held."""
+    folder = serving / "releases" / draft.id
+    if not (folder / "release.json").is_file():
+        described = {
+            **draft.content,
+            "created": draft.created,
+            "digest": draft.digest,
+            "id": draft.id,
+            "models": len(draft.index),
+            "parent": history.live,
+            "space": space_of(draft.index.schema),
+        }
+        with atomic_folder(folder) as temporary:
+            for name, sha256 in draft.content["files"].items():
+                link_blob(serving, sha256, temporary / name)
+            write_table(temporary / "store", "index", draft.index)
+            write_json(described, temporary / "release.json")
+    history.forward(draft.id, action)
+    return _open(serving, draft.id)

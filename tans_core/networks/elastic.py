@@ -1,4 +1,4 @@
-"""The elastic residual search space: plain convolutions with elastic depth, kernel size and inner width.
+"""The elastic residual family: plain convolutions with elastic depth, kernel size and inner width.
 
 Plain convolutions train about four times as fast on a CPU as depthwise ones of equal accuracy.
 
@@ -7,122 +7,95 @@ shortcut. Depth, kernel size and inner width differ between architectures, stage
 answer with features of one width. A supernet is the largest member: every other member's weights are slices of it (the first
 channels, the centre of the kernel).
 
-Axes: B images, C channels, H = W pixels, D feature width, K classes.
+Axes: B images, H = W pixels, D feature width, K classes.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
-from typing import Any
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from tans_core.errors import WeightsError
+from tans_core.errors import ParamsError, WeightsError, did_you_mean
+from tans_core.networks.family import Family, Network, Supernet
+
+Stride = Annotated[int, Field(ge=1, le=2)]
 
 
-@dataclass(frozen=True)
-class BlockChoice:
+class Block(BaseModel):
     """One residual block: kernel size of its first convolution and inner width as a share of the stage's."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
     kernel: int
     ratio: float
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A member of the space: the active blocks of each stage, at least one a stage."""
-
-    stages: tuple[tuple[BlockChoice, ...], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Architecture:
-        """Read what `to_dict` gave, after a trip through JSON or not.
-
-        Raises:
-            WeightsError: the dictionary is of another form.
-        """
-        try:
-            return cls(
-                tuple(tuple(BlockChoice(int(b["kernel"]), float(b["ratio"])) for b in stage) for stage in raw["stages"])
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"architecture: not of the elastic residual space ({error!r}).") from error
+Member = tuple[tuple[Block, ...], ...]
+"""The blocks of each stage."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one forward pass of one image costs. MACs are multiply-accumulates of convolutions and linear layers."""
-
-    params_m: float
-    macs_m: float
-
-
-@dataclass(frozen=True)
-class ElasticSpace:
-    """The family of architectures that the choices span.
+class ElasticSpace(BaseModel):
+    """The architectures that the choices span: `networks.elastic-residual` of params.yaml.
 
     Attributes:
+        image_size_px: side of the images that its networks are trained on.
         stem_width: channels after the stem.
         widths: channels of each stage.
         strides: stride of each stage's first block.
         max_depth: most blocks of a stage; the least is 1.
-        kernels: kernel sizes of a block's first convolution, odd.
+        kernels: kernel sizes of a block's first convolution.
         ratios: inner widths as shares of the stage width.
     """
 
-    stem_width: int
-    widths: tuple[int, ...]
-    strides: tuple[int, ...]
-    max_depth: int
-    kernels: tuple[int, ...]
-    ratios: tuple[float, ...]
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    image_size_px: Annotated[int, Field(ge=16, le=512)]
+    stem_width: Annotated[int, Field(ge=1, le=4096)]
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)]
+    strides: tuple[Stride, ...]
+    max_depth: Annotated[int, Field(ge=1, le=8)]
+    kernels: Annotated[tuple[Literal[3, 5, 7], ...], Field(min_length=1)]
+    ratios: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], Field(min_length=1)]
 
-    name = "elastic-residual"
+    @model_validator(mode="after")
+    def _one_stride_a_stage(self) -> ElasticSpace:
+        if len(self.strides) != len(self.widths):
+            raise ValueError("strides: want one stride a stage, as many as widths")
+        return self
 
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> ElasticSpace:
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-        return cls(**values)
+    def largest(self) -> Member:
+        block = Block(kernel=max(self.kernels), ratio=max(self.ratios))
+        return tuple((block,) * self.max_depth for _ in self.widths)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def smallest(self) -> Member:
+        block = Block(kernel=min(self.kernels), ratio=min(self.ratios))
+        return tuple((block,) for _ in self.widths)
 
-    @property
-    def feature_dim(self) -> int:
-        """D, the width of the penultimate features."""
-        return self.widths[-1]
-
-    def largest(self) -> Architecture:
-        block = BlockChoice(max(self.kernels), max(self.ratios))
-        return Architecture(tuple((block,) * self.max_depth for _ in self.widths))
-
-    def smallest(self) -> Architecture:
-        block = BlockChoice(min(self.kernels), min(self.ratios))
-        return Architecture(tuple((block,) for _ in self.widths))
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    def sample(self, rng: np.random.Generator) -> Member:
         """Draw depths, kernels and ratios uniformly."""
 
-        def block() -> BlockChoice:
-            return BlockChoice(int(rng.choice(self.kernels)), float(rng.choice(self.ratios)))
+        def block() -> Block:
+            return Block(kernel=int(rng.choice(self.kernels)), ratio=float(rng.choice(self.ratios)))
 
         depths = rng.integers(1, self.max_depth + 1, size=len(self.widths))
-        return Architecture(tuple(tuple(block() for _ in range(depth)) for depth in depths))
+        return tuple(tuple(block() for _ in range(depth)) for depth in depths)
 
-    def check(self, architecture: Architecture) -> None:
-        """Raise WeightsError where the architecture is not a member of this space."""
-        if len(architecture.stages) != len(self.widths):
-            raise WeightsError(f"architecture: got {len(architecture.stages)} stages, want {len(self.widths)}.")
-        for index, stage in enumerate(architecture.stages):
-            if not 1 <= len(stage) <= self.max_depth:
+    def describe(self, member: Member) -> dict[str, Any]:
+        shape = self.model_dump(mode="json", include={"stem_width", "widths", "strides"})
+        return {**shape, "stages": [[block.model_dump() for block in stage] for stage in member]}
+
+    def member(self, architecture: Mapping[str, Any]) -> Member:
+        found = Architecture.read(architecture)
+        for name in ("stem_width", "widths", "strides"):
+            if getattr(found, name) != getattr(self, name):
+                raise WeightsError(f"architecture: {name}: got {getattr(found, name)}, want {getattr(self, name)}.")
+        for index, stage in enumerate(found.stages):
+            if len(stage) > self.max_depth:
                 raise WeightsError(f"architecture, stage {index}: got {len(stage)} blocks, want 1 to {self.max_depth}.")
             for block in stage:
                 if block.kernel not in self.kernels or block.ratio not in self.ratios:
@@ -130,113 +103,113 @@ class ElasticSpace:
                         f"architecture, stage {index}: got kernel {block.kernel}, ratio {block.ratio}; "
                         f"want one of {self.kernels} and of {self.ratios}."
                     )
+        return found.stages
 
-    @property
-    def topology_dim(self) -> int:
-        slots = len(self.widths) * self.max_depth
-        return slots * (len(self.kernels) + len(self.ratios)) + len(self.widths) * self.max_depth + 2
+    def supernet(self, num_classes: int) -> ElasticNetwork:
+        return ElasticNetwork(Architecture.read(self.describe(self.largest())), num_classes, self)
 
-    def topology(self, architecture: Architecture) -> npt.NDArray[np.float32]:
-        """Encode an architecture: one-hot kernel and ratio of every slot, zeros where it is inactive, one-hot depths, costs.
 
-        Identical networks have identical codes, since skipped slots hold nothing (TANS's public code keeps arbitrary values
-        there). The costs tell capacity, which a linear encoder would have to add up from all slots.
+class Architecture(BaseModel):
+    """One member with the widths of its space: all that building it takes.
 
-        Returns:
-            (topology_dim,) float32: zeros and ones, then the logarithms of parameters and MACs as shares of the largest member's.
-        """
-        code: list[float] = []
-        for stage in architecture.stages:
-            for slot in range(self.max_depth):
-                block = stage[slot] if slot < len(stage) else None
-                code += [float(block is not None and block.kernel == kernel) for kernel in self.kernels]
-                code += [float(block is not None and block.ratio == ratio) for ratio in self.ratios]
-            code += [float(len(stage) == depth) for depth in range(1, self.max_depth + 1)]
-        own, largest = (self.cost(member, image_size_px=32, num_classes=1) for member in (architecture, self.largest()))
-        code += [math.log(own.params_m / largest.params_m), math.log(own.macs_m / largest.macs_m)]
-        return np.array(code, dtype=np.float32)
+    Cards of version 0 say the stages alone; the rest was the same for all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stem_width: Annotated[int, Field(ge=1, le=4096)] = 16
+    widths: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=6)] = (
+        24,
+        48,
+        96,
+    )
+    strides: tuple[Stride, ...] = (2, 2, 2)
+    stages: tuple[Annotated[tuple[Block, ...], Field(min_length=1, max_length=8)], ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Architecture:
+        if not len(self.widths) == len(self.strides) == len(self.stages):
+            raise ValueError(f"want as many stages as widths and strides: {len(self.widths)}")
+        for block in (block for stage in self.stages for block in stage):
+            if block.kernel not in (1, 3, 5, 7) or not 0 < block.ratio <= 8:
+                raise ValueError(f"got kernel {block.kernel}, ratio {block.ratio}; want 1, 3, 5 or 7, and up to 8")
+        return self
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Architecture:
+        """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
+        try:
+            return cls.model_validate_json(_json(raw), strict=True)
+        except ValidationError as error:
+            raise WeightsError(f"architecture: not of the elastic residual family: {_told(error)}.") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WeightsError(f"architecture: not of the elastic residual family ({error}).") from error
 
     def inner_width(self, stage: int, ratio: float) -> int:
         """Channels inside a block; a multiple of 8, which vector units like."""
         return max(8, round(self.widths[stage] * ratio / 8) * 8)
 
-    def build(self, architecture: Architecture, num_classes: int) -> ElasticNetwork:
-        """Return a network of this architecture with fresh weights from torch's global generator."""
-        return ElasticNetwork(self, architecture, num_classes)
 
-    def cost(self, architecture: Architecture, image_size_px: int, num_classes: int) -> Cost:
-        """Count parameters and MACs of one image exactly, without building the network."""
-        params, macs, size, width = 0, 0, image_size_px, self.stem_width
+class ElasticResidual(Family):
+    """Elastic residual networks: cheap, and best on pictures of few pixels."""
 
-        def conv(inputs: int, outputs: int, kernel: int, out_size: int) -> None:
-            nonlocal params, macs
-            weights = inputs * outputs * kernel * kernel
-            params += weights + 2 * outputs  # BatchNorm scale and shift
-            macs += weights * out_size * out_size
+    name = "elastic-residual"
+    short = "elastic"
 
-        conv(3, width, 3, size)
-        for index, stage in enumerate(architecture.stages):
-            for position, block in enumerate(stage):
-                stride = self.strides[index] if position == 0 else 1
-                size = -(-size // stride)
-                inner = self.inner_width(index, block.ratio)
-                conv(width, inner, block.kernel, size)
-                conv(inner, self.widths[index], 3, size)
-                if position == 0:
-                    conv(width, self.widths[index], 1, size)
-                width = self.widths[index]
-        params += width * num_classes + num_classes
-        macs += width * num_classes
-        return Cost(params / 1e6, macs / 1e6)
+    def space(self, settings: Mapping[str, Any]) -> ElasticSpace:
+        try:
+            return ElasticSpace.model_validate(dict(settings))
+        except ValidationError as error:
+            raise ParamsError(_told(error, ElasticSpace)) from None
+
+    def build(self, architecture: Mapping[str, Any], num_classes: int) -> ElasticNetwork:
+        return ElasticNetwork(Architecture.read(architecture), num_classes)
+
+    def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        wanted = network.state_dict()
+        more = [name for name in tensors if name not in wanted and not name.startswith("stages.")]
+        if more or not all(name in tensors and _holds(tensors[name], value) for name, value in wanted.items()):
+            return tensors  # `load_state` says what is wrong
+        return {name: slice_weights(tensors[name], value.shape) for name, value in wanted.items()}
 
 
-class ElasticNetwork(nn.Module):
-    """A member of an elastic residual space; the largest member is also the supernet of all others.
+class ElasticNetwork(Supernet):
+    """A member of an elastic residual space; the largest member is also the supernet of all others."""
 
-    `active` picks the member that `features` and `forward` compute; None means the whole network.
-    """
+    space: ElasticSpace
 
-    def __init__(self, space: ElasticSpace, architecture: Architecture, num_classes: int) -> None:
+    def __init__(self, architecture: Architecture, num_classes: int, space: ElasticSpace | None = None) -> None:
         super().__init__()
-        space.check(architecture)
-        self.space, self.architecture = space, architecture
-        self.active: Architecture | None = None
-        self.stem = _ConvNorm(3, space.stem_width, 3, 1)
+        self.architecture = architecture
+        if space is not None:
+            self.space = space
+        self.active: Member | None = None
+        self.stem = _ConvNorm(3, architecture.stem_width, 3, 1)
         self.stages = nn.ModuleList()
-        width = space.stem_width
+        width = architecture.stem_width
         for index, stage in enumerate(architecture.stages):
             blocks = nn.ModuleList()
             for position, block in enumerate(stage):
-                inner = space.inner_width(index, block.ratio)
-                stride = space.strides[index] if position == 0 else 1
-                blocks.append(_Block(width, inner, space.widths[index], block.kernel, stride, projected=position == 0))
-                width = space.widths[index]
+                inner = architecture.inner_width(index, block.ratio)
+                stride = architecture.strides[index] if position == 0 else 1
+                outputs = architecture.widths[index]
+                blocks.append(_Block(width, inner, outputs, block.kernel, stride, projected=position == 0))
+                width = outputs
             self.stages.append(blocks)
         self.classifier = nn.Linear(width, num_classes)
         # This layout is a fifth faster on a CPU and what tensor cores want on a GPU.
         self.to(memory_format=torch.channels_last)
 
-    @property
-    def feature_dim(self) -> int:
-        return self.space.feature_dim
-
     def features(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) float32 to pooled penultimate features (B, D)."""
         hidden = F.relu(self.stem(images.contiguous(memory_format=torch.channels_last)))
-        architecture = self.active or self.architecture
-        for index, (blocks, stage) in enumerate(zip(self.stages, architecture.stages, strict=True)):
+        stages = self.active or self.architecture.stages
+        for index, (blocks, stage) in enumerate(zip(self.stages, stages, strict=True)):
             for block, choice in zip(blocks, stage, strict=False):  # type: ignore[call-overload]
-                hidden = block(hidden, choice.kernel, self.space.inner_width(index, choice.ratio))
+                hidden = block(hidden, choice.kernel, self.architecture.inner_width(index, choice.ratio))
         return hidden.mean(dim=(2, 3))  # (B, D, h, w) -> (B, D)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images (B, 3, H, W) to logits (B, K)."""
-        logits: Tensor = self.classifier(self.features(images))
-        return logits
-
-    def extract(self, architecture: Architecture) -> ElasticNetwork:
-        """Return a network of its own that holds this supernet's slices: it answers exactly as the active subnet does."""
-        extracted = ElasticNetwork(self.space, architecture, self.classifier.out_features)
+    def extract(self, member: Member) -> ElasticNetwork:
+        own = self.architecture.model_copy(update={"stages": member})
+        extracted = ElasticNetwork(own, self.classifier.out_features)
         source = self.state_dict()
         target = {name: slice_weights(source[name], value.shape) for name, value in extracted.state_dict().items()}
         extracted.load_state_dict(target)
@@ -299,3 +272,28 @@ def slice_weights(full: Tensor, shape: torch.Size) -> Tensor:
         start = (have - want) // 2 if axis >= 2 else 0
         full = full.narrow(axis, start, want)
     return full
+
+
+def _holds(full: Tensor, part: Tensor) -> bool:
+    return full.ndim == part.ndim and all(have >= want for have, want in zip(full.shape, part.shape, strict=True))
+
+
+def _json(raw: Mapping[str, Any]) -> str:
+    return json.dumps(dict(raw), allow_nan=False)
+
+
+def _told(error: ValidationError, section: type[BaseModel] | None = None) -> str:
+    lines = []
+    for detail in error.errors():
+        where = ".".join(map(str, detail["loc"]))
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(where, section.model_fields) if section else ""
+            lines.append(f"{where}: unknown key{hint}")
+        elif detail["type"] == "missing":
+            lines.append(f"{where}: missing")
+        else:
+            lines.append((f"{where}: got {str(detail['input'])[:60]}: " if where else "") + detail["msg"])
+    return "; ".join(lines)
+
+
+FAMILY = ElasticResidual()

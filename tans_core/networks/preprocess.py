@@ -2,11 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tans_core.tasks.pixels import INTERPOLATIONS
+from tans_core.tasks.task import Task, TaskInfo
+
+Triple = tuple[float, float, float]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+assert set(INTERPOLATIONS) == set(get_args(Interpolation))
+
+
+class Preprocess(BaseModel):
+    """What a model's images go through before it: part of its card.
+
+    Attributes:
+        image_size_px: side of its input.
+        mean, std: a channel, in 0..1.
+        statistics: `own`: these mean and std, whatever the images, as published weights want it; `task`: those of the images that
+            it is tuned on, as small networks that are trained as a whole want it.
+        interpolation: what scales the images; a key of `tans_core.tasks.pixels.INTERPOLATIONS`.
+        crop: share of the side that is kept around the centre, above 0 and at most 1.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    image_size_px: Annotated[int, Field(ge=8, le=1024)]
+    mean: Triple
+    std: Triple
+    statistics: Literal["own", "task"] = "own"
+    interpolation: Interpolation = "bicubic"
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def on(self, info: TaskInfo) -> Preprocess:
+        """Return what images of a task go through."""
+        if self.statistics == "own":
+            return self
+        return self.model_copy(update={"mean": info.mean, "std": info.std})
+
+    def pixels(self, task: Task, split: str) -> Tensor:
+        """Return the images of a split (N, 3, S, S) uint8."""
+        return torch.from_numpy(task.pixels(self.image_size_px, self.interpolation, self.crop, split))
+
+    def chosen(self, task: Task, indices: Sequence[int]) -> Tensor:
+        """Return some images of a task, normalised: (n, 3, S, S) float32."""
+        pixels = task.images.at(self.image_size_px, self.interpolation, self.crop, indices)
+        own = self.on(task.info)
+        return normalise(torch.from_numpy(pixels), own.mean, own.std)
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
+    """Let BatchNorm, and nothing else, take its statistics from the images; afterwards the network is as it was before.
+
+    Dropout and everything else stay in eval mode. Yields the layers.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    kept = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+    try:
+        yield norms
+    finally:
+        for norm, momentum, buffers in zip(norms, momenta, kept, strict=True):
+            norm.momentum = momentum
+            for name, value in norm.named_buffers(recurse=False):
+                value.copy_(buffers[name])
+        for module, training in modes:
+            module.training = training
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, images: Tensor) -> None:
+    """Set the BatchNorm statistics of a network to those of `images` (N, 3, H, W), which must be shuffled.
+
+    One batch of all the images, since the mean of small batches' variances is not the variance. Nothing else changes.
+    """
+    with batch_statistics(network) as norms:
+        if not norms:
+            return
+        for norm in norms:
+            norm.momentum = 1.0
+        network.features(images)  # type: ignore[operator]
+        found = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
+    for norm, buffers in zip(norms, found, strict=True):
+        for name in ("running_mean", "running_var"):
+            if name in buffers:
+                getattr(norm, name).copy_(buffers[name])
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

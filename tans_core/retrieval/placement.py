@@ -16,7 +16,6 @@ from tans_core.io import read_json
 from tans_core.space.drift import Drift, DriftReference
 from tans_core.space.encoders import CrossModalSpace, embed_in_space, space_digest
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import read_space
 
 
 def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
@@ -69,4 +68,4 @@ def measure_drift(release: Release) -> tuple[Drift, ...]:
 
 
 def _embed(release: Release, cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path]) -> ModelRows:
-    return embed_models(cards, weights, read_space(release.base_dir), Anchors.load(release.space_dir))
+    return embed_models(cards, weights, Anchors.load(release.space_dir))

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tans_core.embeddings.probe import probe, probe_sample
-from tans_core.networks.elastic import ElasticNetwork
+from tans_core.embeddings.probe import ProbeSample, probe, probe_sample
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess
 from tans_core.retrieval.candidate import Candidate
 from tans_core.runtime import device, progress
 from tans_core.space.metrics import deviations
@@ -85,7 +86,7 @@ def refine(
     places: npt.NDArray[np.floating],
     count: int,
     task: Task,
-    load: Callable[[str], ElasticNetwork],
+    load: Callable[[str], tuple[Network, Preprocess]],
     weights: RefineWeights,
     images_per_class: int,
     most_images: int,
@@ -97,7 +98,7 @@ def refine(
         places: (M, d) of the candidates, in their order.
         count: K, at least 1, how many are probed; fewer where there are fewer.
         task: whose images are looked at.
-        load: a network by its id.
+        load: a network and its preprocessing by its id.
         weights: of prediction and probe.
         images_per_class: images of a class that a probe sees, at most.
         most_images: images that a probe sees, at most.
@@ -111,7 +112,7 @@ def refine(
     """
     sample = probe_sample(task, images_per_class, most_images)
     first = progress(candidates[:count], "probing networks")
-    found = [probe(load(one.model).to(device()), sample).fit for one in first]
+    found = [_probe(*load(one.model), sample) for one in first]
     predicted = np.array([one.predicted_score for one in candidates])
     scores = refined_scores(predicted, places, np.arange(len(found)), np.array(found), weights)
     probes: list[float | None] = [*found, *[None] * (len(candidates) - len(found))]
@@ -121,3 +122,7 @@ def refine(
     ]
     ordered = sorted(refined, key=lambda one: (-one.score, one.model))
     return [replace(one, rank=rank) for rank, one in enumerate(ordered, start=1)]
+
+
+def _probe(network: Network, preprocess: Preprocess, sample: ProbeSample) -> float:
+    return probe(network.to(device()), preprocess, sample).fit

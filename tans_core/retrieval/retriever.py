@@ -6,30 +6,32 @@ Axes: M models that fit the constraints, d space dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
 from tans_core.embeddings.store import matrix, open_table
-from tans_core.errors import StoreError, did_you_mean
+from tans_core.errors import NoModelFitsError, StoreError, did_you_mean
 from tans_core.index.releases import Release
 from tans_core.index.schema import space_of
-from tans_core.index.search import Constraints, nearest
+from tans_core.index.search import columns_of, nearest
 from tans_core.io import read_json
-from tans_core.networks.elastic import Architecture, ElasticNetwork, ElasticSpace
+from tans_core.networks.family import Network
+from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
 from tans_core.retrieval.candidate import Candidate
+from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
 from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import fresh_classifier, load_base, load_model, read_space
+from tans_core.zoo.weights import Base, fresh_classifier, load_model
 
 __all__ = ["Candidate", "Constraints", "Retriever"]
 
@@ -76,9 +78,21 @@ class Retriever:
         return found
 
     @cached_property
-    def architectures(self) -> ElasticSpace:
-        """The search space of the zoo."""
-        return read_space(self.release.base_dir)
+    def licences(self) -> tuple[str, ...]:
+        """The licences of the models, each once."""
+        return tuple(sorted(set(columns_of(self.table, "licence")["licence"].to_pylist())))
+
+    def fitting(self, constraints: Constraints) -> int:
+        """Count the models that satisfy the constraints.
+
+        Raises:
+            NoModelFitsError: none does; says which comes nearest to it, and what to give up for it.
+        """
+        count = int(self.table.count_rows(constraints.where(self.licences)))
+        if count == 0:
+            models = columns_of(self.table, "id", *RANGES, "licence").to_pylist()
+            raise NoModelFitsError(nearest_miss(models, constraints))
+        return count
 
     def retrieve(
         self, task: Task, constraints: Constraints | None = None, top_k: int = 10, refine_first: int = 0
@@ -106,8 +120,10 @@ class Retriever:
         Raises:
             TooFewImagesError, NoModelFitsError: as `retrieve`.
         """
+        wanted = constraints or Constraints()
+        self.fitting(wanted)
         query, trust = self.ask(task)
-        found = nearest(self.table, query, constraints or Constraints())
+        found = nearest(self.table, query, wanted.where(self.licences))
         capacity, start = (
             found[name].to_numpy().copy() for name in ("capacity", "start")
         )  # torch wants to be able to write
@@ -147,8 +163,7 @@ class Retriever:
         """Probe the first `count` of what `rank` gave on a task's training images, and rank all again; see `refine`."""
         transfer = self.release.params["transfer"]
         images = transfer["probe_images_per_class"], transfer["probe_images"]
-        load = partial(self.load_model, num_classes=2)
-        return refine(candidates, places, count, task, load, self.refine_weights, *images)
+        return refine(candidates, places, count, task, self._with_preprocess, self.refine_weights, *images)
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's place in the space, (d,) float32 of unit norm."""
@@ -181,7 +196,7 @@ class Retriever:
     @cached_property
     def cards(self) -> dict[str, ModelCard]:
         """All models of the release by id, in the order of their ids."""
-        rows = self.table.search().select(["id", "card"]).limit(max(1, self.table.count_rows())).to_arrow().to_pylist()
+        rows = columns_of(self.table, "id", "card").to_pylist()
         return {row["id"]: ModelCard.from_json(row["card"]) for row in sorted(rows, key=lambda row: row["id"])}
 
     def card(self, model_id: str) -> ModelCard:
@@ -195,7 +210,7 @@ class Retriever:
             raise StoreError(f"release {self.release.id}: has no model {model_id!r}{hint}. See `tans models list`.")
         return self.cards[model_id]
 
-    def load_model(self, model_id: str, num_classes: int, seed: int = 0) -> ElasticNetwork:
+    def load_model(self, model_id: str, num_classes: int, seed: int = 0) -> Network:
         """Return a model's network with its weights and a fresh classifier of `num_classes`, drawn from `seed`.
 
         Raises:
@@ -203,22 +218,25 @@ class Retriever:
             WeightsError: its weights are missing or damaged.
         """
         card = self.card(model_id)
-        network = load_model(card, self.release.resolve(card.weights), self.architectures)
-        return fresh_classifier(network, num_classes, _generator(seed))
+        return fresh_classifier(load_model(card, self.release.resolve(card.weights)), num_classes, seed)
 
-    def base_subnet(self, model_id: str, num_classes: int, seed: int = 0) -> ElasticNetwork:
-        """Return a model's architecture with the base supernet's weights and a fresh classifier."""
-        base = load_base(self.release.base_dir, num_classes=2)
-        subnet = base.extract(Architecture.from_dict(self.card(model_id).architecture))
-        return fresh_classifier(subnet, num_classes, _generator(seed))
+    def base_subnet(self, model_id: str, num_classes: int, seed: int = 0) -> Network:
+        """Return a model's architecture with the weights of its family's base supernet and a fresh classifier.
 
-    def from_scratch(self, model_id: str, num_classes: int, seed: int = 0) -> nn.Module:
+        Raises:
+            WeightsError: its family has no base here, or the architecture is no member of its search space.
+        """
+        card, base = self.card(model_id), Base.open(self.release.base_dir)
+        supernet = base.load(card.family)
+        return fresh_classifier(supernet.extract(supernet.space.member(card.architecture)), num_classes, seed)
+
+    def from_scratch(self, model_id: str, num_classes: int, seed: int = 0) -> Network:
         """Return a model's architecture with fresh weights."""
+        card = self.card(model_id)
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(seed, "scratch"))
-            network = self.architectures.build(Architecture.from_dict(self.card(model_id).architecture), num_classes)
-        return fresh_classifier(network, num_classes, _generator(seed))
+            network = get_family(card.family).build(card.architecture, num_classes)
+        return fresh_classifier(network, num_classes, seed)
 
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(seed, "classifier"))
+    def _with_preprocess(self, model_id: str) -> tuple[Network, Preprocess]:
+        return self.load_model(model_id, num_classes=2), self.card(model_id).preprocess

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from tans_core.errors import StoreError
 from tans_core.io import read_json, sha256_file, write_json
-from tans_core.zoo.weights import load_state, load_tensors, save_tensors
+from tans_core.networks.family import load_state
+from tans_core.zoo.weights import load_tensors, save_tensors
 
 Floats = npt.NDArray[np.float32]
 _REACH, _STEEPNESS = 1.5, 8

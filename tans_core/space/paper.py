@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from tans_core.errors import StoreError
 from tans_core.io import read_json, write_json
-from tans_core.zoo.weights import load_state, load_tensors, save_tensors
+from tans_core.networks.family import load_state
+from tans_core.zoo.weights import load_tensors, save_tensors
 
 
 class PaperSpace(nn.Module):

@@ -26,7 +26,8 @@ from tans_core import io
 from tans_core.errors import TansError, WeightsError
 from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning
 from tans_core.runtime import device as best_device
-from tans_core.zoo.weights import load_state, load_tensors, save_tensors
+from tans_core.networks.family import load_state
+from tans_core.zoo.weights import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 

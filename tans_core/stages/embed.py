@@ -17,7 +17,6 @@ from tans_core.params import load_params
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_task
 from tans_core.zoo.build import read_all_cards
-from tans_core.zoo.weights import read_space
 
 
 def main(root: Path) -> None:
@@ -30,7 +29,7 @@ def main(root: Path) -> None:
         map(read_task, folders), embed.anchors_per_task, embed.projection_dim, embed.projection_seed
     )
     cards = read_all_cards(data, tasks)
-    models = embed_models(cards, lambda card: data / card.weights, read_space(data / "base"), anchors)
+    models = embed_models(cards, lambda card: data / card.weights, anchors)
     anchors.save(store)
     write_table(store, "models", models.to_table())
     backbone = load_backbone(embed.backbone, data / "base")

@@ -13,18 +13,18 @@ from tans_core.evaluation.meta_test import meta_test
 from tans_core.evaluation.output import write_evaluation
 from tans_core.finetuning.fits import Budget
 from tans_core.index.releases import open_pipeline
-from tans_core.io import read_json
 from tans_core.params import load_params
 from tans_core.runtime import cores
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_task
+from tans_core.zoo.weights import Base
 
 
 def main(root: Path) -> None:
     """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
     params = load_params(root)
     recipe = params.finetune.model_dump(exclude={"epochs"})
-    precision = read_json(root / "data/base/base.json")["precision"]
+    precision = Base.open(root / "data/base").precision
     resume = root / ".resume/evaluate"
     evaluation = meta_test(
         open_pipeline(root),

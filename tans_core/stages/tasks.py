@@ -1,4 +1,4 @@
-"""Stage `tasks`: a source of params.yaml -> one task at its working size.
+"""Stage `tasks`: a source of params.yaml -> one task.
 Reads params `tasks.*.<task>`, `data`, `seed`. Writes data/tasks/<task>."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(root: Path, name: str) -> None:
         task_params.source,
         task_params.options,
         role,
-        image_size_px=data.image_size_px,
+        stored_size_px=data.stored_size_px,
         max_train=data.max_train,
         max_val=data.max_val,
         max_test=data.max_test,

@@ -12,11 +12,11 @@ from tans_core.embeddings.store import write_table
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
 from tans_core.gates import check_transfer
-from tans_core.io import read_json
 from tans_core.params import load_params
 from tans_core.runtime import cores
 from tans_core.stages._main import run_stage
 from tans_core.zoo.build import read_all_cards
+from tans_core.zoo.weights import Base
 
 
 def main(root: Path) -> None:
@@ -24,7 +24,7 @@ def main(root: Path) -> None:
     params = load_params(root)
     data, tasks, transfer = root / "data", list(params.tasks.meta_train), params.transfer
     recipe = params.finetune.model_dump(exclude={"epochs"})
-    precision = read_json(data / "base/base.json")["precision"]
+    precision = Base.open(data / "base").precision
     budget = TransferBudget(
         networks_per_task=transfer.networks_per_task,
         probes_per_home=transfer.probes_per_home,

@@ -1,11 +1,12 @@
 """From decoded samples to a task: duplicates, classes, splits, caps, normalisation.
 
-Axes: N images, K classes, S = working size in pixels.
+Axes: N images, K classes, s = an image's side and S = the largest one, in pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,18 +17,19 @@ import numpy.typing as npt
 from natsort import natsorted
 
 from tans_core.errors import DataError, TooFewImagesError
+from tans_core.licences import Licence
 from tans_core.tasks.decode import fit_box
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.sources.base import Sample
 from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
 
 _MIN_STD = 0.01
-_PART = 1024
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A sample at working size; `image` is (3, S, S) uint8, `content` a hash of what it was made from."""
+    """A sample at its stored size; `image` is (3, s, s) uint8, `content` a hash of what it was made from."""
 
     image: npt.NDArray[np.uint8]
     label: str
@@ -39,14 +41,14 @@ class Prepared:
     height: int
 
 
-def prepare(sample: Sample, image_size_px: int) -> Prepared:
-    """Bring a sample to the working size and hash its content."""
+def prepare(sample: Sample, stored_size_px: int) -> Prepared:
+    """Bring a sample to its stored size and hash its content."""
     height, width = sample.image.shape[:2]
     content = sample.sha256
     if content is None:
         pixels = np.ascontiguousarray(sample.image)
         content = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    image = fit_box(sample.image, image_size_px)
+    image = fit_box(sample.image, stored_size_px)
     return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
 
 
@@ -71,13 +73,13 @@ class Splittable(Protocol):
 
 def assemble(
     rows: Sequence[Splittable],
-    pixels: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.uint8]],
+    pixels: Callable[[npt.NDArray[np.int64]], SquareImages],
     *,
     name: str,
     source: str,
-    licence: str,
+    licence: Licence,
     role: Role,
-    image_size_px: int,
+    stored_size_px: int,
     limits: tuple[int | None, int | None, int | None],
     min_images_per_class: int,
     seed: int,
@@ -86,7 +88,8 @@ def assemble(
 
     Args:
         rows: without copies (see `tans_core.tasks.duplicates`).
-        pixels: gives the images of some rows, (n, 3, S, S) uint8.
+        pixels: gives the images of some rows.
+        stored_size_px: S.
         limits: the most images of train, val, test; None for all.
         min_images_per_class: a class below it is refused.
 
@@ -112,14 +115,15 @@ def assemble(
     chosen = [rows[index] for index in order]
     images = pixels(order)
     final_splits = splits[order]
-    mean, std = _normalisation(images[final_splits == "train"])
+    mean, std = _normalisation([images[index] for index in np.flatnonzero(final_splits == "train").tolist()])
     info = TaskInfo(
         name=name,
         source=source,
-        licence=licence,
+        licence=licence.expression,
+        licence_texts=licence.texts,
         role=role,
         class_names=class_names,
-        image_size_px=image_size_px,
+        stored_size_px=stored_size_px,
         mean=mean,
         std=std,
         counts={split: int((final_splits == split).sum()) for split in SPLITS},
@@ -172,19 +176,17 @@ def _cap(
 Triple = tuple[float, float, float]
 
 
-def _normalisation(images: npt.NDArray[np.uint8]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation a channel of (N, 3, S, S) uint8 images, on the scale 0..1."""
-    # Integer sums are exact, so no order of summation can change a digit; in parts, since squares take eight times the memory.
-    total = np.zeros(3, dtype=np.int64)
-    squares = np.zeros(3, dtype=np.int64)
-    for start in range(0, len(images), _PART):
-        part = images[start : start + _PART].astype(np.int64)
-        total += part.sum(axis=(0, 2, 3))
-        squares += (part**2).sum(axis=(0, 2, 3))
-    pixels = images.size / 3
-    mean = total / pixels / 255
-    variance = squares / pixels / 255**2 - mean**2
-    std = np.maximum(np.sqrt(np.maximum(variance, 0)), _MIN_STD)
+def _normalisation(images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation a channel of images (3, s, s) uint8, on the scale 0..1; each image counts the same."""
+    # Sums of integers and of `fsum` are exact: no order of summation changes a digit.
+    means, squares = [], []
+    for image in images:
+        wide = image.reshape(3, -1).astype(np.int64)
+        means.append(wide.sum(axis=1) / wide.shape[1])
+        squares.append((wide**2).sum(axis=1) / wide.shape[1])
+    mean = np.array([math.fsum(column) for column in zip(*means, strict=True)]) / len(images) / 255
+    square = np.array([math.fsum(column) for column in zip(*squares, strict=True)]) / len(images) / 255**2
+    std = np.maximum(np.sqrt(np.maximum(square - mean**2, 0)), _MIN_STD)
     return _triple(mean), _triple(std)
 
 

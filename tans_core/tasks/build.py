@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.assemble import Prepared, assemble, prepare
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.sources import Sample, get_source
-from tans_core.tasks.sources.base import licence_of
+from tans_core.tasks.sources.base import stated_licence
 from tans_core.tasks.task import SPLITS, Role, Task
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ def build_task(
     options: Mapping[str, Any],
     role: Role,
     *,
-    image_size_px: int,
+    stored_size_px: int,
     max_train: int,
     max_val: int,
     max_test: int,
@@ -38,14 +37,14 @@ def build_task(
     seed: int,
     workers: int = 0,
 ) -> Task:
-    """Read a source, bring its images to the working size, split them, and cap each split.
+    """Read a source, bring its images to their stored size, split them, and cap each split.
 
     Args:
         name: the task's name; it enters the seed, so that two tasks of one source differ.
         source: a key of `tans_core.tasks.sources.SOURCES`.
         options: the source's own options.
         role: "meta-train" or "meta-test".
-        image_size_px: working size of the square images.
+        stored_size_px: the largest side of the square images that are kept; smaller ones stay as they are.
         max_train: the most images of the train split; likewise `max_val`, `max_test`.
         min_images_per_class: a class with fewer images is refused.
         seed: the same seed gives the same bytes, whatever `workers` is.
@@ -59,7 +58,7 @@ def build_task(
     origin = get_source(source)
     task_seed = derive_seed(seed, "task", name)
     samples = origin.load(options, task_seed)
-    prepared = list(_prepare_all(samples, image_size_px, workers))
+    prepared = list(_prepare_all(samples, stored_size_px, workers))
     kept, _ = contradictory(prepared, [image.content for image in prepared])
     single = [prepared[index] for index in kept]
     found = find_copies(single)
@@ -73,12 +72,12 @@ def build_task(
         )
     task = assemble(
         rows,
-        lambda chosen: np.stack([rows[index].image for index in chosen]),
+        lambda chosen: SquareImages.of(rows[index].image for index in chosen),
         name=name,
         source=origin.name,
-        licence=licence_of(origin, options),
+        licence=stated_licence(origin, options),
         role=role,
-        image_size_px=image_size_px,
+        stored_size_px=stored_size_px,
         limits=(max_train, max_val, max_test),
         min_images_per_class=min_images_per_class,
         seed=task_seed,
@@ -87,21 +86,21 @@ def build_task(
     return task
 
 
-def _prepare_all(samples: Iterator[Sample], image_size_px: int, workers: int) -> Iterator[Prepared]:
+def _prepare_all(samples: Iterator[Sample], stored_size_px: int, workers: int) -> Iterator[Prepared]:
     if workers == 0:
         for sample in samples:
-            yield prepare(sample, image_size_px)
+            yield prepare(sample, stored_size_px)
         return
     # Pillow and hashlib let go of the interpreter's lock; chunks bound how many full-size images are held at once.
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(itertools.islice(samples, _CHUNK)):
-            yield from pool.map(lambda sample: prepare(sample, image_size_px), chunk)
+            yield from pool.map(lambda sample: prepare(sample, stored_size_px), chunk)
 
 
 def check_coverage(task: Task) -> None:
     """Raise DataError unless each split has an image of every class."""
     for split in SPLITS:
-        counts = Counter(int(label) for label in task.split(split)[1])
+        counts = Counter(task.labels[task.where(split)].tolist())
         missing = [name for index, name in enumerate(task.info.class_names) if counts[index] == 0]
         if missing:
             raise DataError(

@@ -1,12 +1,13 @@
 """What was decoded so far, chunk by chunk: on disk while a scan runs that may be resumed, else in memory.
 
-Axes: n chosen images, S = working size in pixels.
+Axes: n chosen images.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 from tans_core.io import atomic_path
 from tans_core.runtime import progress
 from tans_core.tasks.inputs.base import Entry, Input
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.reading import VERSION, Content, OnDisk
 from tans_core.tasks.workers import Job, decode_all
 
@@ -31,17 +33,17 @@ _JOB_BYTES = 16 * 2**20
 
 
 class Chunks:
-    """The decoded rows (`tans_core.tasks.reading.schema`) of entries, in their order.
+    """The decoded rows (`tans_core.tasks.reading.SCHEMA`) of entries, in their order.
 
     Args:
         entries: what is to be decoded.
-        image_size_px: working size.
+        stored_size_px: the largest side that is kept.
         folder: where chunks are kept; None keeps them in memory, and so does a folder that another scan is using.
     """
 
-    def __init__(self, entries: Sequence[Entry], image_size_px: int, folder: Path | None) -> None:
+    def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None) -> None:
         self._entries = entries
-        self._image_size_px = image_size_px
+        self._stored_size_px = stored_size_px
         self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
         self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
         self._held: dict[int, pa.Table] = {}
@@ -65,7 +67,7 @@ class Chunks:
         wanted = [number for number in range(len(self._parts)) if number not in done]
         processes = len(self._entries) >= PROCESSES_FROM
         batches: list[pa.RecordBatch] = []
-        results = decode_all(self._jobs(source, wanted), self._image_size_px, workers, processes)
+        results = decode_all(self._jobs(source, wanted), self._stored_size_px, workers, processes)
         for job, batch in progress(
             results, "Reading images", self._total(wanted), advance=lambda result: len(result[1])
         ):
@@ -85,17 +87,18 @@ class Chunks:
             ]
         )
 
-    def pixels(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the images of some entries, (n, 3, S, S) uint8."""
-        side = self._image_size_px
-        images = np.empty((len(indices), 3, side, side), dtype=np.uint8)
+    def pixels(self, indices: npt.NDArray[np.int64]) -> SquareImages:
+        """Return the images of some entries."""
+        images: list[npt.NDArray[np.uint8]] = [np.empty(0, dtype=np.uint8)] * len(indices)
         chunk_of = indices // self._size
         for number in np.unique(chunk_of).tolist():
             column = self._table(number)["pixels"]
             for place in np.flatnonzero(chunk_of == number).tolist():
-                data = column[int(indices[place]) % self._size].as_py()
-                images[place] = np.frombuffer(data, dtype=np.uint8).reshape(3, side, side)
-        return images
+                # A view: the images are copied once, into the one piece that is returned.
+                data = np.frombuffer(column[int(indices[place]) % self._size].as_buffer(), dtype=np.uint8)
+                side = math.isqrt(len(data) // 3)
+                images[place] = data.reshape(3, side, side)
+        return SquareImages.of(images)
 
     def close(self, finished: bool) -> None:
         """Let go of the folder; of a finished scan nothing is kept."""
@@ -133,7 +136,7 @@ class Chunks:
                     contents, size = [], 0
 
     def _name(self, part: Sequence[Entry]) -> str:
-        key = json.dumps([VERSION, self._image_size_px, [[entry.name, entry.stamp] for entry in part]])
+        key = json.dumps([VERSION, self._stored_size_px, [[entry.name, entry.stamp] for entry in part]])
         return f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.arrow"
 
     def _path(self, number: int) -> Path:

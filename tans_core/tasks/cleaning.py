@@ -83,7 +83,7 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
 
     Args:
         entries: the files that were opened.
-        facts: a row for each (`tans_core.tasks.reading.schema`, without the pixels).
+        facts: a row for each (`tans_core.tasks.reading.SCHEMA`, without the pixels).
     """
     columns = [facts[name].to_pylist() for name in ("reason", "sha256", "width", "height")]
     rows = [

@@ -140,15 +140,15 @@ def claims_another_format(name: str, file_format: str) -> bool:
 
 
 def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
-    """Bring an image to the working size without distorting it.
+    """Make an image square, and no larger than the stored size, without distorting or enlarging it.
 
     Args:
         pixels: (H, W) grey or (H, W, 3) RGB, uint8.
-        size_px: S.
+        size_px: S, the largest side.
 
     Returns:
-        (3, S, S) uint8. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are cut to `MAX_ASPECT` and
-        padded with the mean colour of their border.
+        (3, s, s) uint8 with s at most S. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are cut to
+        `MAX_ASPECT` and padded with the mean colour of their border.
     """
     return planes(fit(Image.fromarray(pixels).convert("RGB"), size_px))
 
@@ -160,15 +160,17 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
     keep = short if long <= CROP_ASPECT * short else min(long, round(MAX_ASPECT * short))
     crop_w, crop_h = min(width, keep), min(height, keep)
     left, top = (width - crop_w) / 2, (height - crop_h) / 2
+    if keep <= size_px:
+        # Never enlarged: whole pixels stay as they are.
+        size_px, left, top = keep, float(int(left)), float(int(top))
     if crop_w == crop_h and crop_w % size_px == 0 and left.is_integer() and top.is_integer():
         # Squares of whole pixels become one pixel each: their mean, to within one grey level, in half the time.
         return image.reduce(crop_w // size_px, (int(left), int(top), int(left) + crop_w, int(top) + crop_h))
     scale = size_px / max(crop_w, crop_h)
     target = (max(1, round(crop_w * scale)), max(1, round(crop_h * scale)))
-    # Hamming reduces nearly as well as Lanczos in half the time, and rings less; bicubic enlarges.
-    kernel = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BICUBIC
+    # Hamming reduces nearly as well as Lanczos in half the time, and rings less.
     box = (left, top, left + crop_w, top + crop_h)
-    resized = image.resize(target, kernel, box=box, reducing_gap=2.0)
+    resized = image.resize(target, Image.Resampling.HAMMING, box=box, reducing_gap=2.0)
     if target != (size_px, size_px):
         canvas = Image.new("RGB", (size_px, size_px), _border_colour(np.asarray(resized)))
         canvas.paste(resized, ((size_px - target[0]) // 2, (size_px - target[1]) // 2))
@@ -177,7 +179,7 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
 
 
 def planes(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Return an RGB image of size S as (3, S, S) uint8."""
+    """Return a square RGB image of side s as (3, s, s) uint8."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 

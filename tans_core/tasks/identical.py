@@ -1,6 +1,6 @@
 """Which images are the same, pixel by pixel, whatever files they are in.
 
-Images that are not the same at working size are not the same. Of those that are, files that differ are read again, to compare
+Images that are not the same at their stored size are not the same. Of those that are, files that differ are read again, to compare
 all their pixels: few, as a rule, so that a scan need not hash every photograph in full.
 """
 
@@ -19,7 +19,7 @@ from tans_core.tasks.strips import strips
 
 
 def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) -> pa.Table:
-    """Return the facts (`tans_core.tasks.reading.schema`) with looks that only images of the same pixels share.
+    """Return the facts (`tans_core.tasks.reading.SCHEMA`) with looks that only images of the same pixels share.
 
     Args:
         source: what the entries are of.

@@ -1,6 +1,6 @@
 """scan.html: what a scan found and what the gate says of it, on one page that holds all it shows.
 
-Axes: S = side of the images in pixels.
+Axes: s = an image's own side in pixels.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from tans_core.pages import page_environment, png_uri
 from tans_core.tasks.report import ScanReport, count, shown
 from tans_core.tasks.task import SPLITS
 
-_CLASSES_SHOWN = 60
-_PER_CLASS = 8
+CLASSES_SHOWN = 60
+PER_CLASS = 8
 _ROWS_SHOWN = 50
 _EXAMPLES = 3
 _NAME_CHARS = 160
 _GAP_PX = 2
 # Pictures in all, before they are compressed: what cannot be compressed still leaves the page under 3 MB.
 _PICTURE_BYTES = 1_600_000
-_THUMBS_PX = (64, 48, 40, 32, 24)
+THUMBS_PX = (64, 48, 40, 32, 24)
+"""Sides that pictures may have, the fewer the larger."""
 
 _Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -58,7 +59,7 @@ def render_scan_page(
         report: of the scan.
         failures: sentences of the gate; any makes the headline say that the data set is refused.
         warnings: sentences of the gate.
-        samples: images of (3, S, S) uint8 by class; at most 8 a class are shown, of at most 60 classes.
+        samples: images of (3, s, s) uint8 by class; at most 8 a class are shown, of at most 60 classes.
     """
     environment = page_environment("tans_core.tasks")
     environment.filters["name"] = _name
@@ -74,7 +75,7 @@ def render_scan_page(
         facts=_facts(report),
         splits=[split for split in SPLITS if split in report.splits],
         rows=_class_rows(report, samples),
-        hidden_classes=max(0, len(_class_names(report)) - _CLASSES_SHOWN),
+        hidden_classes=max(0, len(_class_names(report)) - CLASSES_SHOWN),
         lists=[one for one in _lists(report) if one.rows],
     )
 
@@ -91,9 +92,10 @@ def write_scan_page(
 
 
 def contact_strip(images: _Images, thumb_px: int) -> bytes:
-    """Return a PNG of the first images side by side, each at most `thumb_px` wide; the gaps are transparent."""
-    side = min(thumb_px, images[0].shape[-1])
-    shown = images[:_PER_CLASS]
+    """Return a PNG of the first images side by side, all as wide as the widest, at most `thumb_px`; the gaps are transparent."""
+    shown = images[:PER_CLASS]
+    # Whatever a browser enlarges, it enlarges the gaps with it.
+    side = min(thumb_px, max(THUMBS_PX[-1], *(image.shape[-1] for image in shown)))
     strip = Image.new("RGBA", (len(shown) * (side + _GAP_PX) - _GAP_PX, side))
     for index, image in enumerate(shown):
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
@@ -120,7 +122,7 @@ def _facts(report: ScanReport) -> list[tuple[str, str]]:
         ("Images used", f"{report.used:,}"),
         ("Unreadable", f"{len(report.bad):,}"),
         ("Copies left out", f"{len(report.copies):,}"),
-        ("Working size", f"{report.image_size_px} × {report.image_size_px} px"),
+        ("Kept at", f"up to {report.stored_size_px} × {report.stored_size_px} px"),
         ("Time", f"{report.seconds:.1f} s"),
     ]
     if report.not_sampled:
@@ -133,9 +135,9 @@ def _class_names(report: ScanReport) -> list[str]:
 
 
 def _class_rows(report: ScanReport, samples: Mapping[str, _Images]) -> list[dict[str, Any]]:
-    names = _class_names(report)[:_CLASSES_SHOWN]
-    pictures = sum(min(len(samples.get(name, ())), _PER_CLASS) for name in names)
-    thumb_px = next((px for px in _THUMBS_PX if pictures * px * px * 3 <= _PICTURE_BYTES), _THUMBS_PX[-1])
+    names = _class_names(report)[:CLASSES_SHOWN]
+    pictures = sum(min(len(samples.get(name, ())), PER_CLASS) for name in names)
+    thumb_px = next((px for px in THUMBS_PX if pictures * px * px * 3 <= _PICTURE_BYTES), THUMBS_PX[-1])
     longest = max((max(report.found.get(name, 0), report.classes.get(name, 0)) for name in names), default=0)
     rows = []
     for name in names:
@@ -150,7 +152,7 @@ def _class_rows(report: ScanReport, samples: Mapping[str, _Images]) -> list[dict
                 "parts": parts,
                 "bars": [(part, _percent(number, longest)) for part, number in [*parts.items(), ("out", left_out)]],
                 "strip": png_uri(contact_strip(samples[name], thumb_px)) if samples.get(name) else None,
-                "shown": min(len(samples.get(name, ())), _PER_CLASS),
+                "shown": min(len(samples.get(name, ())), PER_CLASS),
             }
         )
     return rows

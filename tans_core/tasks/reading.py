@@ -1,6 +1,6 @@
 """One chunk of files, decoded: what a worker process does.
 
-Axes: S = working size in pixels, T = thumbnail pixels.
+Axes: s = an image's stored side in pixels, T = thumbnail pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tans_core.runtime import keep_freed_memory
 from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit, take_turns_by
 from tans_core.tasks.inputs.base import Entry, Input, file_content
 
-VERSION = 9
+VERSION = 10
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
@@ -46,29 +46,28 @@ class OnDisk(NamedTuple):
 Content = bytes | OnDisk | str
 
 
-def schema(image_size_px: int) -> pa.Schema:
-    """Return the columns of a chunk.
+SCHEMA = pa.schema(
+    [
+        ("reason", pa.string()),
+        ("sha256", pa.string()),
+        ("format", pa.string()),
+        ("phash", pa.uint64()),
+        ("look", pa.binary(_LOOK_BYTES)),
+        ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("pixels", pa.large_binary()),
+    ]
+)
+"""The columns of a chunk.
 
-    `reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and
-    `format` where it began as an image. The same `look` have images of the same pixels at working size and the same sides.
-    """
-    return pa.schema(
-        [
-            ("reason", pa.string()),
-            ("sha256", pa.string()),
-            ("format", pa.string()),
-            ("phash", pa.uint64()),
-            ("look", pa.binary(_LOOK_BYTES)),
-            ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("pixels", pa.binary(3 * image_size_px**2)),
-        ]
-    )
+`reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and `format` where
+it began as an image. The same `look` have images of the same stored pixels and the same sides. `pixels` are (3, s, s).
+"""
 
 
-def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
-    """Decode files, and return a row for each (`schema`)."""
+def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBatch:
+    """Decode files, and return a row for each (`SCHEMA`)."""
     reasons: list[str | None] = []
     hashes: list[str | None] = []
     formats: list[str | None] = []
@@ -88,21 +87,19 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         reasons.append(None)
         formats.append(decoded.format)
         sides.append((decoded.width, decoded.height))
-        images.append(fit(decoded.image, image_size_px))
+        images.append(fit(decoded.image, stored_size_px))
         # Else it is held while the next one is decoded.
         del data, decoded
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
-    pixels = np.empty((len(images), 3, image_size_px, image_size_px), dtype=np.uint8)
-    for place, array in enumerate(arrays):
-        pixels[place] = array.transpose(2, 0, 1)
+    pixels = [np.ascontiguousarray(array.transpose(2, 0, 1)) for array in arrays]
     looks = [_look(image, *size) for image, size in zip(pixels, sides, strict=True)]
     columns = [
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
         pa.array(looks, type=pa.binary(_LOOK_BYTES)),
         _binary(_thumbnails(grey)),
         *(pa.array([size[side] for size in sides], type=pa.int32()) for side in (0, 1)),
-        _binary(pixels),
+        pa.array([image.tobytes() for image in pixels], type=pa.large_binary()),
     ]
     if len(images) < len(reasons):
         # Rows of files that cannot be used stay null.
@@ -110,7 +107,7 @@ def read_chunk(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatc
         place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
         columns = [column.take(place_of) for column in columns]
     texts = [pa.array(values, type=pa.string()) for values in (reasons, hashes, formats)]
-    return pa.RecordBatch.from_arrays([*texts, *columns], schema=schema(image_size_px))
+    return pa.RecordBatch.from_arrays([*texts, *columns], schema=SCHEMA)
 
 
 def read_images(source: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
@@ -137,9 +134,9 @@ def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
 
 
-def unusable(texts: Sequence[str], image_size_px: int) -> pa.RecordBatch:
+def unusable(texts: Sequence[str]) -> pa.RecordBatch:
     """Return the rows of files that cannot be used."""
-    return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=schema(image_size_px))
+    return pa.RecordBatch.from_pylist([{"reason": text} for text in texts], schema=SCHEMA)
 
 
 def _decoded(data: bytes | str) -> Decoded | str:

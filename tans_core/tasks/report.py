@@ -17,7 +17,7 @@ class ScanReport:
     Attributes:
         path: what was scanned, as it was given.
         kind: what it is: "folder", "zip", "tar", "csv", "parquet".
-        image_size_px: working size that the images were brought to.
+        stored_size_px: the largest side that the images are kept at.
         files: files that were opened.
         used: images that are left for a task.
         classes: images used, by class, in natural order; a class of which nothing is left is there with 0.
@@ -42,7 +42,7 @@ class ScanReport:
 
     path: str
     kind: str
-    image_size_px: int
+    stored_size_px: int
     files: int
     used: int
     classes: dict[str, int]

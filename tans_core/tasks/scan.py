@@ -3,7 +3,7 @@
 What cannot be used is listed with its reason and left out. Chunks of results are kept on disk while it runs: a chunk whose
 files are unchanged is not decoded again.
 
-Axes: N images, S = working size in pixels.
+Axes: N images.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tans_core.errors import EmptyClassError
+from tans_core.licences import USERS_OWN, normalise
 from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.cleaning import Row, clean
-from tans_core.tasks.decode import MAX_ASPECT, claims_another_format
+from tans_core.tasks.decode import MAX_ASPECT, claims_another_format, fit_box
 from tans_core.tasks.identical import with_all_pixels
 from tans_core.tasks.inputs.base import LEAVE_OUT, Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
+from tans_core.tasks.pixels import Pixels, SquareImages
 from tans_core.tasks.report import SHOWN, ScanReport, count
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
-_PART = 4096
+_PART = 256
 """Images that are hashed at a time."""
 
 
@@ -52,7 +54,7 @@ class Scan:
     _chunks: Chunks
     _seed: int
 
-    def task(self, name: str, *, licence: str = "the user's own", min_images_per_class: int = 1) -> Task:
+    def task(self, name: str, *, licence: str = USERS_OWN, min_images_per_class: int = 1) -> Task:
         """Split the images and bring them into memory: a task of role "user".
 
         The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's seed. Names,
@@ -72,9 +74,9 @@ class Scan:
             lambda rows: self.pixels(order[rows]),
             name=name,
             source="image-folder",
-            licence=licence,
+            licence=normalise(licence),
             role="user",
-            image_size_px=self.report.image_size_px,
+            stored_size_px=self.report.stored_size_px,
             limits=(None, None, None),
             min_images_per_class=min_images_per_class,
             seed=derive_seed(self._seed, "scan"),
@@ -92,29 +94,32 @@ class Scan:
                 f"  {LEAVE_OUT}"
             )
 
-    def pixels(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the images of some rows at working size, (n, 3, S, S) uint8."""
+    def pixels(self, rows: npt.NDArray[np.int64]) -> SquareImages:
+        """Return the images of some rows as they are kept."""
         return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
 
     def _by_pixels(self) -> npt.NDArray[np.int64]:
-        """Return the numbers of all rows, by class and by a hash of the images at working size."""
+        """Return the numbers of all rows, by class and by a hash of the images as they are kept."""
         digests: list[bytes] = []
         for start in range(0, len(self.rows), _PART):
-            part = self.pixels(np.arange(start, min(start + _PART, len(self.rows))))
-            digests += [hashlib.sha256(image.tobytes()).digest() for image in part]
+            digests += self.pixels(np.arange(start, min(start + _PART, len(self.rows)))).digests
         order = sorted(
             range(len(self.rows)), key=lambda row: (self.rows[row].label, digests[row], self.rows[row].content)
         )
         return np.array(order, dtype=np.int64)
 
-    def examples(self, per_class: int) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return the first images of each class at working size, (n, 3, S, S) uint8 with n at most `per_class`."""
-        chosen: dict[str, list[int]] = {}
+    def examples(self, classes: int, per_class: int, size_px: int) -> dict[str, list[Pixels]]:
+        """Return the first images of the first classes, at most `per_class` of each, none larger than `size_px`."""
+        chosen: dict[str, list[int]] = {label: [] for label in list(self.report.classes)[:classes]}
         for number, row in enumerate(self.rows):
-            members = chosen.setdefault(row.label, [])
-            if len(members) < per_class:
+            members = chosen.get(row.label)
+            if members is not None and len(members) < per_class:
                 members.append(number)
-        return {label: self.pixels(np.array(chosen[label])) for label in self.report.classes if label in chosen}
+        return {
+            label: [fit_box(image.transpose(1, 2, 0), size_px) for image in self.pixels(np.array(members))]
+            for label, members in chosen.items()
+            if members
+        }
 
     def __enter__(self) -> Scan:
         return self
@@ -128,7 +133,7 @@ class Scan:
 def scan(
     path: Path,
     *,
-    image_size_px: int,
+    stored_size_px: int,
     max_images: int | None = None,
     workers: int | None = None,
     seed: int = 0,
@@ -141,7 +146,7 @@ def scan(
     Args:
         path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV or Parquet file;
             a folder of Parquet files (`tans_core.tasks.inputs`).
-        image_size_px: S.
+        stored_size_px: the largest side that images are kept at; smaller ones stay as they are.
         max_images: open at most so many files, evenly over classes; None for all.
         workers: how many files are decoded at a time; one a core where None. The result is the same.
         seed: of the sample and the splits.
@@ -157,7 +162,7 @@ def scan(
     """
     return scan_input(
         open_input(path, drop_empty_classes, follow_links),
-        image_size_px=image_size_px,
+        stored_size_px=stored_size_px,
         max_images=max_images,
         workers=workers,
         seed=seed,
@@ -169,7 +174,7 @@ def scan(
 def scan_input(
     source: Input,
     *,
-    image_size_px: int,
+    stored_size_px: int,
     max_images: int | None = None,
     workers: int | None = None,
     seed: int = 0,
@@ -179,7 +184,7 @@ def scan_input(
     """Do as `scan`, for what has been listed already."""
     start = time.monotonic()
     entries = _sample(source.entries, max_images, seed)
-    chunks = Chunks(entries, image_size_px, resume)
+    chunks = Chunks(entries, stored_size_px, resume)
     try:
         chunks.fill(source, cores() if workers is None else workers)
         facts = with_all_pixels(source, entries, chunks.facts())
@@ -195,7 +200,7 @@ def scan_input(
     report = ScanReport(
         path=printable(str(source.root)),
         kind=source.kind,
-        image_size_px=image_size_px,
+        stored_size_px=stored_size_px,
         files=len(entries) + len(source.bad),
         used=len(rows),
         classes=classes,

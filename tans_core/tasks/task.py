@@ -1,6 +1,6 @@
 """A task in memory and on disk.
 
-Axes: N images, K classes, H = W = `image_size_px`, 3 channels (RGB).
+Axes: N images, n of them, K classes, S = side in pixels, 3 channels (RGB).
 On disk a task is a folder of `images.parquet` (the layout that Hugging Face `datasets` reads) and `task.json`.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tans_core.errors import DataError
+from tans_core.licences import normalise
 from tans_core.io import atomic_folder, read_json, write_json
+from tans_core.tasks.pixels import SquareImages
 
 SPLITS = ("train", "val", "test")
 Role = Literal["meta-train", "meta-test", "user"]
@@ -27,17 +29,25 @@ Role = Literal["meta-train", "meta-test", "user"]
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What `task.json` holds: all that is needed to use the images, and where they came from."""
+    """What `task.json` holds: all that is needed to use the images, and where they came from.
+
+    Attributes:
+        licence: an SPDX expression; `licence_texts` has the terms of each `LicenseRef-` in it that is not one of ours.
+        stored_size_px: the largest side that images are kept at; smaller ones stay as they are.
+        mean, std: of the training images, a channel, in 0..1.
+        counts: images a split.
+    """
 
     name: str
     source: str
     licence: str
     role: Role
     class_names: tuple[str, ...]
-    image_size_px: int
+    stored_size_px: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     counts: dict[str, int]
+    licence_texts: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -46,11 +56,11 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled image-classification data set at its working size.
+    """A labelled image-classification data set, its images kept once, at their own size or the largest that the zoo reads.
 
     Attributes:
         info: names, licence, normalisation, counts.
-        images: (N, 3, H, W) uint8, RGB.
+        images: N of them.
         labels: (N,) int64 in [0, K), indices into `info.class_names`.
         splits: (N,) str, each one of `SPLITS`.
         sha256: N content hashes of the files the images came from.
@@ -59,19 +69,44 @@ class Task:
     """
 
     info: TaskInfo
-    images: npt.NDArray[np.uint8]
+    images: SquareImages
     labels: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
     sha256: tuple[str, ...]
     paths: tuple[str, ...]
     sizes: npt.NDArray[np.int32]
+    _scaled: dict[tuple[Any, ...], npt.NDArray[np.uint8]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def split(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Return the images (n, 3, H, W) uint8 and labels (n,) int64 of one split."""
-        if name not in SPLITS:
-            raise ValueError(f"split {name!r}: want one of {', '.join(SPLITS)}")
-        mask = self.splits == name
-        return self.images[mask], self.labels[mask]
+    def where(self, split: str) -> npt.NDArray[np.int64]:
+        """Return the numbers (n,) of one split's images."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}: want one of {', '.join(SPLITS)}")
+        return np.flatnonzero(self.splits == split)
+
+    def pixels(
+        self, size_px: int, interpolation: str = "bicubic", crop: float = 1.0, split: str | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Return the images of a split, or all, at the size that a network reads; kept, so that they are scaled once.
+
+        Args:
+            size_px: S.
+            interpolation: a key of `tans_core.tasks.pixels.INTERPOLATIONS`.
+            crop: share of the side that is kept around the centre.
+            split: one of `SPLITS`; None for all images.
+
+        Returns:
+            (n, 3, S, S) uint8, not to be written into.
+        """
+        key = (size_px, interpolation, crop, split)
+        if key not in self._scaled:
+            self._scaled[key] = self.images.at(
+                size_px, interpolation, crop, None if split is None else self.where(split)
+            )
+        return self._scaled[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What was scaled is scaled again where the task is sent to.
+        return {**self.__dict__, "_scaled": {}}
 
 
 def write_task(task: Task, folder: Path) -> None:
@@ -108,6 +143,10 @@ def read_info(folder: Path) -> TaskInfo:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `dvc repro` to build the tasks of params.yaml.")
     raw: dict[str, Any] = read_json(path)
+    if "image_size_px" in raw:  # as written when all images of a task had one size
+        raw["stored_size_px"] = raw.pop("image_size_px")
+        described = normalise(raw.get("licence", ""))
+        raw |= {"licence": described.expression, "licence_texts": described.texts}
     try:
         for key in ("class_names", "mean", "std"):
             raw[key] = tuple(raw[key])
@@ -124,19 +163,20 @@ def read_task(folder: Path) -> Task:
     """
     info = read_info(folder)
     table = pq.read_table(folder / "images.parquet")
-    size = info.image_size_px
-    images = np.empty((len(table), 3, size, size), dtype=np.uint8)
+    images = []
     cells = cast("list[dict[str, Any]]", table["image"].to_pylist())
     for index, cell in enumerate(cells):
         with Image.open(io.BytesIO(cell["bytes"]), formats=["PNG"]) as picture:
-            if picture.size != (size, size) or picture.mode != "RGB":
+            width, height = picture.size
+            if width != height or width > info.stored_size_px or picture.mode != "RGB":
                 raise DataError(
-                    f"{folder / 'images.parquet'}, row {index}: got {picture.size} {picture.mode}, want {size}x{size} RGB."
+                    f"{folder / 'images.parquet'}, row {index}: got {width}x{height} {picture.mode}, want a square of at most "
+                    f"{info.stored_size_px} pixels, RGB."
                 )
-            images[index] = np.asarray(picture).transpose(2, 0, 1)
+            images.append(np.asarray(picture).transpose(2, 0, 1))
     return Task(
         info=info,
-        images=images,
+        images=SquareImages.of(images),
         labels=table["label"].to_numpy(),
         splits=np.array(table["split"].to_pylist(), dtype=np.str_),
         sha256=tuple(table["sha256"].to_pylist()),

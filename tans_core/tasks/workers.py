@@ -28,19 +28,19 @@ class Job(NamedTuple):
 
 
 def decode_all(
-    jobs: Iterable[Job], image_size_px: int, workers: int, processes: bool
+    jobs: Iterable[Job], stored_size_px: int, workers: int, processes: bool
 ) -> Iterator[tuple[Job, pa.RecordBatch]]:
     """Decode jobs, in their order; only a few more than there are workers are held at a time.
 
     Args:
         jobs: read from as workers come free.
-        image_size_px: working size.
+        stored_size_px: the largest side that is kept.
         workers: how many jobs are decoded at a time; 0 and 1 decode here.
         processes: in processes rather than in threads.
     """
     if workers <= 1:
         for job in jobs:
-            yield job, read_chunk(job.contents, image_size_px)
+            yield job, read_chunk(job.contents, stored_size_px)
         return
     pool = reading_processes(workers) if processes else ThreadPoolExecutor(workers)
     pending: deque[tuple[Job, Future[pa.RecordBatch]]] = deque()
@@ -48,7 +48,7 @@ def decode_all(
     try:
         while True:
             while len(pending) < 2 * workers and (new := next(source, None)) is not None:
-                pending.append((new, pool.submit(read_chunk, new.contents, image_size_px)))
+                pending.append((new, pool.submit(read_chunk, new.contents, stored_size_px)))
             if not pending:
                 return
             job, future = pending.popleft()
@@ -60,7 +60,7 @@ def decode_all(
                 pending.clear()
                 _end(pool)
                 for one in lost:
-                    yield one, _apart(one.contents, image_size_px)
+                    yield one, _apart(one.contents, stored_size_px)
                 pool = reading_processes(workers)
     finally:
         _end(pool)
@@ -81,15 +81,15 @@ def _end(pool: Executor) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-def _apart(contents: Sequence[Content], image_size_px: int) -> pa.RecordBatch:
+def _apart(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBatch:
     """Decode files in a process of their own, and halve them until the one that ends it stands alone."""
     pool = reading_processes(1)
     try:
-        return pool.submit(read_chunk, contents, image_size_px).result()
+        return pool.submit(read_chunk, contents, stored_size_px).result()
     except BrokenProcessPool:
         if len(contents) == 1:
-            return unusable([CRASHED], image_size_px)
+            return unusable([CRASHED])
     finally:
         _end(pool)
     half = len(contents) // 2
-    return pa.concat_batches([_apart(contents[:half], image_size_px), _apart(contents[half:], image_size_px)])
+    return pa.concat_batches([_apart(contents[:half], stored_size_px), _apart(contents[half:], stored_size_px)])

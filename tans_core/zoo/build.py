@@ -1,13 +1,15 @@
-"""One task's part of the zoo: its supernet, fine-tuned from the base, and measured subnets.
+"""One task's part of the zoo: a supernet a family, fine-tuned from the base, and measured subnets.
 
 Axes: N images, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,31 +18,51 @@ import torch
 from torch import Tensor, nn
 
 from tans_core.io import atomic_path, read_json
-from tans_core.networks.elastic import Architecture, ElasticNetwork, ElasticSpace
-from tans_core.networks.preprocess import balanced_indices
+from tans_core.networks.family import SearchSpace, Supernet
+from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrate
+from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
-from tans_core.zoo.card import ModelCard
+from tans_core.zoo.card import Ancestor, Licences, ModelCard, descend
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
-from tans_core.zoo.weights import CALIBRATION_FILE, calibration_of, fresh_classifier, load_base, save_tensors
+from tans_core.zoo.weights import Base, calibration_file, calibration_of, save_tensors
 
-SUPERNET_FILE = "supernet.safetensors"
 CARDS_FILE = "models.parquet"
 
 
+@dataclass(frozen=True)
+class Zoo:
+    """What one task and one family gave.
+
+    Attributes:
+        supernet: fine-tuned on the task.
+        cards: one a model.
+        calibrations: BatchNorm statistics of each model, named `<model id>/<buffer>`.
+    """
+
+    supernet: Supernet
+    cards: list[ModelCard]
+    calibrations: dict[str, Tensor]
+
+
 def build_base(
-    space: ElasticSpace, tasks: Sequence[Task], recipe: SupernetRecipe, seed: int, resume_folder: Path | None
-) -> tuple[ElasticNetwork, list[float]]:
+    space: SearchSpace,
+    tasks: Sequence[Task],
+    recipe: SupernetRecipe,
+    seed: int,
+    resume_folder: Path | None,
+    description: str = "base supernet",
+) -> tuple[Supernet, list[float]]:
     """Train the supernet that every task's zoo starts from, on all tasks together with a head each.
 
     Returns:
         The supernet (its classifier is of no use), re-calibrated, and the training loss of each step.
     """
     torch.manual_seed(derive_seed(seed, "base"))
-    network = space.build(space.largest(), num_classes=2)
+    network = space.supernet(num_classes=2)
     heads = [nn.Linear(network.feature_dim, task.info.num_classes) for task in tasks]
-    data = [TrainingData.of(task, "train") for task in tasks]
-    losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, "base supernet")
+    data = [TrainingData.of(task, "train", task_preprocess(space, task)) for task in tasks]
+    losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, description)
     # The stored statistics are those of the largest subnet, which also embeds queries.
     generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
     share = max(1, 1024 // len(data))
@@ -51,73 +73,65 @@ def build_base(
 
 def build_zoo(
     task: Task,
-    base_folder: Path,
+    base: Base,
+    family: str,
     recipe: SupernetRecipe,
     subnets: int,
     calibration_images: int,
     seed: int,
     resume_folder: Path | None = None,
-) -> tuple[ElasticNetwork, list[ModelCard], dict[str, Tensor]]:
-    """Fine-tune the base supernet on one task, then sample, calibrate and measure its subnets.
+) -> Zoo:
+    """Fine-tune a family's base supernet on one task, then sample, calibrate and measure its subnets.
 
     Args:
         task: a meta-train task.
-        base_folder: where the base supernet lies.
+        base: what the supernet starts from.
+        family: whose supernet; one of the base's.
         recipe: of the fine-tuning.
         subnets: how many models to make: the smallest, the largest, and distinct random ones.
         calibration_images: size of the shuffled, class-balanced sample that BatchNorm is re-calibrated on.
         seed: of everything random.
         resume_folder: where checkpoints are kept while it runs.
-
-    Returns:
-        The supernet, one card a model, and the calibration of each, named `<model id>/<buffer>`.
     """
-    info = task.info
+    info, space = task.info, base.space(family)
+    preprocess = task_preprocess(space, task)
     generator = torch.Generator().manual_seed(derive_seed(seed, "zoo", info.name))
-    network = fresh_classifier(load_base(base_folder, 2), info.num_classes, generator)
-    train = TrainingData.of(task, "train")
-    train_supernet(
-        network, [network.classifier], [train], recipe, derive_seed(seed, "zoo", info.name), resume_folder, info.name
-    )
+    network = base.load(family)
+    network.reset_classifier(info.num_classes, generator)
+    train = TrainingData.of(task, "train", preprocess)
+    own_seed = derive_seed(seed, "zoo", info.name)
+    train_supernet(network, [network.classifier], [train], recipe, own_seed, resume_folder, info.name)
     network = network.cpu()
     sample = train.normalised()[balanced_indices(train.labels, calibration_images, generator)]
-    val, test = TrainingData.of(task, "val"), TrainingData.of(task, "test")
-    val_images, test_images = val.normalised(), test.normalised()
+    measured = {split: TrainingData.of(task, split, preprocess) for split in ("val", "test")}
+    images = {split: data.normalised() for split, data in measured.items()}
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
-    architectures = sample_architectures(network.space, subnets, derive_seed(seed, "subnets", info.name))
-    for number, architecture in enumerate(progress(architectures, f"{info.name}: measuring")):
-        subnet = network.extract(architecture)
+    members = sample_members(space, subnets, derive_seed(seed, "subnets", info.name))
+    for number, member in enumerate(progress(members, f"{info.name}: measuring")):
+        subnet = network.extract(member)
         calibrate(subnet, sample)
-        card = describe(subnet, task, f"elastic.{info.name}.{number:03d}", f"zoo/{info.name}/{SUPERNET_FILE}")
-        cards.append(
-            replace(
-                card,
-                val_accuracy=accuracy(subnet, val_images, val.labels),
-                test_accuracy=accuracy(subnet, test_images, test.labels),
-            )
-        )
-        calibrations |= {f"{card.id}/{name}": value for name, value in calibration_of(subnet).items()}
-    return network, cards, calibrations
+        subnet.eval()
+        accuracies = {split: accuracy(subnet, images[split], data.labels) for split, data in measured.items()}
+        model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
+        made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
+        cards.append(describe(made, task, preprocess, base.lineage, accuracies))
+        calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
+    return Zoo(network, cards, calibrations)
 
 
-def write_zoo(
-    network: ElasticNetwork, cards: Sequence[ModelCard], calibrations: dict[str, Tensor], folder: Path
-) -> None:
-    """Write the supernet, the calibrations and the cards, one a row."""
+def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
+    """Write each family's supernet and calibrations, and the cards of all, one a row."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(dict(network.state_dict()), folder / SUPERNET_FILE)
-    save_tensors(calibrations, folder / CALIBRATION_FILE)
-    columns = {
-        "id": [card.id for card in cards],
-        "params_m": [card.params_m for card in cards],
-        "macs_m": [card.macs_m for card in cards],
-        "val_accuracy": [card.val_accuracy for card in cards],
-        "test_accuracy": [card.test_accuracy for card in cards],
-        "card": [card.to_json() for card in cards],
-    }
+    for family, zoo in zoos.items():
+        path = folder / f"{family}.safetensors"
+        save_tensors(dict(zoo.supernet.state_dict()), path)
+        save_tensors(zoo.calibrations, calibration_file(path))
+    cards = [card for zoo in zoos.values() for card in zoo.cards]
+    plain = ("id", "params_m", "macs_m", "val_accuracy", "test_accuracy")
+    columns = {name: [getattr(card, name) for card in cards] for name in plain}
     with atomic_path(folder / CARDS_FILE) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table({**columns, "card": [card.to_json() for card in cards]}), temporary)
 
 
 def read_cards(folder: Path) -> list[ModelCard]:
@@ -132,57 +146,65 @@ def read_all_cards(data: Path, tasks: Sequence[str]) -> list[ModelCard]:
     return cards + [ModelCard.from_dict(read_json(path)) for path in arrivals]
 
 
-def sample_architectures(space: ElasticSpace, count: int, seed: int) -> list[Architecture]:
+def sample_members(space: SearchSpace, count: int, seed: int) -> list[Any]:
     """Return the smallest, the largest, and distinct random members; fewer than `count` where the space is smaller."""
     rng = np.random.default_rng(seed)
-    chosen = [space.smallest(), space.largest()]
-    for _ in range(100 * count):
+    chosen = [space.smallest()]
+    for candidate in itertools.chain([space.largest()], (space.sample(rng) for _ in range(100 * count))):
         if len(chosen) >= count:
             break
-        candidate = space.sample(rng)
         if candidate not in chosen:
             chosen.append(candidate)
-    return chosen[:count]
+    return chosen
 
 
-def describe(network: ElasticNetwork, task: Task, model_id: str, weights: str) -> ModelCard:
-    """Return the card of a network trained on a task, not measured yet (its accuracies are 0)."""
+def task_preprocess(space: SearchSpace, task: Task) -> Preprocess:
+    """Return what a task's images go through before the networks of a space that are trained on it."""
     info = task.info
-    cost = network.space.cost(network.architecture, info.image_size_px, info.num_classes)
+    return Preprocess(image_size_px=space.image_size_px, mean=info.mean, std=info.std, statistics="task")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that was made: its id, its architecture as its family describes it, and where its weights will lie."""
+
+    id: str
+    family: str
+    architecture: dict[str, Any]
+    weights: str
+
+
+def describe(
+    made: Made, task: Task, preprocess: Preprocess, ancestors: Sequence[Ancestor], accuracies: Mapping[str, float]
+) -> ModelCard:
+    """Return the card of a network trained on a task.
+
+    Args:
+        made: the network.
+        task: its home.
+        preprocess: that it was trained with.
+        ancestors: what the weights that it started from descend from.
+        accuracies: on the splits `val` and `test`, 0..1.
+    """
+    info = task.info
+    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, info.num_classes)
+    lineage = descend(ancestors, info)
     return ModelCard(
-        id=model_id,
-        space=network.space.name,
-        architecture=network.architecture.to_dict(),
+        id=made.id,
+        family=made.family,
+        architecture=made.architecture,
+        class_names=info.class_names,
+        preprocess=preprocess,
         home_task=info.name,
         source=info.source,
-        licence=info.licence,
-        class_names=info.class_names,
-        image_size_px=info.image_size_px,
-        mean=info.mean,
-        std=info.std,
+        licences=Licences.of_lineage(lineage, info.licence_texts),
+        lineage=lineage,
         params_m=cost.params_m,
         macs_m=cost.macs_m,
-        val_accuracy=0.0,
-        test_accuracy=0.0,
-        weights=weights,
+        val_accuracy=accuracies["val"],
+        test_accuracy=accuracies["test"],
+        weights=made.weights,
     )
-
-
-@torch.no_grad()
-def calibrate(network: ElasticNetwork, images: Tensor) -> None:
-    """Set the BatchNorm statistics of a network to those of `images` (N, 3, H, W), which must be shuffled; then eval mode.
-
-    One batch of all the images, since the mean of small batches' variances is not the variance.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    network.train()
-    for norm in norms:
-        norm.momentum = 1.0
-    network.features(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
 
 
 @torch.no_grad()

@@ -3,64 +3,137 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tans_core.errors import WeightsError
+from tans_core.licences import TEXTS, combine, is_expression, normalise, texts_of
+from tans_core.networks.preprocess import Preprocess
+from tans_core.tasks.task import TaskInfo
+
+VERSION = 1
+CODE_LICENCE = "Apache-2.0"
+UNKNOWN_LINEAGE = "LicenseRef-unknown-lineage"
+"""The licence of what a card of version 0 does not tell: the weights that its own started from."""
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """One model of the zoo.
+class _Part(BaseModel):
+    # What a newer version added is kept.
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class Ancestor(_Part):
+    """A task or base weights that a model's weights descend from; `licence` is an SPDX expression."""
+
+    kind: Literal["task", "weights"]
+    name: str
+    source: str
+    licence: str
+
+
+class Licences(_Part):
+    """SPDX expressions, and the terms of each `LicenseRef-` in them.
 
     Attributes:
+        code: of the program that runs the network.
+        weights: that they are given under.
+        data: of all images in the lineage.
+        texts: terms by `LicenseRef-`.
+    """
+
+    code: str
+    weights: str
+    data: str
+    texts: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def of_lineage(
+        cls, lineage: Sequence[Ancestor], texts: Mapping[str, str] | None = None, home: Licences | None = None
+    ) -> Licences:
+        """Return the licences of weights that were trained here: those of everything that they descend from.
+
+        Args:
+            lineage: of the new weights.
+            texts: terms that the ancestors brought along.
+            home: of the weights that these started from; None where they started from nothing.
+        """
+        data = combine(one.licence for one in lineage if one.kind == "task")
+        weights = combine([*([home.weights] if home else []), *(one.licence for one in lineage)])
+        used = {ref: text for ref, text in texts_of(combine([weights, data]), texts).items() if text}
+        return cls(code=home.code if home else CODE_LICENCE, weights=weights, data=data, texts=used)
+
+
+class ModelCard(_Part):
+    """One model of the zoo. Fields that it does not know, of a newer version, are kept.
+
+    Attributes:
+        version: of the card's form.
         id: unique in the zoo.
-        space: name of the search space.
-        architecture: the member, as `Architecture.to_dict` gives it.
+        family: name of the family of networks.
+        architecture: the member, as the family describes it.
+        class_names: K names in the order of the logits.
+        preprocess: what images go through before the network.
         home_task: the task it was trained on.
         source: where that task's images came from.
-        licence: licence of the weights, which is that of the images.
-        class_names: K names in the order of the logits.
-        image_size_px: side of the images it was trained on.
-        mean, std: normalisation a channel, in 0..1.
+        licences: of code, weights and data.
+        lineage: every task and every base weights that its weights descend from.
         params_m: parameters in millions, classifier included.
-        macs_m: multiply-accumulates of one image in millions.
+        macs_m: multiply-accumulates of one image in millions, at its own input size.
         val_accuracy: on the home task's validation split, 0..1; choices may use it.
         test_accuracy: on the home task's test split, 0..1; only reports use it.
         weights: path of the weights, relative to `data/`.
     """
 
+    version: int = VERSION
     id: str
-    space: str
+    family: str
     architecture: dict[str, Any]
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
     home_task: str
     source: str
-    licence: str
-    class_names: tuple[str, ...]
-    image_size_px: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    licences: Licences
+    lineage: tuple[Ancestor, ...]
     params_m: float
     macs_m: float
     val_accuracy: float
     test_accuracy: float
     weights: str
 
+    @property
+    def licence(self) -> str:
+        """What holds for whoever uses the weights: their own licence, and those of all that they descend from (SPDX)."""
+        return combine([self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)])
+
+    @property
+    def unreadable_licences(self) -> tuple[str, ...]:
+        """What is stated as a licence somewhere on the card and is no SPDX expression."""
+        stated = [self.licences.code, self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)]
+        return tuple(dict.fromkeys(licence for licence in stated if not is_expression(licence)))
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return self.model_dump(mode="json")
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> ModelCard:
-        """Read what `to_dict` gave.
+    def from_dict(cls, raw: dict[str, Any], strict: bool = False) -> ModelCard:
+        """Read a card of any version.
+
+        Args:
+            raw: what `to_dict` gave, now or in an earlier version.
+            strict: take no number for a text and no text for a number, as befits a card from outside.
 
         Raises:
-            WeightsError: a field is missing or unknown; all of them are named.
+            WeightsError: a field is missing or of another kind; all of them are named.
         """
-        known = {field.name for field in fields(cls)}
-        missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
-        if missing or unknown:
-            raise WeightsError(f"model card {raw.get('id', '?')!r}: missing {missing}, unknown {unknown}.")
-        return cls(**{**raw, **{key: tuple(raw[key]) for key in ("class_names", "mean", "std")}})
+        try:
+            return cls.model_validate_json(json.dumps(upgraded(raw), allow_nan=False), strict=strict)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {'; '.join(lines)}.") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {error}.") from error
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
@@ -68,3 +141,45 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         return cls.from_dict(json.loads(text))
+
+
+def descend(ancestors: Sequence[Ancestor], info: TaskInfo) -> tuple[Ancestor, ...]:
+    """Return the lineage of weights that were trained on a task from others."""
+    own = Ancestor(kind="task", name=info.name, source=info.source, licence=info.licence)
+    return tuple(dict.fromkeys([*ancestors, own]))
+
+
+_VERSION_0 = {
+    "id", "space", "architecture", "home_task", "source", "licence", "class_names", "image_size_px", "mean", "std",
+    "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
+}  # fmt: skip
+
+
+def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a card in the form of this version; one that has a version is returned as it is.
+
+    Raises:
+        WeightsError: a card without a version lacks a field that those had, or has another.
+    """
+    if "version" in raw:
+        return raw
+    missing, unknown = sorted(_VERSION_0 - raw.keys()), sorted(raw.keys() - _VERSION_0)
+    if missing or unknown:
+        raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: missing {missing}, unknown {unknown}.")
+    described = normalise(raw["licence"]) if isinstance(raw["licence"], str) else None
+    licence = described.expression if described else raw["licence"]
+    lineage = [
+        {"kind": "weights", "name": "not told", "source": "not told", "licence": UNKNOWN_LINEAGE},
+        {"kind": "task", "name": raw["home_task"], "source": raw["source"], "licence": licence},
+    ]
+    texts = {**(described.texts if described else {}), UNKNOWN_LINEAGE: TEXTS.get(UNKNOWN_LINEAGE, "")}
+    size = {name: raw[name] for name in ("image_size_px", "mean", "std")}
+    kept = ("id", "architecture", "class_names", "home_task", "source", "params_m", "macs_m")
+    return {
+        **{name: raw[name] for name in (*kept, "val_accuracy", "test_accuracy", "weights")},
+        "version": 1,
+        "family": raw["space"],
+        "preprocess": {**size, "statistics": "task"},
+        "licences": {"code": CODE_LICENCE, "weights": licence, "data": licence, "texts": texts},
+        "lineage": lineage,
+    }

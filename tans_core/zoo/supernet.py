@@ -21,14 +21,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tans_core.errors import DataError
-from tans_core.networks.elastic import ElasticNetwork
-from tans_core.networks.preprocess import normalise, random_shift
+from tans_core.networks.family import Supernet
+from tans_core.networks.preprocess import Preprocess, normalise, random_shift
 from tans_core.runtime import derive_seed, keep_freed_memory, quiet_lightning, show_progress
 from tans_core.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
-MAX_SHIFT_PX = 3
+SHIFT_SHARE = 3 / 32
+"""Of an image's side: how far it is shifted at most."""
 CHECKPOINT_EVERY = 50
 
 
@@ -54,12 +55,12 @@ class TrainingData:
     std: tuple[float, float, float]
 
     @classmethod
-    def of(cls, task: Task, split: str) -> TrainingData:
+    def of(cls, task: Task, split: str, preprocess: Preprocess) -> TrainingData:
         """Raises DataError where the split has no image."""
-        images, labels = task.split(split)
-        if len(images) == 0:
+        labels = task.labels[task.where(split)]
+        if len(labels) == 0:
             raise DataError(f"task {task.info.name!r}: its {split} split has no image.")
-        return cls(torch.from_numpy(images), torch.from_numpy(labels), task.info.mean, task.info.std)
+        return cls(preprocess.pixels(task, split), torch.from_numpy(labels), preprocess.mean, preprocess.std)
 
     def normalised(self) -> Tensor:
         """Return all images (N, 3, H, W) float32."""
@@ -68,12 +69,12 @@ class TrainingData:
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a batch with random shifts: images (B, 3, H, W) float32 and labels (B,)."""
         chosen = torch.randint(len(self.labels), (size,), generator=generator)
-        images = random_shift(self.images[chosen], MAX_SHIFT_PX, generator)
+        images = random_shift(self.images[chosen], round(SHIFT_SHARE * self.images.shape[-1]), generator)
         return normalise(images, self.mean, self.std), self.labels[chosen]
 
 
 def train_supernet(
-    network: ElasticNetwork,
+    network: Supernet,
     heads: Sequence[nn.Linear],
     data: Sequence[TrainingData],
     recipe: SupernetRecipe,
@@ -144,7 +145,7 @@ class _Steps(IterableDataset[int]):
 class _SupernetModule(pl.LightningModule):
     def __init__(
         self,
-        network: ElasticNetwork,
+        network: Supernet,
         heads: Sequence[nn.Linear],
         data: Sequence[TrainingData],
         recipe: SupernetRecipe,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,10 +14,11 @@ from torch import Tensor, nn
 
 from tans_core.errors import WeightsError
 from tans_core.io import atomic_path, read_json, write_json
-from tans_core.networks.elastic import Architecture, ElasticNetwork, ElasticSpace, slice_weights
-from tans_core.zoo.card import ModelCard
+from tans_core.networks.family import Network, SearchSpace, Supernet, load_state
+from tans_core.networks.registry import get_family
+from tans_core.runtime import derive_seed
+from tans_core.zoo.card import Ancestor, ModelCard
 
-CALIBRATION_FILE = "calibration.safetensors"
 _NORM_BUFFERS = ("running_mean", "running_var")
 
 
@@ -41,55 +44,82 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
         ) from error
 
 
-def load_state(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load a state dict whose names and shapes must match.
+@dataclass(frozen=True)
+class Base:
+    """What data/base holds: one supernet a family, trained on several tasks.
 
-    Raises:
-        WeightsError: they do not; names what is missing, unknown or of another shape.
+    Attributes:
+        families: the settings of each family's search space, by its name; the first one's supernet embeds queries.
+        lineage: what the weights descend from.
+        precision: that the zoo is trained in.
     """
-    wanted = network.state_dict()
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{name}: got {tuple(state[name].shape)}, want {tuple(wanted[name].shape)}"
-        for name in wanted.keys() & state.keys()
-        if state[name].shape != wanted[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise WeightsError(f"{where}: missing {missing[:5]}, unknown {unknown[:5]}, shapes {sorted(shapes)[:5]}.")
-    network.load_state_dict(state)
+
+    folder: Path
+    families: dict[str, dict[str, Any]]
+    lineage: tuple[Ancestor, ...]
+    precision: Literal["fp32", "bf16"]
+
+    @classmethod
+    def open(cls, folder: Path) -> Base:
+        """Read `base.json`.
+
+        Raises:
+            WeightsError: it is missing, or not of this version.
+        """
+        path = folder / "base.json"
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such file. Run `dvc repro base`.")
+        raw = read_json(path)
+        if "families" not in raw:
+            raise WeightsError(f"{path}: of an earlier version. Run `tans build` to make it again.")
+        lineage = tuple(Ancestor.model_validate(one) for one in raw["lineage"])
+        return cls(folder, raw["families"], lineage, raw["precision"])
+
+    def space(self, family: str) -> SearchSpace:
+        """Return the search space of a family.
+
+        Raises:
+            WeightsError: the base holds none of this family.
+        """
+        if family not in self.families:
+            raise WeightsError(f"{self.folder}: no base of family {family!r}; it holds {', '.join(self.families)}.")
+        return get_family(family).space(self.families[family])
+
+    def path(self, family: str) -> Path:
+        return self.folder / f"{family}.safetensors"
+
+    def load(self, family: str | None = None, num_classes: int = 2) -> Supernet:
+        """Load a family's supernet, or the first one's, under a fresh classifier.
+
+        Raises:
+            WeightsError: its file is missing or damaged.
+        """
+        family = family or next(iter(self.families))
+        network = self.space(family).supernet(num_classes)
+        state = {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
+        load_state(network, load_tensors(self.path(family)) | state, str(self.path(family)))
+        return network.eval()
 
 
-def save_base(network: ElasticNetwork, folder: Path, description: dict[str, Any]) -> None:
-    """Write the base supernet and `base.json`: its search space and how it came to be."""
+def save_base(
+    folder: Path,
+    networks: Mapping[str, Supernet],
+    families: Mapping[str, Mapping[str, Any]],
+    lineage: Sequence[Ancestor],
+    precision: str,
+) -> None:
+    """Write one supernet a family, and `base.json`: their search spaces and what they descend from."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value for name, value in network.state_dict().items() if not name.startswith("classifier.")}
-    save_tensors(state, folder / "base.safetensors")
-    write_json({**description, "space": network.space.to_dict()}, folder / "base.json")
+    for family, network in networks.items():
+        state = {name: value for name, value in network.state_dict().items() if not name.startswith("classifier.")}
+        save_tensors(state, folder / f"{family}.safetensors")
+    plain = [one.model_dump(mode="json") for one in lineage]
+    write_json({"families": families, "lineage": plain, "precision": precision}, folder / "base.json")
 
 
-def load_base(folder: Path, num_classes: int) -> ElasticNetwork:
-    """Load the base supernet under a fresh classifier of `num_classes`.
-
-    Raises:
-        WeightsError: a file is missing or damaged.
-    """
-    space = read_space(folder)
-    network = space.build(space.largest(), num_classes)
-    state = {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
-    load_state(network, load_tensors(folder / "base.safetensors") | state, str(folder / "base.safetensors"))
-    return network
-
-
-def read_space(folder: Path) -> ElasticSpace:
-    """Read the search space that a base supernet spans.
-
-    Raises:
-        WeightsError: `base.json` is missing.
-    """
-    path = folder / "base.json"
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file. Run `dvc repro base`.")
-    return ElasticSpace.from_dict(read_json(path)["space"])
+def calibration_file(weights: Path) -> Path:
+    """Return where the calibrations of a supernet's models lie."""
+    return weights.with_suffix(".calibration.safetensors")
 
 
 def calibration_of(network: nn.Module) -> dict[str, Tensor]:
@@ -97,7 +127,7 @@ def calibration_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if name.endswith(_NORM_BUFFERS)}
 
 
-def load_model(card: ModelCard, weights: Path, space: ElasticSpace) -> ElasticNetwork:
+def load_model(card: ModelCard, weights: Path) -> Network:
     """Load the network of a card, in eval mode, with the classifier of its home task.
 
     A supernet's file is shared by its models; each one's calibration lies beside it. Any other file holds one network whole.
@@ -105,35 +135,23 @@ def load_model(card: ModelCard, weights: Path, space: ElasticSpace) -> ElasticNe
     Args:
         card: of the model.
         weights: the file that `card.weights` names.
-        space: the search space of the zoo.
 
     Raises:
         WeightsError: a file is missing, damaged, or does not match the card.
     """
-    architecture = Architecture.from_dict(card.architecture)
-    network = space.build(architecture, len(card.class_names))
-    state = load_tensors(weights)
-    calibration = weights.with_name(CALIBRATION_FILE)
+    where = f"model {card.id!r} in {weights}"
+    family = get_family(card.family)
+    network = family.load(card.architecture, len(card.class_names), load_tensors(weights), where)
+    calibration = calibration_file(weights)
     if calibration.is_file():
-        wanted = network.state_dict()
-        if absent := sorted(wanted.keys() - state.keys()):
-            raise WeightsError(f"{weights}: lacks {absent[:5]} of model {card.id!r}.")
-        state = {name: slice_weights(state[name], value.shape) for name, value in wanted.items()}
         own = load_tensors(calibration, prefix=f"{card.id}/")
         if not own:
             raise WeightsError(f"{calibration}: holds nothing of model {card.id!r}. Run `dvc repro` to build it again.")
-        state |= own
-    load_state(network, state, f"model {card.id!r} in {weights}")
-    return network.eval()
+        load_state(network, {**network.state_dict(), **own}, f"model {card.id!r} in {calibration}")
+    return network
 
 
-def fresh_classifier(network: ElasticNetwork, num_classes: int, generator: torch.Generator) -> ElasticNetwork:
-    """Replace the classifier by a fresh one of `num_classes`, drawn from `generator`; return the network."""
-    device = network.classifier.weight.device
-    classifier = nn.Linear(network.feature_dim, num_classes)
-    bound = network.feature_dim**-0.5
-    with torch.no_grad():
-        classifier.weight.uniform_(-bound, bound, generator=generator)
-        classifier.bias.zero_()
-    network.classifier = classifier.to(device)
+def fresh_classifier(network: Network, num_classes: int, seed: int) -> Network:
+    """Put a fresh classifier of `num_classes`, drawn from a seed, on a network; return the network."""
+    network.reset_classifier(num_classes, torch.Generator().manual_seed(derive_seed(seed, "classifier")))
     return network

@@ -13,27 +13,28 @@ from tans_core.zoo.card import ModelCard
 from tests.factories.project import PARAMS
 
 _LATENTS = 10
+ARCHITECTURE = {"stem_width": 16, "widths": [24], "strides": [2], "stages": [[{"kernel": 3, "ratio": 1.0}]]}
 
 
-def card(model_id: str, home_task: str, source: str = "source", **changes: object) -> ModelCard:
+def card(model_id: str, home_task: str, source: str = "source", licence: str = "MIT", **changes: object) -> ModelCard:
+    """Return a card of version 1, whose weights descend from images of its home task alone, under one licence."""
     values: dict[str, object] = {
         "id": model_id,
-        "space": "elastic-residual",
-        "architecture": {"stages": [[{"kernel": 3, "ratio": 1.0}]]},
+        "family": "elastic-residual",
+        "architecture": ARCHITECTURE,
         "home_task": home_task,
         "source": source,
-        "licence": "MIT",
+        "licences": {"code": "Apache-2.0", "weights": licence, "data": licence},
+        "lineage": [{"kind": "task", "name": home_task, "source": source, "licence": licence}],
         "class_names": ("a", "b"),
-        "image_size_px": 16,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.25, 0.25, 0.25),
+        "preprocess": {"image_size_px": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "statistics": "task"},
         "params_m": 0.1,
         "macs_m": 1.0,
         "val_accuracy": 0.5,
         "test_accuracy": 0.5,
-        "weights": f"zoo/{home_task}/supernet.safetensors",
+        "weights": f"zoo/{home_task}/elastic-residual.safetensors",
     }
-    return ModelCard(**{**values, **changes})  # type: ignore[arg-type]
+    return ModelCard.model_validate({**values, **changes})
 
 
 def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int = 0) -> tuple[ModelRows, FeatureRows]:

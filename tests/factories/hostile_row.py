@@ -46,7 +46,7 @@ class Found:
         return cls(report, manifest, read_task(task), tuple(answer["gate"]["warnings"]))
 
     def image(self, path: str) -> npt.NDArray[np.uint8]:
-        """(3, S, S) uint8."""
+        """(3, s, s) uint8."""
         return self.task.images[self.task.paths.index(path)]
 
     def size(self, path: str) -> tuple[int, int]:

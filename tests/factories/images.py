@@ -11,12 +11,19 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
+from tans_core.tasks.pixels import SquareImages
+
 ORIENTATION = 0x0112
 
 
 def noise(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Return (height, width, 3) uint8 noise."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def equal_images(one: SquareImages, other: SquareImages) -> bool:
+    """Say whether two sets hold the same pixels, image by image."""
+    return np.array_equal(one.sides, other.sides) and np.array_equal(one.data, other.data)
 
 
 def encoded(pixels: npt.NDArray[Any], file_format: str = "PNG", **options: Any) -> bytes:

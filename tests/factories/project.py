@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, TaskInfo, write_task
 
 SIZE_PX = 16
@@ -19,7 +20,7 @@ UNSEEN = "patches"
 PARAMS: dict[str, Any] = {
     "seed": 0,
     "data": {
-        "image_size_px": SIZE_PX,
+        "stored_size_px": SIZE_PX,
         "max_train": 100,
         "max_val": 50,
         "max_test": 50,
@@ -32,12 +33,15 @@ PARAMS: dict[str, Any] = {
         "meta_test": {UNSEEN: {"source": "made-of-patches", "options": {}}},
     },
     "networks": {
-        "stem_width": 8,
-        "widths": [8, 16],
-        "strides": [2, 2],
-        "max_depth": 2,
-        "kernels": [3, 5],
-        "ratios": [0.5, 1.0],
+        "elastic-residual": {
+            "image_size_px": SIZE_PX,
+            "stem_width": 8,
+            "widths": [8, 16],
+            "strides": [2, 2],
+            "max_depth": 2,
+            "kernels": [3, 5],
+            "ratios": [0.5, 1.0],
+        },
     },
     "base": {
         "tasks": list(TASKS),
@@ -123,13 +127,13 @@ def make_task(name: str, source: str, role: Any, kind: int) -> Task:
         licence="MIT" if source == "made-of-lines" else "CC0-1.0",
         role=role,
         class_names=("dark", "middle", "bright"),
-        image_size_px=SIZE_PX,
+        stored_size_px=SIZE_PX,
         mean=(0.4, 0.4, 0.4),
         std=(0.25, 0.25, 0.25),
         counts={split: 3 * SPLITS.count(split) for split in ("train", "val", "test")},
     )
     sizes = np.full((len(labels), 2), SIZE_PX, dtype=np.int32)
-    return Task(info, images, labels, np.array(SPLITS * 3), names, names, sizes)
+    return Task(info, SquareImages.of(images), labels, np.array(SPLITS * 3), names, names, sizes)
 
 
 def build_project(root: Path) -> Path:

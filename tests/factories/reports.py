@@ -15,7 +15,7 @@ def scanned(**changes: Any) -> ScanReport:
     good = ScanReport(
         path="leaves",
         kind="folder",
-        image_size_px=32,
+        stored_size_px=32,
         files=used,
         used=used,
         classes=classes,

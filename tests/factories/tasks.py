@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Role, Task, TaskInfo
 
 
@@ -37,10 +38,10 @@ def grating_task(
         licence="CC0-1.0",
         role=role,
         class_names=tuple(f"direction {index}" for index in range(classes)),
-        image_size_px=size,
+        stored_size_px=size,
         mean=(0.5, 0.5, 0.5),
         std=(0.3, 0.3, 0.3),
         counts={"train": train, "val": val, "test": test},
     )
     sizes = np.full((len(splits), 2), size, dtype=np.int32)
-    return Task(info, pixels, labels, splits, digests, tuple(f"{index}.png" for index in range(len(splits))), sizes)
+    return Task(info, SquareImages.of(pixels), labels, splits, digests, tuple(f"{index}.png" for index in range(len(splits))), sizes)

@@ -1,5 +1,6 @@
 import csv
 import fcntl
+import inspect
 import json
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ from safetensors.numpy import load_file
 
 import tans_core as tans
 from tans_core import errors
+from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import reproduce
+from tans_core.retrieval.constraints import Options
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import read_task
 from tests.factories.project import TASKS, UNSEEN
 
@@ -27,6 +32,7 @@ PUBLIC = [
     "ParamsError",
     "Retrieval",
     "ScanRun",
+    "Service",
     "StoreError",
     "TansError",
     "UnknownTaskError",
@@ -109,7 +115,7 @@ def test_retrieval_is_the_same_twice(project: Path) -> None:
 def test_task_in_memory_is_retrieved_for_like_the_same_task_on_disk(project: Path) -> None:
     task = read_task(project / "data/tasks" / UNSEEN)
     assert tans.retrieve(task, root=project).to_dicts() == tans.retrieve(UNSEEN, root=project).to_dicts()
-    other = replace(task, images=(255 - task.images).astype(np.uint8))
+    other = replace(task, images=SquareImages.of(255 - image for image in task.images))
     assert tans.retrieve(other, root=project).to_dicts() != tans.retrieve(UNSEEN, root=project).to_dicts()
 
 
@@ -124,12 +130,13 @@ def test_every_candidate_satisfies_the_constraints(project: Path) -> None:
     assert wanted
 
 
-def test_licences_are_a_constraint_one_or_several(project: Path) -> None:
-    for licences in ("MIT", ["MIT"]):
-        found = tans.retrieve(UNSEEN, top_k=100, licences=licences, root=project)
-        assert {one.licence for one in found} == {"MIT"}
-    both = tans.retrieve(UNSEEN, top_k=100, licences=["MIT", "CC0-1.0"], root=project)
-    assert {one.licence for one in both} == {"MIT", "CC0-1.0"}
+def test_licences_hold_all_the_way_down(project: Path) -> None:
+    # Every network descends from the base, and the base from images of both licences.
+    with pytest.raises(errors.NoModelFitsError, match="accept --licence CC0-1.0 as well"):
+        tans.retrieve(UNSEEN, licences="MIT", root=project)
+    found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0"], root=project)
+    assert len(found) == 4 * len(TASKS)
+    assert {one.licence for one in found} == {"CC0-1.0 AND MIT"}
 
 
 def test_constraints_that_nothing_satisfies_name_the_nearest_model(project: Path) -> None:
@@ -185,8 +192,8 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
 
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
     for refine in (0, 3):
-        found = tans.retrieve(UNSEEN, licences="CC0-1.0", refine=refine, root=project)
-        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences="CC0-1.0", epochs=1, root=project)
+        found = tans.retrieve(UNSEEN, licences=["CC0-1.0", "MIT"], refine=refine, root=project)
+        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences=["CC0-1.0", "MIT"], epochs=1, root=project)
         assert run.model == found[1].model
         kept = json.loads(
             max((project / "runs").glob("*retrieve*/params.json"), key=lambda path: path.stat().st_mtime_ns).read_text()
@@ -214,15 +221,46 @@ def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) 
         ({"epochs": 0}, errors.ParamsError, "epochs: got 0"),
         ({"refine": -1}, errors.ParamsError, "refine: got -1"),
         ({"rank": 99}, errors.ParamsError, "rank: got 99"),
-        ({"rank": 0}, errors.ParamsError, "rank|top_k"),
+        ({"rank": 0}, errors.ParamsError, "rank: got 0"),
+        ({"max_params_m": -1}, errors.ParamsError, "max_params_m: got -1"),
+        ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, "min_macs_m: got 3, want at most"),
+        ({"licences": "MTI"}, errors.ParamsError, "did you mean 'MIT'"),
+        ({"epoch": 3}, TypeError, "epoch"),
+        ({"model": "stripes.0000", "rank": 2}, errors.ParamsError, "leave it out, or rank"),
+        ({"max_params_m": 1e-9}, errors.NoModelFitsError, "raise --max-params-m"),
         ({"model": "stripes.0000"}, errors.StoreError, "no model 'stripes.0000'"),
     ],
 )
-def test_finetuning_refuses_what_cannot_be_meant(
-    project: Path, arguments: dict[str, object], kind: type[errors.TansError], message: str
+def test_finetuning_refuses_what_it_cannot_do_before_it_looks_at_the_data(
+    project: Path, arguments: dict[str, object], kind: type[Exception], message: str
 ) -> None:
+    # A data set that is not there would be said, too, if it were looked for first.
     with pytest.raises(kind, match=message):
-        tans.finetune(UNSEEN, root=project, **arguments)  # type: ignore[arg-type]
+        tans.finetune("no such folder/", root=project, **arguments)
+
+
+@pytest.mark.parametrize("arguments", [{"licences": "ISC"}, {"top_k": 0}, {"refine": -1}, {"max_params_m": 1e-9}])
+def test_retrieval_refuses_what_it_cannot_do_before_it_looks_at_the_data(
+    project: Path, arguments: dict[str, object]
+) -> None:
+    with pytest.raises((errors.ParamsError, errors.NoModelFitsError)):
+        tans.retrieve("no such folder/", root=project, **arguments)
+
+
+def test_service_answers_many_requests_from_one_release(project: Path) -> None:
+    service = tans.Service.open(project)
+    first, second = (service.retrieve(UNSEEN, RetrieveOptions(top_k=3)) for _ in range(2))
+    assert first.to_dicts() == second.to_dicts() == tans.retrieve(UNSEEN, top_k=3, root=project).to_dicts()
+    run = service.finetune(UNSEEN, FinetuneOptions(model=first[0].model, epochs=1))
+    assert run.release == service.release.id == first.release
+
+
+@pytest.mark.parametrize(("function", "options"), [(tans.retrieve, RetrieveOptions), (tans.finetune, FinetuneOptions)])
+def test_signature_and_help_of_a_function_are_those_of_its_options(function: Any, options: type[Options]) -> None:
+    parameters = inspect.signature(function).parameters
+    for name, field in options.model_fields.items():
+        assert parameters[name].default == field.default
+        assert field.description and field.description in function.__doc__
 
 
 def test_tasks_and_models_are_listed(project: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tans_core import errors
 from tans_core.cli.app import app
+from tans_core.licences import TEXTS
 from tans_core.params import Params
 from tans_core.tasks.sources import SOURCES
 from tans_core.tasks.sources.pictures import PICTURE_LICENCES
@@ -191,6 +192,10 @@ def test_readme_names_every_source_and_its_licence() -> None:
             assert re.search(rf"^\| `{source.name}` \| .* \| {re.escape(source.licence)} \|$", text, re.MULTILINE), (
                 source.name
             )
+
+
+def test_terms_of_every_licence_without_an_spdx_id_are_documented() -> None:
+    assert dict(re.findall(r"^\| `(LicenseRef-[^`]+)` \| (.+) \|$", read("docs/licences.md"), re.MULTILINE)) == TEXTS
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))

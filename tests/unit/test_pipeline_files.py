@@ -45,3 +45,45 @@ def test_default_zoo_has_twenty_tasks_of_five_sources_and_five_unseen_ones() -> 
     assert len(seen) >= 5
     assert len(tasks.meta_test) >= 5
     assert not seen & unseen
+
+
+# What cannot change what a stage writes: where it reads and writes, errors, settings (which DVC follows by value), the machine.
+NEVER = {"errors", "io", "leash", "pages", "params", "runtime", "stages._main"}
+# What a stage imports, and why a change there reaches it in another way, or not at all.
+THROUGH_DATA = {
+    "base": ("licences", "spdx"),  # the tasks' licences are written down in their task.json
+    "embed": ("licences", "spdx"),
+    "gate": ("embeddings", "licences", "spdx", "networks", "tasks", "zoo"),  # a gate writes "passed", from what others wrote
+    "transfer": ("licences", "spdx"),
+    "space": ("licences", "spdx", "networks", "tasks", "zoo"),  # of models it reads the table that `embed` wrote
+    "index": ("networks", "tasks", "zoo", "embeddings.scores"),
+    # It looks at releases as a reader; the plan of the trials plays no part in it.
+    "evaluate": ("licences", "spdx", "index.releases", "index.built", "index.history", "index.blobs", "index.settings", "index.schema"),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_depends_on_all_code_that_makes_what_it_writes(name: str) -> None:
+    import grimp
+
+    body = STAGES[name].get("do", STAGES[name])
+    module = body["cmd"].split()[6]
+    stage = module.rpartition(".")[2]
+    graph = grimp.build_graph("tans_core", cache_dir=None)
+    if stage != "gate":  # a gate passes what was written, or does not: it changes none of it
+        for one in [one for one in graph.modules if one.startswith("tans_core.gates")]:
+            graph.remove_module(one)
+    imported = {one.removeprefix("tans_core.") for one in graph.find_upstream_modules(module)} - NEVER
+    covered = [Path(dep).with_suffix("").as_posix().replace("/", ".") for dep in body["deps"] if dep.startswith("tans_core")]
+    uncovered = {
+        one
+        for one in imported
+        if not any(f"tans_core.{one}".startswith(dep) for dep in covered)
+        and not any(one == known or one.startswith(f"{known}.") for known in THROUGH_DATA.get(stage, ()))
+    }
+    assert uncovered == set()
+
+
+def test_change_of_topology_codes_or_of_the_weights_reader_embeds_anew() -> None:
+    deps = STAGES["embed"]["deps"]
+    assert {"tans_core/networks", "tans_core/zoo"} <= set(deps)

@@ -1,11 +1,13 @@
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from tans_core.runtime import clock, derive_seed, progress, run_program
+from tans_core.runtime import choose_precision, clock, computes_bf16, derive_seed, progress, run_program
 from tests.factories.processes import alive, wait_until_gone
 
 
@@ -102,3 +104,27 @@ def test_clock_counts_seconds_from_its_start() -> None:
 
 def test_pid_of_this_process_is_alive() -> None:
     assert alive(os.getpid())
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_precision_that_is_asked_for_is_used(wanted: str) -> None:
+    assert choose_precision(wanted) == wanted
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="reads /proc")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides there")
+def test_automatic_precision_is_what_the_processor_has_instructions_for() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert computes_bf16() == bool(flags & {"avx512_bf16", "amx_tile"})
+    assert choose_precision("auto") == ("bf16" if computes_bf16() else "fp32")
+
+
+def test_automatic_precision_is_the_same_while_the_machine_is_busy() -> None:
+    before = choose_precision("auto")
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        assert [choose_precision("auto") for _ in range(200)] == [before] * 200
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tans_core.errors import DataError
-from tans_core.tasks.sources.base import UNSTATED, Sample, check_options, missing_file, package_file
+from tans_core.licences import UNSTATED
+from tans_core.tasks.sources.base import Sample, check_options, missing_file, package_file
 
 Images = npt.NDArray[np.uint8]
 
@@ -95,7 +96,7 @@ class Faces:
 
     name = "scikit-image-faces"
     package = "scikit-image"
-    licence = f"{UNSTATED} (Labeled Faces in the Wild)"
+    licence = UNSTATED
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         return missing_file("skimage", "data", "lfw_subset.npy", install="scikit-image")

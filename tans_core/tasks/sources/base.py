@@ -15,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
-
-UNSTATED = "unstated by its authors"
-"""The licence of images that come without one."""
+from tans_core.licences import Licence
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ class Source(Protocol):
         ...
 
     @property
-    def licence(self) -> str: ...
+    def licence(self) -> str:
+        """Of all images that it can give, an SPDX expression; `tans_core.licences.TEXTS` has the terms of each LicenseRef-..."""
+        ...
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         """Return None where all that the source needs is on this machine, else one sentence that says how it gets there.
@@ -79,9 +79,23 @@ class ManyLicences(Protocol):
     def licence_of(self, options: Mapping[str, Any]) -> str: ...
 
 
+@runtime_checkable
+class StatedLicence(Protocol):
+    """A source whose licence a user states among its options, in any words."""
+
+    def stated_licence(self, options: Mapping[str, Any]) -> Licence: ...
+
+
 def licence_of(source: Source, options: Mapping[str, Any]) -> str:
-    """Return the licence of the images that the options choose."""
-    return source.licence_of(options) if isinstance(source, ManyLicences) else source.licence
+    """Return the licence of the images that the options choose, an SPDX expression."""
+    return stated_licence(source, options).expression
+
+
+def stated_licence(source: Source, options: Mapping[str, Any]) -> Licence:
+    """Return the licence of the images that the options choose, with the terms that the options themselves hold."""
+    if isinstance(source, StatedLicence):
+        return source.stated_licence(options)
+    return Licence(source.licence_of(options) if isinstance(source, ManyLicences) else source.licence)
 
 
 def package_file(package: str, *parts: str, install: str) -> Path:

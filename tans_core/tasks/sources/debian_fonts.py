@@ -122,7 +122,7 @@ def font_files(folder: Path) -> list[Path]:
 
 AENIGMA = FontSource(
     name="fonts-aenigma",
-    licence="free to use, change and give on with credit (Brian Kent)",
+    licence="LicenseRef-aenigma",
     packages=(
         Package(
             manager="debian",
@@ -130,7 +130,7 @@ AENIGMA = FontSource(
             version="0.0.20080511+dfsg-4",
             sha256="c7f33a4e5932af82a92c81a5a993a1d117c4309b47532cb0d9c3ad34bc54f5a8",
             size_mb=7,
-            licence="custom: free to use, change and give on with credit",
+            licence="LicenseRef-aenigma",
         ),
     ),
     files=("usr/share/fonts/*.ttf",),
@@ -143,7 +143,7 @@ AENIGMA = FontSource(
 
 CULMUS = FontSource(
     name="culmus",
-    licence="GPL-2.0, some faces with the font exception",
+    licence="GPL-2.0-only AND GPL-2.0-only WITH Font-exception-2.0",
     packages=(
         Package(
             manager="debian",
@@ -151,7 +151,7 @@ CULMUS = FontSource(
             version="0.133-1",
             sha256="d13eb8269204532e4239ce0b133343b8f764fb2069e057ea86060e7396101b30",
             size_mb=1,
-            licence="GPL-2.0, some faces with the font exception",
+            licence="GPL-2.0-only AND GPL-2.0-only WITH Font-exception-2.0",
         ),
     ),
     files=("usr/share/fonts/*.ttf", "usr/share/fonts/*.otf"),
@@ -161,7 +161,7 @@ CULMUS = FontSource(
 
 ARABIC = FontSource(
     name="arabic-fonts",
-    licence="GPL-2.0",
+    licence="GPL-2.0-only",
     packages=(
         Package(
             manager="debian",
@@ -169,7 +169,7 @@ ARABIC = FontSource(
             version="2.1-7",
             sha256="344e3dbfc374e675f667ebbaf63e55e858d42c1f2df3d39c27612559a5c1458e",
             size_mb=1,
-            licence="GPL-2.0",
+            licence="GPL-2.0-only",
         ),
         Package(
             manager="debian",
@@ -177,7 +177,7 @@ ARABIC = FontSource(
             version="2.01+mry-15",
             sha256="1a83306b736dbc0a26a10d89b924f1aaaa6743ab5218b2b474be6bbb00b6fa89",
             size_mb=1,
-            licence="GPL-2.0",
+            licence="GPL-2.0-only",
         ),
     ),
     files=("usr/share/fonts/*.ttf",),

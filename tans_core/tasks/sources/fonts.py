@@ -85,7 +85,8 @@ class MatplotlibFonts:
 
     name = "matplotlib"
     package = "matplotlib"
-    licence = "Bitstream-Vera (DejaVu), OFL-1.1 (STIX), Knuth (Computer Modern)"
+    # DejaVu, Computer Modern, STIX.
+    licence = "Bitstream-Vera AND LicenseRef-bakoma-fonts AND OFL-1.1"
     defaults: Mapping[str, Any] = {
         "kind": "characters",
         "characters": "latin-upper",

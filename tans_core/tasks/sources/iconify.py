@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tans_core.errors import ParamsError, did_you_mean
+from tans_core.licences import combine
 from tans_core.runtime import derive_seed
 from tans_core.tasks.fetch import fetch, missing_package
 from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
@@ -72,7 +73,7 @@ class Iconify:
 
     name = "iconify"
     package = "@iconify/json"
-    licence = ", ".join(sorted({one.licence for one in (*ICON_SETS, *EMOJI_SETS, *FLAG_SETS)})) + " by set"
+    licence = ICONIFY.licence
     defaults: Mapping[str, Any] = {"kind": "concepts", "classes": [], "look": "print", "images": 1900}
 
     def licence_of(self, options: Mapping[str, Any]) -> str:
@@ -80,7 +81,7 @@ class Iconify:
         chosen = [one for one in ICON_SETS if kind != "families" or one.prefix in options.get("classes", ())]
         if kind not in ("concepts", "families"):
             chosen = [*EMOJI_SETS, *(FLAG_SETS if kind == "flags" else ())]
-        return ", ".join(sorted({one.licence for one in chosen})) + " by set"
+        return combine(one.licence for one in chosen) if chosen else self.licence
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         return (

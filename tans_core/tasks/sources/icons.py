@@ -159,7 +159,8 @@ def _tk(pack: str, font: str, group: str, names: str = "glyphmap", style: str = 
 QTAWESOME = IconSource(
     name="qtawesome",
     package="qtawesome",
-    licence="OFL-1.1 (Font Awesome, Elusive), Apache-2.0 (Material Design, Remix), MIT (Phosphor), CC-BY-4.0 (Codicon)",
+    # OFL-1.1: Font Awesome, Elusive; Apache-2.0: Material Design, Remix; MIT: Phosphor; CC-BY-4.0: Codicon.
+    licence="Apache-2.0 AND CC-BY-4.0 AND MIT AND OFL-1.1",
     fonts=(
         _qta("fontawesome5-solid-webfont-5.15.4", "fontawesome5-solid-webfont-charmap-5.15.4", "font-awesome", "solid"),
         _qta(
@@ -187,7 +188,8 @@ QTAWESOME = IconSource(
 TKINTER_ICONS = IconSource(
     name="tkinter-icons",
     package="tkinter-icons",
-    licence="MIT (Bootstrap, Eva, Ionicons, Fluent), ISC (Lucide), OFL-1.1 (Typicons), Apache-2.0 (Google Material)",
+    # MIT: Bootstrap, Eva, Ionicons, Fluent; ISC: Lucide; OFL-1.1: Typicons; Apache-2.0: Google Material.
+    licence="Apache-2.0 AND ISC AND MIT AND OFL-1.1",
     fonts=(
         _tk("bs", "bootstrap.ttf", "bootstrap", folder="assets"),
         _tk("ion", "ionicons.ttf", "ionicons"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
+from tans_core.licences import USERS_OWN, Licence, normalise
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import read_images
 from tans_core.tasks.sources.base import Sample, check_options
@@ -21,23 +22,27 @@ _SCANNED_PX = 32
 class ImageFolder:
     """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links.
 
-    And digest, that of the `ScanReport`; empty takes any.
+    And licence_texts, the terms of each LicenseRef-... in the licence; digest, that of the `ScanReport`, where empty takes any.
     """
 
     name = "image-folder"
     package = ""
-    licence = "the user's own"
+    licence = USERS_OWN
     defaults: Mapping[str, Any] = {
         "path": "",
         "licence": licence,
+        "licence_texts": {},
         "max_bad_share": 0.5,
         "drop_empty_classes": False,
         "follow_links": False,
         "digest": "",
     }
 
-    def licence_of(self, options: Mapping[str, Any]) -> str:
-        return str(options.get("licence") or self.licence)
+    def stated_licence(self, options: Mapping[str, Any]) -> Licence:
+        stated = normalise(str(options.get("licence") or self.licence))
+        texts = options.get("licence_texts")
+        kept = {str(name): str(text) for name, text in texts.items()} if isinstance(texts, Mapping) else {}
+        return Licence(stated.expression, {**stated.texts, **kept})
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         path = str(options.get("path", ""))
@@ -59,7 +64,7 @@ class ImageFolder:
         from tans_core.tasks.scan import scan_input
 
         # In this process alone: stages of several tasks run side by side.
-        with scan_input(opened, image_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as found:
+        with scan_input(opened, stored_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as found:
             found.check_classes()
             report, kept = found.report, {row.path: row for row in found.rows}
         if chosen["digest"] and report.digest != chosen["digest"]:

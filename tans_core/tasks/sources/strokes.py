@@ -56,7 +56,7 @@ class HersheyFonts:
 
     name = "hershey-fonts"
     package = "Hershey-Fonts"
-    licence = "MIT (package); Hershey's outlines are free to use with credit"
+    licence = "LicenseRef-hershey AND MIT"
     defaults: Mapping[str, Any] = {
         "kind": "characters",
         "characters": "upper",

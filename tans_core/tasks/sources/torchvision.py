@@ -22,9 +22,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
+from tans_core.licences import UNSTATED
 from tans_core.runtime import derive_seed
 from tans_core.tasks.decode import MAX_PIXELS
-from tans_core.tasks.sources.base import UNSTATED, Sample, check_choice, check_options
+from tans_core.tasks.sources.base import Sample, check_choice, check_options
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Known:
 
     Attributes:
         files: what has to lie below the root, as torchvision lays it out.
-        licence: of the images, not of torchvision.
+        licence: of the images, not of torchvision; an SPDX expression.
         splits: the constructor's arguments for each split; a key of "" is a data set without splits of its own.
         more: arguments for all splits.
         classes: the attribute that holds the class names; where it lacks, a class is called by its number.
@@ -60,7 +61,7 @@ _TRAIN: Mapping[str, Arguments] = {"train": {"train": True}, "test": {"train": F
 _SPLIT: Mapping[str, Arguments] = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE: Mapping[str, Arguments] = {**_SPLIT, "val": {"split": "val"}}
 _NONE: Mapping[str, Arguments] = {"": {}}
-_IMAGENET = "pictures under the terms of ImageNet"
+_IMAGENET = "LicenseRef-imagenet-terms"
 
 
 def _idx(folder: str) -> tuple[str, ...]:
@@ -72,30 +73,28 @@ KNOWN = {
     "CIFAR10": Known(("cifar-10-batches-py",), UNSTATED, _TRAIN, pickled=True),
     "CIFAR100": Known(("cifar-100-python",), UNSTATED, _TRAIN, pickled=True),
     "Caltech101": Known(("caltech101/101_ObjectCategories",), "CC-BY-4.0", _NONE, classes="categories"),
-    "Country211": Known(
-        ("country211",), "Creative Commons, by picture (YFCC100M)", {**_SPLIT, "val": {"split": "valid"}}
-    ),
-    "DTD": Known(("dtd/dtd/images", "dtd/dtd/labels"), "research only", _THREE),
+    "Country211": Known(("country211",), "LicenseRef-yfcc100m-creative-commons", {**_SPLIT, "val": {"split": "valid"}}),
+    "DTD": Known(("dtd/dtd/images", "dtd/dtd/labels"), "LicenseRef-dtd-research-only", _THREE),
     "EMNIST": Known(
         tuple(
             f"EMNIST/raw/emnist-balanced-{split}-{kind}-ubyte"
             for split in ("train", "test")
             for kind in ("images-idx3", "labels-idx1")
         ),
-        f"{UNSTATED} (NIST Special Database 19)",
+        UNSTATED,
         _TRAIN,
         more={"split": "balanced"},
         turned=True,
     ),
     "EuroSAT": Known(("eurosat/2750",), "MIT", _NONE),
-    "FGVCAircraft": Known(("fgvc-aircraft-2013b/data",), "non-commercial research only", _THREE),
+    "FGVCAircraft": Known(("fgvc-aircraft-2013b/data",), "LicenseRef-fgvc-aircraft-research-only", _THREE),
     "FashionMNIST": Known(_idx("FashionMNIST"), "MIT", _TRAIN),
     "Flowers102": Known(("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), UNSTATED, _THREE),
-    "Food101": Known(("food-101/images", "food-101/meta"), "scientific fair use only", _SPLIT),
+    "Food101": Known(("food-101/images", "food-101/meta"), "LicenseRef-food-101-fair-use", _SPLIT),
     "GTSRB": Known(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), UNSTATED, _SPLIT),
     "Imagenette": Known(
         ("imagenette2-160",),
-        f"Apache-2.0 (labels); {_IMAGENET}",
+        f"Apache-2.0 AND {_IMAGENET}",
         {"train": {"split": "train"}, "val": {"split": "val"}},
         more={"size": "160px"},
     ),
@@ -124,13 +123,13 @@ KNOWN = {
         "BSD-3-Clause",
         {"train": {"what": "train"}, "test": {"what": "test"}},
     ),
-    "RenderedSST2": Known(("rendered-sst2",), f"{UNSTATED} (Stanford Sentiment Treebank)", _THREE),
+    "RenderedSST2": Known(("rendered-sst2",), UNSTATED, _THREE),
     "SEMEION": Known(("semeion.data",), "CC-BY-4.0", _NONE),
-    "STL10": Known(("stl10_binary",), f"{UNSTATED}; {_IMAGENET}", _SPLIT),
-    "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "non-commercial only", _SPLIT),
+    "STL10": Known(("stl10_binary",), f"{_IMAGENET} AND {UNSTATED}", _SPLIT),
+    "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "LicenseRef-svhn-non-commercial", _SPLIT),
     "StanfordCars": Known(
         ("stanford_cars/devkit", "stanford_cars/cars_train", "stanford_cars/cars_test"),
-        f"{UNSTATED}; {_IMAGENET}",
+        f"{_IMAGENET} AND {UNSTATED}",
         _SPLIT,
     ),
     "USPS": Known(("usps.bz2", "usps.t.bz2"), UNSTATED, _TRAIN),
@@ -142,7 +141,7 @@ class TorchvisionDatasets:
 
     name = "torchvision"
     package = ""
-    licence = "by data set"
+    licence = "LicenseRef-torchvision-by-data-set"
     defaults: Mapping[str, Any] = {"dataset": "", "root": ROOT, "download": False, "images": 10_000}
 
     def licence_of(self, options: Mapping[str, Any]) -> str:

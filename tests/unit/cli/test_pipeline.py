@@ -11,6 +11,7 @@ import pytest
 
 from tans_core.cli.pipeline import _count_stages
 from tests.factories.processes import wait_until_gone
+from tests.factories.releases import build
 from tests.unit.cli.conftest import Tans
 
 PROGRAM = [sys.executable, "-m", "tans_core.cli"]
@@ -95,6 +96,23 @@ def test_publish_names_the_release_that_is_listed_as_production(tans: Tans, proj
     assert next(row["id"] for row in rows if row["production"]) in published.out
     shown = tans("releases", "--root", project).out
     assert [line.split()[-1] for line in shown.splitlines() if rows[0]["id"] in line] == ["yes"]
+
+
+def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again(tans: Tans, tmp_path: Path) -> None:
+    assert tans("publish", "--root", build(tmp_path)).code == 0
+    assert tans("publish", "--root", build(tmp_path, models=4)).code == 0
+    assert tans("rollback", "--root", tmp_path).code == 0
+    refused = tans("publish", "--root", tmp_path)
+    assert (refused.code, refused.out) == (6, "")
+    assert refused.err.startswith("WithdrawnReleaseError: release ") and "tans publish --again" in refused.err
+    listed = json.loads(tans("releases", "--json", "--root", tmp_path).out)
+    assert [(one["models"], one["production"], one["withdrawn"]) for one in listed] == [
+        (3, True, False),
+        (4, False, True),
+    ]
+    shown = tans("releases", "--root", tmp_path).out
+    assert [line.split()[-2:] for line in shown.splitlines() if listed[1]["id"] in line] == [["4", "yes"]]
+    assert listed[1]["id"] in tans("publish", "--again", "--root", tmp_path).out
 
 
 def test_rollback_to_nowhere_ends_with_6(tans: Tans, project: Path) -> None:

@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import EmptyClassError
+from tans_core.licences import TEXTS
 from tans_core.params import load_params
 from tans_core.tasks.build import build_task
 from tans_core.tasks.sources.image_folder import ImageFolder
 from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import TASKS, UNSEEN, make_task
+from tests.factories.query_cases import change_params
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -43,8 +45,10 @@ def test_tasks_that_are_not_built_say_what_is_missing(tans: Tans, fresh: Path) -
     (fresh / "params.yaml").write_text(text.replace("  meta_test:\n", entry))
     found = {task["name"]: task for task in json.loads(tans("tasks", "list", "--json", "--root", fresh).out)}
     assert found["optdigits"]["here"] == "source is here" and found["optdigits"]["counts"] == {}
-    assert "train_32x32.mat" in found["numbers"]["here"] and found["numbers"]["licence"] == "non-commercial only"
+    assert "train_32x32.mat" in found["numbers"]["here"]
+    assert found["numbers"]["licence"] == "LicenseRef-svhn-non-commercial"
     assert "source is here" in tans("tasks", "show", "optdigits", "--root", fresh).out
+    assert TEXTS["LicenseRef-svhn-non-commercial"] in tans("tasks", "show", "numbers", "--root", fresh).out
 
 
 def test_sources_are_listed_with_licence_and_what_they_lack(tans: Tans, fresh: Path) -> None:
@@ -73,6 +77,18 @@ def test_what_a_scan_saved_is_shown(tans: Tans, fresh: Path, leaves: Path) -> No
     with Image.open(shown["sheet"]) as sheet:
         assert np.asarray(sheet).std() > 10
     assert "did you mean 'mine'?" in tans("tasks", "show", "mines", "--root", fresh).err
+
+
+def test_sheet_of_images_of_all_sizes_is_no_larger_than_people_need(tans: Tans, fresh: Path, leaves: Path) -> None:
+    change_params(fresh, data={"stored_size_px": 512})
+    write_class_folders(leaves, {"elm": 3, "yew": 3}, seed=1, side=400)
+    assert tans("tasks", "scan", leaves, "--save", "mine", "--root", fresh).code == 0
+    shown = json.loads(tans("tasks", "show", "mine", "--json", "--root", fresh).out)
+    assert shown["stored_size_px"] == 512
+    with Image.open(shown["sheet"]) as sheet:
+        assert sheet.width < 1000 and 4 * 64 < sheet.height < 4 * 80
+        rows = np.array_split(np.asarray(sheet)[:, 150:], 4)
+    assert all(row.std() > 10 for row in rows)
 
 
 def test_names_of_classes_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_path: Path) -> None:
@@ -107,7 +123,7 @@ def test_a_folder_becomes_a_task_that_builds_until_it_changes(tans: Tans, fresh:
             task.source,
             task.options,
             "meta-train",
-            image_size_px=16,
+            stored_size_px=16,
             max_train=60,
             max_val=15,
             max_test=15,
@@ -126,6 +142,37 @@ def test_a_folder_becomes_a_task_that_builds_until_it_changes(tans: Tans, fresh:
     assert tans("tasks", "add", leaves, "--name", "leaves", "--replace", "--root", fresh).code == 0
     before = load_params(fresh).tasks.meta_train["leaves"].options["digest"]
     assert before != task.options["digest"]
+
+
+def test_a_licence_in_words_is_named_and_its_words_are_kept_and_shown(tans: Tans, fresh: Path, leaves: Path) -> None:
+    words = "Only for Ann's \x1b[31mschool: ask"
+    done = tans("tasks", "add", leaves, "--name", "leaves", "--licence", words, "--root", fresh)
+    assert done.code == 0 and "no SPDX expression" in done.err and "\x1b[31m" not in done.err
+    options = load_params(fresh).tasks.meta_train["leaves"].options
+    assert options["licence_texts"] == {options["licence"]: "Only for Ann's [31mschool: ask"}
+    shown = tans("tasks", "show", "leaves", "--root", fresh).out
+    assert options["licence"] in shown and "Only for Ann's [31mschool: ask" in shown
+    listed = json.loads(tans("tasks", "show", "leaves", "--json", "--root", fresh).out)
+    assert listed["licence_texts"] == options["licence_texts"]
+    assert len(list(ImageFolder().load(options, 0))) == 120
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [("mit or GPL-2.0", "GPL-2.0-only OR MIT"), ("Apache-2.0", "Apache-2.0"), ("LicenseRef-users-own", None)],
+)
+def test_a_licence_is_kept_as_spdx_spells_it(
+    tans: Tans, fresh: Path, leaves: Path, stated: str, kept: str | None
+) -> None:
+    done = tans("tasks", "add", leaves, "--name", "leaves", "--licence", stated, "--root", fresh)
+    assert done.code == 0 and "SPDX" not in done.err
+    options = load_params(fresh).tasks.meta_train["leaves"].options
+    assert options.get("licence") == kept and "licence_texts" not in options
+
+
+def test_a_misspelt_licence_is_answered_with_the_nearest(tans: Tans, fresh: Path, leaves: Path) -> None:
+    done = tans("tasks", "add", leaves, "--name", "leaves", "--licence", "Apache 2.0", "--root", fresh)
+    assert done.code == 0 and "did you mean 'Apache-2.0'?" in done.err
 
 
 def test_a_folder_inside_the_project_is_named_relative_to_it(tans: Tans, fresh: Path, leaves: Path) -> None:

@@ -7,17 +7,19 @@ import torch
 
 from tans_core.embeddings.query import Backbone, embed_tasks, load_backbone, query_features
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
-from tans_core.networks.elastic import ElasticSpace
+from tans_core.networks.preprocess import Preprocess
 from tans_core.tasks.task import Task, write_task
 from tans_core.zoo.weights import save_base
+from tests.factories.networks import tiny_network, tiny_space
 from tests.factories.tasks import grating_task
 
-PIXELS = Backbone("pixels", lambda images, mean, std: images.float().mean(dim=(2, 3)))
+PLAIN = Preprocess(image_size_px=16, mean=(0, 0, 0), std=(1, 1, 1))
+PIXELS = Backbone("pixels", lambda images: images.mean(dim=(2, 3)), PLAIN)
 
 
 def shuffled(task: Task) -> Task:
     order = np.random.default_rng(1).permutation(len(task.labels))
-    return replace(task, images=task.images[order], labels=task.labels[order], splits=task.splits[order])
+    return replace(task, images=task.images.take(order), labels=task.labels[order], splits=task.splits[order])
 
 
 def test_each_class_gives_the_same_number_of_training_images() -> None:
@@ -25,7 +27,7 @@ def test_each_class_gives_the_same_number_of_training_images() -> None:
     features, labels = query_features(task, PIXELS, images_per_class=7)
     assert features.shape == (21, 3)
     assert labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7
-    means = task.split("train")[0].mean(axis=(2, 3))
+    means = task.pixels(16, split="train").mean(axis=(2, 3)) / 255
     assert all(np.abs(means - row).max(axis=1).min() < 1e-3 for row in features)
 
 
@@ -42,11 +44,10 @@ def test_empty_split_is_refused() -> None:
 
 
 def test_base_backbone_answers_with_the_penultimate_features(tmp_path: Path) -> None:
-    space = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
-    network = space.build(space.largest(), 2).eval()
-    save_base(network, tmp_path, {})
+    settings = tiny_space().model_dump(mode="json")
+    save_base(tmp_path, {"elastic-residual": tiny_space().supernet(2)}, {"elastic-residual": settings}, (), "fp32")
     features, _ = query_features(grating_task(), load_backbone("base", tmp_path), 4)
-    assert features.shape == (12, space.feature_dim)
+    assert features.shape == (12, tiny_network().feature_dim)
     assert np.isfinite(features).all()
 
 
@@ -88,12 +89,12 @@ def test_tasks_are_embedded_split_by_split(tmp_path: Path) -> None:
 def test_a_task_is_embedded_once_until_its_images_or_the_backbone_change(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def count(images: torch.Tensor, mean: object, std: object) -> torch.Tensor:
+    def count(images: torch.Tensor) -> torch.Tensor:
         calls.append(len(images))
-        return images.float().mean(dim=(2, 3))
+        return images.mean(dim=(2, 3))
 
     write_task(grating_task("a"), tmp_path / "a")
-    backbone = Backbone("counting", count, "one")
+    backbone = Backbone("counting", count, PLAIN, "one")
     first = embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
     seen = len(calls)
     again = embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")

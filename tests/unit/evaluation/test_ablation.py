@@ -59,7 +59,6 @@ def built() -> Built:
         inputs=Inputs(anchors_per_task=5, images_per_class=10, backbone="base"),
         projection_seed=0,
         projection_dim=PROJECTED,
-        image_size_px=16,
         assemble=partial(assemble, **options),  # type: ignore[arg-type]
     )
 
@@ -166,7 +165,7 @@ def test_networks_are_embedded_from_their_weights_as_the_store_was(project: Path
     found = embed_functional(models, anchors, project / "data", tmp_path)
     np.testing.assert_allclose(found, models.functional, atol=1e-5)
     np.testing.assert_array_equal(embed_functional(models, anchors, tmp_path / "no weights here", tmp_path), found)
-    other = Anchors.of_noise(4, *form, SIZE_PX)
+    other = Anchors.of_noise(4, *form)
     assert embed_functional(models, other, project / "data", tmp_path).shape == (
         len(models.cards),
         functional_dim(4, 16),
@@ -226,7 +225,7 @@ def test_what_is_built_and_what_cannot_be_made_is_left_out(built: Built, tmp_pat
     assert [study.variant.name for study in studies] == [FULL, "images-5"]
     assert left_out["dim-16"] == left_out["images-10"] == AS_BUILT
     assert left_out["images-20"] == "data/store holds 10 images a class"
-    assert "base.json: no such file" in left_out["noise-4"]
+    assert "elastic-residual.safetensors: not readable" in left_out["noise-4"]
 
 
 def test_tasks_of_one_source_are_refused(built: Built, tmp_path: Path) -> None:

@@ -8,28 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
 from tans_core.evaluation.compare import Budget, Contender, Row, compare
-from tans_core.networks.elastic import ElasticSpace
+from tans_core.networks.family import Network
+from tests.factories.networks import PREPROCESS, tiny_network
 from tests.factories.tasks import grating_task
 
 BUDGET = Budget(steps=6, batch_size=16, lr=0.02, momentum=0.9, weight_decay=0.0, eval_points=2)
-SPACE = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
 
 
 def contender(label: str, built: list[tuple[str, int]] | None = None) -> Contender:
     """Return a network whose weights follow from its label and the seed."""
 
-    def factory(num_classes: int, seed: int) -> nn.Module:
+    def factory(num_classes: int, seed: int) -> Network:
         if built is not None:
             built.append((label, seed))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + len(label))
-            return SPACE.build(SPACE.smallest(), num_classes)
+        return tiny_network(num_classes, seed + len(label))
 
-    return Contender(label, factory)
+    return Contender(label, factory, PREPROCESS)
 
 
 def plain(rows: list[Row]) -> list[dict[str, object]]:
@@ -56,7 +52,7 @@ def test_a_network_that_two_strategies_name_is_trained_once_a_seed() -> None:
 def test_all_get_the_same_budget_and_validations() -> None:
     rows = compare(grating_task(), {"a": [contender("a")], "b": [contender("bb")]}, seeds=[0], budget=BUDGET)
     assert [[point["step"] for point in row.fit.curve] for row in rows] == [[3, 6], [3, 6]]
-    assert rows[0].fit.params_m == pytest.approx(SPACE.cost(SPACE.smallest(), 16, 3).params_m)
+    assert rows[0].fit.params_m == pytest.approx(sum(value.numel() for value in tiny_network().parameters()) / 1e6)
 
 
 def test_two_runs_give_the_same_rows() -> None:
@@ -84,7 +80,11 @@ def test_finished_fits_are_read_back_not_trained(tmp_path: Path, monkeypatch: py
     with pytest.raises(AssertionError, match="trained again"):
         compare(grating_task(noise=31.0), strategies, seeds=[0], budget=BUDGET, resume=tmp_path)
     with pytest.raises(AssertionError, match="trained again"):
-        other = {"a": [Contender("a", contender("other").factory)]}
+        large = PREPROCESS.model_copy(update={"image_size_px": 24})
+        resized = {"a": [contender("a")._replace(preprocess=large)]}
+        compare(grating_task(), resized, seeds=[0], budget=BUDGET, resume=tmp_path)
+    with pytest.raises(AssertionError, match="trained again"):
+        other = {"a": [Contender("a", contender("other").factory, PREPROCESS)]}
         compare(grating_task(), other, seeds=[0], budget=BUDGET, resume=tmp_path)
 
 
@@ -94,12 +94,13 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from tans_core.evaluation.compare import compare, Contender
 from tests.unit.evaluation.test_compare import BUDGET, contender
+from tests.factories.networks import PREPROCESS
 from tests.factories.tasks import grating_task
 
 def deadly(num_classes, seed):
     os.kill(os.getpid(), signal.SIGKILL)
 
-compare(grating_task(), {{"a": [contender("a")], "b": [Contender("bb", deadly)]}}, seeds=[0, 1], budget=BUDGET,
+compare(grating_task(), {{"a": [contender("a")], "b": [Contender("bb", deadly, PREPROCESS)]}}, seeds=[0, 1], budget=BUDGET,
         resume=Path({folder!r}))
 """
 

@@ -12,6 +12,7 @@ import pytest
 from tans_core.evaluation.compare import Budget, Row
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.report import _why, render_report, sample_strips
+from tans_core.tasks.pixels import SquareImages
 from tans_core.evaluation.strategies import Choice
 from tans_core.retrieval.candidate import Candidate
 from tests.factories.tasks import grating_task
@@ -137,13 +138,13 @@ def test_classes_beyond_those_shown_are_counted(html: str) -> None:
 
 def test_strips_show_training_images_of_their_class_alone() -> None:
     task = grating_task(classes=3)
-    images = task.images.copy()
+    images = task.pixels(16).copy()
     images[task.splits != "train"] = 0
     strips = sample_strips(task)
     assert [strip["name"] for strip in strips] == ["direction 0", "direction 1", "direction 2"]
-    assert sample_strips(dataclasses.replace(task, images=images)) == strips
+    assert sample_strips(dataclasses.replace(task, images=SquareImages.of(images))) == strips
     images[(task.splits == "train") & (task.labels == 1)] = 7
-    changed = sample_strips(dataclasses.replace(task, images=images))
+    changed = sample_strips(dataclasses.replace(task, images=SquareImages.of(images)))
     assert [a == b for a, b in zip(changed, strips, strict=True)] == [True, False, True]
 
 

@@ -10,6 +10,8 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.strategies import REFINED, line_up, nearest_task
 from tans_core.index.releases import open_pipeline
 from tans_core.retrieval.retriever import Retriever
+from tans_core.zoo.weights import Base
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, read_task
 
 
@@ -62,6 +64,25 @@ def test_scratch_and_base_have_the_picked_architecture_and_other_weights(
     assert torch.equal(states["picked"]["classifier.weight"], states["scratch"]["classifier.weight"])
 
 
+def test_scratch_and_base_are_fed_as_the_picked_one_is(retriever: Retriever, features: FeatureRows, task: Task) -> None:
+    contenders = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0).contenders
+    picked = contenders["picked"][0]
+    assert contenders["scratch"][0].preprocess == contenders["base"][0].preprocess == picked.preprocess
+    assert picked.preprocess == retriever.card(picked.label).preprocess
+
+
+def test_no_strategy_gets_a_treatment_that_the_others_do_not(
+    retriever: Retriever, features: FeatureRows, task: Task
+) -> None:
+    # Their BatchNorm statistics are as they are stored; fine-tuning gives each those of the task.
+    contenders = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0).contenders
+    label = contenders["picked"][0].label
+    base = Base.open(retriever.release.base_dir).load("elastic-residual")
+    extracted = base.extract(base.space.member(retriever.card(label).architecture)).state_dict()
+    given = contenders["base"][0].factory(3, 1).state_dict()
+    assert all(torch.equal(value, extracted[name]) for name, value in given.items() if "running" in name)
+
+
 def test_random_draws_depend_on_seed_and_task_only(retriever: Retriever, features: FeatureRows, task: Task) -> None:
     draws = [
         line_up(retriever, features, task, random_draws=3, top_k=1, seed=seed).choices[4].models
@@ -73,7 +94,9 @@ def test_random_draws_depend_on_seed_and_task_only(retriever: Retriever, feature
 
 def test_nothing_is_chosen_by_the_test_split(retriever: Retriever, features: FeatureRows, task: Task) -> None:
     train_only = task.splits == "train"
-    images = np.where(train_only[:, None, None, None], task.images, 255 - task.images)
+    images = SquareImages.of(
+        image if kept else 255 - image for image, kept in zip(task.images, train_only.tolist(), strict=True)
+    )
     other = Task(
         task.info, images, np.where(train_only, task.labels, 0), task.splits, task.sha256, task.paths, task.sizes
     )

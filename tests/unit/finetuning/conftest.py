@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
-from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
+from tans_core.networks.elastic import ElasticNetwork
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, TaskInfo
+from tests.factories.networks import tiny_network
 
 MakeTask = Callable[..., Task]
 
@@ -28,7 +29,7 @@ def make_task() -> MakeTask:
         counts = {"train": train, "val": val, "test": test}
         class_names = tuple(f"shade {index}" for index in range(classes))
         info = TaskInfo("shades", "made", "CC0-1.0", "meta-test", class_names, 16, (0.4,) * 3, (0.3,) * 3, counts)
-        return Task(info, images, labels, splits, names, names, np.full((len(splits), 2), 16, dtype=np.int32))
+        return Task(info, SquareImages.of(images), labels, splits, names, names, np.full((len(splits), 2), 16, dtype=np.int32))
 
     return make
 
@@ -38,9 +39,6 @@ def make_network() -> Callable[..., ElasticNetwork]:
     """Return a maker of fresh networks, the same for the same seed."""
 
     def make(num_classes: int = 3, seed: int = 0) -> ElasticNetwork:
-        space = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return space.build(space.smallest(), num_classes)
+        return tiny_network(num_classes, seed).train()
 
     return make

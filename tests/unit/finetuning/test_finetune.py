@@ -12,13 +12,16 @@ import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.finetune import FinetuneResult, accuracy, finetune, validation_steps
+from tans_core.networks.family import Network
 from tans_core.tasks.task import Task
+from tests.factories.networks import PREPROCESS
 
 RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
 
 
-def run(model: torch.nn.Module, task: Task, **changed: Any) -> FinetuneResult:
-    return finetune(model, task, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed})
+def run(model: Network, task: Task, **changed: Any) -> FinetuneResult:
+    preprocess = changed.pop("preprocess", PREPROCESS)
+    return finetune(model, task, preprocess, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed})
 
 
 def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
@@ -62,28 +65,50 @@ def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_netw
     fresh = make_network()
     fresh.load_state_dict(result.state_dict)
     for split, reported in (("val", result.best_val_accuracy), ("test", result.test_accuracy)):
-        images, labels = (torch.from_numpy(part) for part in task.split(split))
+        images, labels = (torch.from_numpy(part) for part in (task.pixels(16, split=split), task.labels[task.where(split)]))
         assert accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
     assert all(torch.equal(value.cpu(), result.state_dict[name]) for name, value in network.state_dict().items())
 
 
 class Recorded(Task):
-    """A task that writes down which split is asked for."""
+    """A task that writes down which split's pixels are asked for."""
 
-    asked: ClassVar[list[str]] = []
+    asked: ClassVar[list[str | None]] = []
 
-    def split(self, name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        self.asked.append(name)
-        return super().split(name)
+    def pixels(self, *args: Any, **kwargs: Any) -> npt.NDArray[np.uint8]:
+        self.asked.append(args[3] if len(args) > 3 else kwargs.get("split"))
+        return super().pixels(*args, **kwargs)
 
 
 def test_test_split_is_read_once_after_everything_else(make_task: Any, make_network: Any) -> None:
     plain = make_task()
     Recorded.asked.clear()
-    task = Recorded(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+    task = Recorded(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain) if field.init})
     run(make_network(), task)
     assert Recorded.asked.count("test") == 1
     assert Recorded.asked[-1] == "test"
+
+
+def test_every_network_begins_with_statistics_of_the_task_whatever_it_came_with(make_task: Any, make_network: Any) -> None:
+    other = make_network()
+    for module in other.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(module.running_mean, 7.0)
+            torch.nn.init.constant_(module.running_var, 100.0)
+    one, changed = run(make_network(), make_task(), steps=4), run(other, make_task(), steps=4)
+    assert [point["val_accuracy"] for point in one.curve] == [point["val_accuracy"] for point in changed.curve]
+    assert all(torch.equal(value, changed.state_dict[name]) for name, value in one.state_dict.items())
+
+
+def test_network_is_trained_and_judged_at_the_size_of_its_card(make_task: Any, make_network: Any) -> None:
+    sizes: list[int] = []
+    network = make_network()
+    network.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))
+    large = PREPROCESS.model_copy(update={"image_size_px": 24})
+    result = run(network, make_task(), steps=4, preprocess=large)
+    assert set(sizes) == {24}
+    assert result.preprocess.image_size_px == 24
+    assert result.macs_m > run(make_network(), make_task(), steps=4).macs_m
 
 
 def test_test_labels_change_nothing_but_the_test_accuracy(make_task: Any, make_network: Any) -> None:

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from tans_core.finetuning.cost import measure_cost
 from tans_core.finetuning.finetune import finetune
 from tans_core.finetuning.run import write_run
-from tans_core.networks.preprocess import normalise
+from tans_core.licences import satisfied
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
+from tests.factories.embeddings import card
 
 SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 16, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "seed": 3}
 
@@ -25,28 +25,39 @@ SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 16, "lr": 0.01, "momentum"
 def written(tmp_path: Path, make_task: Any, make_network: Any) -> Any:
     """Return the run's folder, its network as trained, the task, and the home model's card."""
     task, network = make_task(), make_network()
-    home = ModelCard(
-        id="home.1", space=network.space.name, architecture=network.architecture.to_dict(), home_task="elsewhere",
-        source="other", licence="MIT", class_names=("a", "b"), image_size_px=16, mean=(0.5,) * 3, std=(0.2,) * 3,
-        params_m=1.0, macs_m=1.0, val_accuracy=0.5, test_accuracy=0.5, weights="zoo/elsewhere/supernet.safetensors",
-    )  # fmt: skip
+    home = card("home.1", "elsewhere", "other", architecture=network.architecture.model_dump(mode="json"), newer="kept")
     folder = tmp_path / "runs" / "2026-run"
     folder.mkdir(parents=True)
     (folder / "scan.json").write_text("{}")
-    result = finetune(network, task, **SETTINGS, eval_points=3)
+    result = finetune(network, task, home.preprocess, **SETTINGS, eval_points=3)
     write_run(folder, result=result, task=task, card=home, settings=SETTINGS, release="r1")
     return folder, network, task, result
 
 
 def test_weights_and_card_alone_give_the_network_back(written: Any) -> None:
     folder, network, task, result = written
-    card = ModelCard.from_dict(json.loads((folder / "card.json").read_text()))
-    loaded = load_model(card, folder / card.weights, network.space)
-    images = normalise(torch.from_numpy(task.split("test")[0]), card.mean, card.std)
+    made = ModelCard.from_dict(json.loads((folder / "card.json").read_text()))
+    loaded = load_model(made, folder / made.weights)
+    images = made.preprocess.chosen(task, task.where("test").tolist())
     with torch.no_grad():
         assert torch.equal(loaded(images), network.eval()(images))
-    assert card.class_names == task.info.class_names
-    assert (card.home_task, card.licence, card.val_accuracy) == ("shades", "MIT AND CC0-1.0", result.best_val_accuracy)
+    assert made.class_names == task.info.class_names
+    assert (made.preprocess.mean, made.preprocess.std) == (task.info.mean, task.info.std)
+    assert (made.home_task, made.val_accuracy) == ("shades", result.best_val_accuracy)
+
+
+def test_tuned_network_descends_from_all_that_its_start_does_and_from_the_task(written: Any) -> None:
+    made = ModelCard.from_dict(json.loads((written[0] / "card.json").read_text()))
+    assert [(one.kind, one.name, one.licence) for one in made.lineage] == [
+        ("task", "elsewhere", "MIT"),
+        ("task", "shades", "CC0-1.0"),
+    ]
+    assert satisfied(made.licence, ["MIT", "CC0-1.0"])
+    assert not satisfied(made.licence, ["MIT"]) and not satisfied(made.licence, ["CC0-1.0"])
+
+
+def test_field_of_a_newer_version_is_kept_through_a_run(written: Any) -> None:
+    assert json.loads((written[0] / "card.json").read_text())["newer"] == "kept"
 
 
 def test_weights_carry_their_class_names_in_order(written: Any) -> None:
@@ -73,13 +84,3 @@ def test_what_the_folder_held_before_stays_and_no_temporary_is_left(written: Any
     folder = written[0]
     assert (folder / "scan.json").is_file()
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-
-
-def test_cost_is_that_of_the_search_space_and_leaves_the_network_alone(make_network: Any) -> None:
-    network = make_network().train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    params_m, macs_m = measure_cost(network, 16)
-    expected = network.space.cost(network.architecture, 16, 3)
-    assert (params_m, macs_m) == pytest.approx((expected.params_m, expected.macs_m))
-    assert network.training
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

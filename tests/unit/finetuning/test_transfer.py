@@ -18,16 +18,17 @@ from tans_core.errors import ParamsError
 from tans_core.finetuning import transfer
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, plan_pairs, transfer_scores
-from tans_core.networks.elastic import ElasticSpace
 from tans_core.tasks.task import write_task
 from tans_core.zoo.build import build_zoo, write_zoo
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
-from tans_core.zoo.weights import save_base
+from tans_core.zoo.weights import Base, save_base
 from tests.factories.embeddings import card
+from tests.factories.networks import tiny_space
 from tests.factories.tasks import grating_task
 
-SPACE = ElasticSpace(8, (8, 16), (2, 2), 2, (3, 5), (0.5, 1.0))
+FAMILY = "elastic-residual"
+SPACE = tiny_space(max_depth=2, kernels=(3, 5), ratios=(0.5, 1.0))
 TASKS = ("a", "b", "c")
 BUDGET = TransferBudget(
     networks_per_task=3,
@@ -48,15 +49,15 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ModelCard]
     """Three tasks and the zoo of each, on disk."""
     data = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
-    save_base(SPACE.build(SPACE.largest(), 2), data / "base", {"precision": "fp32"})
+    save_base(data / "base", {FAMILY: SPACE.supernet(2)}, {FAMILY: SPACE.model_dump(mode="json")}, (), "fp32")
     recipe = SupernetRecipe(steps=15, batch_size=16, lr=0.05, momentum=0.9, weight_decay=0.0, precision="fp32")
     cards = []
     for seed, name in enumerate(TASKS):
         task = grating_task(name, seed=seed)
         write_task(task, data / "tasks" / name)
-        network, own, calibrations = build_zoo(task, data / "base", recipe, 4, 30, seed=0)
-        write_zoo(network, own, calibrations, data / "zoo" / name)
-        cards += own
+        zoo = build_zoo(task, Base.open(data / "base"), FAMILY, recipe, 4, 30, seed=0)
+        write_zoo({FAMILY: zoo}, data / "zoo" / name)
+        cards += zoo.cards
     return data, cards
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,12 @@ import torch
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, StoreError
-from tans_core.index.releases import list_releases, open_production
+from tans_core.index.releases import list_releases, open_production, rollback
+from tans_core.networks.registry import get_family
 from tans_core.space.drift import judge
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import load_model, read_space, save_tensors
+from tans_core.zoo.weights import load_model, save_tensors
 
 
 @pytest.fixture
@@ -32,13 +32,19 @@ def drop(root: Path, name: str, scale: float = 1.0) -> None:
     """Put a copy of a zoo's model into the inbox as a newcomer, its classifier scaled."""
     release = open_production(root / "serving")
     card = ModelCard.from_json(read_table(release.store_dir, "index")["card"].to_pylist()[0])
-    network = load_model(card, release.resolve(card.weights), read_space(release.base_dir))
+    network = load_model(card, release.resolve(card.weights))
     state = {key: value * scale if value.is_floating_point() else value for key, value in network.state_dict().items()}
     folder = root / "inbox" / name
     folder.mkdir(parents=True)
     save_tensors(state, folder / "weights.safetensors")
-    made = replace(card, id=name, home_task="my leaves", val_accuracy=0.9, weights="weights.safetensors")
-    (folder / "card.json").write_text(json.dumps(made.to_dict()))
+    made = {
+        **card.to_dict(),
+        "id": name,
+        "home_task": "my leaves",
+        "val_accuracy": 0.9,
+        "weights": "weights.safetensors",
+    }
+    (folder / "card.json").write_text(json.dumps(made))
 
 
 def served(root: Path) -> list[str]:
@@ -112,6 +118,51 @@ def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:
     assert not list((root / "inbox").glob("[!.]*"))
 
 
+def test_newcomer_of_a_rolled_back_release_leaves_the_inbox_and_stays_out_of_serving(root: Path) -> None:
+    drop(root, "good")
+    first = refresh(root, lambda newcomer, release: None, settle_s=0)
+    before = rollback(root / "serving")
+    (admitted,) = (root / "data/arrivals").iterdir()
+    shutil.rmtree(admitted)
+    drop(root, "good")
+    told: list[str] = []
+    outcome = refresh(root, lambda newcomer, release: told.append(newcomer.id), settle_s=0)
+    assert told == []
+    assert open_production(root / "serving") == before
+    assert list(outcome.admitted) == ["good"] and outcome.release == ""
+    assert f"Serving stays as it is: release {first.release} was rolled back" in report(outcome)
+    assert [path.name for path in (root / "data/arrivals").iterdir()] == [admitted.name]
+    assert not list((root / "inbox").glob("[!.]*"))
+
+
+def test_newcomer_of_version_0_is_served_and_so_is_what_a_newer_version_added(root: Path) -> None:
+    drop(root, "newer")
+    path = root / "inbox/newer/card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2, "teacher": "t"}))
+    family, stages = get_family("elastic-residual"), [[{"kernel": 3, "ratio": 0.25}]] * 3
+    network = family.build({"stages": stages}, 2)
+    cost = family.cost({"stages": stages}, 16, 2)
+    older = {
+        "id": "older", "space": "elastic-residual", "architecture": {"stages": stages}, "home_task": "my trees",
+        "source": "folder", "licence": "MIT", "class_names": ["ash", "oak"], "image_size_px": 16,
+        "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "params_m": cost.params_m, "macs_m": cost.macs_m,
+        "val_accuracy": 0.9, "test_accuracy": 0.9, "weights": "weights.safetensors",
+    }  # fmt: skip
+    (root / "inbox/older").mkdir()
+    save_tensors(dict(network.state_dict()), root / "inbox/older/weights.safetensors")
+    (root / "inbox/older/card.json").write_text(json.dumps(older))
+    outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert not outcome.refused
+    release = open_production(root / "serving")
+    cards = [ModelCard.from_json(text) for text in read_table(release.store_dir, "index")["card"].to_pylist()]
+    served = {card.home_task: card for card in cards if card.id.startswith("arrival-")}
+    assert served["my leaves"].to_dict()["teacher"] == "t"
+    assert served["my trees"].licence == "LicenseRef-unknown-lineage AND MIT"
+    images = torch.rand(4, 3, 16, 16)
+    found = load_model(served["my trees"], release.resolve(served["my trees"].weights))
+    assert torch.equal(found(images), network.eval()(images))
+
+
 def test_space_older_than_drift_keeps_nobody_out(root: Path) -> None:
     drop(root, "good")
     for path in (root / "serving/releases").glob("*/space/drift.json"):
@@ -154,8 +205,7 @@ def test_newcomer_answers_as_it_did_before(root: Path) -> None:
     cards = {one["id"]: one for one in map(json.loads, read_table(release.store_dir, "index")["card"].to_pylist())}
     (name,) = [name for name in cards if name.startswith("arrival-")]
     twin = ModelCard.from_json(read_table(release.store_dir, "index").sort_by("id")["card"].to_pylist()[1])
-    space = read_space(release.base_dir)
     card = ModelCard.from_dict(cards[name])
     images = torch.rand(4, 3, 16, 16)
-    newcomer = load_model(card, release.resolve(card.weights), space)(images)
-    assert torch.allclose(newcomer, load_model(twin, release.resolve(twin.weights), space)(images), atol=1e-5)
+    newcomer = load_model(card, release.resolve(card.weights))(images)
+    assert torch.allclose(newcomer, load_model(twin, release.resolve(twin.weights))(images), atol=1e-5)

@@ -24,7 +24,7 @@ def test_all_gates_pass_on_a_built_project_and_leave_pages_of_both_kinds(project
 def test_failed_gate_does_not_hide_the_others(project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "project"
     shutil.copytree(project, root)
-    (root / "data/zoo/bars/calibration.safetensors").write_bytes(b"torn")
+    (root / "data/zoo/bars/elastic-residual.calibration.safetensors").write_bytes(b"torn")
     text = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(text.replace("subnets: 4", "subnets: 5"))
     assert main(["--root", str(root)]) == 3

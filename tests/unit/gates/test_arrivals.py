@@ -13,29 +13,14 @@ from safetensors.numpy import save_file
 from tans_core.errors import GateError
 from tans_core.gates.arrivals import check_arrival
 from tans_core.zoo.admission import Newcomer
-from tans_core.zoo.card import ModelCard
+from tests.factories.embeddings import card
 
 
-def newcomer(folder: Path, weights: list[float], **changes: Any) -> Newcomer:
-    fields: dict[str, Any] = {
-        "id": "arrival-0123",
-        "space": "elastic-residual",
-        "architecture": {},
-        "home_task": "leaves",
-        "source": "folder",
-        "licence": "MIT",
-        "class_names": ("ash", "oak"),
-        "image_size_px": 16,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.2, 0.2, 0.2),
-        "params_m": 0.1,
-        "macs_m": 1.0,
-        "val_accuracy": 0.8,
-        "test_accuracy": 0.7,
-        "weights": "arrivals/arrival-0123/weights.safetensors",
-    }
+def newcomer(folder: Path, weights: list[float], preprocess: dict[str, Any] | None = None, **changes: Any) -> Newcomer:
+    made = card("arrival-0123", "leaves", **{"val_accuracy": 0.8, "test_accuracy": 0.7, **changes})
+    made = made.model_copy(update={"preprocess": made.preprocess.model_copy(update=preprocess or {})})
     save_file({"stem": np.array(weights, np.float32)}, folder / "weights.safetensors")
-    return Newcomer("arrival-0123", ModelCard(**{**fields, **changes}), folder)
+    return Newcomer("arrival-0123", made, folder)
 
 
 def test_good_newcomer_passes_and_leaves_a_report(tmp_path: Path) -> None:
@@ -51,8 +36,8 @@ def test_good_newcomer_passes_and_leaves_a_report(tmp_path: Path) -> None:
         ([1.0], {"val_accuracy": 0.5}, "val_accuracy: 1 of 1 not above 0.5 and at most 1"),
         ([1.0], {"val_accuracy": 1.5}, "val_accuracy: 1 of 1 not"),
         ([1.0], {"test_accuracy": -0.1}, "test_accuracy: 1 of 1 not"),
-        ([1.0], {"std": (0.2, 0.0, 0.2)}, "std_low: 1 of 1 not"),
-        ([1.0], {"mean": (0.5, 128.0, 0.5)}, "mean_high: 1 of 1 not"),
+        ([1.0], {"preprocess": {"std": (0.2, 0.0, 0.2)}}, "std_low: 1 of 1 not"),
+        ([1.0], {"preprocess": {"mean": (0.5, 128.0, 0.5)}}, "mean_high: 1 of 1 not"),
     ],
 )
 def test_bad_values_fail(tmp_path: Path, weights: list[float], changes: dict[str, Any], words: str) -> None:

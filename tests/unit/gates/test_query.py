@@ -107,7 +107,7 @@ def test_what_stops_is_raised_as_what_it_is(changes: dict[str, Any], error: type
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sides_px": (8, 10, 16, 20, 20)}, "is 16 pixels on its shorter side and is enlarged to 32"),
+        ({"sides_px": (8, 10, 16, 20, 20)}, "is 16 pixels on its shorter side; a network that reads 32 pixels enlarges it"),
         ({"leaks": (("a.png", "b.png"),)}, "1 image of one split seen in another, left out of the first"),
         (
             {"contradictions": (("a.png", "b.png"),)},
@@ -233,13 +233,16 @@ def test_ten_thousand_classes_are_judged_in_seconds() -> None:
 
 def test_other_process_says_the_same() -> None:
     report = scanned(classes={"ash": 1, "oak\udcff": 50}, copies=names(100_000))
+    thresholds = QueryThresholds(max_imbalance=50)
     with start_query_gate() as gate:
         process = gate._process
         assert process is not None
-        there = gate.judge(report, QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
+        there = gate.judge(report, thresholds, None, **LIMITS)  # type: ignore[arg-type]
     assert process.returncode == 0
-    assert there == check_query(report, QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
+    assert there == check_query(report, thresholds, None, **LIMITS)  # type: ignore[arg-type]
     assert there.error is TooFewImagesError
+    usual = check_query(report, QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
+    assert {*usual.warnings} - {*there.warnings} == {line for line in usual.warnings if "50 times" in line} != set()
 
 
 def test_killed_process_is_replaced_by_this_one() -> None:

@@ -17,6 +17,7 @@ from tans_core.errors import GateError
 from tans_core.gates.runner import run_gate
 from tans_core.gates.tasks import task_checks
 from tans_core.io import read_json, write_json
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, TaskInfo, write_task
 
 CLASSES = ("ash", "elm", "oak")
@@ -29,6 +30,7 @@ def make_task(name: str = "leaves", seed: int = 0) -> Task:
     generator = np.random.default_rng(seed)
     per_class = ("train",) * 4 + ("val",) * 2 + ("test",) * 2
     count = len(CLASSES) * len(per_class)
+    sides = SIZE - np.arange(count) % 3  # images are kept at their own size
     return Task(
         info=TaskInfo(
             name=name,
@@ -36,12 +38,12 @@ def make_task(name: str = "leaves", seed: int = 0) -> Task:
             licence="CC0-1.0",
             role="meta-train",
             class_names=CLASSES,
-            image_size_px=SIZE,
+            stored_size_px=SIZE,
             mean=(0.5, 0.5, 0.5),
             std=(0.2, 0.2, 0.2),
             counts={"train": 12, "val": 6, "test": 6},
         ),
-        images=generator.integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8),
+        images=SquareImages.of([generator.integers(0, 256, (3, side, side), dtype=np.uint8) for side in sides]),
         labels=np.repeat(np.arange(len(CLASSES)), len(per_class)),
         splits=np.array(per_class * len(CLASSES)),
         sha256=tuple(f"{index:064x}" for index in range(count)),
@@ -97,8 +99,9 @@ def test_good_task_passes(task_folder: Path, tmp_path: Path) -> None:
         (
             "image",
             {"bytes": encoded((SIZE, SIZE + 1)), "path": "odd.png"},
-            "side_px: 1 of 24 not exactly 16, for example odd.png",
+            "side_px: 1 of 24 not at least 1 and at most 16, for example odd.png (0)",
         ),
+        ("image", {"bytes": encoded((SIZE + 1, SIZE + 1)), "path": "large.png"}, "for example large.png (17)"),
         ("image", {"bytes": encoded((SIZE, SIZE), "L"), "path": "grey.png"}, "for example grey.png (0)"),
         ("image", {"bytes": b"no picture", "path": "bad.png"}, "for example bad.png (0)"),
     ],

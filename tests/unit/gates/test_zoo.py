@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -18,31 +17,21 @@ from tans_core.errors import GateError
 from tans_core.gates.runner import run_gate
 from tans_core.gates.zoo import card_check, weights_check
 from tans_core.zoo.card import ModelCard
+from tests.factories.embeddings import card
 
-CLASSES = ("ash", "elm", "oak")
 SIZE = 16
+FILES = ("elastic-residual.safetensors", "elastic-residual.calibration.safetensors")
 Replace = Callable[[pa.Table, str, int, object], pa.Table]
 
 
-def make_card(index: int, task: str = "leaves", **changes: Any) -> ModelCard:
-    card = ModelCard(
-        id=f"{task}-{index}",
-        space="elastic",
-        architecture={"depths": [1]},
-        home_task=task,
-        source="made",
-        licence="CC0-1.0",
-        class_names=CLASSES,
-        image_size_px=SIZE,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        params_m=0.1 + index / 100,
-        macs_m=1.0 + index,
-        val_accuracy=0.8,
-        test_accuracy=0.75,
-        weights=f"zoo/{task}/supernet.safetensors",
-    )
-    return dataclasses.replace(card, **changes)
+def make_card(index: int, **changes: Any) -> ModelCard:
+    fields = {"params_m": 0.1 + index / 100, "macs_m": 1.0 + index, "val_accuracy": 0.8, "test_accuracy": 0.75}
+    return card(f"leaves-{index}", "leaves", "made").model_copy(update={**fields, **changes})
+
+
+def nested(part: str, **changes: Any) -> dict[str, Any]:
+    """Return a change of `make_card` inside one of the card's parts."""
+    return {part: getattr(make_card(0), part).model_copy(update=changes)}
 
 
 def card_table(cards: list[ModelCard]) -> pa.Table:
@@ -54,7 +43,7 @@ def card_table(cards: list[ModelCard]) -> pa.Table:
 
 def gate(cards: pa.Table, root: Path, count: int = 6) -> None:
     check = card_check(
-        cards, where="models.parquet", task="leaves", count=count, image_size_px=SIZE, min_val_accuracy=0.4
+        cards, where="models.parquet", task="leaves", count=count, sizes_px=[SIZE, 24], min_val_accuracy=0.4
     )
     run_gate("zoo-leaves", [check], root)
 
@@ -68,13 +57,19 @@ def test_good_cards_pass(tmp_path: Path) -> None:
     [
         ({"id": "leaves-1"}, "id: 2 of 6 not unique, for example leaves-1"),
         ({"home_task": "other"}, "home_task: 1 of 6 not in leaves, for example leaves-0 (other)"),
-        ({"licence": ""}, "licence: 1 of 6"),
-        ({"image_size_px": 8}, "image_size_px: 1 of 6 not exactly 16"),
+        ({"family": " "}, "family: 1 of 6 not of the form"),
+        (nested("licences", data=""), "unreadable_licence: 1 of 6 not in , for example leaves-0 ('')"),
+        (
+            nested("licences", weights="MIT or so"),
+            "unreadable_licence: 1 of 6 not in , for example leaves-0 ('MIT or so')",
+        ),
+        (nested("preprocess", image_size_px=8), "image_size_px: 1 of 6 not in 16, 24, for example leaves-0 (8)"),
         ({"params_m": 0.0}, "params_m: 1 of 6 not above 0"),
         ({"macs_m": -1.0}, "macs_m: 1 of 6 not above 0"),
         ({"val_accuracy": 1.2}, "val_accuracy: 1 of 6 not at least 0 and at most 1, for example leaves-0 (1.2)"),
-        ({"val_accuracy": math.nan}, "val_accuracy: 1 of 6 null or NaN"),
-        ({"test_accuracy": math.inf}, "test_accuracy: 1 of 6 not"),
+        ({"val_accuracy": math.nan}, "problem: 1 of 6 not in "),
+        ({"test_accuracy": math.inf}, "problem: 1 of 6 not in "),
+        ({"val_accuracy": math.nan}, "for example leaves-0"),
         ({"val_accuracy": 0.34}, "val_accuracy: 1 of 6 not at least 0.4 (allowed: 10%), for example leaves-0 (0.34)"),
     ],
 )
@@ -107,14 +102,19 @@ def test_columns_that_contradict_the_card_fail(tmp_path: Path, replace: Replace)
         gate(table, tmp_path)
 
 
+def test_cards_of_several_sizes_pass_where_families_differ_in_size(tmp_path: Path) -> None:
+    others = [make_card(index, **nested("preprocess", image_size_px=24)) for index in range(3, 6)]
+    gate(card_table([*[make_card(index) for index in range(3)], *others]), tmp_path)
+
+
 def write_weights(folder: Path, **changed: Any) -> None:
     tensors = {"stem.weight": np.ones((2, 3), np.float32), "stem.bias": np.zeros(2, np.float32)}
-    save_file({**tensors, **changed}, folder / "supernet.safetensors")
-    save_file({"leaves-0/mean": np.zeros(2, np.float32)}, folder / "calibration.safetensors")
+    save_file({**tensors, **changed}, folder / FILES[0])
+    save_file({"leaves-0/mean": np.zeros(2, np.float32)}, folder / FILES[1])
 
 
 def gate_weights(folder: Path) -> None:
-    run_gate("weights", [weights_check(folder, "data/zoo/leaves")], folder)
+    run_gate("weights", [weights_check(folder, "data/zoo/leaves", FILES)], folder)
 
 
 def test_finite_weights_pass(tmp_path: Path) -> None:
@@ -124,14 +124,22 @@ def test_finite_weights_pass(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_fail(tmp_path: Path) -> None:
     write_weights(tmp_path, **{"head.weight": np.array([1, np.nan], np.float32)})
-    with pytest.raises(GateError, match=r"finite: 1 of 4 not in True, for example supernet.safetensors:head.weight"):
+    with pytest.raises(
+        GateError, match=r"finite: 1 of 4 not in True, for example elastic-residual.safetensors:head.weight"
+    ):
         gate_weights(tmp_path)
 
 
 def test_damaged_and_missing_weights_fail(tmp_path: Path) -> None:
-    (tmp_path / "supernet.safetensors").write_bytes(b"torn")
+    (tmp_path / FILES[0]).write_bytes(b"torn")
     with pytest.raises(GateError) as caught:
         gate_weights(tmp_path)
     assert "problem: 2 of 2" in str(caught.value)
-    assert "supernet.safetensors" in str(caught.value)
-    assert "calibration.safetensors" in str(caught.value)
+    assert all(name in str(caught.value) for name in FILES)
+
+
+def test_file_without_tensors_fails(tmp_path: Path) -> None:
+    write_weights(tmp_path)
+    save_file({}, tmp_path / FILES[1])
+    with pytest.raises(GateError, match=r"problem: 1 of 3 .*elastic-residual.calibration.safetensors"):
+        gate_weights(tmp_path)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
-import yaml
 from safetensors.numpy import save_file
 
-from tans_core.embeddings.store import read_table, write_table
-from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError
+from tans_core.embeddings.store import read_table
+from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError, WithdrawnReleaseError
+from tans_core.index import history, releases
 from tans_core.index.releases import (
-    Release,
+    FORMAT,
     add_models,
     list_releases,
     open_pipeline,
@@ -27,68 +28,8 @@ from tans_core.index.releases import (
     publish,
     rollback,
 )
-from tans_core.index.schema import index_table
-from tans_core.index.settings import SECTIONS
-from tans_core.io import sha256_bytes
-from tans_core.space.encoders import Places
-from tans_core.zoo.card import ModelCard
-
-DIM = 4
-
-
-def make_card(name: str, weights: str = "zoo/leaves/supernet.safetensors") -> ModelCard:
-    return ModelCard(
-        id=name,
-        space="elastic-residual",
-        architecture={"stages": []},
-        home_task="leaves",
-        source="made",
-        licence="CC0-1.0",
-        class_names=("ash", "oak"),
-        image_size_px=16,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        params_m=0.1,
-        macs_m=1.0,
-        val_accuracy=0.8,
-        test_accuracy=0.7,
-        weights=weights,
-    )
-
-
-def rows_of(cards: list[ModelCard], space: str = "space-1") -> pa.Table:
-    vectors = np.eye(DIM, dtype=np.float32)[np.arange(len(cards)) % DIM]
-    numbers = np.zeros(len(cards), dtype=np.float32)
-    return index_table(cards, Places(vectors, numbers, numbers), sha256_bytes(space.encode()))
-
-
-def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[ModelCard, ...] = ()) -> Path:
-    """Make a project whose data/ is as `dvc repro` leaves it."""
-    zoo = root / "data/zoo/leaves"
-    for folder in (zoo, root / "data/space", root / "data/base"):
-        folder.mkdir(parents=True, exist_ok=True)
-    save_file({"stem": np.arange(6, dtype=np.float32)}, zoo / "supernet.safetensors")
-    save_file({"m0/mean": np.zeros(2, np.float32)}, zoo / "calibration.safetensors")
-    save_file({"base": np.ones(3, np.float32)}, root / "data/base/base.safetensors")
-    (root / "data/space/space.safetensors").write_text(space)
-    (root / "data/space/space.json").write_text("{}")
-    (root / "params.yaml").write_text(yaml.safe_dump({name: {"from": name} for name in SECTIONS}))
-    cards = [make_card(f"m{index}") for index in range(models)]
-    write_table(root / "data/store", "index", rows_of([*cards, *extra], space))
-    return root
-
-
-def arrival(folder: Path, name: str = "newcomer") -> tuple[ModelCard, dict[str, Path]]:
-    """Return the card and the files of a model from outside."""
-    path = f"arrivals/{name}/weights.safetensors"
-    source = folder / path
-    source.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"w": np.full(3, len(name), np.float32)}, source)
-    return make_card(name, path), {path: source}
-
-
-def ids(release: Release) -> list[str]:
-    return list(read_table(release.store_dir, "index")["id"].to_pylist())
+from tans_core.io import read_json, write_json
+from tests.factories.releases import arrival, build, ids, make_card, rows_of
 
 
 @pytest.fixture
@@ -144,7 +85,7 @@ def test_releases_share_weights(project: Path, serving: Path) -> None:
     assert first.resolve(name).samefile(second.resolve(name))
 
 
-def test_rollback_moves_back_and_publish_moves_on(project: Path, serving: Path) -> None:
+def test_rollback_moves_back_and_publish_again_moves_on(project: Path, serving: Path) -> None:
     first = publish(project, serving)
     second = publish(build(project, models=4), serving)
     third = publish(build(project, models=5), serving)
@@ -154,7 +95,181 @@ def test_rollback_moves_back_and_publish_moves_on(project: Path, serving: Path) 
     assert [one.production for one in list_releases(serving)] == [True, False, False]
     with pytest.raises(StoreError, match="is the first release"):
         rollback(serving)
-    assert publish(project, serving) == third
+    assert publish(project, serving, again=True) == third
+
+
+def test_rollback_goes_to_the_parent_not_to_what_was_made_before(project: Path, serving: Path, tmp_path: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    assert rollback(serving) == first
+    card, files = arrival(tmp_path / "elsewhere")
+    third = add_models(serving, rows_of([card]), files)
+    assert rollback(serving) == first
+    assert [(one.id, one.withdrawn) for one in list_releases(serving)] == [
+        (first.id, False),
+        (second.id, True),
+        (third.id, True),
+    ]
+
+
+def test_rollback_of_a_release_published_twice_goes_to_the_one_between(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    assert publish(build(project), serving) == first
+    assert rollback(serving) == second
+    assert rollback(serving) == first
+    with pytest.raises(StoreError, match="is the first release"):
+        rollback(serving)
+
+
+def test_rollback_walks_up_and_never_bounces(project: Path, serving: Path) -> None:
+    made = [publish(build(project, models=count), serving) for count in (3, 4, 5, 6)]
+    assert [rollback(serving) for _ in range(3)] == made[2::-1]
+    assert rollback(serving, made[2].id) == made[2]
+    assert [rollback(serving) for _ in range(2)] == made[1::-1]
+
+
+@pytest.mark.parametrize("hours", [-1, 0], ids=["set back", "standing still"])
+def test_order_and_rollback_ignore_the_clock(
+    project: Path, serving: Path, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = [datetime(2026, 11, 29, 12, tzinfo=UTC) + timedelta(hours=hours * number) for number in range(4)]
+    made = []
+    for moment, count in zip(moments, (5, 3, 6, 4), strict=True):
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None, moment: datetime = moment) -> datetime:  # type: ignore[override]
+                return moment
+
+        monkeypatch.setattr(releases, "datetime", Clock)
+        monkeypatch.setattr(history, "datetime", Clock)
+        made.append(publish(build(project, models=count), serving))
+    assert [one.id for one in list_releases(serving)] == [one.id for one in made]
+    assert [rollback(serving) for _ in range(3)] == made[2::-1]
+
+
+def test_what_was_rolled_back_stays_out_until_someone_says_so(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    rollback(serving)
+    with pytest.raises(WithdrawnReleaseError, match=rf"{second.id} was rolled back at 20.*`tans publish --again`"):
+        publish(project, serving)
+    assert open_production(serving) == first
+    assert publish(project, serving, again=True) == second
+    assert not any(one.withdrawn for one in list_releases(serving))
+    rollback(serving)
+    assert rollback(serving, second.id) == second
+    publish(build(project, models=5), serving)
+    assert publish(build(project, models=4), serving) == second
+
+
+def test_changed_content_is_published_after_a_rollback(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    publish(build(project, models=4), serving)
+    rollback(serving)
+    assert len(ids(publish(build(project, models=5), serving))) == 5
+
+
+def test_rollback_to_a_release_withdraws_all_on_the_way(project: Path, serving: Path) -> None:
+    first, *later = (publish(build(project, models=count), serving) for count in (3, 4, 5))
+    rollback(serving, first.id)
+    for count in (4, 5):
+        with pytest.raises(WithdrawnReleaseError):
+            publish(build(project, models=count), serving)
+    # Another branch: only the release that was live is turned down.
+    rollback(serving, later[0].id)
+    withdrawn = {one.id for one in list_releases(serving) if one.withdrawn}
+    assert withdrawn == {first.id, later[1].id}
+
+
+def test_what_was_rolled_back_stays_out_when_its_folder_is_deleted(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    rollback(serving)
+    shutil.rmtree(second.root)
+    with pytest.raises(WithdrawnReleaseError, match=second.id):
+        publish(project, serving)
+    assert publish(project, serving, again=True) == second
+
+
+def test_newcomer_of_a_rolled_back_release_does_not_come_back(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    card, files = arrival(project / "data")
+    second = add_models(serving, rows_of([card]), files)
+    rollback(serving)
+    assert publish(project, serving) == first
+    with pytest.raises(WithdrawnReleaseError, match=rf"{second.id} .*`tans rollback --to {second.id}`"):
+        add_models(serving, rows_of([card]), files)
+    assert open_production(serving) == first
+    assert publish(project, serving, again=True) == first
+
+
+def test_what_was_rolled_back_does_not_come_back_beside_a_newcomer(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    rollback(serving)
+    card, files = arrival(project / "data")
+    third = add_models(serving, rows_of([card]), files)
+    with pytest.raises(WithdrawnReleaseError, match=second.id):
+        publish(project, serving)
+    assert open_production(serving) == third
+    assert ids(publish(project, serving, again=True)) == ["m0", "m1", "m2", "m3", "newcomer"]
+    publish(project, serving)
+
+
+def test_event_without_its_pointer_never_happened(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    second = publish(build(project, models=4), serving)
+    for live in (first, second):
+        # Killed between history and pointer: once forward, once backward, each to where it came from before.
+        publish(build(project, models=len(ids(live))), serving)
+        before = (serving / "production").read_text()
+        rollback(serving)
+        (serving / "production").write_text(before)
+        assert open_production(serving) == live
+        assert not any(one.withdrawn for one in list_releases(serving))
+    third = publish(build(project, models=5), serving)
+    assert [rollback(serving) for _ in range(3)] == [second, first, second]
+    assert third.id in {one.id for one in list_releases(serving) if one.withdrawn}
+
+
+def test_release_whose_writer_was_killed_before_the_history_is_listed_first(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    before = [(serving / name).read_text() for name in ("history.jsonl", "production")]
+    second = publish(build(project, models=4), serving)
+    for name, text in zip(("history.jsonl", "production"), before, strict=True):
+        (serving / name).write_text(text)
+    assert [one.id for one in list_releases(serving)] == [second.id, first.id]
+    assert rollback(serving, second.id) == second
+    assert rollback(serving) == first
+
+
+def test_serving_folder_without_a_history_goes_by_recorded_parents(project: Path, serving: Path) -> None:
+    made = [publish(build(project, models=count), serving) for count in (3, 4, 5)]
+    (serving / "history.jsonl").unlink()
+    assert {one.id for one in list_releases(serving)} == {one.id for one in made}
+    assert [rollback(serving) for _ in range(2)] == made[1::-1]
+    with pytest.raises(WithdrawnReleaseError):
+        publish(project, serving)
+
+
+@pytest.mark.parametrize("number", [None, FORMAT + 1])
+def test_release_of_another_format_is_listed_and_replaced_but_not_read(
+    project: Path, serving: Path, number: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = publish(project, serving)
+    described = {**read_json(first.root / "release.json"), "format": number}
+    write_json({key: value for key, value in described.items() if value is not None}, first.root / "release.json")
+    with pytest.raises(StoreError, match=r"of format \d.*reads 1\. Run `tans build`, then `tans publish`"):
+        open_production(serving)
+    assert [(one.id, one.production) for one in list_releases(serving)] == [(first.id, True)]
+    second = publish(build(project, models=4), serving)
+    assert open_production(serving) == second
+    assert "admitted since the last build" in caplog.text
+    with pytest.raises(StoreError, match="Run `tans build`"):
+        rollback(serving)
+    assert open_production(serving) == second
 
 
 def test_rollback_to_an_unknown_release_lists_the_known(project: Path, serving: Path) -> None:
@@ -318,3 +433,4 @@ def test_killed_writer_leaves_a_whole_release_and_no_rubbish(project: Path, serv
         assert release.resolve("zoo/leaves/supernet.safetensors").is_file()
     publish(build(project, models=6), serving)
     assert not list((serving / "releases").glob(".*"))
+    assert [path.name for path in serving.glob("**/.*")] == [".lock"]

@@ -104,7 +104,7 @@ def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, tas
     assert same == {one.model: replace(one, rank=0, score=0, probe=None) for one in plain}
     sample = probe_sample(task, 10, 30)
     probed = next(one for one in refined if one.probe is not None)
-    assert probed.probe == pytest.approx(probe(retriever.load_model(probed.model, 2), sample).fit)
+    assert probed.probe == pytest.approx(probe(retriever.load_model(probed.model, 2), retriever.card(probed.model).preprocess, sample).fit)
     # The first ones of all, also where fewer are wanted than are probed.
     assert retriever.retrieve(task, top_k=2, refine_first=4) == refined[:2]
 
@@ -114,7 +114,7 @@ def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: T
 
     def ranked(predicted: float, probed: float) -> list[Candidate]:
         weights = RefineWeights(predicted, probed)
-        return refine(plain, np.eye(5), 5, task, lambda name: retriever.load_model(name, 2), weights, 10, 30)
+        return refine(plain, np.eye(5), 5, task, retriever._with_preprocess, weights, 10, 30)
 
     assert [one.model for one in ranked(1, 0)] == [one.model for one in plain]
     by_probe = [one.probe for one in ranked(0, 1)]

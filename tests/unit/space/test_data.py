@@ -128,7 +128,7 @@ def test_order_of_the_models_does_not_choose_who_is_held_out() -> None:
 
 
 def test_newcomers_of_a_foreign_home_take_no_part() -> None:
-    strange = replace(MODELS, cards=(replace(MODELS.cards[0], home_task="elsewhere"), *MODELS.cards[1:]))
+    strange = replace(MODELS, cards=(MODELS.cards[0].model_copy(update={"home_task": "elsewhere"}), *MODELS.cards[1:]))
     scores = linked_scores(MODELS, tasks=4)
     options = {"heldout_share": 0.25, "samples": 1, "images_per_sample": 5, "seed": 0}
     data = assemble(strange, FEATURES, scores, TASKS[:2], **options)  # type: ignore[arg-type]

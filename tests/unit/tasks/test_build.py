@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
+from tans_core.licences import Licence
 from tans_core.tasks.assemble import Prepared, assemble, prepare
 from tans_core.tasks.build import build_task
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
 from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
-from tests.factories.images import noise, write_class_folders
+from tests.factories.images import encoded, equal_images, noise, write_class_folders
 
 GREEK = {"characters": "greek-lower", "count": 4, "images": 240, "look": "poster"}
 
@@ -24,7 +26,7 @@ def build(source: str = "matplotlib", name: str = "greek", workers: int = 0, **o
         source,
         options or GREEK,
         "meta-train",
-        image_size_px=24,
+        stored_size_px=24,
         max_train=100,
         max_val=20,
         max_test=40,
@@ -46,12 +48,12 @@ def rows(labels: list[str], groups: list[str] | None = None, splits: list[str | 
 def put_together(prepared: list[Prepared], minimum: int = 1) -> Task:
     return assemble(
         prepared,
-        lambda chosen: np.stack([prepared[index].image for index in chosen]),
+        lambda chosen: SquareImages.of(prepared[index].image for index in chosen),
         name="t",
         source="s",
-        licence="l",
+        licence=Licence("MIT"),
         role="meta-train",
-        image_size_px=16,
+        stored_size_px=16,
         limits=(None, None, None),
         min_images_per_class=minimum,
         seed=0,
@@ -61,9 +63,9 @@ def put_together(prepared: list[Prepared], minimum: int = 1) -> Task:
 def test_caps_hold_and_counts_are_those_of_the_rows() -> None:
     task = build()
     assert task.info.counts == {"train": 100, "val": 20, "test": 40}
-    assert task.images.shape == (160, 3, 24, 24)
+    assert task.images.sides.tolist() == [24] * 160
     for split in ("train", "val", "test"):
-        assert np.bincount(task.split(split)[1], minlength=4).min() >= 5
+        assert np.bincount(task.labels[task.where(split)], minlength=4).min() >= 5
 
 
 def test_no_typeface_and_no_content_lies_in_two_splits() -> None:
@@ -91,7 +93,7 @@ def test_written_task_is_read_back_equal(tmp_path: Path) -> None:
     write_task(task, tmp_path / "greek")
     again = read_task(tmp_path / "greek")
     assert again.info == task.info and again.paths == task.paths and again.sha256 == task.sha256
-    np.testing.assert_array_equal(again.images, task.images)
+    assert equal_images(again.images, task.images)
     np.testing.assert_array_equal(again.labels, task.labels)
     np.testing.assert_array_equal(again.splits, task.splits)
     np.testing.assert_array_equal(again.sizes, task.sizes)
@@ -118,9 +120,25 @@ def test_hugging_face_datasets_opens_it(tmp_path: Path) -> None:
 
 def test_normalisation_is_that_of_the_train_images() -> None:
     task = build()
-    train = task.split("train")[0].astype(np.float64) / 255
+    train = task.pixels(24, split="train").astype(np.float64) / 255
     np.testing.assert_allclose(task.info.mean, train.mean(axis=(0, 2, 3)), atol=1e-6)
     np.testing.assert_allclose(task.info.std, train.std(axis=(0, 2, 3)), atol=1e-6)
+
+
+def test_images_of_every_side_count_the_same_in_the_normalisation(tmp_path: Path) -> None:
+    for index, label in enumerate(("ash", "oak")):
+        (tmp_path / label).mkdir()
+        for number in range(30):
+            side = (4, 24)[number % 2]
+            pixels = noise(side, side, seed=30 * index + number) // 4 + (180 if side == 4 else 0)
+            (tmp_path / label / f"{number}.png").write_bytes(encoded(pixels.astype(np.uint8)))
+    task = build("image-folder", path=str(tmp_path))
+    train = [task.images[index] / 255 for index in task.where("train")]
+    assert {image.shape[-1] for image in train} == {4, 24}
+    # As if each image were enlarged, pixel by pixel, to one size.
+    alike = np.stack([np.kron(image, np.ones((24 // image.shape[-1],) * 2)) for image in train])
+    np.testing.assert_allclose(task.info.mean, alike.mean(axis=(0, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(task.info.std, alike.std(axis=(0, 2, 3)), atol=1e-6)
 
 
 def test_rows_are_shuffled_within_splits() -> None:

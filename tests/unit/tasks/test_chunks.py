@@ -31,7 +31,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(tmp_path: Path) -> 
     again.close(finished=False)
     same = [name for name, moment in kept.items() if after.get(name) == moment]
     assert len(same) >= 2 and torn.name not in same
-    with scan(root, image_size_px=SIZE, resume=folder) as found:
+    with scan(root, stored_size_px=SIZE, resume=folder) as found:
         assert found.report.used == 60 and len(found.task("x").labels) == 60
     assert not folder.exists()
 
@@ -45,13 +45,13 @@ def test_what_could_not_be_read_is_tried_again_when_a_scan_goes_on(tmp_path: Pat
     assert first.facts()["reason"].to_pylist().count("No such file or directory") == 1
     first.close(finished=False)
     (tmp_path / "away").rename(gone)
-    with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as found:
+    with scan(root, stored_size_px=SIZE, resume=tmp_path / "r") as found:
         assert found.report.used == 40 and not found.report.bad
 
 
 def test_two_scans_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None:
     root = write_class_folders(tmp_path / "x", {"ash": 20, "oak": 20})
-    with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as one:
-        with scan(root, image_size_px=SIZE, resume=tmp_path / "r") as other:
+    with scan(root, stored_size_px=SIZE, resume=tmp_path / "r") as one:
+        with scan(root, stored_size_px=SIZE, resume=tmp_path / "r") as other:
             assert len(other.task("x").labels) == 40
         assert len(one.task("x").labels) == 40

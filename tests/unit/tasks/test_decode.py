@@ -256,15 +256,39 @@ def test_black_and_white_and_palette_modes_become_rgb() -> None:
     assert decode(encoded_image(adaptive)).pixels.shape == (30, 40, 3)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1, 2000), (2000, 1), (1, 1), (32, 32), (400, 100), (60, 40), (7, 1000)])
-def test_any_shape_fits_the_box(width: int, height: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "side"),
+    [
+        *((1, 2000, 3), (2000, 1, 3), (1, 1, 1), (2, 1, 2), (7, 1000, 21), (31, 20, 31), (30, 20, 20), (9, 8, 8)),
+        *((32, 32, 32), (33, 33, 32), (400, 100, 32), (60, 40, 32), (11, 1000, 32), (5000, 4000, 32)),
+    ],
+)
+def test_any_shape_becomes_a_square_that_is_reduced_to_the_box_and_never_enlarged(
+    width: int, height: int, side: int
+) -> None:
     boxed = fit_box(noise(width, height), 32)
-    assert boxed.shape == (3, 32, 32) and boxed.dtype == np.uint8
+    assert boxed.shape == (3, side, side) and boxed.dtype == np.uint8
 
 
-def test_box_keeps_an_image_of_its_own_size() -> None:
-    pixels = noise(32, 32)
-    np.testing.assert_array_equal(fit_box(pixels, 32), pixels.transpose(2, 0, 1))
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (8, 8), (1, 1), (12, 8), (8, 11)])
+def test_box_keeps_the_pixels_of_an_image_that_it_has_room_for(width: int, height: int) -> None:
+    pixels, side = noise(width, height), min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    middle = pixels[top : top + side, left : left + side]
+    np.testing.assert_array_equal(fit_box(pixels, 32), middle.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("width", "height"), [(12, 5), (5, 12), (3, 1), (1, 30), (31, 12)])
+def test_small_banner_keeps_its_pixels_between_two_strips_of_one_colour(width: int, height: int) -> None:
+    pixels = noise(width, height)
+    lying = pixels if width >= height else pixels.transpose(1, 0, 2)
+    across, thick = min(lying.shape[1], 3 * lying.shape[0]), lying.shape[0]
+    left, top = (lying.shape[1] - across) // 2, (across - thick) // 2
+    boxed = fit_box(pixels, 32).transpose(1, 2, 0)
+    boxed = boxed if width >= height else boxed.transpose(1, 0, 2)
+    np.testing.assert_array_equal(boxed[top : top + thick], lying[:, left : left + across])
+    strips = np.concatenate([boxed[:top], boxed[top + thick :]]).reshape(-1, 3)
+    assert len(strips) == (across - thick) * across and (strips == strips[0]).all()
 
 
 def test_photograph_is_cropped_and_a_banner_is_padded_with_its_border() -> None:

@@ -34,7 +34,7 @@ def judged(root: Path, **arguments: Any) -> Found:
     """Scan, judge and take the task, as every command does."""
     limits = {"min_images_per_class": 2, "max_bad_share": 0.5}
     drop = bool(arguments.get("drop_empty_classes"))
-    with scan(root, image_size_px=SIZE, **arguments) as found:
+    with scan(root, stored_size_px=SIZE, **arguments) as found:
         verdict = check_query(found.report, QueryThresholds(), None, drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
         verdict.raise_on_failure()
         return Found(found.report, found.manifest, found.task("x", min_images_per_class=2), verdict.warnings)
@@ -184,6 +184,6 @@ def test_what_may_not_be_read_is_listed(ordinary_user: Path) -> None:
     (root / "elm" / "closed").mkdir()
     (root / "elm" / "4.png").rename(root / "elm" / "closed" / "4.png")
     (root / "elm" / "closed").chmod(0)
-    with scan(root, image_size_px=SIZE, workers=0) as found:
+    with scan(root, stored_size_px=SIZE, workers=0) as found:
         assert set(found.report.bad) == {("ash/3.png", "Permission denied"), ("elm/closed", "Permission denied")}
         assert found.report.classes == {"ash": 19, "elm": 19, "oak": 20}

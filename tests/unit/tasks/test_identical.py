@@ -64,7 +64,7 @@ def test_the_same_picture_in_other_files_is_found_and_little_is_read_twice(
             yield entry, image
 
     monkeypatch.setattr(identical, "read_images", watched)
-    with scan(make(tmp_path), image_size_px=16) as found:
+    with scan(make(tmp_path), stored_size_px=16) as found:
         assert {name for pair in found.report.contradictions for name in pair} == set(SAME)
         assert found.report.used == 12
     # One of each file; the two PNGs are one file.
@@ -80,5 +80,5 @@ def test_what_is_gone_when_it_is_compared_is_like_nothing_else(tmp_path: Path, m
         return read_images(source, entries)
 
     monkeypatch.setattr(identical, "read_images", late)
-    with scan(root, image_size_px=16) as found:
+    with scan(root, stored_size_px=16) as found:
         assert not found.report.contradictions and found.report.used == 15

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from tans_core.tasks.page import render_scan_page, write_scan_page
+from tans_core.tasks.page import contact_strip, render_scan_page, write_scan_page
 from tests.factories.reports import scanned
 
 HOSTILE = [
@@ -122,6 +122,18 @@ def test_pictures_are_inside_and_at_most_eight_a_class() -> None:
     strip = np.asarray(Image.open(BytesIO(base64.b64decode(address[len(prefix) :]))))
     assert strip.shape == (32, 3 * 32 + 2 * 2, 4)
     assert np.array_equal(strip[:, 34:66, :3], samples["oak"][1].transpose(1, 2, 0))
+
+
+def test_pictures_of_all_sides_are_shown_as_wide_as_the_widest() -> None:
+    pictures = [np.full((3, side, side), 20 * side % 251, np.uint8) for side in (1, 30, 8, 40)]
+    for first in range(len(pictures)):
+        turned = pictures[first:] + pictures[:first]
+        strip = np.asarray(Image.open(BytesIO(contact_strip(turned, 64))))
+        assert strip.shape == (40, 4 * 40 + 3 * 2, 4)
+        shown = [np.unique(strip[:, 42 * place : 42 * place + 40, 0]).tolist() for place in range(4)]
+        assert shown == [np.unique(picture).tolist() for picture in turned]
+    assert Image.open(BytesIO(contact_strip([noise(1, 200)[0], pictures[0]], 48))).size == (2 * 48 + 2, 48)
+    assert Image.open(BytesIO(contact_strip(pictures[:1], 48))).size == (24, 24)
 
 
 def test_hostile_names_stay_names(tmp_path: Path) -> None:

@@ -17,19 +17,20 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
+from tans_core.tasks.decode import fit_box
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.reading import OnDisk, read_chunk
 from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
 from tans_core.tasks.workers import CRASHED, Job, decode_all
-from tests.factories.images import bomb, encoded, noise, rotated_photo, write_class_folders
+from tests.factories.images import bomb, encoded, equal_images, noise, rotated_photo, write_class_folders
 
 SIZE = 16
 
 
 def scan_folder(root: Path, min_images_per_class: int = 2, **arguments: Any) -> tuple[Task, ScanReport]:
-    with scan(root, image_size_px=SIZE, **arguments) as found:
+    with scan(root, stored_size_px=SIZE, **arguments) as found:
         return found.task(root.name, min_images_per_class=min_images_per_class), found.report
 
 
@@ -38,8 +39,8 @@ def test_a_clean_folder_becomes_a_task(tmp_path: Path) -> None:
     task, report = scan_folder(root)
     assert task.info.name == "leaves" and task.info.role == "user"
     assert task.info.class_names == ("ash", "oak")
-    assert task.images.shape == (50, 3, SIZE, SIZE) and task.images.dtype == np.uint8
-    assert {split: len(task.split(split)[0]) for split in ("train", "val", "test")} == task.info.counts
+    assert task.images.sides.tolist() == [SIZE] * 50 and task.images[0].dtype == np.uint8
+    assert {split: len(task.where(split)) for split in ("train", "val", "test")} == task.info.counts
     assert sum(task.info.counts.values()) == 50
     assert report.used == report.files == 50 and report.classes == {"ash": 20, "oak": 30}
     assert report.formats == {"PNG": 50} and not report.bad
@@ -184,9 +185,51 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     (root / "oak" / "bad.png").write_bytes(b"bad")
     (alone, one), (together, two) = (scan_folder(root, workers=workers, seed=4) for workers in (0, 2))
     assert replace(one, seconds=0) == replace(two, seconds=0)
-    np.testing.assert_array_equal(alone.images, together.images)
+    assert equal_images(alone.images, together.images)
     np.testing.assert_array_equal(alone.splits, together.splits)
     assert alone.paths == together.paths and alone.info == together.info
+
+
+def test_images_of_all_sizes_are_kept_at_their_own_or_the_stored_size_whatever_the_workers(tmp_path: Path) -> None:
+    sizes = [(1, 1), (8, 8), (12, 9), (16, 16), (17, 17), (40, 30), (300, 300), (20, 4), (5, 200), (64, 64)]
+    for seed, label in enumerate(("ash", "oak")):
+        (tmp_path / "x" / label).mkdir(parents=True)
+        for number in range(30):
+            pixels = noise(*sizes[number % len(sizes)], seed=100 * seed + number)
+            (tmp_path / "x" / label / f"{number}.png").write_bytes(encoded(pixels))
+    (task, one), *others = (
+        scan_folder(tmp_path / "x", workers=workers, seed=4, resume=resume)
+        for workers, resume in ((0, None), (2, None), (3, tmp_path / "resume"))
+    )
+    kept = dict(zip(task.paths, task.images, strict=True))
+    assert len(kept) == 60 - len(one.copies) and set(task.images.sides.tolist()) == {1, 8, 9, 12, 15, 16}
+    for path, image in kept.items():
+        np.testing.assert_array_equal(image, fit_box(np.asarray(Image.open(tmp_path / "x" / path)), SIZE))
+    for other, report in others:
+        assert equal_images(other.images, task.images) and other.paths == task.paths and other.info == task.info
+        np.testing.assert_array_equal(other.splits, task.splits)
+        assert replace(report, seconds=0) == replace(one, seconds=0)
+
+
+def test_tiny_images_take_the_room_of_tiny_images(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "x", {"ash": 150, "oak": 150}, side=8)
+    with scan(root, stored_size_px=512, resume=tmp_path / "resume") as found:
+        pixels = 300 * 3 * 8 * 8
+        assert found.pixels(np.arange(300)).data.nbytes == found.task("x").images.data.nbytes == pixels
+        # Beside the pixels: hashes, thumbnails, and the frame of a file for every few images.
+        assert sum(path.stat().st_size for path in (tmp_path / "resume").glob("*.arrow")) < 300 * 1000
+        assert {image.shape for images in found.examples(2, 8, 64).values() for image in images} == {(3, 8, 8)}
+
+
+def test_examples_are_few_and_small(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "x", {"ash": 5, "elm": 3, "oak": 5}, side=100)
+    with scan(root, stored_size_px=256) as found:
+        examples = found.examples(classes=2, per_class=4, size_px=64)
+        assert {label: [image.shape for image in images] for label, images in examples.items()} == {
+            "ash": [(3, 64, 64)] * 4,
+            "elm": [(3, 64, 64)] * 3,
+        }
+        assert found.task("x").images.sides.tolist() == [100] * 13
 
 
 def test_a_sample_is_even_over_classes(tmp_path: Path) -> None:
@@ -244,14 +287,16 @@ def test_long_images_are_cut_not_blown_up(tmp_path: Path) -> None:
     for name, size in (("wide.png", (2000, 1)), ("tall.png", (1, 2000))):
         Image.new("RGB", size, (9, 200, 9)).save(root / "ash" / name)
     task, report = scan_folder(root)
-    assert report.elongated == 2 and not report.bad and task.images.shape[1:] == (3, SIZE, SIZE)
+    assert report.elongated == 2 and not report.bad
+    assert [task.images[task.paths.index(f"ash/{name}.png")].shape for name in ("wide", "tall")] == [(3, 3, 3)] * 2
 
 
 def test_many_files_are_decoded_in_processes_to_the_same_result(tmp_path: Path) -> None:
     root = write_class_folders(tmp_path, {"ash": 520, "oak": 520}, side=8)
+    write_class_folders(tmp_path, {"yew": 20}, side=40)
     (alone, one), (together, two) = (scan_folder(root, workers=workers) for workers in (0, 2))
     assert replace(one, seconds=0) == replace(two, seconds=0)
-    np.testing.assert_array_equal(alone.images, together.images)
+    assert equal_images(alone.images, together.images)
 
 
 def test_a_file_that_ends_its_decoder_is_found_and_left_out() -> None:

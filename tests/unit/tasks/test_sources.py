@@ -8,19 +8,31 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
+from tans_core.licences import Licence, is_expression, normalise, texts_of
 from tans_core.params import load_params
 from tans_core.tasks.sources import SOURCES, Sample, get_source
 from tans_core.tasks.sources.arrays import ANIMALS, COVERS, read_pickled_array
-from tans_core.tasks.sources.base import package_file
+from tans_core.tasks.sources.base import licence_of, package_file
+from tans_core.tasks.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
 from tans_core.tasks.sources.fonts import CHARACTERS, TEXT_FACES
+from tans_core.tasks.sources.iconify import KINDS
+from tans_core.tasks.sources.iconify_sets import EMOJI_NAMES, ICONIFY
 from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS, concept_of, read_names
+from tans_core.tasks.sources.medmnist import NAMES
+from tans_core.tasks.sources.noto_fonts import NOTO
+from tans_core.tasks.sources.packages_arrays import FASHION, MRICRON
+from tans_core.tasks.sources.packages_pictures import OPENARENA, STELLARIUM
+from tans_core.tasks.sources.pictures import PICTURES
+from tans_core.tasks.sources.torchvision import KNOWN
 from tans_core.tasks.sources.typefaces import Face
 
 ROOT = Path(__file__).parents[3]
@@ -188,6 +200,28 @@ def test_a_missing_package_says_what_to_install() -> None:
 def test_sources_know_themselves_by_name() -> None:
     for name, source in SOURCES.items():
         assert source.name == name and source.licence
+
+
+def options_in_use() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Sources with no options, with those of every task that we ship, and with every choice that a licence hangs on."""
+    yield from ((name, {}) for name in SOURCES)
+    for file in (ROOT / "params.yaml", *ROOT.glob("profiles/*.yaml")):
+        for tasks in yaml.safe_load(file.read_text(encoding="utf-8"))["tasks"].values():
+            yield from ((task["source"], task.get("options", {})) for task in tasks.values())
+    yield from (("torchvision", {"dataset": dataset}) for dataset in KNOWN)
+    yield from (("medmnist", {"dataset": dataset}) for dataset in NAMES)
+    yield from (("iconify", {"kind": kind}) for kind in KINDS)
+    yield from (("scikit-image", {"pictures": pictures}) for pictures in PICTURES)
+
+
+def test_every_licence_is_spdx_and_its_own_terms_are_told() -> None:
+    used = {licence_of(get_source(source), options) for source, options in options_in_use()}
+    used |= {package.licence for package in (ICONIFY, EMOJI_NAMES, FASHION, MRICRON, NOTO, OPENARENA, STELLARIUM)}
+    used |= {package.licence for source in (AENIGMA, ARABIC, CULMUS) for package in source.packages}
+    assert len(used) > 20
+    for licence in used:
+        assert is_expression(licence) and normalise(licence) == Licence(licence)
+        assert all(texts_of(licence).values()), licence
 
 
 def test_no_package_gives_images_to_both_roles() -> None:

@@ -5,52 +5,69 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tans_core.errors import WeightsError
-from tans_core.networks.elastic import ElasticSpace
+from tans_core.networks.elastic import FAMILY
+from tans_core.networks.registry import get_family
 from tans_core.zoo.admission import admit, discard, quarantine, read_newcomer, waiting
+from tans_core.zoo.build import read_all_cards
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
+from tests.factories.families import TINY, installed_family
 
-SPACE = ElasticSpace(stem_width=8, widths=(8, 16), strides=(1, 2), max_depth=2, kernels=(3, 5), ratios=(0.5, 1.0))
+ARCHITECTURE: dict[str, Any] = {
+    "stem_width": 8,
+    "widths": [8, 16],
+    "strides": [1, 2],
+    "stages": [[{"kernel": 5, "ratio": 1.0}, {"kernel": 3, "ratio": 0.5}], [{"kernel": 3, "ratio": 1.0}]],
+}
+PREPROCESS = {"image_size_px": 16, "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "statistics": "task"}
+LICENCES = {"code": "Apache-2.0", "weights": "CC0-1.0 AND MIT", "data": "CC0-1.0 AND MIT"}
+TASK = {"kind": "task", "name": "my leaves", "source": "folder", "licence": "CC0-1.0 AND MIT"}
 CLASSES = ["ash", "elm", "oak"]
 
 
 def card_fields(**changes: Any) -> dict[str, Any]:
-    architecture = SPACE.sample(np.random.default_rng(0))
-    cost = SPACE.cost(architecture, 16, len(CLASSES))
-    card = ModelCard(
-        id="2026-11-25T10-02-finetune-a1b2",
-        space=SPACE.name,
-        architecture=architecture.to_dict(),
-        home_task="my leaves",
-        source="folder",
-        licence="CC0-1.0 AND MIT",
-        class_names=tuple(CLASSES),
-        image_size_px=16,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
-        params_m=cost.params_m,
-        macs_m=cost.macs_m,
-        val_accuracy=0.8,
-        test_accuracy=0.7,
-        weights="weights.safetensors",
-    )
-    return {**card.to_dict(), **changes}
+    cost = FAMILY.cost(ARCHITECTURE, 16, len(CLASSES))
+    fields = {
+        "version": 1,
+        "id": "2026-11-25T10-02-finetune-a1b2",
+        "family": "elastic-residual",
+        "architecture": ARCHITECTURE,
+        "home_task": "my leaves",
+        "source": "folder",
+        "licences": LICENCES,
+        "lineage": [TASK],
+        "class_names": CLASSES,
+        "preprocess": PREPROCESS,
+        "params_m": cost.params_m,
+        "macs_m": cost.macs_m,
+        "val_accuracy": 0.8,
+        "test_accuracy": 0.7,
+        "weights": "weights.safetensors",
+    }
+    return {**fields, **changes}
 
 
-def tensors(seed: int = 0) -> dict[str, torch.Tensor]:
+def stages(**changes: Any) -> dict[str, Any]:
+    """Return an architecture whose very first block is changed."""
+    (first, *others), *later = ARCHITECTURE["stages"]
+    return {**ARCHITECTURE, "stages": [[{**first, **changes}, *others], *later]}
+
+
+def tensors(seed: int = 0, architecture: dict[str, Any] = ARCHITECTURE) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
-    network = SPACE.build(SPACE.sample(np.random.default_rng(0)), len(CLASSES))
+    network = FAMILY.build(architecture, len(CLASSES))
     return {name: value.contiguous() for name, value in network.state_dict().items()}
 
 
@@ -74,22 +91,22 @@ def staging(tmp_path: Path) -> Path:
 
 
 def test_good_newcomer_is_copied_under_an_id_of_its_content(inbox: Path, staging: Path) -> None:
-    newcomer = read_newcomer(drop(inbox), staging, SPACE)
+    newcomer = read_newcomer(drop(inbox), staging)
     assert newcomer.folder == staging / newcomer.id
     assert newcomer.card.weights == f"arrivals/{newcomer.id}/weights.safetensors"
     written = ModelCard.from_dict(json.loads((newcomer.folder / "card.json").read_text()))
     assert written.id == newcomer.id
-    network = load_model(written, newcomer.folder / "weights.safetensors", SPACE)
+    network = load_model(written, newcomer.folder / "weights.safetensors")
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
 
 def test_id_depends_on_content_alone(inbox: Path, staging: Path) -> None:
-    first = read_newcomer(drop(inbox, "a"), staging, SPACE)
-    again = read_newcomer(drop(inbox, "b", id="another name", weights="elsewhere"), staging, SPACE)
-    other_card = read_newcomer(drop(inbox, "c", val_accuracy=0.9), staging, SPACE)
+    first = read_newcomer(drop(inbox, "a"), staging)
+    again = read_newcomer(drop(inbox, "b", id="another name", weights="elsewhere"), staging)
+    other_card = read_newcomer(drop(inbox, "c", val_accuracy=0.9), staging)
     folder = drop(inbox, "d")
     save_file(tensors(seed=1), folder / "weights.safetensors")
-    other_weights = read_newcomer(folder, staging, SPACE)
+    other_weights = read_newcomer(folder, staging)
     assert first.id == again.id
     assert len({first.id, other_card.id, other_weights.id}) == 3
 
@@ -97,7 +114,7 @@ def test_id_depends_on_content_alone(inbox: Path, staging: Path) -> None:
 def test_files_beside_the_two_are_neither_copied_nor_opened(inbox: Path, staging: Path) -> None:
     folder = drop(inbox)
     (folder / "weights.pkl").write_bytes(b"junk")
-    newcomer = read_newcomer(folder, staging, SPACE)
+    newcomer = read_newcomer(folder, staging)
     assert sorted(path.name for path in newcomer.folder.iterdir()) == ["card.json", "weights.safetensors"]
 
 
@@ -222,7 +239,7 @@ def test_hostile_files_are_refused(inbox: Path, staging: Path, spoil: Callable[[
     folder = drop(inbox)
     spoil(folder)
     with pytest.raises(WeightsError) as caught:
-        read_newcomer(folder, staging, SPACE)
+        read_newcomer(folder, staging)
     assert words in str(caught.value)
     assert not Path("exploded").exists()
 
@@ -232,40 +249,188 @@ def test_hostile_files_are_refused(inbox: Path, staging: Path, spoil: Callable[[
     [
         ({"val_accuracy": "0.8"}, "val_accuracy"),
         ({"val_accuracy": float("nan")}, "not a model card as JSON"),
-        ({"space": "mobilenet"}, "space: got 'mobilenet', want 'elastic-residual'"),
+        ({"val_accuracy": True}, "val_accuracy"),
+        ({"val_accuracy": 10**400}, "val_accuracy"),
+        ({"family": "elastic"}, "family 'elastic': no such family (did you mean 'elastic-residual'?)"),
+        ({"family": "../../etc/passwd"}, "no such family"),
         ({"home_task": "../../etc/passwd"}, "home_task"),
         ({"home_task": "a\nb"}, "home_task"),
-        ({"licence": ""}, "licence"),
+        ({"licences": {**LICENCES, "data": ""}}, "licence '': not an SPDX expression"),
+        ({"licences": {**LICENCES, "code": "free"}}, "licence 'free': not an SPDX expression"),
+        ({"lineage": [{**TASK, "licence": "MIT AND"}]}, "licence 'MIT AND': not an SPDX expression"),
+        ({"lineage": []}, "lineage: empty"),
+        ({"lineage": [{**TASK, "kind": "gossip"}]}, "lineage.0.kind"),
         ({"source": "x" * 300}, "source"),
         ({"class_names": ["one"]}, "class_names"),
         ({"class_names": ["ash", "ash", "oak"]}, "class_names"),
-        ({"image_size_px": 4096}, "image_size_px: got 4096"),
-        ({"mean": [0.5]}, "mean"),
+        ({"preprocess": {**PREPROCESS, "image_size_px": 4096}}, "preprocess.image_size_px"),
+        ({"preprocess": {**PREPROCESS, "mean": [0.5]}}, "preprocess.mean"),
+        ({"preprocess": {**PREPROCESS, "crop": 0}}, "preprocess.crop"),
+        ({"preprocess": {**PREPROCESS, "interpolation": "best"}}, "preprocess.interpolation"),
         ({"params_m": 0.5}, "params_m: the card says 0.5, the architecture has"),
-        ({"architecture": {"stages": []}}, "architecture: got 0 stages, want 2"),
-        ({"architecture": {"stages": [[{"kernel": 9, "ratio": 1.0}]] * 2}}, "got kernel 9"),
-        ({"architecture": {"stages": [[{"kernel": 3, "ratio": 1.0}] * 50] * 2}}, "got 50 blocks, want 1 to 2"),
+        ({"architecture": {"stages": []}}, "want as many stages as widths and strides"),
+        ({"architecture": stages(kernel=9)}, "got kernel 9"),
+        ({"architecture": stages(kernel=3.0)}, "stages.0.0.kernel: got 3.0"),
+        ({"architecture": stages(kernel=True)}, "stages.0.0.kernel: got True"),
+        ({"architecture": stages(ratio="0.5")}, "stages.0.0.ratio: got 0.5"),
+        ({"architecture": stages(run="me")}, "stages.0.0.run: unknown key"),
+        ({"architecture": {**ARCHITECTURE, "widths": [8, 16.0]}}, "widths.1: got 16.0"),
+        ({"architecture": {**ARCHITECTURE, "strides": [True, 2]}}, "strides.0: got True"),
+        ({"architecture": {"stages": [[{"kernel": 3, "ratio": 1.0}] * 50] * 3}}, "stages.0: "),
+        ({"architecture": {**ARCHITECTURE, "run": "me"}}, "run: unknown key"),
         ({"architecture": []}, "architecture"),
-        ({"run": "me"}, "unknown ['run']"),
     ],
 )
-def test_card_that_cannot_be_meant_is_refused(inbox: Path, staging: Path, changes: dict[str, Any], words: str) -> None:
+def test_bad_card_is_refused_by_what_is_wrong_with_it(
+    inbox: Path, staging: Path, changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(WeightsError) as caught:
-        read_newcomer(drop(inbox, **changes), staging, SPACE)
+        read_newcomer(drop(inbox, **changes), staging)
     assert words in str(caught.value)
 
 
 def test_infinite_kernel_is_refused(inbox: Path, staging: Path) -> None:
     folder = drop(inbox)
-    text = json.dumps(card_fields()).replace('"kernel": 3', '"kernel": 1e999').replace('"kernel": 5', '"kernel": 1e999')
-    (folder / "card.json").write_text(text)
-    with pytest.raises(WeightsError):
-        read_newcomer(folder, staging, SPACE)
+    (folder / "card.json").write_text(json.dumps(card_fields()).replace('"kernel": 3', '"kernel": 1e999'))
+    with pytest.raises(WeightsError, match=r"card\.json: .*Out of range float"):
+        read_newcomer(folder, staging)
+
+
+@pytest.mark.parametrize(
+    ("place", "twice", "words"),
+    [
+        ('{"version": 1', '{"params_m": 1e-9, "version": 1', "given twice: 'params_m'"),
+        ('"weights": "CC0-1.0 AND MIT"', '"weights": "MIT", "weights": "CC0-1.0 AND MIT"', "given twice: 'weights'"),
+        ('"kernel": 5', '"kernel": 5, "k\\u0065rnel": 5', "given twice: 'kernel'"),
+    ],
+)
+def test_key_given_twice_is_refused_by_name(inbox: Path, staging: Path, place: str, twice: str, words: str) -> None:
+    folder = drop(inbox)
+    text = json.dumps(card_fields())
+    assert text.count(place) == 1
+    (folder / "card.json").write_text(text.replace(place, twice))
+    with pytest.raises(WeightsError) as caught:
+        read_newcomer(folder, staging)
+    assert words in str(caught.value)
+
+
+def test_card_of_very_many_keys_is_refused_in_no_time(inbox: Path, staging: Path) -> None:
+    folder = drop(inbox)
+    (folder / "card.json").write_text("{" + ",".join(f'"{number}":0' for number in range(25_000)) + "}")
+    begun = time.process_time()
+    with pytest.raises(WeightsError, match=r"missing \["):
+        read_newcomer(folder, staging)
+    assert time.process_time() - begun < 2
+
+
+def version_0(**changes: Any) -> dict[str, Any]:
+    """Return a card as it was before cards had a version."""
+    stages = [[{"kernel": 3, "ratio": 0.5}], [{"kernel": 5, "ratio": 1.0}], [{"kernel": 3, "ratio": 0.25}]]
+    cost = FAMILY.cost({"stages": stages}, 16, len(CLASSES))
+    fields = {
+        "id": "2026-11-25T10-02-finetune-a1b2",
+        "space": "elastic-residual",
+        "architecture": {"stages": stages},
+        "home_task": "my leaves",
+        "source": "folder",
+        "licence": "the user's own",
+        "class_names": CLASSES,
+        "image_size_px": 16,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+        "params_m": cost.params_m,
+        "macs_m": cost.macs_m,
+        "val_accuracy": 0.8,
+        "test_accuracy": 0.7,
+        "weights": "weights.safetensors",
+    }
+    return {**fields, **changes}
+
+
+def drop_version_0(inbox: Path, **changes: Any) -> Path:
+    folder, raw = inbox / "old", version_0(**changes)
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps(raw))
+    save_file(tensors(architecture=version_0()["architecture"]), folder / "weights.safetensors")
+    return folder
+
+
+def test_newcomer_of_version_0_is_admitted(inbox: Path, staging: Path, tmp_path: Path) -> None:
+    folder = admit(read_newcomer(drop_version_0(inbox), staging), tmp_path / "arrivals")
+    written = ModelCard.from_json((folder / "card.json").read_text())
+    assert written.version == 1
+    assert written.licence == "LicenseRef-unknown-lineage AND LicenseRef-users-own"
+    network = load_model(written, folder / "weights.safetensors")
+    assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_size_px": "16"}, "preprocess.image_size_px"),
+        ({"colour": "red"}, "unknown ['colour']"),
+        ({"licence": None}, "licences.weights"),
+        ({"space": "mobilenet"}, "family 'mobilenet': no such family"),
+    ],
+)
+def test_card_of_version_0_is_read_as_strictly(inbox: Path, staging: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        read_newcomer(drop_version_0(inbox, **changes), staging)
+    assert words in str(caught.value)
+
+
+def test_fields_of_a_newer_version_reach_the_arrivals(inbox: Path, staging: Path, tmp_path: Path) -> None:
+    newer = {"version": 2, "teacher": {"id": "t"}, "preprocess": {**PREPROCESS, "padding": 3}}
+    folder = admit(read_newcomer(drop(inbox, **newer), staging), tmp_path / "data/arrivals")
+    written = json.loads((folder / "card.json").read_text())
+    assert (written["version"], written["teacher"], written["preprocess"]["padding"]) == (2, {"id": "t"}, 3)
+    (read,) = read_all_cards(tmp_path / "data", [])
+    assert read.to_dict() == written
+
+
+@pytest.mark.parametrize("architecture", [{"width": "x"}, {"width": -1}, {"width": [8]}])
+def test_family_from_outside_that_fails_on_a_card_stops_nobody_else(
+    inbox: Path, staging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: dict[str, Any]
+) -> None:
+    told = pytest.raises(WeightsError, match=r"card\.json: architecture: family 'tiny' fails \(")
+    with installed_family(tmp_path / "packages", monkeypatch, TINY), told:
+        read_newcomer(drop(inbox, family="tiny", architecture=architecture), staging)
+
+
+def test_newcomer_of_a_family_from_outside_is_admitted(
+    inbox: Path, staging: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with installed_family(tmp_path / "packages", monkeypatch, TINY):
+        cost = get_family("tiny").cost({"width": 8}, 16, len(CLASSES))
+        fields = {"family": "tiny", "architecture": {"width": 8}, "params_m": cost.params_m, "macs_m": cost.macs_m}
+        folder = drop(inbox, **fields)
+        network = get_family("tiny").build({"width": 8}, len(CLASSES)).eval()
+        save_file(network.state_dict(), folder / "weights.safetensors")
+        newcomer = read_newcomer(folder, staging)
+        loaded = load_model(newcomer.card, newcomer.folder / "weights.safetensors")
+        images = torch.randn(2, 3, 16, 16)
+        assert torch.equal(loaded(images), network(images))
+
+
+def test_card_of_a_huge_network_costs_no_memory(inbox: Path, staging: Path) -> None:
+    """At 4 bytes a weight this one would take 10 TB."""
+    block = {"kernel": 7, "ratio": 8.0}
+    huge = {"stem_width": 4096, "widths": [4096] * 6, "strides": [1] * 6, "stages": [[block] * 8] * 6}
+    cost = FAMILY.cost(huge, 512, len(CLASSES))
+    assert cost.params_m > 300_000
+    preprocess = {**PREPROCESS, "image_size_px": 512}
+    folder = drop(inbox, architecture=huge, preprocess=preprocess, params_m=cost.params_m, macs_m=cost.macs_m)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match="not the weights of the card's architecture"):
+        read_newcomer(folder, staging)
+    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kb < 100_000
 
 
 def test_several_problems_of_a_card_come_together(inbox: Path, staging: Path) -> None:
-    with pytest.raises(WeightsError, match=r"licence.*class_names.*image_size_px"):
-        read_newcomer(drop(inbox, licence="", class_names=["one"], image_size_px=1), staging, SPACE)
+    with pytest.raises(WeightsError, match=r"home_task.*class_names.*lineage.*licence 'x y'"):
+        changes = {"licences": {**LICENCES, "data": "x y"}, "class_names": ["one"], "lineage": [], "home_task": "/"}
+        read_newcomer(drop(inbox, **changes), staging)
 
 
 def test_entry_that_is_no_folder_is_refused(inbox: Path, staging: Path) -> None:
@@ -274,14 +439,14 @@ def test_entry_that_is_no_folder_is_refused(inbox: Path, staging: Path) -> None:
     (inbox / "link").symlink_to(folder)
     for name in ("file.pt", "link"):
         with pytest.raises(WeightsError, match="not a folder"):
-            read_newcomer(inbox / name, staging, SPACE)
+            read_newcomer(inbox / name, staging)
 
 
 def test_admitted_twice_is_admitted_once(inbox: Path, staging: Path, tmp_path: Path) -> None:
     arrivals = tmp_path / "data/arrivals"
-    first = admit(read_newcomer(drop(inbox, "a"), staging, SPACE), arrivals)
+    first = admit(read_newcomer(drop(inbox, "a"), staging), arrivals)
     before = load_file(first / "weights.safetensors")
-    assert admit(read_newcomer(drop(inbox, "b"), staging, SPACE), arrivals) == first
+    assert admit(read_newcomer(drop(inbox, "b"), staging), arrivals) == first
     assert [path.name for path in arrivals.iterdir()] == [first.name]
     assert set(before) == set(load_file(first / "weights.safetensors"))
     assert not list(staging.iterdir())

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,20 +7,52 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tans_core.errors import DataError, WeightsError
-from tans_core.networks.elastic import Architecture, ElasticSpace
-from tans_core.networks.preprocess import normalise
+from tans_core.licences import lacking
+from tans_core.networks.elastic import FAMILY, Architecture
+from tans_core.networks.family import Supernet
+from tans_core.networks.preprocess import Preprocess, calibrate, normalise
+from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
 from tans_core.zoo import supernet
-from tans_core.zoo.build import accuracy, build_base, build_zoo, calibrate, read_cards, sample_architectures, write_zoo
-from tans_core.zoo.card import ModelCard
+from tans_core.zoo.build import (
+    accuracy,
+    build_base,
+    build_zoo,
+    read_all_cards,
+    read_cards,
+    sample_members,
+    task_preprocess,
+    write_zoo,
+)
+from tans_core.zoo.card import Ancestor, ModelCard
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
-from tans_core.zoo.weights import load_model, save_base
+from tans_core.zoo.weights import Base, fresh_classifier, load_model, save_base
 from tests.factories.tasks import grating_task
 
-SPACE = ElasticSpace(8, (8, 16), (2, 2), 2, (3, 5), (0.5, 1.0))
+SETTINGS: dict[str, Any] = {
+    "image_size_px": 16,
+    "stem_width": 8,
+    "widths": [8, 16],
+    "strides": [2, 2],
+    "max_depth": 2,
+    "kernels": [3, 5],
+    "ratios": [0.5, 1.0],
+}
+NAME = "elastic-residual"
+SPACE = FAMILY.space(SETTINGS)
+OWN = Preprocess(image_size_px=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
+ARCHITECTURES = {
+    "fewer stages": [[{"kernel": 7, "ratio": 1.0}]],
+    "larger kernel": [[{"kernel": 7, "ratio": 1.0}]] * 2,
+    "wider": [[{"kernel": 3, "ratio": 4.0}]] * 2,
+    "deeper": [[{"kernel": 3, "ratio": 1.0}] * 3] * 2,
+}
+LINEAGE = [
+    Ancestor(kind="task", name=name, source="gratings", licence=licence)
+    for name, licence in (("a", "MIT"), ("b", "ISC"))
+]
 RECIPE = SupernetRecipe(steps=40, batch_size=32, lr=0.1, momentum=0.9, weight_decay=1e-4, precision="fp32")
 
 
@@ -30,10 +63,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task, list[
     tasks = [grating_task("a", seed=0), grating_task("b", classes=4, seed=1)]
     base, losses = build_base(SPACE, tasks, RECIPE, seed=0, resume_folder=None)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    save_base(base, data / "base", {"precision": "fp32"})
-    network, cards, calibrations = build_zoo(tasks[0], data / "base", RECIPE, 6, 60, seed=0)
-    write_zoo(network, cards, calibrations, data / "zoo/a")
-    return data, tasks[0], cards
+    save_base(data / "base", {NAME: base}, {NAME: SETTINGS}, LINEAGE, "fp32")
+    zoo = build_zoo(tasks[0], Base.open(data / "base"), NAME, RECIPE, 6, 60, seed=0)
+    write_zoo({NAME: zoo}, data / "zoo/a")
+    return data, tasks[0], zoo.cards
 
 
 def test_models_of_the_zoo_have_learnt_their_task(project: tuple[Path, Task, list[ModelCard]]) -> None:
@@ -44,39 +77,91 @@ def test_models_of_the_zoo_have_learnt_their_task(project: tuple[Path, Task, lis
 def test_loaded_model_repeats_its_measured_accuracies(project: tuple[Path, Task, list[ModelCard]]) -> None:
     data, task, _ = project
     for card in read_cards(data / "zoo/a"):
-        network = load_model(card, data / card.weights, SPACE)
+        network = load_model(card, data / card.weights)
         for split, measured in (("val", card.val_accuracy), ("test", card.test_accuracy)):
-            images, labels = task.split(split)
-            pixels = normalise(torch.from_numpy(images), card.mean, card.std)
+            images, labels = task.pixels(16, split=split), task.labels[task.splits == split]
+            pixels = normalise(torch.from_numpy(images), card.preprocess.mean, card.preprocess.std)
             assert accuracy(network, pixels, torch.from_numpy(labels)) == measured
 
 
 def test_cards_read_back_as_they_were_written(project: tuple[Path, Task, list[ModelCard]]) -> None:
-    data, task, cards = project
+    data, _, cards = project
     read = read_cards(data / "zoo/a")
     assert [json.loads(card.to_json()) for card in read] == [json.loads(card.to_json()) for card in cards]
-    assert {card.licence for card in read} == {task.info.licence}
     assert len({card.id for card in read}) == 6
+    assert read_all_cards(data, ["a"]) == read  # and no arrivals
 
 
-@pytest.mark.parametrize("damage", ["truncate", "other", "calibration", "architecture"])
+def test_each_model_is_calibrated_on_the_training_images(project: tuple[Path, Task, list[ModelCard]]) -> None:
+    data, task, cards = project
+    images = TrainingData.of(task, "train", task_preprocess(SPACE, task)).normalised()  # all 60 were asked for
+    for card in cards:
+        network = load_model(card, data / card.weights)
+        stored = {name: value.clone() for name, value in network.state_dict().items()}
+        calibrate(network, images)
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, stored[name], rtol=1e-3, atol=1e-4)
+
+
+def test_cards_tell_all_that_the_weights_descend_from(project: tuple[Path, Task, list[ModelCard]]) -> None:
+    _, task, cards = project
+    for card in cards:
+        assert [(one.name, one.licence) for one in card.lineage] == [("a", "MIT"), ("b", "ISC"), ("a", "CC0-1.0")]
+        assert card.licences.weights == card.licences.data == card.licence == "CC0-1.0 AND ISC AND MIT"
+        assert lacking(card.licence, [task.info.licence]) == ("ISC", "MIT")
+        assert (card.family, card.preprocess) == (NAME, task_preprocess(SPACE, task))
+        cost = FAMILY.cost(card.architecture, 16, 3)
+        assert (card.params_m, card.macs_m) == (cost.params_m, cost.macs_m)
+
+
+def test_base_reads_back_as_it_was_written(project: tuple[Path, Task, list[ModelCard]]) -> None:
+    base = Base.open(project[0] / "base")
+    assert base.space(NAME) == SPACE
+    assert (list(base.lineage), base.precision) == (LINEAGE, "fp32")
+    first, named = base.load(num_classes=4), base.load(NAME, num_classes=4)
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(first.features(images), named.features(images)) and not first.training
+    assert first(images).shape == (2, 4)
+    seeded = [fresh_classifier(base.load(), 5, seed)(images) for seed in (1, 1, 2)]
+    assert torch.equal(seeded[0], seeded[1]) and not torch.equal(seeded[1], seeded[2])
+
+
+def test_base_that_is_not_there_is_a_weights_error_with_the_next_command(
+    project: tuple[Path, Task, list[ModelCard]], tmp_path: Path
+) -> None:
+    base = Base.open(project[0] / "base")
+    with pytest.raises(WeightsError, match=r"no base of family 'mobilenet'; it holds elastic-residual"):
+        base.load("mobilenet")
+    with pytest.raises(WeightsError, match=r"base\.json: no such file.*dvc repro base"):
+        Base.open(tmp_path)
+    (tmp_path / "base.json").write_text(json.dumps({"space": SETTINGS, "precision": "fp32"}))
+    with pytest.raises(WeightsError, match=r"base\.json: of an earlier version.*tans build"):
+        Base.open(tmp_path)
+    shutil.copy(project[0] / "base/base.json", tmp_path)
+    with pytest.raises(WeightsError, match=r"elastic-residual\.safetensors: not readable"):
+        Base.open(tmp_path).load()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "other", "calibration", "family", *ARCHITECTURES])
 def test_damaged_weights_are_a_weights_error(
     project: tuple[Path, Task, list[ModelCard]], tmp_path: Path, damage: str
 ) -> None:
     data, _, cards = project
     card, files = cards[2], {path.name: path.read_bytes() for path in (data / "zoo/a").glob("*.safetensors")}
     if damage == "truncate":
-        files["supernet.safetensors"] = files["supernet.safetensors"][:1000]
+        files[f"{NAME}.safetensors"] = files[f"{NAME}.safetensors"][:1000]
     elif damage == "other":
-        files["supernet.safetensors"] = files["calibration.safetensors"]
+        files[f"{NAME}.safetensors"] = files[f"{NAME}.calibration.safetensors"]
     elif damage == "calibration":
-        card = replace(card, id="elastic.a.999")
+        card = card.model_copy(update={"id": "elastic.a.999"})
+    elif damage == "family":
+        card = card.model_copy(update={"family": "elastic"})
     else:
-        card = replace(card, architecture={"stages": [[{"kernel": 7, "ratio": 1.0}]]})
+        card = card.model_copy(update={"architecture": {**card.architecture, "stages": ARCHITECTURES[damage]}})
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError):
-        load_model(card, tmp_path / "supernet.safetensors", SPACE)
+        load_model(card, tmp_path / f"{NAME}.safetensors")
 
 
 class _KilledError(BaseException):
@@ -85,11 +170,11 @@ class _KilledError(BaseException):
 
 def test_training_killed_at_a_step_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supernet, "CHECKPOINT_EVERY", 4)
-    data = [TrainingData.of(grating_task(), "train")]
+    data = [TrainingData.of(grating_task(), "train", OWN)]
 
     def run(resume: Path | None) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        network = SPACE.build(SPACE.largest(), 3)
+        network = SPACE.supernet(3)
         train_supernet(network, [network.classifier], data, replace(RECIPE, steps=10), 7, resume)
         return dict(network.state_dict())
 
@@ -111,36 +196,37 @@ def test_training_killed_at_a_step_resumes_to_the_same_weights(tmp_path: Path, m
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_sampled_architectures_are_distinct_and_hold_both_extremes() -> None:
-    chosen = sample_architectures(SPACE, 20, seed=1)
+def test_sampled_members_are_distinct_and_hold_both_extremes() -> None:
+    chosen = sample_members(SPACE, 20, seed=1)
     assert len(set(chosen)) == 20
     assert {SPACE.smallest(), SPACE.largest()} <= set(chosen)
-    assert chosen == sample_architectures(SPACE, 20, seed=1) != sample_architectures(SPACE, 20, seed=2)
-    tiny = ElasticSpace(8, (8,), (2,), 1, (3, 5), (1.0,))
-    assert len(sample_architectures(tiny, 24, seed=0)) == 2
+    assert chosen == sample_members(SPACE, 20, seed=1) != sample_members(SPACE, 20, seed=2)
+    tiny = FAMILY.space({**SETTINGS, "widths": [8], "strides": [2], "max_depth": 1, "ratios": [1.0]})
+    assert len(sample_members(tiny, 24, seed=0)) == 2
 
 
-def test_calibration_sets_the_statistics_of_all_images_at_once() -> None:
-    network = SPACE.build(SPACE.smallest(), 2)
-    images = torch.randn(40, 3, 16, 16) * 3 + 1
-    calibrate(network, images)
-    answers = nn.functional.conv2d(images, network.stem.weight, padding=1)
-    torch.testing.assert_close(network.stem.norm.running_mean, answers.mean(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(network.stem.norm.running_var, answers.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-4)
-    assert not network.training
-    assert network.stem.norm.momentum == 0.1
+def test_training_data_are_the_images_of_a_split_at_the_size_and_in_the_units_of_the_network() -> None:
+    task = grating_task(size=20)
+    data = TrainingData.of(task, "val", OWN)
+    assert torch.equal(data.images, torch.from_numpy(task.pixels(16, split="val")))
+    assert data.labels.tolist() == task.labels[task.splits == "val"].tolist()
+    assert torch.equal(data.normalised(), normalise(data.images, OWN.mean, OWN.std))
 
 
 def test_split_without_images_is_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"gratings.*val"):
-        TrainingData.of(grating_task(val=0), "val")
-
-
-def test_card_with_missing_and_unknown_fields_names_them_all() -> None:
-    with pytest.raises(WeightsError, match=r"missing \['architecture'.*unknown \['colour'\]"):
-        ModelCard.from_dict({"id": "x", "colour": "red"})
+        TrainingData.of(grating_task(val=0), "val", OWN)
 
 
 def test_architecture_of_a_card_survives_json(project: tuple[Path, Task, list[ModelCard]]) -> None:
     card = ModelCard.from_json(project[2][3].to_json())
-    assert Architecture.from_dict(card.architecture) == Architecture.from_dict(project[2][3].architecture)
+    assert Architecture.read(card.architecture) == Architecture.read(project[2][3].architecture)
+    assert SPACE.member(card.architecture) == sample_members(SPACE, 6, derive_seed(0, "subnets", "a"))[3]
+
+
+def test_accuracy_is_the_share_of_right_answers_whatever_the_batch() -> None:
+    network: Supernet = SPACE.supernet(3).eval()
+    images = torch.randn(10, 3, 16, 16)
+    labels = network(images).argmax(dim=1)
+    labels[:3] = (labels[:3] + 1) % 3
+    assert accuracy(network, images, labels, batch_size=4) == accuracy(network, images, labels) == 0.7

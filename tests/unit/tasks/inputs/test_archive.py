@@ -8,7 +8,6 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tans_core.errors import ArchiveError, DataError, EmptyClassError, NoClassesError
@@ -19,7 +18,7 @@ from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
 from tests.factories.archives import CLASSES, PER_CLASS, good_members, write_tar, write_zip
 from tests.factories.hostile_archives import HOSTILE
-from tests.factories.images import encoded, noise
+from tests.factories.images import encoded, equal_images, noise
 
 
 def everything_below(folder: Path) -> dict[str, int]:
@@ -37,10 +36,10 @@ def test_hostile_archive_is_refused_or_listed_and_leaves_nothing_behind(name: st
     tracemalloc.start()
     if case.error is not None:
         with pytest.raises(case.error) as raised:
-            scan(path, image_size_px=16)
+            scan(path, stored_size_px=16)
         assert case.is_said_in(str(raised.value)) and str(path) in str(raised.value)
     else:
-        with scan(path, image_size_px=16) as found:
+        with scan(path, stored_size_px=16) as found:
             reasons = [reason for _, reason in found.report.bad]
             assert found.report.used >= 2 * PER_CLASS - 1
             assert any(case.is_said_in(reason) for reason in reasons) if case.words else not reasons
@@ -63,7 +62,7 @@ def test_more_entries_than_the_limit_are_refused(tmp_path: Path) -> None:
 
 
 def tasks_of(path: Path) -> Task:
-    with scan(path, image_size_px=16) as found:
+    with scan(path, stored_size_px=16) as found:
         return found.task("t")
 
 
@@ -75,7 +74,7 @@ def test_every_packing_gives_the_task_that_the_folder_gives(mode: str, tmp_path:
     folder, tar = tasks_of(tmp_path / "folder"), tasks_of(write_tar(tmp_path / "a.tar", good_members(), mode))
     assert folder.info == tar.info and sorted(folder.sha256) == sorted(tar.sha256)
     zipped = tasks_of(write_zip(tmp_path / "a.zip", good_members()))
-    np.testing.assert_array_equal(folder.images, zipped.images)
+    assert equal_images(folder.images, zipped.images)
     assert folder.paths == zipped.paths
 
 

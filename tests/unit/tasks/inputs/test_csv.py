@@ -120,7 +120,7 @@ def test_names_with_blanks_at_their_ends_and_strokes_inside_are_found(tmp_path: 
 def test_two_labels_of_a_path_are_seen_in_a_sample_too(tmp_path: Path) -> None:
     rows = [f"i/{n}.png,{'ab'[n % 2]}" for n in range(30)] + [f"i/{n}.png,c" for n in range(10)]
     path = write_csv(tmp_path, "\n".join(["path,label", *rows]), images=30)
-    with scan(path, image_size_px=8, max_images=12) as found:
+    with scan(path, stored_size_px=8, max_images=12) as found:
         names = {name for pair in found.report.contradictions for name in pair}
         assert names and len(names) % 2 == 0
         assert not {row.label for row in found.rows} & {"c"}
@@ -166,7 +166,7 @@ def test_a_csv_gives_the_task_of_its_folder(tmp_path: Path) -> None:
     photos = write_class_folders(tmp_path / "photos", {"ash": 6, "oak": 6})
     names = sorted(path.relative_to(tmp_path).as_posix() for path in photos.rglob("*.png"))
     (tmp_path / "t.csv").write_text("\n".join(["Filename;Class", *(f"{name};{name.split('/')[1]}" for name in names)]))
-    with scan(tmp_path / "t.csv", image_size_px=16) as table, scan(photos, image_size_px=16) as folder:
+    with scan(tmp_path / "t.csv", stored_size_px=16) as table, scan(photos, stored_size_px=16) as folder:
         assert table.report.kind == "csv" and not table.report.bad
         assert sorted(table.task("t").sha256) == sorted(folder.task("t").sha256)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tans_core.dataset import scan_path
+from tans_core.dataset import QueryLimits, scan_path
 from tans_core.errors import EmptyClassError, NoClassesError
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.inputs.open import open_input
@@ -42,7 +42,7 @@ def test_links_to_files_folders_and_classes_outside_are_followed_on_demand(root:
     assert {entry.name for entry in left.entries} == here and left.skipped == {LEADS_OUTSIDE: 3}
     assert "tans tasks scan --follow-links" in LEADS_OUTSIDE
     assert names(root) == here | there
-    with scan(root, image_size_px=16, follow_links=True) as found:
+    with scan(root, stored_size_px=16, follow_links=True) as found:
         # One file under two classes is the same contradiction as two copies of it.
         assert found.report.contradictions == (("ash/one.png", "elm/0.png"),)
         assert found.report.used == 8 and not found.report.skipped
@@ -142,7 +142,8 @@ def test_links_in_an_archive_stay_unread(tmp_path: Path) -> None:
 
 
 def test_a_scan_that_was_broken_off_goes_on_only_with_the_same_links(root: Path, tmp_path: Path) -> None:
+    limits = QueryLimits(16, 2, 0.5, thresholds=None)  # type: ignore[arg-type]
     for follow in (False, True, True):
-        with pytest.raises(KeyError):  # after everything was read
-            scan_path(root, tmp_path, {"data": {"image_size_px": 16}}, None, follow_links=follow)
+        with pytest.raises(AttributeError):  # after everything was read
+            scan_path(root, tmp_path, limits, None, follow_links=follow)
     assert len(list((tmp_path / ".resume/scan").glob("*/*.arrow"))) == 2

@@ -24,7 +24,7 @@ def test_the_format_of_files_of_one_name_is_held_against_it(tmp_path: Path) -> N
         [{"bytes": encoded(noise(12, 12, seed=n), "GIF"), "path": "image.png"} for n in range(8)], type=CELL
     )
     with scan(
-        write_parquet(tmp_path / "a.parquet", {"image": cells, "label": list("ab" * 4)}), image_size_px=8
+        write_parquet(tmp_path / "a.parquet", {"image": cells, "label": list("ab" * 4)}), stored_size_px=8
     ) as found:
         assert [kind for _, kind in found.report.mislabelled] == ["GIF"] * 8
 
@@ -192,7 +192,7 @@ def test_data_sets_of_hugging_face_are_scanned_with_their_splits(tmp_path: Path)
         images = [{"bytes": encoded(noise(20, 20, seed=first + number)), "path": None} for number in range(10)]
         made = datasets.Dataset.from_dict({"image": images, "label": [0, 1] * 5}, features=features)
         made.to_parquet(str(tmp_path / "hub/data" / f"{split}-00000-of-00001.parquet"))
-    with scan(tmp_path / "hub", image_size_px=16) as found:
+    with scan(tmp_path / "hub", stored_size_px=16) as found:
         task = found.task("hub")
     assert task.info.class_names == ("ash", "oak") and task.info.counts["test"] == 10
     assert sorted(np.bincount(task.labels).tolist()) == [10, 10]
@@ -201,7 +201,7 @@ def test_data_sets_of_hugging_face_are_scanned_with_their_splits(tmp_path: Path)
 def test_our_own_parquet_is_scanned_with_its_splits(tmp_path: Path) -> None:
     task = grating_task(classes=3)
     write_task(task, tmp_path / "task")
-    with scan(tmp_path / "task/images.parquet", image_size_px=task.info.image_size_px) as found:
+    with scan(tmp_path / "task/images.parquet", stored_size_px=task.info.stored_size_px) as found:
         again = found.task("t")
     assert again.info.class_names == task.info.class_names and not found.report.bad
     assert sum(again.info.counts.values()) + len(found.report.leaks) + len(found.report.copies) == len(task.labels)

@@ -17,6 +17,7 @@ import pytest
 
 from tans_core.errors import DataError, ParamsError
 from tans_core.io import sha256_file
+from tans_core.licences import combine
 from tans_core.tasks.build import build_task
 from tans_core.tasks.fetch import Package, packages_folder
 from tans_core.tasks.sources import Sample, get_source, iconify
@@ -129,10 +130,10 @@ def test_the_same_seed_draws_the_same_task() -> None:
     def build(seed: int) -> bytes:
         options = {"classes": ["home", "star"], "images": 60, "look": "street"}
         task = build_task(
-            "t", "iconify", options, "meta-train", image_size_px=32, max_train=40, max_val=10, max_test=16,
+            "t", "iconify", options, "meta-train", stored_size_px=32, max_train=40, max_val=10, max_test=16,
             min_images_per_class=2, seed=seed,
         )  # fmt: skip
-        return task.images.tobytes()
+        return task.images.data.tobytes()
 
     assert build(1) == build(1) != build(2)
 
@@ -156,9 +157,11 @@ def test_what_is_missing_is_said_until_it_is_there() -> None:
 
 
 def test_the_licence_is_that_of_the_sets_a_task_takes() -> None:
-    assert iconify.Iconify().licence_of({"kind": "families", "classes": ["tabler", "lucide"]}) == "ISC, MIT by set"
-    assert iconify.Iconify().licence_of({"kind": "emoji"}) == "Apache-2.0, CC-BY-4.0, MIT by set"
+    assert iconify.Iconify().licence_of({"kind": "families", "classes": ["tabler", "lucide"]}) == "ISC AND MIT"
+    assert iconify.Iconify().licence_of({"kind": "emoji"}) == "Apache-2.0 AND CC-BY-4.0 AND MIT"
     assert not any(word in iconify.Iconify.licence for word in ("GPL", "SA", "NC"))
+    sets = (*iconify.ICON_SETS, *iconify.EMOJI_SETS, *iconify.FLAG_SETS)
+    assert iconify.Iconify.licence == combine(one.licence for one in sets)
 
 
 def test_a_set_stands_in_one_family() -> None:

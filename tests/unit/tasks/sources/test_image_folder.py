@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
+from tans_core.licences import USERS_OWN, Licence
 from tans_core.tasks.scan import scan
-from tans_core.tasks.sources.base import Sample, licence_of
+from tans_core.tasks.sources.base import Sample, licence_of, stated_licence
 from tans_core.tasks.sources.image_folder import ImageFolder
 from tests.factories.images import encoded, noise, write_class_folders
 
@@ -28,7 +29,7 @@ def load(path: Path, **options: object) -> list[Sample]:
 
 
 def digest_of(path: Path) -> str:
-    with scan(path, image_size_px=16) as found:
+    with scan(path, stored_size_px=16) as found:
         return found.report.digest
 
 
@@ -103,7 +104,16 @@ def test_a_table_that_says_another_class_is_noticed(folder: Path) -> None:
 
 def test_licence_is_what_the_user_says() -> None:
     assert licence_of(ImageFolder(), {"licence": "CC0-1.0"}) == "CC0-1.0"
-    assert licence_of(ImageFolder(), {}) == "the user's own"
+    assert licence_of(ImageFolder(), {"licence": "gpl-2.0 or mit"}) == "GPL-2.0-only OR MIT"
+    assert licence_of(ImageFolder(), {}) == USERS_OWN
+
+
+def test_terms_that_the_user_states_in_words_are_kept() -> None:
+    in_words = stated_licence(ImageFolder(), {"licence": "ask my aunt"})
+    assert in_words == Licence("LicenseRef-ask-my-aunt", {"LicenseRef-ask-my-aunt": "ask my aunt"})
+    texts = {"LicenseRef-aunt": "Ask her first."}
+    named = stated_licence(ImageFolder(), {"licence": "MIT AND LicenseRef-aunt", "licence_texts": texts})
+    assert named == Licence("LicenseRef-aunt AND MIT", texts)
 
 
 def test_missing_names_the_path(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_named_data_set_is_found_where_the_package_keeps_it(tmp_path: Path, mo
         "medmnist",
         options,
         "meta-test",
-        image_size_px=16,
+        stored_size_px=16,
         max_train=50,
         max_val=9,
         max_test=9,

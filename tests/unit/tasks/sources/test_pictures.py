@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tans_core.licences import UNSTATED
 from tans_core.tasks.sources.arrays import Faces
-from tans_core.tasks.sources.base import UNSTATED, licence_of
+from tans_core.tasks.sources.base import licence_of
 from tans_core.tasks.sources.pictures import PICTURE_LICENCES, PICTURES, ScikitImagePictures
 
 FUNCTIONS = {
@@ -21,8 +22,8 @@ FUNCTIONS = {
 # From the strongest statement to the weakest: some pages make two.
 WORDS = {
     "CC0": "CC0-1.0",
-    "public domain": "public domain",
-    "No known copyright restrictions": "no known restrictions",
+    "public domain": "LicenseRef-scikit-image-public-domain",
+    "No known copyright restrictions": "LicenseRef-scikit-image-no-known-restrictions",
     "": UNSTATED,
 }
 
@@ -41,10 +42,9 @@ def test_licence_of_a_picture_is_what_its_documentation_says(label: str) -> None
 
 def test_licence_of_a_task_is_that_of_the_pictures_it_takes() -> None:
     source = ScikitImagePictures()
-    everything = "CC0-1.0, no known restrictions, public domain, unstated by its authors (by picture)"
     for pictures in ("colour", "grey"):
         used = {PICTURE_LICENCES[label] for label in PICTURES[pictures]}
-        assert licence_of(source, {"pictures": pictures}) == f"{', '.join(sorted(used))} (by picture)"
+        assert licence_of(source, {"pictures": pictures}) == " AND ".join(sorted(used))
     assert licence_of(source, {}) == licence_of(source, {"pictures": "colour"})
-    assert licence_of(source, {"pictures": "no such"}) == source.licence == everything
-    assert licence_of(Faces(), {}) == "unstated by its authors (Labeled Faces in the Wild)"
+    assert licence_of(source, {"pictures": "no such"}) == source.licence == " AND ".join(sorted(WORDS.values()))
+    assert licence_of(Faces(), {}) == UNSTATED

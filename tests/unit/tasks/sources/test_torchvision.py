@@ -64,7 +64,7 @@ def test_a_data_set_without_splits_is_split_like_any_other(tmp_path: Path) -> No
         "torchvision",
         {"dataset": "EuroSAT", "root": str(tmp_path)},
         "meta-train",
-        image_size_px=16,
+        stored_size_px=16,
         max_train=30,
         max_val=10,
         max_test=10,

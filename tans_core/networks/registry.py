@@ -1,0 +1,73 @@
+"""The families of networks by name: ours, and those that installed packages bring."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from tans_core.errors import ParamsError, TansError, WeightsError, did_you_mean
+from tans_core.networks.family import Family
+
+GROUP = "tans.families"
+"""Entry points of this group name instances of `Family`."""
+
+_OWN = {"elastic-residual": "tans_core.networks.elastic:FAMILY"}
+
+
+@cache
+def get_family(name: str) -> Family:
+    """Return a family by the name that cards and params.yaml use.
+
+    Raises:
+        WeightsError: there is none, or the package that brings it cannot be loaded.
+    """
+    if name in _OWN:
+        module, _, attribute = _OWN[name].partition(":")
+        own: Family = getattr(importlib.import_module(module), attribute)
+        return own
+    found = [point for point in entry_points(group=GROUP) if point.name == name]
+    if not found:
+        known = known_families()
+        raise WeightsError(
+            f"family {name[:80]!r}: no such family{did_you_mean(name, known)}. Known: {', '.join(known)}.\n"
+            f"  Install the package that brings it (entry points of the group {GROUP})."
+        )
+    try:
+        family = found[0].load()
+    except Exception as error:  # a package from outside may fail in any way
+        raise WeightsError(
+            f"family {name!r}: {found[0].value} cannot be loaded ({type(error).__name__}: {error})."
+        ) from error
+    if not isinstance(family, Family) or family.name != name:
+        raise WeightsError(f"family {name!r}: {found[0].value} is not a Family of this name.")
+    return family
+
+
+def known_families() -> list[str]:
+    """Return the names of all families, ours first."""
+    return list(dict.fromkeys([*_OWN, *sorted(point.name for point in entry_points(group=GROUP))]))
+
+
+def network_files() -> list[str]:
+    """Return the files of this package: what networks compute is theirs."""
+    return sorted(str(path) for path in Path(__file__).parent.glob("*.py"))
+
+
+def check_settings(networks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the section `networks` of params.yaml: families by name, and each one's own settings.
+
+    Raises:
+        ParamsError: a family is unknown, or some of its settings are wrong; all of them are listed.
+    """
+    problems = []
+    for name, settings in networks.items():
+        try:
+            get_family(name).space(settings)
+        except TansError as error:
+            problems.append(f"networks.{name}: {error}")
+    if problems:
+        raise ParamsError("params.yaml:\n  " + "\n  ".join(problems))

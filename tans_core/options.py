@@ -1,0 +1,129 @@
+"""What requests may say, and functions that take it as plain keywords: declared once, for the API, the command and the flows."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from tans_core.errors import ParamsError
+from tans_core.retrieval.candidate import REFINED
+from tans_core.retrieval.constraints import Constraints, Options
+
+_Result = TypeVar("_Result")
+
+_Refine = Annotated[int, Field(ge=0, json_schema_extra={"metavar": "K"})]
+_Count = Annotated[int | None, Field(ge=1)]
+
+
+class RetrieveOptions(Constraints):
+    """What `retrieve` may be told."""
+
+    top_k: Annotated[_Count, Field(description="How many networks at most; by default as params.yaml says.")] = None
+    refine: Annotated[
+        _Refine,
+        Field(description="Run the first K on the images, and rank all again by what that shows; 0 runs none."),
+    ] = 0
+
+
+class FinetuneOptions(Constraints):
+    """What `finetune` may be told."""
+
+    model: Annotated[
+        str | None,
+        Field(
+            description="The network to start from, by its id; by default one is retrieved within the limits.",
+            json_schema_extra={"metavar": "ID", "positional": True},
+        ),
+    ] = None
+    rank: Annotated[int, Field(ge=1, description="The network of this rank in the retrieval.")] = 1
+    refine: Annotated[
+        _Refine,
+        Field(
+            description="Run the first K of the retrieval on the images before one is taken, as `retrieve` does; 0 takes the "
+            "first as it is ranked."
+        ),
+    ] = REFINED
+    epochs: Annotated[_Count, Field(description="How long; by default as params.yaml says.")] = None
+    seed: Annotated[
+        int, Field(description="Of the fresh classifier, the order of the images and the augmentation.")
+    ] = 0
+
+    @classmethod
+    def read(cls, **values: Any) -> FinetuneOptions:
+        found = super().read(**values)
+        choosing = sorted({*Constraints.model_fields, "rank", "refine"} & found.model_fields_set)
+        said = [name for name in choosing if getattr(found, name) != cls.model_fields[name].default]
+        if found.model is not None and said:
+            raise ParamsError(
+                f"--model names the network already: leave it out, or {' and '.join(said)}."
+            )
+        return found
+
+
+def takes(options: type[Options], command: bool = False) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Let a function take the fields of a model as keywords in place of its parameter `options`.
+
+    The new function has a signature that says so, which `help`, Prefect's forms and typer read; `{options}` in its docstring
+    becomes a line a field.
+
+    Args:
+        options: the model; its `read` checks what is given.
+        command: describe the fields as typer wants them.
+    """
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        hints = typing.get_type_hints(function, include_extras=True) if command else {}
+        own = inspect.signature(function).parameters
+        fields = {name: _parameter(name, field, command) for name, field in options.model_fields.items()}
+        kept = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in own.values() if p.name != "options"]
+        leading = [p for p in kept if p.kind is not p.KEYWORD_ONLY]
+        trailing = [p for p in kept if p.kind is p.KEYWORD_ONLY]
+        ordered = sorted(fields.values(), key=lambda p: p.kind)
+        signature = inspect.signature(function).replace(parameters=[*leading, *ordered, *trailing])
+
+        def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            bound = signature.bind(*args, **kwargs).arguments
+            values = {name: bound.pop(name) for name in fields if name in bound}
+            return {**bound, "options": options.read(**values)}
+
+        async def waiting(*args: Any, **kwargs: Any) -> Any:
+            return await function(**arguments(args, kwargs))  # type: ignore[misc]
+
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            return function(**arguments(args, kwargs))
+
+        wrapped: Any = waiting if inspect.iscoroutinefunction(function) else plain
+        for name in ("__module__", "__name__", "__qualname__"):
+            setattr(wrapped, name, getattr(function, name))
+        wrapped.__signature__ = signature
+        wrapped.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+        lines = "\n        ".join(f"{name}: {field.description}" for name, field in options.model_fields.items())
+        wrapped.__doc__ = (function.__doc__ or "").replace("{options}", lines)
+        return cast("Callable[..., _Result]", wrapped)
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo, command: bool) -> inspect.Parameter:
+    extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if extra.get("positional") else inspect.Parameter.KEYWORD_ONLY
+    annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    if command:
+        annotation = _typer(name, field, extra)
+        kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=field.default, annotation=annotation)
+
+
+def _typer(name: str, field: FieldInfo, extra: dict[str, Any]) -> Any:
+    import typer
+
+    least = next((bound for one in field.metadata for bound in (getattr(one, "ge", None),) if bound is not None), None)
+    kind: Any = list[str] | None if field.annotation == tuple[str, ...] | None else field.annotation
+    option = extra.get("option", "--" + name.replace("_", "-"))
+    metavar = extra.get("metavar", "M" if name.endswith("_m") else None)
+    return Annotated[kind, typer.Option(option, min=least, metavar=metavar, help=field.description)]

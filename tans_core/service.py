@@ -1,0 +1,156 @@
+"""One release, warm, for a project: what the API, the command and the flows ask.
+
+It reads a release once and keeps it to the end. What a request says is checked before any of its images is read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tans_core.dataset import QueryLimits, open_dataset, query_gate
+from tans_core.errors import ParamsError
+from tans_core.io import write_json
+from tans_core.options import FinetuneOptions, RetrieveOptions
+from tans_core.project import find_root, name_of, new_run_folder, provenance
+from tans_core.results import FinetuneRun, Retrieval
+from tans_core.retrieval.constraints import Constraints
+
+if TYPE_CHECKING:
+    from tans_core.dataset import Scanned
+    from tans_core.index.releases import Release
+    from tans_core.retrieval.retriever import Retriever
+    from tans_core.tasks.task import Task
+
+
+class Service:
+    """Answers from one release. Its encoders and index are read at the first request, and kept.
+
+    Attributes:
+        project: the project's folder, where runs go.
+        release: that answers.
+    """
+
+    def __init__(self, project: Path, release: Release) -> None:
+        self.project, self.release = project, release
+
+    @classmethod
+    def open(cls, root: str | Path | None = None) -> Self:
+        """Open a project's release in production.
+
+        Args:
+            root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
+
+        Raises:
+            NoReleaseError: nothing was published yet.
+            StoreError: the release cannot be read.
+        """
+        from tans_core.index.releases import open_production
+
+        project = find_root(root)
+        return cls(project, open_production(project / "serving"))
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """The release's encoders and index, in memory."""
+        from tans_core.retrieval.retriever import Retriever
+
+        return Retriever.open(self.release)
+
+    @property
+    def limits(self) -> QueryLimits:
+        """What images have to pass: params.yaml as it is now, where the project has one."""
+        return QueryLimits.of(self.project, self.release.params)
+
+    def retrieve(self, dataset: str | Path | Task, options: RetrieveOptions | None = None) -> Retrieval:
+        """Find the networks to start from for a data set; see `tans_core.api.retrieve`."""
+        options = options or RetrieveOptions()
+        with query_gate(dataset, self.project) as gate:
+            self.retriever.fitting(options)
+            task, scan = open_dataset(dataset, self.project, self.limits, gate)
+        return self._retrieve(dataset, task, scan, options)
+
+    def finetune(
+        self, dataset: str | Path | Task, options: FinetuneOptions | None = None, progress: bool = False
+    ) -> FinetuneRun:
+        """Fine-tune one network on a data set; see `tans_core.api.finetune`."""
+        options = options or FinetuneOptions()
+        with query_gate(dataset, self.project) as gate:
+            self._check(options)
+            task, scan = open_dataset(dataset, self.project, self.limits, gate)
+        model = options.model
+        if model is None:
+            limits = {name: getattr(options, name) for name in Constraints.model_fields}
+            wanted = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
+            model = self._retrieve(dataset, task, scan, wanted)[options.rank - 1].model
+        return self._finetune(dataset, task, scan, model, options, progress)
+
+    def _check(self, options: FinetuneOptions) -> None:
+        """Refuse what cannot be answered, before the data set is read.
+
+        Raises:
+            StoreError: no such model.
+            WeightsError: its weights are missing.
+            NoModelFitsError: no model satisfies the constraints.
+            ParamsError: fewer models than the rank asks for do.
+        """
+        if options.model is not None:
+            self.release.resolve(self.retriever.card(options.model).weights)
+            return
+        count = self.retriever.fitting(options)
+        if options.rank > count:
+            raise ParamsError(
+                f"rank: got {options.rank}, want 1 to {count}: as many models as satisfy {options.in_words()}."
+            )
+
+    def _retrieve(
+        self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions
+    ) -> Retrieval:
+        wanted = options.top_k or self.release.params["retrieval"]["top_k"]
+        candidates = tuple(self.retriever.retrieve(task, options, wanted, options.refine))
+        folder = new_run_folder(self.project, "retrieve")
+        write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
+        write_json({**options.model_dump(mode="json"), "top_k": wanted}, folder / "params.json")
+        write_json(provenance(dataset, self.release.id), folder / "provenance.json")
+        _write_scan(scan, folder)
+        return Retrieval(candidates, task.info, self.release.id, folder, scan)
+
+    def _finetune(
+        self,
+        dataset: str | Path | Task,
+        task: Task,
+        scan: Scanned | None,
+        model: str,
+        options: FinetuneOptions,
+        progress: bool,
+    ) -> FinetuneRun:
+        from tans_core.finetuning.finetune import finetune as train
+        from tans_core.finetuning.run import write_run
+
+        card = self.retriever.card(model)
+        settings: dict[str, Any] = {**self.release.params["finetune"], "seed": options.seed}
+        settings["epochs"] = options.epochs or settings["epochs"]
+        network = self.retriever.load_model(model, task.info.num_classes, seed=options.seed)
+        # Validated once an epoch: what the best weights are chosen by.
+        result = train(network, task, card.preprocess, **settings, eval_points=settings["epochs"], progress=progress)
+        folder = new_run_folder(self.project, "finetune")
+        _write_scan(scan, folder)
+        asked = {**settings, "dataset": name_of(dataset), "model": model}
+        write_run(folder, result=result, task=task, card=card, settings=asked, release=self.release.id)
+        return FinetuneRun(
+            model=model,
+            task=task.info,
+            release=self.release.id,
+            folder=folder,
+            curve=result.curve,
+            best_val_accuracy=result.best_val_accuracy,
+            test_accuracy=result.test_accuracy,
+            seconds=result.seconds,
+            scan=scan,
+        )
+
+
+def _write_scan(scan: Scanned | None, folder: Path) -> None:
+    if scan is not None:
+        scan.write(folder)

@@ -1,0 +1,123 @@
+"""Families by name: ours, and those that installed packages bring."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tans_core.errors import ParamsError, WeightsError
+from tans_core.networks.elastic import FAMILY
+from tans_core.networks.registry import check_settings, get_family, known_families
+from tans_core.networks.trace import TOPOLOGY_DIM
+from tests.factories.families import TINY, installed_family
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Return a function that installs a package whose entry point gives a family by a name."""
+    with contextlib.ExitStack() as stack:
+
+        def put(name: str, code: str, attribute: str = "FAMILY") -> None:
+            stack.enter_context(installed_family(tmp_path, monkeypatch, code, name, attribute))
+
+        yield put
+
+
+def test_family_of_our_own_is_always_there() -> None:
+    assert get_family("elastic-residual") is FAMILY
+    assert known_families()[0] == "elastic-residual"
+
+
+def test_unknown_family_is_a_weights_error_that_offers_the_right_one() -> None:
+    with pytest.raises(WeightsError) as caught:
+        get_family("elastic-residul")
+    text = str(caught.value)
+    assert "'elastic-residul': no such family (did you mean 'elastic-residual'?). Known: elastic-residual" in text
+    assert "tans.families" in text
+    with pytest.raises(WeightsError) as caught:
+        get_family("x" * 5000)
+    assert len(str(caught.value)) < 500 and "did you mean" not in str(caught.value)
+
+
+def test_installed_package_brings_a_family(install: Install) -> None:
+    install("tiny", TINY)
+    family = get_family("tiny")
+    assert known_families() == ["elastic-residual", "tiny"]
+    cost = family.cost({"width": 8}, 33, num_classes=5)
+    assert cost.params_m * 1e6 == 8 * 27 + 8 + 8 * 5 + 5
+    assert cost.macs_m * 1e6 == 8 * 27 * 16**2 + 8 * 5
+    assert family.topology({"width": 8}, 33).shape == (TOPOLOGY_DIM,)
+    network = family.build({"width": 8}, 5)
+    loaded = family.load({"width": 8}, 5, network.state_dict(), "file")
+    images = torch.randn(2, 3, 33, 33)
+    assert torch.equal(loaded(images), network(images)) and not loaded.training
+    assert not np.array_equal(family.topology({"width": 8}, 33), family.topology({"width": 9}, 33))
+    with pytest.raises(WeightsError, match=r"file: missing \['stem.weight'\], unknown \['x'\]"):
+        state = {**network.state_dict(), "x": torch.zeros(1)}
+        del state["stem.weight"]
+        family.load({"width": 8}, 5, state, "file")
+    with pytest.raises(WeightsError, match=r"no such family.*Known: elastic-residual, tiny"):
+        get_family("huge-vision-model")
+
+
+def test_installed_package_cannot_take_the_place_of_our_own(install: Install) -> None:
+    install("elastic-residual", TINY)
+    assert get_family("elastic-residual") is FAMILY
+    assert known_families() == ["elastic-residual"]
+
+
+@pytest.mark.parametrize(
+    ("code", "attribute", "words"),
+    [
+        ("1 / 0", "FAMILY", "cannot be loaded (ZeroDivisionError: division by zero)"),
+        ("import no_such_module_anywhere", "FAMILY", "cannot be loaded (ModuleNotFoundError"),
+        ("def (", "FAMILY", "cannot be loaded (SyntaxError"),
+        (TINY, "FAMILIES", "cannot be loaded (AttributeError"),
+        ("FAMILY = 3", "FAMILY", "is not a Family of this name"),
+        (TINY, "TinyFamily", "is not a Family of this name"),
+        (TINY.replace('"tiny"', '"other"'), "FAMILY", "is not a Family of this name"),
+    ],
+)
+def test_package_that_brings_no_family_is_a_weights_error(
+    install: Install, code: str, attribute: str, words: str
+) -> None:
+    install("tiny", code, attribute)
+    with pytest.raises(WeightsError) as caught:
+        get_family("tiny")
+    assert f"family 'tiny': brought_tiny:{attribute} {words}" in str(caught.value)
+
+
+def test_all_problems_of_the_settings_come_at_once(install: Install) -> None:
+    install("tiny", TINY)
+    good = {
+        "image_size_px": 32,
+        "stem_width": 8,
+        "widths": [8],
+        "strides": [2],
+        "max_depth": 1,
+        "kernels": [3],
+        "ratios": [1.0],
+    }
+    check_settings({"elastic-residual": good})
+    bad = {**good, "depth": 3, "kernels": [3, 4], "stem_width": 0}
+    with pytest.raises(ParamsError) as caught:
+        check_settings({"elastic-residual": bad, "elastic-residul": good, "tiny": {"width": 8}})
+    text = str(caught.value)
+    assert text.startswith("params.yaml:\n")
+    for words in (
+        "networks.elastic-residual: ",
+        "depth: unknown key (did you mean 'max_depth'?)",
+        "kernels.1: got 4",
+        "stem_width: got 0",
+        "networks.elastic-residul: ",
+        "no such family (did you mean 'elastic-residual'?)",
+        "networks.tiny: a network of one size has no settings, got ['width']",
+    ):
+        assert words in text

@@ -1,0 +1,96 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tans_core.errors import ParamsError
+from tans_core.retrieval.constraints import Constraints, nearest_miss
+
+MODELS = [
+    {"id": "tiny.mit", "params_m": 0.1, "macs_m": 1.0, "licence": "MIT"},
+    {"id": "small.both", "params_m": 0.5, "macs_m": 5.0, "licence": "MIT AND OFL-1.1"},
+    {"id": "large.choice", "params_m": 2.0, "macs_m": 40.0, "licence": "GPL-2.0-only OR BSD-3-Clause"},
+    {"id": "large.font", "params_m": 2.5, "macs_m": 50.0, "licence": "OFL-1.1"},
+]
+EXPRESSIONS = [str(one["licence"]) for one in MODELS]
+
+
+def fitting(**limits: Any) -> list[str]:
+    constraints = Constraints.read(**limits)
+    return [str(one["id"]) for one in MODELS if constraints.fit(SimpleNamespace(**one))]
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ({}, ["tiny.mit", "small.both", "large.choice", "large.font"]),
+        ({"max_params_m": 0.5}, ["tiny.mit", "small.both"]),
+        ({"min_params_m": 0.5}, ["small.both", "large.choice", "large.font"]),
+        ({"min_params_m": 0.5, "max_params_m": 0.5}, ["small.both"]),
+        ({"min_macs_m": 2, "max_macs_m": 45}, ["small.both", "large.choice"]),
+        ({"licences": "MIT"}, ["tiny.mit"]),
+        ({"licences": ["mit", "ofl-1.1"]}, ["tiny.mit", "small.both", "large.font"]),
+        ({"licences": ["BSD-3-Clause"]}, ["large.choice"]),
+        ({"licences": ["OFL-1.1"], "max_params_m": 1}, []),
+    ],
+)
+def test_models_within_ranges_and_licences_fit(limits: dict[str, Any], wanted: list[str]) -> None:
+    assert fitting(**limits) == wanted
+
+
+def test_filter_for_the_index_names_the_licences_whose_every_part_is_accepted() -> None:
+    where = Constraints.read(licences=["MIT", "OFL-1.1"], min_macs_m=2).where(EXPRESSIONS)
+    assert where == "macs_m >= 2.0 AND licence IN ('MIT', 'MIT AND OFL-1.1', 'OFL-1.1')"
+    assert Constraints().where(EXPRESSIONS) is None
+    assert Constraints.read(licences=["ISC"]).where(EXPRESSIONS) == "false"
+
+
+@pytest.mark.parametrize("name", ["min_params_m", "max_params_m", "min_macs_m", "max_macs_m"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "many"])
+def test_limit_that_is_no_positive_number_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ParamsError, match=f"{name}: got "):
+        Constraints.read(**{name: value})
+
+
+def test_range_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(ParamsError, match="min_macs_m: got 9, want at most max_macs_m, 3"):
+        Constraints.read(min_macs_m=9, max_macs_m=3)
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(ParamsError) as caught:
+        Constraints.read(max_params_m=-1, max_macs_m=0, max_latency=3)
+    assert all(name in str(caught.value) for name in ("max_params_m", "max_macs_m", "max_latency"))
+
+
+def test_unknown_licence_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ParamsError, match="did you mean 'MIT'"):
+        Constraints.read(licences=["MTI"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines"),
+    [
+        ({"max_params_m": 0.05}, ["tiny.mit (0.10 M parameters, 1.00 M MACs): raise --max-params-m to 0.1"]),
+        ({"min_params_m": 9}, ["large.font (2.50 M parameters, 50.00 M MACs): lower --min-params-m to 2.5"]),
+        ({"licences": ["ISC"]}, ["large.choice (2.00 M parameters, 40.00 M MACs): accept --licence BSD-3-Clause as well"]),
+        (
+            {"licences": ["MIT"], "min_params_m": 0.4, "max_params_m": 0.6},
+            ["tiny.mit (0.10 M parameters, 1.00 M MACs): lower --min-params-m to 0.1",
+             "small.both (0.50 M parameters, 5.00 M MACs): accept --licence OFL-1.1 as well"],
+        ),
+        (
+            {"licences": ["ISC"], "max_params_m": 0.01},
+            ["tiny.mit (0.10 M parameters, 1.00 M MACs): raise --max-params-m to 0.1 and accept --licence MIT as well"],
+        ),
+    ],
+)  # fmt: skip
+def test_nearest_miss_says_what_to_give_up_licences_included(limits: dict[str, Any], lines: list[str]) -> None:
+    assert fitting(**limits) == []
+    said = nearest_miss(MODELS, Constraints.read(**limits)).splitlines()
+    assert said[0].startswith("0 of 4 models satisfy ")
+    assert [line.strip() for line in said[1:]] == lines
+
+
+def test_empty_index_says_what_to_run() -> None:
+    assert "tans publish" in nearest_miss([], Constraints())
