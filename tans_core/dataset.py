@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean
-from tans_core.io import atomic_path, write_json
 from tans_core.index.settings import read_params
+from tans_core.io import atomic_path, write_json
 from tans_core.params import TASK_NAME, QueryGateParams, explain
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 

@@ -12,8 +12,8 @@ from typing import Any
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.tasks.assemble import Prepared, assemble, prepare
-from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.duplicates import contradictory, find_copies
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.sources import Sample, get_source
 from tans_core.tasks.sources.base import stated_licence
 from tans_core.tasks.task import SPLITS, Role, Task

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from tans_core.errors import DataError
-from tans_core.licences import normalise
 from tans_core.io import atomic_folder, read_json, write_json
+from tans_core.licences import normalise
 from tans_core.tasks.pixels import SquareImages
 
 SPLITS = ("train", "val", "test")
@@ -75,7 +75,9 @@ class Task:
     sha256: tuple[str, ...]
     paths: tuple[str, ...]
     sizes: npt.NDArray[np.int32]
-    _scaled: dict[tuple[Any, ...], npt.NDArray[np.uint8]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _scaled: dict[tuple[Any, ...], npt.NDArray[np.uint8]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def where(self, split: str) -> npt.NDArray[np.int64]:
         """Return the numbers (n,) of one split's images."""

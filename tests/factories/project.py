@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,19 @@ def make_task(name: str, source: str, role: Any, kind: int) -> Task:
     return Task(info, SquareImages.of(images), labels, np.array(SPLITS * 3), names, names, sizes)
 
 
-def build_project(root: Path) -> Path:
-    """Run every stage from `base` to `index` on made tasks, and publish the result."""
+def build_project(root: Path, sources: Mapping[str, str] = TASKS, **changes: Any) -> Path:
+    """Run every stage from `base` to `index` on made tasks, and publish the result.
+
+    Args:
+        root: where.
+        sources: of each task.
+        changes: sections of params.yaml.
+    """
     from tans_core import api
     from tans_core.stages import base, embed, index, space, transfer, zoo
 
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False), encoding="utf-8")
-    for kind, (name, source) in enumerate(TASKS.items()):
+    (root / "params.yaml").write_text(yaml.safe_dump({**PARAMS, **changes}, sort_keys=False), encoding="utf-8")
+    for kind, (name, source) in enumerate(sources.items()):
         write_task(make_task(name, source, "meta-train", kind), root / "data/tasks" / name)
     write_task(make_task(UNSEEN, "made-of-patches", "meta-test", len(TASKS)), root / "data/tasks" / UNSEEN)
     base.main(root)

@@ -44,4 +44,12 @@ def grating_task(
         counts={"train": train, "val": val, "test": test},
     )
     sizes = np.full((len(splits), 2), size, dtype=np.int32)
-    return Task(info, SquareImages.of(pixels), labels, splits, digests, tuple(f"{index}.png" for index in range(len(splits))), sizes)
+    return Task(
+        info,
+        SquareImages.of(pixels),
+        labels,
+        splits,
+        digests,
+        tuple(f"{index}.png" for index in range(len(splits))),
+        sizes,
+    )

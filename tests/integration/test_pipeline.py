@@ -32,8 +32,9 @@ UNSEEN = {"faces": {"source": "scikit-image-faces"}}
 def small(params: dict[str, Any]) -> dict[str, Any]:
     """Shrink the project's own params.yaml until a build takes seconds a stage."""
     params["tasks"] = {"meta_train": TASKS, "meta_test": UNSEEN}
-    params["data"] |= {"image_size_px": 16, "max_train": 120, "max_val": 60, "max_test": 60}
-    params["networks"] |= {"stem_width": 8, "widths": [8, 16], "strides": [2, 2], "max_depth": 2}
+    params["data"] |= {"stored_size_px": 16, "max_train": 120, "max_val": 60, "max_test": 60}
+    for settings in params["networks"].values():
+        settings |= {"image_size_px": 16, "stem_width": 8, "widths": [8, 16], "strides": [2, 2], "max_depth": 2}
     params["base"] |= {"tasks": list(TASKS), "steps": 60, "batch_size": 16, "precision": "fp32"}
     # Enough steps for a checkpoint, and for a kill after it.
     params["zoo"] |= {"steps": 300, "batch_size": 16, "subnets": 4, "calibration_images": 60}
@@ -126,7 +127,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, list
     """A project whose `dvc repro` was killed while its second zoo trained, and built to its end by the next one."""
     project = Project(tmp_path_factory.mktemp("pipeline").resolve())
     first = start_repro(project.root)
-    wait_for(project.root / ".resume/zoo/regions/last.ckpt", first)
+    wait_for(project.root / ".resume/zoo/regions/elastic-residual/last.ckpt", first)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     if sys.platform == "linux":

@@ -49,7 +49,7 @@ def test_index_and_ranking_are_the_same_with_0_and_with_2_workers(tmp_path: Path
     for workers in (0, 2):
         root = tmp_path / f"workers-{workers}"
         digests.append(build(root, workers))
-        with scan(photos, image_size_px=16, workers=workers) as found:
+        with scan(photos, stored_size_px=16, workers=workers) as found:
             task = found.task("photos", min_images_per_class=2)
         rankings.append(Retriever.open(open_pipeline(root)).retrieve(task))
     assert digests[0] == digests[1]

@@ -18,7 +18,7 @@ from tans_core.embeddings.probe import probe, probe_sample
 from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.finetuning import finetune as finetuning
 from tans_core.finetuning.finetune import finetune
-from tans_core.networks.elastic import ElasticNetwork, ElasticSpace
+from tans_core.networks.elastic import ElasticNetwork
 from tans_core.space import training
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
@@ -28,13 +28,13 @@ from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
 from tans_core.space.training import train_steps
 from tans_core.zoo.weights import save_base
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+from tests.factories.networks import PREPROCESS, tiny_network, tiny_space
 from tests.factories.fits import Line, StoppedError, Zoo
 from tests.factories.tasks import grating_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 CPU = torch.device("cpu")
-ELASTIC = ElasticSpace(8, (8, 16), (2, 2), 1, (3,), (1.0,))
 TASKS = [f"task-{task:02d}" for task in range(12)]
 RECIPE = space_recipe(dim=16, steps=200, positives=4, pairs_per_step=128, weight_decay=0.01)
 USERS = (runtime, functional, query, finetuning)
@@ -55,8 +55,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any
 
 
 def network(classes: int = 3) -> ElasticNetwork:
-    torch.manual_seed(3)
-    return ELASTIC.build(ELASTIC.largest(), num_classes=classes).eval()
+    return tiny_network(classes, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +70,15 @@ def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any])
     asked = network()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.max_memory_allocated()
-    found = anchors.embed(asked)
+    found = anchors.embed(asked, PREPROCESS)
     assert torch.cuda.max_memory_allocated() > before
     assert next(asked.parameters()).device == CPU
-    np.testing.assert_allclose(found, on_cpu(lambda: anchors.embed(network())), atol=1e-4)
+    np.testing.assert_allclose(found, on_cpu(lambda: anchors.embed(network(), PREPROCESS)), atol=1e-4)
 
 
 def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
-    save_base(network(2), tmp_path, {})
+    settings = tiny_space().model_dump(mode="json")
+    save_base(tmp_path, {"elastic-residual": tiny_space().supernet(2)}, {"elastic-residual": settings}, (), "fp32")
     task = grating_task()
     features, labels = query_features(task, load_backbone("base", tmp_path), images_per_class=10)
     wanted, same = on_cpu(lambda: query_features(task, load_backbone("base", tmp_path), images_per_class=10))
@@ -89,17 +89,17 @@ def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable
 
 def test_a_probe_gives_the_same_score() -> None:
     sample = probe_sample(grating_task(noise=30.0), images_per_class=20, most=60)
-    wanted = probe(network(), sample).fit
+    wanted = probe(network(), PREPROCESS, sample).fit
     assert wanted > 0.3
-    assert probe(network().cuda(), sample).fit == pytest.approx(wanted, abs=3e-3)
-    assert probe(network().cuda(), sample, "bf16").fit == pytest.approx(wanted, abs=0.02)
+    assert probe(network().cuda(), PREPROCESS, sample).fit == pytest.approx(wanted, abs=3e-3)
+    assert probe(network().cuda(), PREPROCESS, sample, "bf16").fit == pytest.approx(wanted, abs=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fine_tuning_learns(precision: Any, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     def run() -> Any:
         recipe = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
-        return finetune(network(), grating_task(), steps=40, seed=0, precision=precision, **recipe)  # type: ignore[arg-type]
+        return finetune(network(), grating_task(), PREPROCESS, steps=40, seed=0, precision=precision, **recipe)  # type: ignore[arg-type]
 
     found, wanted = run(), on_cpu(run)
     assert found.test_accuracy > 0.8

@@ -1,5 +1,6 @@
 """The rules of the house that no linter keeps."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tans_core.networks.registry import known_families
 from tans_core.params import load_params
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -33,6 +35,17 @@ def test_imports_go_down_and_each_library_has_one_importer() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
+
+
+def test_no_module_outside_networks_names_a_family() -> None:
+    named = re.compile("|".join([r"networks\.elastic", *(re.escape(name) for name in known_families())]))
+    naming = [
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("tans_core", "flows", "benchmarks")
+        for path in (PROJECT / folder).rglob("*.py")
+        if "networks" not in path.parts and named.search(path.read_text(encoding="utf-8"))
+    ]
+    assert naming == []
 
 
 def test_git_holds_no_data_no_weights_and_no_runs() -> None:

@@ -107,7 +107,10 @@ def test_what_stops_is_raised_as_what_it_is(changes: dict[str, Any], error: type
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sides_px": (8, 10, 16, 20, 20)}, "is 16 pixels on its shorter side; a network that reads 32 pixels enlarges it"),
+        (
+            {"sides_px": (8, 10, 16, 20, 20)},
+            "is 16 pixels on its shorter side; a network that reads 32 pixels enlarges it",
+        ),
         ({"leaks": (("a.png", "b.png"),)}, "1 image of one split seen in another, left out of the first"),
         (
             {"contradictions": (("a.png", "b.png"),)},

@@ -108,7 +108,9 @@ def test_images_are_kept_at_the_size_of_the_release_that_answers(published: Path
         ({"data": {"max_bad_share": "few"}}, "data.*few"),
     ],
 )
-def test_limits_that_cannot_be_used_are_named(sections: dict[str, Any], words: str, project: Path, tmp_path: Path) -> None:
+def test_limits_that_cannot_be_used_are_named(
+    sections: dict[str, Any], words: str, project: Path, tmp_path: Path
+) -> None:
     root = copy_release(project, tmp_path / "published")
     change_params(root, **sections)
     with pytest.raises(ParamsError, match=words) as caught:

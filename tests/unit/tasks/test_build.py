@@ -11,8 +11,8 @@ from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.licences import Licence
 from tans_core.tasks.assemble import Prepared, assemble, prepare
 from tans_core.tasks.build import build_task
-from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
+from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
 from tests.factories.images import encoded, equal_images, noise, write_class_folders

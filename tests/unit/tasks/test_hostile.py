@@ -107,15 +107,21 @@ def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> N
             row.check(found)
 
 
-def test_all_at_once_and_what_only_splits_can_have(project: Path, tmp_path: Path) -> None:
-    root = everything_in_splits(tmp_path / "x")
-    (tmp_path / "project").mkdir()
-    found = scanned(root, tmp_path / "project")
+@pytest.fixture(scope="module")
+def all_in_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return everything_in_splits(tmp_path_factory.mktemp("hostile") / "all in splits")
+
+
+def test_all_at_once_and_what_only_splits_can_have(all_in_splits: Path, tmp_path: Path) -> None:
+    found = scanned(all_in_splits, tmp_path)
     assert ("train/elm/0.png", "test/elm/repeated.png") in found.report.leaks
     assert found.report.splits["test"]["oak"] == 0 and found.report.splits["test"]["few"] == 2
     assert any("will have no test image" in warning for warning in found.warnings)
     assert all(found.label(path) == path.split("/")[1] for path in found.task.paths if path.isascii())
-    assert len(program("retrieve", root, "--json", "--root", project)["candidates"]) > 0
+
+
+def test_a_search_with_all_at_once_in_splits_finds_models(all_in_splits: Path, project: Path) -> None:
+    assert len(program("retrieve", all_in_splits, "--json", "--root", project)["candidates"]) > 0
 
 
 def test_a_search_with_all_at_once_finds_models(all_at_once: Path, project: Path) -> None:

@@ -1,0 +1,272 @@
+"""Every setting of params.yaml does something: changed, what its stage writes or says is another.
+
+`gates.query.*` is held against scans in tests/unit/gates/test_query_limits.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+import tans_core as tans
+from tans_core.errors import TansError
+from tans_core.io import sha256_file
+from tans_core.params import Params
+from tans_core.stages import base, embed, evaluate, gate, space, tasks, transfer, zoo
+from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project, image_folder
+
+pytestmark = pytest.mark.slow
+
+SOURCES = {name: f"made-of-{name}" for name in TASKS}
+FAMILY = next(iter(PARAMS["networks"]))
+# A task from a package beside those that are made here: `tasks` reads its settings.
+READ = {"source": "scikit-learn-photos", "options": {"patch_px": 18, "grey": True}}
+
+Run = Callable[[Path], Any]
+
+
+def files(root: Path, *parts: str) -> dict[str, str]:
+    """Return a hash of each file of some folders, but for those of Lance, which have other bytes each time."""
+    found = [path for part in parts for path in sorted((root / part).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): sha256_file(path) for path in found if ".lance" not in str(path)}
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_seconds(inner) for key, inner in value.items() if key != "seconds"}
+    return value
+
+
+def metrics(root: Path, name: str) -> Any:
+    return without_seconds(json.loads((root / f"metrics/{name}.json").read_text()))
+
+
+def run_task(root: Path) -> Any:
+    tasks.main(root, "regions")
+    return files(root, "data/tasks/regions")
+
+
+def run_task_beside_threads(root: Path) -> Any:
+    seen: set[bool] = set()
+    threading.setprofile(lambda *_: seen.add(threading.current_thread() is threading.main_thread()))
+    try:
+        run_task(root)
+    finally:
+        threading.setprofile(None)
+    return seen
+
+
+def run_base(root: Path) -> Any:
+    base.main(root)
+    return files(root, "data/base"), (root / "plots/base.csv").read_text()
+
+
+def run_zoo(root: Path) -> Any:
+    zoo.main(root, "stripes")
+    return files(root, "data/zoo/stripes")
+
+
+def run_embed(root: Path) -> Any:
+    embed.main(root)
+    return files(root, "data/store")
+
+
+def run_transfer(root: Path) -> Any:
+    shutil.rmtree(root / ".resume", ignore_errors=True)
+    transfer.main(root)
+    return (root / "data/store/transfer.digest").read_text()
+
+
+def run_space(root: Path) -> Any:
+    space.main(root)
+    return files(root, "data/space"), metrics(root, "space"), (root / "plots/space.csv").read_text()
+
+
+def run_evaluate(root: Path) -> Any:
+    evaluate.main(root)
+    return metrics(root, "evaluate"), files(root, "plots/evaluate")
+
+
+def run_retrieve(root: Path) -> Any:
+    tans.publish(root)
+    return [one.model for one in tans.retrieve(UNSEEN, root=root)]
+
+
+def run_finetune(root: Path) -> Any:
+    tans.publish(root)
+    run = tans.finetune(UNSEEN, tans.list_models(root)[0].id, root=root)
+    return len(run.curve), sha256_file(run.folder / "weights.safetensors")
+
+
+def run_scan(root: Path) -> Any:
+    photos = image_folder(root / "photos")
+    return tans.scan(photos, root=root).passed
+
+
+class Case(NamedTuple):
+    run: Run
+    value: Any
+
+
+CASES: dict[str, Case] = {
+    "seed": Case(run_base, 1),
+    "data.stored_size_px": Case(run_task, 24),
+    "data.max_train": Case(run_task, 30),
+    "data.max_val": Case(run_task, 10),
+    "data.max_test": Case(run_task, 10),
+    "data.min_images_per_class": Case(run_task, 5000),
+    "data.max_bad_share": Case(run_scan, 0.01),
+    "data.workers": Case(run_task_beside_threads, 2),
+    "tasks.meta_train": Case(run_task, {"regions": {**READ, "options": {"patch_px": 20, "grey": True}}}),
+    "tasks.meta_test": Case(run_evaluate, {"stripes": {"source": "made"}}),
+    f"networks.{FAMILY}.image_size_px": Case(run_base, 24),
+    f"networks.{FAMILY}.stem_width": Case(run_base, 16),
+    f"networks.{FAMILY}.widths": Case(run_base, [8, 24]),
+    f"networks.{FAMILY}.strides": Case(run_base, [2, 1]),
+    f"networks.{FAMILY}.max_depth": Case(run_base, 1),
+    f"networks.{FAMILY}.kernels": Case(run_base, [3]),
+    f"networks.{FAMILY}.ratios": Case(run_base, [1.0]),
+    "base.tasks": Case(run_base, list(TASKS)[:2]),
+    "base.steps": Case(run_base, 10),
+    "base.batch_size": Case(run_base, 8),
+    "base.lr": Case(run_base, 0.01),
+    "base.momentum": Case(run_base, 0.5),
+    "base.weight_decay": Case(run_base, 0.1),
+    "base.precision": Case(run_base, "bf16"),
+    "zoo.steps": Case(run_zoo, 10),
+    "zoo.batch_size": Case(run_zoo, 8),
+    "zoo.lr": Case(run_zoo, 0.01),
+    "zoo.momentum": Case(run_zoo, 0.5),
+    "zoo.weight_decay": Case(run_zoo, 0.1),
+    "zoo.subnets": Case(run_zoo, 5),
+    "zoo.calibration_images": Case(run_zoo, 12),
+    "embed.anchors_per_task": Case(run_embed, 2),
+    "embed.projection_dim": Case(run_embed, 8),
+    "embed.projection_seed": Case(run_embed, 2),
+    "embed.backbone": Case(run_embed, "resnet81"),
+    "embed.images_per_class": Case(run_embed, 3),
+    "transfer.networks_per_task": Case(run_transfer, 5),
+    "transfer.probes_per_home": Case(run_transfer, 3),
+    "transfer.seeds": Case(run_transfer, 2),
+    "transfer.steps": Case(run_transfer, 8),
+    "transfer.probe_images": Case(run_transfer, 16),
+    "transfer.probe_images_per_class": Case(run_transfer, 4),
+    "space.dim": Case(run_space, 4),
+    "space.steps": Case(run_space, 5),
+    "space.lr": Case(run_space, 0.05),
+    "space.weight_decay": Case(run_space, 0.5),
+    "space.temperature": Case(run_space, 0.5),
+    "space.positives": Case(run_space, 1),
+    "space.pairs_per_step": Case(run_space, 8),
+    "space.samples": Case(run_space, 2),
+    "space.images_per_sample": Case(run_space, 6),
+    "space.topology_noise": Case(run_space, 0.0),
+    "space.functional_noise": Case(run_space, 0.0),
+    "space.query_noise": Case(run_space, 0.0),
+    "space.matching_weight": Case(run_space, 2.0),
+    "space.home_weight": Case(run_space, 2.0),
+    "space.tuned_weight": Case(run_space, 0.1),
+    "space.probed_weight": Case(run_space, 0.1),
+    "space.rank_weight": Case(run_space, 2.0),
+    "space.frechet_weight": Case(run_space, 2.0),
+    "space.heldout_share": Case(run_space, 0.5),
+    "space.log_every": Case(run_space, 5),
+    "space.folds": Case(run_space, 3),
+    "space.precision": Case(run_space, "bf16"),
+    "retrieval.top_k": Case(run_retrieve, 2),
+    "finetune.epochs": Case(run_finetune, 1),
+    "finetune.batch_size": Case(run_finetune, 4),
+    "finetune.lr": Case(run_finetune, 0.1),
+    "finetune.momentum": Case(run_finetune, 0.1),
+    "finetune.weight_decay": Case(run_finetune, 0.5),
+    "evaluate.steps": Case(run_evaluate, 3),
+    "evaluate.points": Case(run_evaluate, 3),
+    "evaluate.seeds": Case(run_evaluate, 3),
+    "evaluate.random_draws": Case(run_evaluate, 4),
+    "gates.min_images_per_task": Case(lambda root: gate.main(root, "tasks"), 1000),
+    "gates.min_val_accuracy_over_chance": Case(lambda root: gate.main(root, "zoo"), 0.9),
+}
+
+
+def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from keys(kind, f"{prefix}{name}.")
+        elif name == "networks":
+            yield from (f"networks.{family}.{key}" for family, own in PARAMS["networks"].items() for key in own)
+        else:
+            yield f"{prefix}{name}"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project of four sources, and short enough fits."""
+    sections = {"space": {**PARAMS["space"], "steps": 10, "log_every": 10}}
+    root = build_project(tmp_path_factory.mktemp("settings"), sources=SOURCES, **sections)
+    shutil.rmtree(root / "serving")
+    return root
+
+
+@pytest.fixture(scope="module")
+def unchanged() -> dict[Run, Any]:
+    """What each run gave as the settings were."""
+    return {}
+
+
+def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None) -> Any:
+    """Run on a copy of the project, with one setting changed; what stops a run is an outcome, too."""
+    shutil.copytree(built, root)
+    params: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())
+    params["tasks"]["meta_train"]["regions"] = READ
+    if run is not run_task and run is not run_task_beside_threads:
+        del params["tasks"]["meta_train"]["regions"]
+    if key:
+        *parents, last = key.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[last] = {**section[last], **copy.deepcopy(value)} if key == "tasks.meta_train" else copy.deepcopy(value)
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    try:
+        return run(root)
+    except TansError as error:
+        return type(error)
+
+
+@pytest.fixture(autouse=True)
+def one_core() -> Iterator[None]:
+    """Stages work in this process alone: starting others takes longer than these runs."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def test_every_setting_has_a_case_here() -> None:
+    known = {key for key in keys(Params) if not key.startswith("gates.query.")}
+    assert known == set(CASES)
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_setting_changes_what_is_made(key: str, built: Path, unchanged: dict[Run, Any], tmp_path: Path) -> None:
+    run, value = CASES[key]
+    if run not in unchanged:
+        unchanged[run] = outcome(built, tmp_path / "before", run)
+    assert outcome(built, tmp_path / "after", run, key, value) != unchanged[run]
+    # Else a run that always differs would hide a setting that nobody reads.
+    if run in (run_base, run_zoo, run_space) and key.endswith("steps"):
+        assert outcome(built, tmp_path / "again", run) == unchanged[run]
