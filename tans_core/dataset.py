@@ -137,18 +137,25 @@ class ScanRun:
 
 
 @contextlib.contextmanager
-def query_gate(dataset: str | Path | Task, root: Path) -> Iterator[QueryGate | None]:
+def query_gate(dataset: str | Path | Task, root: Path, ready: QueryGate | None = None) -> Iterator[QueryGate | None]:
     """Yield a gate that gets ready in a process of its own; None where the data set is a task, which has passed its gate.
 
     Importing great-expectations takes as long as everything else that a search does: the sooner this is entered, the less of
     it is waited for.
+
+    Args:
+        dataset: what is to be opened.
+        root: the project's folder.
+        ready: a gate that was started before; it is closed at the end.
     """
     from tans_core.gates.query import start_query_gate
 
     if not isinstance(dataset, str | Path) or find_task_folder(root, str(dataset)) is not None:
+        if ready is not None:
+            ready.close()
         yield None
         return
-    with start_query_gate() as gate:
+    with ready or start_query_gate() as gate:
         yield gate
 
 

@@ -5,8 +5,11 @@ It reads a release once and keeps it to the end. What a request says is checked 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tans_core.dataset import QueryLimits, open_dataset, query_gate
@@ -19,13 +22,14 @@ from tans_core.retrieval.constraints import Constraints
 
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
+    from tans_core.gates.query import QueryGate
     from tans_core.index.releases import Release
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
 
 
 class Service:
-    """Answers from one release. Its encoders and index are read at the first request, and kept.
+    """Answers from one release. What a request needs of it is read at the first one, and kept; `warm` reads all of it before.
 
     Attributes:
         project: the project's folder, where runs go.
@@ -34,6 +38,8 @@ class Service:
 
     def __init__(self, project: Path, release: Release) -> None:
         self.project, self.release = project, release
+        self._ready: QueryGate | None = None
+        self._is_warm = False
 
     @classmethod
     def open(cls, root: str | Path | None = None) -> Self:
@@ -58,6 +64,28 @@ class Service:
 
         return Retriever.open(self.release)
 
+    def warm(self) -> Self:
+        """Read encoders, index and backbone, and have a gate ready for each request; `close` ends the one that waits."""
+        _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
+        self._is_warm = True
+        self._make_ready()
+        return self
+
+    def close(self) -> None:
+        """End the gate that waits for the next request."""
+        self._is_warm = False
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     @property
     def limits(self) -> QueryLimits:
         """What images have to pass: params.yaml as it is now, where the project has one."""
@@ -66,7 +94,7 @@ class Service:
     def retrieve(self, dataset: str | Path | Task, options: RetrieveOptions | None = None) -> Retrieval:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`."""
         options = options or RetrieveOptions()
-        with query_gate(dataset, self.project) as gate:
+        with self._gate(dataset) as gate:
             self.retriever.fitting(options)
             task, scan = open_dataset(dataset, self.project, self.limits, gate)
         return self._retrieve(dataset, task, scan, options)
@@ -76,7 +104,7 @@ class Service:
     ) -> FinetuneRun:
         """Fine-tune one network on a data set; see `tans_core.api.finetune`."""
         options = options or FinetuneOptions()
-        with query_gate(dataset, self.project) as gate:
+        with self._gate(dataset) as gate:
             self._check(options)
             task, scan = open_dataset(dataset, self.project, self.limits, gate)
         model = options.model
@@ -85,6 +113,21 @@ class Service:
             wanted = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
             model = self._retrieve(dataset, task, scan, wanted)[options.rank - 1].model
         return self._finetune(dataset, task, scan, model, options, progress)
+
+    @contextmanager
+    def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
+        ready, self._ready = self._ready, None
+        try:
+            with query_gate(dataset, self.project, ready) as gate:
+                yield gate
+        finally:
+            self._make_ready()
+
+    def _make_ready(self) -> None:
+        if self._is_warm and self._ready is None:
+            from tans_core.gates.query import start_query_gate
+
+            self._ready = start_query_gate()
 
     def _check(self, options: FinetuneOptions) -> None:
         """Refuse what cannot be answered, before the data set is read.

@@ -32,10 +32,17 @@ TOPOLOGY_DIM = _LEVELS * _PER_LEVEL + _WHOLE
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs. MACs are multiply-accumulates of convolutions and matrix products, in millions."""
+    """What one forward pass of one image costs, in millions.
+
+    Attributes:
+        params_m: parameters.
+        macs_m: multiply-accumulates of convolutions and matrix products.
+        largest_layer_m: values that the layer of most values gives; memory grows with it.
+    """
 
     params_m: float
     macs_m: float
+    largest_layer_m: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,8 @@ def trace(network: nn.Module, function: Callable[[Tensor], Tensor], image_size_p
 def cost_of(network: nn.Module, image_size_px: int) -> Cost:
     """Count what a network costs, classifier included."""
     found = trace(network, network, image_size_px)
-    return Cost(found.params / 1e6, found.macs / 1e6)
+    largest = max((layer.channels * layer.side_px**2 for layer in found.layers), default=0)
+    return Cost(found.params / 1e6, found.macs / 1e6, largest / 1e6)
 
 
 def topology_code(found: Trace, image_size_px: int, feature_dim: int) -> npt.NDArray[np.float32]:

@@ -32,6 +32,8 @@ CARD_FILE, WEIGHTS_FILE = "card.json", "weights.safetensors"
 MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
+MAX_LAYER_M = 4.0
+"""Values of a layer for one image, in millions: a newcomer is asked about a hundred images at once."""
 # A folder that changed a moment ago may still be on its way in.
 SETTLE_S = 2.0
 
@@ -192,6 +194,10 @@ def _read_card(data: bytes) -> ModelCard:
         for name, said, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
             if not abs(said - exact) <= 0.02 * exact:
                 problems.append(f"{name}: the card says {said:g}, the architecture has {exact:g}")
+        if cost.largest_layer_m > MAX_LAYER_M:
+            problems.append(
+                f"architecture: its largest layer gives {cost.largest_layer_m:.1f} M values an image, want at most {MAX_LAYER_M:g} M"
+            )
     if problems:
         raise WeightsError(f"{CARD_FILE}: {'; '.join(problems)}.")
     return card.model_copy(update={"params_m": cost.params_m, "macs_m": cost.macs_m})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -253,6 +254,16 @@ def test_service_answers_many_requests_from_one_release(project: Path) -> None:
     assert first.to_dicts() == second.to_dicts() == tans.retrieve(UNSEEN, top_k=3, root=project).to_dicts()
     run = service.finetune(UNSEEN, FinetuneOptions(model=first[0].model, epochs=1))
     assert run.release == service.release.id == first.release
+
+
+def test_warm_service_has_a_gate_ready_for_each_folder_and_leaves_no_process(project: Path, photos: Path) -> None:
+    with tans.Service.open(project).warm() as service:
+        first, second = (service.retrieve(photos) for _ in range(2))
+        children = psutil.Process().children(recursive=True)
+        gates = [child for child in children if "tans_core.gates.query" in child.cmdline()]
+        assert len(gates) == 1
+    assert first.to_dicts() == second.to_dicts()
+    assert not psutil.wait_procs(gates, timeout=10)[1]
 
 
 @pytest.mark.parametrize(("function", "options"), [(tans.retrieve, RetrieveOptions), (tans.finetune, FinetuneOptions)])

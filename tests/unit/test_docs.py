@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 import pytest
 import typer
 from pydantic import BaseModel
+from readme_table import with_table
 
 from tans_core import errors
 from tans_core.cli.app import app
 from tans_core.licences import TEXTS
-from tans_core.params import Params
+from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
+from tans_core.params import Params, load_params
 from tans_core.tasks.sources import SOURCES
 from tans_core.tasks.sources.pictures import PICTURE_LICENCES
 from tans_core.tasks.sources.torchvision import KNOWN
+from tans_core.zoo.card import Ancestor, Licences, ModelCard
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"
@@ -27,13 +32,30 @@ def read(name: str) -> str:
     return (PROJECT / name).read_text(encoding="utf-8")
 
 
-def params_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def params_keys(section: type[BaseModel] = Params, prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from params_keys(kind, f"{prefix}{name}.")
+        elif f"{prefix}{name}" == "networks":
+            yield "networks.<family>"
+            yield from family_keys()
         else:
             yield f"{prefix}{name}"
+
+
+def family_keys() -> Iterator[str]:
+    """The settings of each family of params.yaml: the fields of its space, where that is a pydantic model."""
+    for family, settings in load_params(PROJECT).networks.items():
+        space = get_family(family).space(settings)
+        for name in getattr(type(space), "model_fields", settings):
+            yield f"networks.{family}.{name}"
+
+
+def card_fields() -> set[str]:
+    """Every field of a model card, those of its parts by the name that they stand under."""
+    parts = {"": ModelCard, "preprocess.": Preprocess, "licences.": Licences, "lineage[].": Ancestor}
+    return {f"{prefix}{name}" for prefix, part in parts.items() for name in part.model_fields}
 
 
 def commands() -> dict[str, Any]:
@@ -83,14 +105,29 @@ def shell_lines(text: str) -> list[str]:
     return [part for part in parts if part]
 
 
-@pytest.mark.parametrize("key", sorted(params_keys(Params)))
+@pytest.mark.parametrize("key", sorted(params_keys()))
 def test_params_key_is_documented(key: str) -> None:
     assert f"| `{key}` |" in read("docs/params.md")
 
 
 def test_no_params_key_is_documented_that_does_not_exist() -> None:
-    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", read("docs/params.md").split("## Everywhere")[1], re.MULTILINE))
-    assert documented - set(params_keys(Params)) == set()
+    rows = r"^\| `((?:[a-z_.-]|<family>)+)` \|"
+    documented = set(re.findall(rows, read("docs/params.md").split("## Everywhere")[1], re.MULTILINE))
+    assert documented - set(params_keys()) == set()
+
+
+def test_every_field_of_a_card_is_documented_and_no_other() -> None:
+    text = section_of(read("docs/cards.md"), "Fields")
+    assert set(re.findall(r"^\| `([a-z_.[\]]+)` \|", text, re.MULTILINE)) == card_fields()
+
+
+def test_example_card_is_a_card() -> None:
+    raw = json.loads(read("docs/cards.md").partition("```json")[2].partition("```")[0])
+    card = ModelCard.from_dict(raw, strict=True)
+    assert card.to_dict() == raw
+    cost = get_family(card.family).cost(card.architecture, card.preprocess.image_size_px, len(card.class_names))
+    assert (cost.params_m, cost.macs_m) == (card.params_m, card.macs_m)
+    assert Licences.of_lineage(card.lineage) == card.licences
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
@@ -170,6 +207,48 @@ def test_links_of_the_docs_lead_somewhere(page: str) -> None:
             assert ((PROJECT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", [*PAGES, "data/README.md"])
+def test_lines_of_the_docs_are_at_most_120_columns(page: str) -> None:
+    # A row of a table cannot be broken.
+    long = [line for line in read(page).splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert long == []
+
+
+def evaluations() -> list[dict[str, Any]]:
+    """metrics/evaluate.json as it is here and as it was committed: whoever runs this may have evaluated anew."""
+    committed = subprocess.run(
+        ["git", "show", "HEAD:metrics/evaluate.json"], cwd=PROJECT, capture_output=True, check=False
+    )
+    texts = [read("metrics/evaluate.json"), *([committed.stdout.decode()] if committed.returncode == 0 else [])]
+    return [json.loads(text) for text in texts]
+
+
+def test_table_of_the_readme_is_that_of_the_evaluation() -> None:
+    readme = read("README.md")
+    assert readme in [with_table(readme, metrics) for metrics in evaluations()], (
+        "run benchmarks/readme_table.py --write"
+    )
+
+
+def test_numbers_in_the_table_of_the_readme_are_those_of_the_evaluation() -> None:
+    block = read("README.md").partition("<!-- evaluate -->")[2].partition("<!-- /evaluate -->")[0]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines() if "|" in line]
+    shown = {row[0].split("*")[1]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
+    measured = [
+        {
+            strategy: {
+                "mean": metrics["accuracy"][strategy]["mean"],
+                **{task: metrics["tasks"][task][strategy]["mean"] for task in metrics["tasks"]},
+                "M parameters": metrics["cost"][strategy]["params_m"],
+                "M MACs": metrics["cost"][strategy]["macs_m"],
+            }
+            for strategy in metrics["accuracy"]
+        }
+        for metrics in evaluations()
+    ]
+    assert any(shown == {one: pytest.approx(values, abs=0.00501) for one, values in run.items()} for run in measured)
+
+
 def test_readme_names_the_two_commands_and_shows_a_picture_of_the_run() -> None:
     lines = shell_lines(read("README.md"))
     assert "make run" in lines
@@ -183,6 +262,8 @@ def test_tree_of_the_readme_names_every_part_of_the_package() -> None:
     assert parts
     for part in parts:
         assert re.search(rf"\b{part}/", tree), part
+    modules = {path.name for path in (PROJECT / "tans_core").glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"\b[a-z_]+\.py\b", tree)) == modules
 
 
 def test_readme_names_every_source_and_its_licence() -> None:

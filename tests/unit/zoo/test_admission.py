@@ -421,10 +421,19 @@ def test_card_of_a_huge_network_costs_no_memory(inbox: Path, staging: Path) -> N
     preprocess = {**PREPROCESS, "image_size_px": 512}
     folder = drop(inbox, architecture=huge, preprocess=preprocess, params_m=cost.params_m, macs_m=cost.macs_m)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="not the weights of the card's architecture"):
+    with pytest.raises(WeightsError, match="largest layer gives"):
         read_newcomer(folder, staging)
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kb < 100_000
+
+
+def test_network_that_would_take_all_memory_to_ask_is_refused(inbox: Path, staging: Path) -> None:
+    wide = {"stem_width": 64, "widths": [8], "strides": [2], "stages": [[{"kernel": 3, "ratio": 1.0}]]}
+    cost = FAMILY.cost(wide, 512, len(CLASSES))
+    preprocess = {**PREPROCESS, "image_size_px": 512}
+    folder = drop(inbox, architecture=wide, preprocess=preprocess, params_m=cost.params_m, macs_m=cost.macs_m)
+    with pytest.raises(WeightsError, match=r"largest layer gives 16\.8 M values an image, want at most 4 M"):
+        read_newcomer(folder, staging)
 
 
 def test_several_problems_of_a_card_come_together(inbox: Path, staging: Path) -> None:
