@@ -33,6 +33,7 @@ from tans_core.embeddings.store import FeatureRows, ModelRows
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
 from tans_core.io import read_json, write_json
+from tans_core.networks.trace import COSTS
 from tans_core.params import Params, load_params
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
 from tans_core.space.data import SpaceData, assemble, at_home
@@ -43,7 +44,6 @@ from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import read_info, read_task
 from tans_core.zoo.build import read_all_cards
 
-COSTS = 2
 """Columns at the end of a topology code: parameters and multiply-accumulates."""
 LEAST = 8
 """Networks of other sources below which a task is not judged."""
@@ -218,7 +218,7 @@ def score_source(
     seen = [index for index, name in enumerate(data.sources) if name != source]
     names = asked_names(asked, source)
     space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
-    # As published, but that the slots of skipped blocks are masked: no costs at the end of the code.
+    # The published code holds no costs; ours ends with them.
     published = replace(data, functional=noise, topology=data.topology[:, :-COSTS])
     papers = {
         name: (paper_on(own, seen, paper_steps, derive_seed(seed, "bench paper", str(source))), own)

@@ -45,7 +45,7 @@ class QueryLimits:
 
     @classmethod
     def of(cls, root: Path, release: Mapping[str, Any] | None = None) -> QueryLimits:
-        """Read a project's params.yaml as it is now; what is missing there is as a release was built with.
+        """Read a project's params.yaml as it is now; where there is none, what a release was built with.
 
         Args:
             root: the project's folder.

@@ -59,9 +59,7 @@ class FinetuneOptions(Constraints):
         choosing = sorted({*Constraints.model_fields, "rank", "refine"} & found.model_fields_set)
         said = [name for name in choosing if getattr(found, name) != cls.model_fields[name].default]
         if found.model is not None and said:
-            raise ParamsError(
-                f"--model names the network already: leave it out, or {' and '.join(said)}."
-            )
+            raise ParamsError(f"--model names the network already: leave it out, or {' and '.join(said)}.")
         return found
 
 

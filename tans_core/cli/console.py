@@ -115,7 +115,8 @@ def examples(*rows: tuple[str, str]) -> str:
 EXAMPLES = {
     "retrieve": examples(
         ("tans retrieve photos/", "ten networks for a folder of class folders"),
-        ("tans retrieve photos/ --max-params-m 0.5 --licence MIT", "small ones, with weights under the MIT licence"),
+        ("tans retrieve photos/ --max-params-m 0.5 --max-macs-m 10", "small and cheap ones"),
+        ("tans retrieve photos/ --licence MIT", "those that are MIT all the way down, or what else there is to accept"),
         ("tans retrieve animals --top-k 3 --json", "for a task of the project, as JSON"),
     ),
     "finetune": examples(

@@ -18,6 +18,7 @@ from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
+from tans_core.zoo.weights import Base
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,14 @@ def line_up(
     )
     nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
     preprocess = cards[picked].preprocess
+    # A library's network has no base: the best one of a family that has stands for it.
+    families = Base.open(retriever.release.base_dir).families
+    based = next(one.model for one in ranked if cards[one.model].family in families)
     contenders = {
         "picked": [_zoo(retriever, picked)],
         "refined": [_zoo(retriever, refined)],
         "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked), preprocess)],
-        "base": [Contender(f"{picked}, base weights", partial(retriever.base_subnet, picked), preprocess)],
+        "base": [Contender(f"{based}, base weights", partial(retriever.base_subnet, based), cards[based].preprocess)],
         "random": [_zoo(retriever, model) for model in drawn],
         "largest": [_zoo(retriever, largest)],
         "nearest": [_zoo(retriever, nearest)],
@@ -91,7 +95,10 @@ def line_up(
         "picked": ((picked,), "the first that TANS retrieves"),
         "refined": ((refined,), f"the first, once the first {REFINED} were probed on the images"),
         "scratch": ((picked,), "the picked architecture with fresh weights"),
-        "base": ((picked,), "the picked architecture with the base supernet's weights"),
+        "base": (
+            (based,),
+            f"the {'picked architecture' if based == picked else 'best one that has a base'}, with its weights",
+        ),
         "random": (tuple(drawn), f"{len(drawn)} models drawn from all {len(cards)} of the zoo"),
         "largest": ((largest,), "the model with most parameters"),
         "nearest": (

@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 PIPELINE = "pipeline"
 FORMAT = 1
 """Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
-FORMAT = 1
-"""Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -53,12 +55,20 @@ def known_families() -> list[str]:
 
 
 def network_files() -> list[str]:
-    """Return the files of this package: what networks compute is theirs."""
-    return sorted(str(path) for path in Path(__file__).parent.glob("*.py"))
+    """Return the files of this package, and of families that other packages bring: what networks compute is theirs."""
+    own = [str(path) for path in Path(__file__).parent.glob("*.py")]
+    for name in set(known_families()) - set(_OWN):
+        with contextlib.suppress(WeightsError):  # what cannot be loaded computes nothing
+            own.append(inspect.getfile(type(get_family(name))))
+    return sorted(own)
 
 
-def check_settings(networks: Mapping[str, Mapping[str, Any]]) -> None:
+def check_settings(networks: Mapping[str, Mapping[str, Any]], stored_size_px: int) -> None:
     """Check the section `networks` of params.yaml: families by name, and each one's own settings.
+
+    Args:
+        networks: settings by family.
+        stored_size_px: `data.stored_size_px`, which no family's input may exceed.
 
     Raises:
         ParamsError: a family is unknown, or some of its settings are wrong; all of them are listed.
@@ -66,8 +76,13 @@ def check_settings(networks: Mapping[str, Mapping[str, Any]]) -> None:
     problems = []
     for name, settings in networks.items():
         try:
-            get_family(name).space(settings)
+            size = get_family(name).space(settings).image_size_px
         except TansError as error:
             problems.append(f"networks.{name}: {error}")
+            continue
+        if size > stored_size_px:
+            problems.append(
+                f"networks.{name}: reads images of {size} pixels, and data.stored_size_px keeps {stored_size_px}. Raise the latter."
+            )
     if problems:
         raise ParamsError("params.yaml:\n  " + "\n  ".join(problems))

@@ -28,6 +28,8 @@ small whole multiples of powers of 4/5 vanishes."""
 _PER_LEVEL = 8
 _WHOLE = 5
 TOPOLOGY_DIM = _LEVELS * _PER_LEVEL + _WHOLE
+COSTS = 2
+"""How many of the last values of a code are costs."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ def topology_code(found: Trace, image_size_px: int, feature_dim: int) -> npt.NDA
     """Describe a network by its layers, resolution by resolution.
 
     Of each resolution: how many layers, the logarithm of their MACs, and of kernels, strides, channels (log2) and the share of
-    depthwise layers the means; kernels and channels once more with weights by place. Of the whole: the logarithms of parameters
-    and MACs, of the input's side and of the feature width, and the number of layers.
+    depthwise layers the means; kernels and channels once more with weights by place. Of the whole: the logarithms of the input's
+    side and of the feature width, the number of layers, and last (`COSTS`) the logarithms of parameters and MACs.
 
     Returns:
         (T,) float32; zeros where a network has no layer of a resolution.
@@ -125,8 +127,8 @@ def topology_code(found: Trace, image_size_px: int, feature_dim: int) -> npt.NDA
         level = round(math.log2(max(1.0, image_size_px / max(1, layer.side_px))))
         levels[min(level, _LEVELS - 1)].append(layer)
     code = [value for layers in levels for value in _level_code(layers)]
-    code += [math.log(max(found.params, 1)), math.log(max(found.macs, 1))]
     code += [math.log2(image_size_px), math.log2(feature_dim), float(len(found.layers))]
+    code += [math.log(max(found.params, 1)), math.log(max(found.macs, 1))]
     return np.array(code, dtype=np.float32)
 
 

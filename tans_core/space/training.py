@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tans_core import io
 from tans_core.errors import TansError, WeightsError
+from tans_core.networks.family import load_state
 from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning
 from tans_core.runtime import device as best_device
-from tans_core.networks.family import load_state
 from tans_core.zoo.weights import load_tensors, save_tensors
 
 logger = logging.getLogger(__name__)

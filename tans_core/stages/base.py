@@ -27,7 +27,7 @@ from tans_core.zoo.weights import save_base
 def main(root: Path) -> None:
     """Train one supernet a family on the tasks that params list for it."""
     params = load_params(root)
-    check_settings(params.networks)
+    check_settings(params.networks, params.data.stored_size_px)
     check_dependencies(root, params.base.tasks)
     seconds = clock()
     folders = [root / "data/tasks" / name for name in params.base.tasks]

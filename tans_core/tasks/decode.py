@@ -1,6 +1,6 @@
 """The one decoder: every image of every task passes here, so that training and serving see the same pixels.
 
-Axes: H, W = height and width of the original in pixels; S = working size in pixels.
+Axes: H, W = height and width of the original in pixels; S = largest side that is kept, in pixels.
 """
 
 from __future__ import annotations

@@ -129,4 +129,6 @@ def test_settings_of_every_family_are_checked_before_anything_runs(mixed: Path, 
     with pytest.raises(ParamsError) as caught:
         base.main(tmp_path)
     assert re.search(r"networks\.width: .*image_size_px", str(caught.value))
-    assert re.search(r"networks\.elastic-residual: .*kernel: unknown key \(did you mean 'kernels'\?\)", str(caught.value))
+    assert re.search(
+        r"networks\.elastic-residual: .*kernel: unknown key \(did you mean 'kernels'\?\)", str(caught.value)
+    )

@@ -28,8 +28,8 @@ from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
 from tans_core.space.training import train_steps
 from tans_core.zoo.weights import save_base
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
-from tests.factories.networks import PREPROCESS, tiny_network, tiny_space
 from tests.factories.fits import Line, StoppedError, Zoo
+from tests.factories.networks import PREPROCESS, tiny_network, tiny_space
 from tests.factories.tasks import grating_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

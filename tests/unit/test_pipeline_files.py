@@ -53,12 +53,28 @@ NEVER = {"errors", "io", "leash", "pages", "params", "runtime", "stages._main"}
 THROUGH_DATA = {
     "base": ("licences", "spdx"),  # the tasks' licences are written down in their task.json
     "embed": ("licences", "spdx"),
-    "gate": ("embeddings", "licences", "spdx", "networks", "tasks", "zoo"),  # a gate writes "passed", from what others wrote
+    "gate": (
+        "embeddings",
+        "licences",
+        "spdx",
+        "networks",
+        "tasks",
+        "zoo",
+    ),  # a gate writes "passed", from what others wrote
     "transfer": ("licences", "spdx"),
     "space": ("licences", "spdx", "networks", "tasks", "zoo"),  # of models it reads the table that `embed` wrote
     "index": ("networks", "tasks", "zoo", "embeddings.scores"),
     # It looks at releases as a reader; the plan of the trials plays no part in it.
-    "evaluate": ("licences", "spdx", "index.releases", "index.built", "index.history", "index.blobs", "index.settings", "index.schema"),
+    "evaluate": (
+        "licences",
+        "spdx",
+        "index.releases",
+        "index.built",
+        "index.history",
+        "index.blobs",
+        "index.settings",
+        "index.schema",
+    ),
 }
 
 
@@ -74,7 +90,9 @@ def test_stage_depends_on_all_code_that_makes_what_it_writes(name: str) -> None:
         for one in [one for one in graph.modules if one.startswith("tans_core.gates")]:
             graph.remove_module(one)
     imported = {one.removeprefix("tans_core.") for one in graph.find_upstream_modules(module)} - NEVER
-    covered = [Path(dep).with_suffix("").as_posix().replace("/", ".") for dep in body["deps"] if dep.startswith("tans_core")]
+    covered = [
+        Path(dep).with_suffix("").as_posix().replace("/", ".") for dep in body["deps"] if dep.startswith("tans_core")
+    ]
     uncovered = {
         one
         for one in imported

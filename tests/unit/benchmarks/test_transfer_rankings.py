@@ -14,15 +14,15 @@ import torch
 import transfer_anchors
 from transfer_rankings import OURS, REFINED_BY, Asked, ceiling, judge, paper_on, rankings, transfer_mean
 
+from tans_core.embeddings.functional import Noise
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows
 from tans_core.params import load_params
 from tans_core.space.data import SpaceData, assemble, at_home
 from tans_core.space.fit import fit_on
 from tans_core.tasks.task import Task, read_info, read_task
-from tans_core.zoo.weights import load_model, read_space
+from tans_core.zoo.weights import load_model
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
-from tests.factories.project import SIZE_PX
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 TASKS = [f"task-{number:02d}" for number in range(6)]
@@ -176,10 +176,10 @@ def test_anchors_of_the_source_left_out_are_not_looked_at(
     noise = transfer_anchors.embedded_by_noise(tmp_path, params, data)
     assert noise.shape == (len(data.home), 16) and len(read) == 2
     # Row by row what the network of that row answers, which no other network does.
-    image = torch.randn(1, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(params.seed))
     cards = [tables[0].cards[row] for row in at_home(tables[0], params.tasks.meta_train)]
     for row in (0, len(cards) - 1):
-        network = load_model(cards[row], project / "data" / cards[row].weights, read_space(project / "data/base"))
+        network = load_model(cards[row], project / "data" / cards[row].weights)
+        image = Noise(1, params.seed).images(cards[row].preprocess)
         with torch.no_grad():
             answer = network.eval().features(image)[0]
         near = (noise - answer).abs().amax(dim=1) < 1e-5

@@ -17,7 +17,7 @@ from tans_core.index.releases import add_models, open_production
 from tans_core.io import write_json
 from tans_core.retrieval.placement import place_models
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import load_model, read_space, save_tensors
+from tans_core.zoo.weights import load_model, save_tensors
 from tests.factories.project import TASKS, UNSEEN
 from tests.unit.cli.conftest import Tans
 
@@ -33,7 +33,7 @@ def admit(root: Path, name: str, home_task: str, noise: float) -> None:
     """Serve a copy of a zoo's network as a newcomer, with noise on its weights in their deviations."""
     release = open_production(root / "serving")
     twin = ModelCard.from_json(read_table(release.store_dir, "index")["card"].to_pylist()[0])
-    state = load_model(twin, release.resolve(twin.weights), read_space(release.base_dir)).state_dict()
+    state = load_model(twin, release.resolve(twin.weights)).state_dict()
     generator = torch.Generator().manual_seed(1)
     for key, value in state.items():
         if value.is_floating_point() and value.ndim > 1:

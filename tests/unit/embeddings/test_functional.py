@@ -85,7 +85,9 @@ def test_digest_tells_anchors_apart() -> None:
 
 def test_what_was_saved_embeds_alike(tmp_path: Path) -> None:
     anchors(dim=5, seed=7).save(tmp_path)
-    np.testing.assert_array_equal(Anchors.load(tmp_path).embed(network(16), PREPROCESS), anchors(dim=5, seed=7).embed(network(16), PREPROCESS))
+    np.testing.assert_array_equal(
+        Anchors.load(tmp_path).embed(network(16), PREPROCESS), anchors(dim=5, seed=7).embed(network(16), PREPROCESS)
+    )
 
 
 def test_anchors_that_are_not_there_or_not_whole_are_said_so(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from tans_core.space.measure import orders_elsewhere
 from tans_core.space.objective import SpaceRecipe
 from tans_core.tasks.task import read_task
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
-from tests.factories.project import PARAMS, SIZE_PX
+from tests.factories.project import PARAMS
 
 TASKS = tuple(f"task-{task:02d}" for task in range(12))
 PROJECTED = 20

@@ -12,9 +12,9 @@ import pytest
 from tans_core.evaluation.compare import Budget, Row
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.report import _why, render_report, sample_strips
-from tans_core.tasks.pixels import SquareImages
 from tans_core.evaluation.strategies import Choice
 from tans_core.retrieval.candidate import Candidate
+from tans_core.tasks.pixels import SquareImages
 from tests.factories.tasks import grating_task
 
 HOSTILE = "</td><script>alert('$x_1$')</script>\"onload=\"&amp;"

@@ -10,9 +10,9 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.strategies import REFINED, line_up, nearest_task
 from tans_core.index.releases import open_pipeline
 from tans_core.retrieval.retriever import Retriever
-from tans_core.zoo.weights import Base
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, read_task
+from tans_core.zoo.weights import Base
 
 
 @pytest.fixture(scope="module")

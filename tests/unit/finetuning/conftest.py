@@ -29,7 +29,9 @@ def make_task() -> MakeTask:
         counts = {"train": train, "val": val, "test": test}
         class_names = tuple(f"shade {index}" for index in range(classes))
         info = TaskInfo("shades", "made", "CC0-1.0", "meta-test", class_names, 16, (0.4,) * 3, (0.3,) * 3, counts)
-        return Task(info, SquareImages.of(images), labels, splits, names, names, np.full((len(splits), 2), 16, dtype=np.int32))
+        return Task(
+            info, SquareImages.of(images), labels, splits, names, names, np.full((len(splits), 2), 16, dtype=np.int32)
+        )
 
     return make
 

@@ -21,7 +21,9 @@ RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight
 
 def run(model: Network, task: Task, **changed: Any) -> FinetuneResult:
     preprocess = changed.pop("preprocess", PREPROCESS)
-    return finetune(model, task, preprocess, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed})
+    return finetune(
+        model, task, preprocess, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed}
+    )
 
 
 def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
@@ -65,7 +67,9 @@ def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_netw
     fresh = make_network()
     fresh.load_state_dict(result.state_dict)
     for split, reported in (("val", result.best_val_accuracy), ("test", result.test_accuracy)):
-        images, labels = (torch.from_numpy(part) for part in (task.pixels(16, split=split), task.labels[task.where(split)]))
+        images, labels = (
+            torch.from_numpy(part) for part in (task.pixels(16, split=split), task.labels[task.where(split)])
+        )
         assert accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
     assert all(torch.equal(value.cpu(), result.state_dict[name]) for name, value in network.state_dict().items())
 
@@ -89,7 +93,9 @@ def test_test_split_is_read_once_after_everything_else(make_task: Any, make_netw
     assert Recorded.asked[-1] == "test"
 
 
-def test_every_network_begins_with_statistics_of_the_task_whatever_it_came_with(make_task: Any, make_network: Any) -> None:
+def test_every_network_begins_with_statistics_of_the_task_whatever_it_came_with(
+    make_task: Any, make_network: Any
+) -> None:
     other = make_network()
     for module in other.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -15,6 +15,7 @@ from tans_core.networks.elastic import FAMILY
 from tans_core.networks.registry import check_settings, get_family, known_families
 from tans_core.networks.trace import TOPOLOGY_DIM
 from tests.factories.families import TINY, installed_family
+from tests.factories.networks import tiny_space
 
 Install = Callable[..., None]
 
@@ -105,10 +106,10 @@ def test_all_problems_of_the_settings_come_at_once(install: Install) -> None:
         "kernels": [3],
         "ratios": [1.0],
     }
-    check_settings({"elastic-residual": good})
+    check_settings({"elastic-residual": good}, 32)
     bad = {**good, "depth": 3, "kernels": [3, 4], "stem_width": 0}
     with pytest.raises(ParamsError) as caught:
-        check_settings({"elastic-residual": bad, "elastic-residul": good, "tiny": {"width": 8}})
+        check_settings({"elastic-residual": bad, "elastic-residul": good, "tiny": {"width": 8}}, 32)
     text = str(caught.value)
     assert text.startswith("params.yaml:\n")
     for words in (
@@ -121,3 +122,10 @@ def test_all_problems_of_the_settings_come_at_once(install: Install) -> None:
         "networks.tiny: a network of one size has no settings, got ['width']",
     ):
         assert words in text
+
+
+def test_family_that_reads_larger_images_than_are_kept_is_named() -> None:
+    large = {"elastic-residual": tiny_space(image_size_px=64).model_dump(mode="json")}
+    check_settings(large, 64)
+    with pytest.raises(ParamsError, match=r"reads images of 64 pixels, and data\.stored_size_px keeps 32"):
+        check_settings(large, 32)

@@ -104,7 +104,9 @@ def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, tas
     assert same == {one.model: replace(one, rank=0, score=0, probe=None) for one in plain}
     sample = probe_sample(task, 10, 30)
     probed = next(one for one in refined if one.probe is not None)
-    assert probed.probe == pytest.approx(probe(retriever.load_model(probed.model, 2), retriever.card(probed.model).preprocess, sample).fit)
+    assert probed.probe == pytest.approx(
+        probe(retriever.load_model(probed.model, 2), retriever.card(probed.model).preprocess, sample).fit
+    )
     # The first ones of all, also where fewer are wanted than are probed.
     assert retriever.retrieve(task, top_k=2, refine_first=4) == refined[:2]
 
