@@ -82,7 +82,8 @@ def check_settings(networks: Mapping[str, Mapping[str, Any]], stored_size_px: in
             continue
         if size > stored_size_px:
             problems.append(
-                f"networks.{name}: reads images of {size} pixels, and data.stored_size_px keeps {stored_size_px}. Raise the latter."
+                f"networks.{name}: reads images of {size} pixels, and data.stored_size_px keeps {stored_size_px}. "
+                "Raise the latter."
             )
     if problems:
         raise ParamsError("params.yaml:\n  " + "\n  ".join(problems))

@@ -196,7 +196,8 @@ def _read_card(data: bytes) -> ModelCard:
                 problems.append(f"{name}: the card says {said:g}, the architecture has {exact:g}")
         if cost.largest_layer_m > MAX_LAYER_M:
             problems.append(
-                f"architecture: its largest layer gives {cost.largest_layer_m:.1f} M values an image, want at most {MAX_LAYER_M:g} M"
+                f"architecture: its largest layer gives {cost.largest_layer_m:.1f} M values an image, "
+                f"want at most {MAX_LAYER_M:g} M"
             )
     if problems:
         raise WeightsError(f"{CARD_FILE}: {'; '.join(problems)}.")

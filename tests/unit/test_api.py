@@ -133,7 +133,7 @@ def test_every_candidate_satisfies_the_constraints(project: Path) -> None:
 
 def test_licences_hold_all_the_way_down(project: Path) -> None:
     # Every network descends from the base, and the base from images of both licences.
-    with pytest.raises(errors.NoModelFitsError, match="accept --licence CC0-1.0 as well"):
+    with pytest.raises(errors.NoModelFitsError, match=r"accept --licence CC0-1\.0 as well"):
         tans.retrieve(UNSEEN, licences="MIT", root=project)
     found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0"], root=project)
     assert len(found) == 4 * len(TASKS)
