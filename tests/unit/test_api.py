@@ -17,11 +17,16 @@ from safetensors.numpy import load_file
 
 import tans_core as tans
 from tans_core import errors
+from tans_core.index.releases import add_models
+from tans_core.io import write_json
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import reproduce
 from tans_core.retrieval.constraints import Options
+from tans_core.retrieval.placement import place_models
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import read_task
+from tans_core.zoo.card import Ancestor, Licences
+from tans_core.zoo.weights import save_tensors
 from tests.factories.project import TASKS, UNSEEN
 
 PUBLIC = [
@@ -138,6 +143,22 @@ def test_licences_hold_all_the_way_down(project: Path) -> None:
     found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0"], root=project)
     assert len(found) == 4 * len(TASKS)
     assert {one.licence for one in found} == {"CC0-1.0 AND MIT"}
+
+
+def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    shutil.copytree(project, root)
+    retriever = tans.Service.open(root).retriever
+    card, folder = tans.list_models(root)[0], root / "data/arrivals/alone"
+    lineage = (Ancestor(kind="task", name="stripes", source="made-of-lines", licence="MIT"),)
+    own = {"id": "alone", "lineage": lineage, "licences": Licences.of_lineage(lineage)}
+    alone = card.model_copy(update={**own, "weights": "arrivals/alone/weights.safetensors"})
+    save_tensors(retriever.load_model(card.id, len(card.class_names)).state_dict(), folder / "weights.safetensors")
+    write_json(alone.to_dict(), folder / "card.json")
+    rows = place_models(retriever.release, [folder])
+    add_models(root / "serving", rows, {alone.weights: folder / "weights.safetensors"})
+    assert [one.model for one in tans.retrieve(UNSEEN, licences="MIT", root=root)] == ["alone"]
+    assert len(tans.retrieve(UNSEEN, top_k=100, root=root)) == 4 * len(TASKS) + 1
 
 
 def test_constraints_that_nothing_satisfies_name_the_nearest_model(project: Path) -> None:
