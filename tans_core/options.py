@@ -79,6 +79,8 @@ def takes(options: type[Options], command: bool = False) -> Callable[[Callable[.
         own = inspect.signature(function).parameters
         fields = {name: _parameter(name, field, command) for name, field in options.model_fields.items()}
         kept = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in own.values() if p.name != "options"]
+        if command:  # a page of help shows the fields before what every command has
+            kept = [p if p.default is p.empty else p.replace(kind=p.KEYWORD_ONLY) for p in kept]
         leading = [p for p in kept if p.kind is not p.KEYWORD_ONLY]
         trailing = [p for p in kept if p.kind is p.KEYWORD_ONLY]
         ordered = sorted(fields.values(), key=lambda p: p.kind)

@@ -33,7 +33,7 @@ from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
 _EVAL_BATCH = 256
-CALIBRATION_IMAGES = 512
+CALIBRATION_IMAGES = 256
 
 
 @dataclass(frozen=True)
