@@ -146,13 +146,11 @@ def query_gate(dataset: str | Path | Task, root: Path, ready: QueryGate | None =
     Args:
         dataset: what is to be opened.
         root: the project's folder.
-        ready: a gate that was started before; it is closed at the end.
+        ready: a gate that was started before, which is closed once it was needed.
     """
     from tans_core.gates.query import start_query_gate
 
     if not isinstance(dataset, str | Path) or find_task_folder(root, str(dataset)) is not None:
-        if ready is not None:
-            ready.close()
         yield None
         return
     with ready or start_query_gate() as gate:

@@ -50,7 +50,8 @@ class FinetuneOptions(Constraints):
     ] = REFINED
     epochs: Annotated[_Count, Field(description="How long; by default as params.yaml says.")] = None
     seed: Annotated[
-        int, Field(description="Of the fresh classifier, the order of the images and the augmentation.")
+        int,
+        Field(ge=0, lt=2**63, description="Of the fresh classifier, the order of the images and the augmentation."),
     ] = 0
 
     @classmethod

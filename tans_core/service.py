@@ -5,6 +5,7 @@ It reads a release once and keeps it to the end. What a request says is checked 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -40,6 +41,7 @@ class Service:
         self.project, self.release = project, release
         self._ready: QueryGate | None = None
         self._is_warm = False
+        self._turn = threading.Lock()
 
     @classmethod
     def open(cls, root: str | Path | None = None) -> Self:
@@ -67,16 +69,18 @@ class Service:
     def warm(self) -> Self:
         """Read encoders, index and backbone, and have a gate ready for each request; `close` ends the one that waits."""
         _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
-        self._is_warm = True
-        self._make_ready()
+        with self._turn:
+            self._is_warm = True
+            self._ready = self._ready or self._start_gate()
         return self
 
     def close(self) -> None:
         """End the gate that waits for the next request."""
-        self._is_warm = False
-        if self._ready is not None:
-            self._ready.close()
-            self._ready = None
+        with self._turn:
+            self._is_warm = False
+            ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
 
     def __enter__(self) -> Self:
         return self
@@ -116,18 +120,24 @@ class Service:
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
-        ready, self._ready = self._ready, None
+        with self._turn:
+            ready, self._ready = self._ready, None
         try:
             with query_gate(dataset, self.project, ready) as gate:
                 yield gate
         finally:
-            self._make_ready()
+            with self._turn:
+                unused = ready if gate is None else None
+                if self._is_warm and self._ready is None:
+                    self._ready, unused = unused or self._start_gate(), None
+            if unused is not None:
+                unused.close()
 
-    def _make_ready(self) -> None:
-        if self._is_warm and self._ready is None:
-            from tans_core.gates.query import start_query_gate
+    @staticmethod
+    def _start_gate() -> QueryGate:
+        from tans_core.gates.query import start_query_gate
 
-            self._ready = start_query_gate()
+        return start_query_gate()
 
     def _check(self, options: FinetuneOptions) -> None:
         """Refuse what cannot be answered, before the data set is read.

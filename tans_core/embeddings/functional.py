@@ -30,9 +30,6 @@ from tans_core.zoo.weights import load_tensors, save_tensors
 FILE = "anchors.safetensors"
 
 
-_NONE = (0.0, 0.0, 0.0)
-
-
 class Questions(Protocol):
     """What networks are asked about."""
 
@@ -53,28 +50,19 @@ class Pictures:
     def __init__(self, pixels: SquareImages, mean: Tensor, std: Tensor) -> None:
         """Hold P images, and the (P, 3) float32 means and deviations of their tasks."""
         self._pixels, self._mean, self._std = pixels, mean, std
-        self._prepared: dict[Preprocess, Tensor] = {}
+        self._scaled: dict[tuple[int, str, float], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._pixels)
 
     def images(self, preprocess: Preprocess) -> Tensor:
-        # Networks that go by the task's statistics differ in those of their home, which play no part here.
-        key = (
-            preprocess
-            if preprocess.statistics == "own"
-            else preprocess.model_copy(update={"mean": _NONE, "std": _NONE})
-        )
-        if key not in self._prepared:
-            pixels = torch.from_numpy(
-                self._pixels.at(preprocess.image_size_px, preprocess.interpolation, preprocess.crop)
-            )
-            own = preprocess.statistics == "own"
-            means = [preprocess.mean] * len(self) if own else self._mean.tolist()
-            stds = [preprocess.std] * len(self) if own else self._std.tolist()
-            parts = [normalise(pixels[i : i + 1], means[i], stds[i]) for i in range(len(self))]
-            self._prepared[key] = torch.cat(parts)
-        return self._prepared[key]
+        if preprocess.form not in self._scaled:
+            self._scaled[preprocess.form] = torch.from_numpy(self._pixels.at(*preprocess.form))
+        pixels = self._scaled[preprocess.form]
+        if preprocess.statistics == "own":
+            return normalise(pixels, preprocess.mean, preprocess.std)
+        pairs = zip(pixels.split(1), self._mean.tolist(), self._std.tolist(), strict=True)
+        return torch.cat([normalise(pixel, mean, std) for pixel, mean, std in pairs])
 
     def tensors(self) -> dict[str, Tensor]:
         sides = torch.from_numpy(self._pixels.sides)
@@ -99,7 +87,7 @@ class Noise:
 
 
 class Anchors:
-    """Embeds networks by their penultimate answers (P, D) to the same images, all in one batch, at each one's own input size.
+    """Embeds networks by their penultimate answers (P, D) to the same images, at each one's own input size.
 
     Two forms, concatenated. Both have a fixed size whatever D is:
 
@@ -192,10 +180,10 @@ class Anchors:
         place = next(network.parameters()).device
         # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features = probe_features(
-                network.to(device()), self.questions.images(preprocess), batch_size=len(self.questions)
-            )
-        network.to(place)
+            try:
+                features = probe_features(network.to(device()), self.questions.images(preprocess))
+            finally:
+                network.to(place)
         answers = torch.from_numpy(features).float()
         projected = self._through(answers.flatten(), "projection")
         centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tans_core.errors import TooFewImagesError, WeightsError
 from tans_core.networks.family import Network
-from tans_core.networks.preprocess import Preprocess, batch_statistics
+from tans_core.networks.preprocess import Preprocess, batch_of, normalise, statistics_of
 from tans_core.tasks.task import Task
 
 _PENALTIES = tuple(10.0**exponent for exponent in range(-3, 4))
@@ -35,14 +35,15 @@ class ProbeSample:
     def __init__(self, task: Task, indices: Sequence[int]) -> None:
         self._task, self._indices = task, list(indices)
         self.labels = task.labels[self._indices]
-        self._prepared: dict[Preprocess, Tensor] = {}
+        self._scaled: dict[tuple[int, str, float], Tensor] = {}
 
     def images(self, preprocess: Preprocess) -> Tensor:
-        """Return the images, normalised: (n, 3, S, S) float32; kept, since networks of one family ask for the same."""
+        """Return the images, normalised: (n, 3, S, S) float32. They are scaled once for each way to scale them."""
+        form = preprocess.form
+        if form not in self._scaled:
+            self._scaled[form] = torch.from_numpy(self._task.images.at(*form, self._indices))
         own = preprocess.on(self._task.info)
-        if own not in self._prepared:
-            self._prepared[own] = own.chosen(self._task, self._indices)
-        return self._prepared[own]
+        return normalise(self._scaled[form], own.mean, own.std)
 
 
 @dataclass(frozen=True)
@@ -87,17 +88,16 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
 
 
 @torch.no_grad()
-def probe_features(
-    network: Network, images: Tensor, precision: str = "fp32", batch_size: int = 512
-) -> npt.NDArray[np.float64]:
+def probe_features(network: Network, images: Tensor, precision: str = "fp32") -> npt.NDArray[np.float64]:
     """Return a network's penultimate features (n, D) of normalised images (n, 3, S, S).
 
-    BatchNorm uses the images' own statistics where they fit one batch, as fine-tuning on the task will; the stored ones are those
-    of another task. The network stays as it was. `precision` bf16 runs under autocast.
+    BatchNorm uses the images' own statistics, as fine-tuning on the task will; the stored ones are those of another task.
+    The network stays as it was. `precision` bf16 runs under autocast.
     """
     place = next(network.parameters()).device
-    with batch_statistics(network), torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"):
-        parts = [network.features(part.to(place)).float().cpu() for part in images.split(batch_size)]
+    shown = images[: batch_of(images.shape[-1])].to(place)
+    with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"), statistics_of(network, shown):
+        parts = [network.features(part.to(place)).float().cpu() for part in images.split(len(shown))]
     features: npt.NDArray[np.float64] = torch.cat(parts).double().numpy()
     if not np.isfinite(features).all():
         raise WeightsError("the network answers images with NaN or infinity: its weights are damaged.")

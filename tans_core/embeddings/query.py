@@ -22,6 +22,7 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
 from tans_core.io import atomic_path, sha256_bytes, sha256_file
 from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
 from tans_core.runtime import device, progress
 from tans_core.tasks.task import Task, read_info, read_task
 from tans_core.zoo.weights import Base
@@ -64,9 +65,8 @@ def load_backbone(name: str, base_folder: Path) -> Backbone:
         base = Base.open(base_folder)
         family = next(iter(base.families))
         network = base.load(family).to(place)
-        # The statistics are the task's: these take no part.
-        size = base.space(family).image_size_px
-        preprocess = Preprocess(image_size_px=size, mean=(0, 0, 0), std=(1, 1, 1), statistics="task")
+        # Where the statistics are the task's, these take no part.
+        preprocess = get_family(family).preprocess(base.space(family), IMAGENET_MEAN, IMAGENET_STD)
         return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), place)
     return _torchvision_backbone(name)
 

@@ -78,39 +78,42 @@ def line_up(
         _pooled(retriever, task), _pooled_homes(features, {c.home_task for c in cards.values()})
     )
     nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
-    preprocess = cards[picked].preprocess
-    # A library's network has no base: the best one of a family that has stands for it.
-    families = Base.open(retriever.release.base_dir).families
-    based = next(one.model for one in ranked if cards[one.model].family in families)
-    contenders = {
-        "picked": [_zoo(retriever, picked)],
-        "refined": [_zoo(retriever, refined)],
-        "scratch": [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked), preprocess)],
-        "base": [Contender(f"{based}, base weights", partial(retriever.base_subnet, based), cards[based].preprocess)],
-        "random": [_zoo(retriever, model) for model in drawn],
-        "largest": [_zoo(retriever, largest)],
-        "nearest": [_zoo(retriever, nearest)],
+    # A library's network has no base, nor has a newcomer of other widths: the best one that has stands for it.
+    base = Base.open(retriever.release.base_dir)
+    based = next((one.model for one in ranked if base.holds(cards[one.model])), None)
+    strategies: dict[str, tuple[list[Contender], tuple[str, ...], str]] = {
+        "picked": ([_zoo(retriever, picked)], (picked,), "the first that TANS retrieves"),
+        "refined": (
+            [_zoo(retriever, refined)],
+            (refined,),
+            f"the first, once the first {REFINED} were probed on the images",
+        ),
+        "scratch": (
+            [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked), cards[picked].preprocess)],
+            (picked,),
+            "the picked architecture with fresh weights",
+        ),
     }
-    reasons = {
-        "picked": ((picked,), "the first that TANS retrieves"),
-        "refined": ((refined,), f"the first, once the first {REFINED} were probed on the images"),
-        "scratch": ((picked,), "the picked architecture with fresh weights"),
-        "base": (
-            (based,),
-            f"the {'picked architecture' if based == picked else 'best one that has a base'}, with its weights",
+    if based is not None:
+        factory = partial(retriever.base_subnet, based)
+        which = "picked architecture" if based == picked else "best architecture that has a base"
+        contender = Contender(f"{based}, base weights", factory, cards[based].preprocess)
+        strategies["base"] = ([contender], (based,), f"the {which} with the base supernet's weights")
+    reason = f"the best at home on {home}, the nearest task by plain features (cosine {closeness:.2f})"
+    strategies |= {
+        "random": (
+            [_zoo(retriever, model) for model in drawn],
+            tuple(drawn),
+            f"{len(drawn)} models drawn from all {len(cards)} of the zoo",
         ),
-        "random": (tuple(drawn), f"{len(drawn)} models drawn from all {len(cards)} of the zoo"),
-        "largest": ((largest,), "the model with most parameters"),
-        "nearest": (
-            (nearest,),
-            f"the best at home on {home}, the nearest task by plain features (cosine {closeness:.2f})",
-        ),
+        "largest": ([_zoo(retriever, largest)], (largest,), "the model with most parameters"),
+        "nearest": ([_zoo(retriever, nearest)], (nearest,), reason),
     }
     choices = tuple(
         Choice(name, models, () if name in ("scratch", "base") else tuple(cards[m].home_task for m in models), why)
-        for name, (models, why) in reasons.items()
+        for name, (_, models, why) in strategies.items()
     )
-    return Line(candidates, contenders, choices)
+    return Line(candidates, {name: contenders for name, (contenders, _, _) in strategies.items()}, choices)
 
 
 def nearest_task(query: npt.NDArray[np.floating], homes: dict[str, npt.NDArray[np.floating]]) -> tuple[str, float]:

@@ -116,7 +116,9 @@ def finetune(
     total = _total_steps(epochs, steps, batches_per_epoch(len(images), batch_size))
     model.to(place)
     begin_at_home(model, task, own, seed)
-    batches = TrainBatches(images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=seed)
+    batches = TrainBatches(
+        images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
+    )
     module = _Finetuning(model, total, lr, momentum, weight_decay)
     best = _BestByValidation(
         task, own, place, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed

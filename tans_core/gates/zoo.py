@@ -15,6 +15,7 @@ from tans_core.errors import DataError, WeightsError
 from tans_core.gates import expect
 from tans_core.gates.runner import Check, run_gate
 from tans_core.params import load_params
+from tans_core.runtime import derive_seed
 from tans_core.tasks.task import read_info
 from tans_core.zoo.build import sample_members
 from tans_core.zoo.card import ModelCard
@@ -48,6 +49,7 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
     info, base = read_info(root / "data/tasks" / task), Base.open(root / "data/base")
+    drawn = derive_seed(params.seed, "subnets", task)
     spaces = [base.space(family) for family in base.families]
     files = [Path(f"{family}.safetensors") for family in base.families]
     return [
@@ -55,7 +57,7 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
             pq.read_table(path),
             where=f"data/zoo/{task}/models.parquet",
             task=task,
-            count=sum(len(sample_members(space, params.zoo.subnets, params.seed)) for space in spaces),
+            count=sum(len(sample_members(space, params.zoo.subnets, drawn)) for space in spaces),
             sizes_px=[space.image_size_px for space in spaces],
             min_val_accuracy=1 / info.num_classes + params.gates.min_val_accuracy_over_chance,
         ),

@@ -157,6 +157,7 @@ def publish(root: Path, serving: Path, again: bool = False) -> Release:
             # What was rolled back does not come back because a newcomer stands beside it now.
             for one in (built, draft):
                 _check_welcome(history, one.id, "Run `tans publish --again`, or change what it is made of.")
+            _check_newcomers(serving, history, draft.index)
         return _go_live(serving, history, draft, "publish")
 
 
@@ -283,6 +284,29 @@ def _check_welcome(history: History, release_id: str, next_command: str) -> None
         raise WithdrawnReleaseError(
             f"release {release_id} was rolled back at {rolled_back.created}, and stays out of production. {next_command}"
         )
+
+
+def _check_newcomers(serving: Path, history: History, index: pa.Table) -> None:
+    """Raise WithdrawnReleaseError where an index holds newcomers whose admission was rolled back."""
+    withdrawn = history.withdrawn()
+    unwelcome: set[str] = set()
+    for event in history.events:
+        if event.release in withdrawn and event.action == "admit" and event.parent is not None:
+            before = history.events[event.parent - 1].release
+            unwelcome |= _ids(serving, event.release) - _ids(serving, before)
+    if history.live is not None:
+        unwelcome -= _ids(serving, history.live)
+    if found := sorted(unwelcome & set(index["id"].to_pylist())):
+        raise WithdrawnReleaseError(
+            f"{', '.join(found[:5])}: admitted, and then rolled back; what was built holds them again. "
+            "Delete them from data/arrivals and run `tans build`, or run `tans publish --again`."
+        )
+
+
+def _ids(serving: Path, release: str) -> set[str]:
+    store = serving / "releases" / release / "store"
+    # A release that was deleted by hand says nothing of its models.
+    return set(read_table(store, "index")["id"].to_pylist()) if store.is_dir() else set()
 
 
 def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit"]) -> Release:

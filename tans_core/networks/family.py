@@ -6,7 +6,8 @@ Axes: B images, 3 channels, S = side of the input in pixels, D feature width, K 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tans_core.errors import WeightsError
+from tans_core.networks.preprocess import Preprocess, Triple
 from tans_core.networks.trace import Cost, cost_of, topology_code, trace
 
 
@@ -88,6 +90,15 @@ class SearchSpace(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class BaseWeights:
+    """Weights from elsewhere that a family's networks start from; `licence` is an SPDX expression."""
+
+    name: str
+    source: str
+    licence: str
+
+
 class Family(ABC):
     """One kind of network. Add one by an entry point of the group `tans.families` whose value is an instance."""
 
@@ -139,14 +150,38 @@ class Family(ABC):
 
     def cost(self, architecture: Mapping[str, Any], image_size_px: int, num_classes: int) -> Cost:
         """Count parameters and multiply-accumulates of one image exactly, without weights."""
-        with torch.device("meta"):
-            return cost_of(self.build(architecture, num_classes), image_size_px)
+        return cost_of(self.outline(architecture, num_classes), image_size_px)
 
     def topology(self, architecture: Mapping[str, Any], image_size_px: int) -> npt.NDArray[np.float32]:
         """Return the topology code (T,) float32; those of all families are of one kind (`topology_code`)."""
-        with torch.device("meta"):
-            network = self.build(architecture, 2)
-            return topology_code(trace(network, network.features, image_size_px), image_size_px, network.feature_dim)
+        network = self.outline(architecture, 2)
+        return topology_code(trace(network, network.features, image_size_px), image_size_px, network.feature_dim)
+
+    def outline(self, architecture: Mapping[str, Any], num_classes: int) -> Network:
+        """Return a network on the meta device: its shapes, without memory for weights.
+
+        Raises:
+            WeightsError: it is not an architecture of this family.
+        """
+        try:
+            with torch.device("meta"):
+                return self.build(architecture, num_classes)
+        except (NotImplementedError, RuntimeError):
+            # A constructor that computes with its tensors needs real ones.
+            return self.build(architecture, num_classes).to("meta")
+
+    def preprocess(self, space: SearchSpace, mean: Triple, std: Triple) -> Preprocess:
+        """Return what images go through before networks of a space that are trained on a task.
+
+        Args:
+            space: of this family.
+            mean, std: of the task's training images, a channel, in 0..1.
+        """
+        return Preprocess(image_size_px=space.image_size_px, mean=mean, std=std, statistics="task")
+
+    def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
+        """Return what the weights of a space's fresh supernet descend from; nothing where they are random."""
+        return ()
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

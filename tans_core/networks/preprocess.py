@@ -16,6 +16,8 @@ from tans_core.tasks.pixels import INTERPOLATIONS
 from tans_core.tasks.task import Task, TaskInfo
 
 Triple = tuple[float, float, float]
+_BATCH_VALUES = 16_000_000
+"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; the answers of early layers take twenty times as much."""
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 assert set(INTERPOLATIONS) == set(get_args(Interpolation))
 
@@ -39,6 +41,11 @@ class Preprocess(BaseModel):
     statistics: Literal["own", "task"] = "own"
     interpolation: Interpolation = "bicubic"
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def form(self) -> tuple[int, str, float]:
+        """How images are scaled, without what normalises them: size, interpolation, crop."""
+        return self.image_size_px, self.interpolation, self.crop
 
     def on(self, info: TaskInfo) -> Preprocess:
         """Return what images of a task go through."""
@@ -79,6 +86,28 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
                 value.copy_(buffers[name])
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+@torch.no_grad()
+def statistics_of(network: nn.Module, images: Tensor) -> Iterator[None]:
+    """Give BatchNorm the statistics of images (N, 3, H, W), which must be shuffled or balanced; as before afterwards.
+
+    As many of the images count as memory allows in one batch (`batch_of`). Everything is in eval mode inside.
+    """
+    with batch_statistics(network) as norms:
+        if norms:
+            for norm in norms:
+                norm.momentum = 1.0
+            network.features(images[: batch_of(images.shape[-1])])  # type: ignore[operator]
+            for norm in norms:
+                norm.eval()
+        yield
+
+
+def batch_of(image_size_px: int) -> int:
+    """Return how many images of a size are given to a network at once where all of them are wanted: 32 to 512."""
+    return min(512, max(32, _BATCH_VALUES // (3 * image_size_px**2)))
 
 
 @torch.no_grad()

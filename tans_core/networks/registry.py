@@ -80,6 +80,9 @@ def check_settings(networks: Mapping[str, Mapping[str, Any]], stored_size_px: in
         except TansError as error:
             problems.append(f"networks.{name}: {error}")
             continue
+        except Exception as error:  # a family from outside may fail in any way
+            problems.append(f"networks.{name}: {type(error).__name__}: {error}")
+            continue
         if size > stored_size_px:
             problems.append(
                 f"networks.{name}: reads images of {size} pixels, and data.stored_size_px keeps {stored_size_px}. "

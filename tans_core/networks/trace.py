@@ -8,6 +8,7 @@ Axes: T = `TOPOLOGY_DIM`.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class Layer:
         stride: of a convolution.
         groups: of a convolution.
         channels: that it gives.
+        values: how many numbers it gives.
         side_px: of what it gives; 1 for a matrix product.
         macs: multiply-accumulates.
     """
@@ -65,6 +67,7 @@ class Layer:
     groups: int
     channels: int
     side_px: int
+    values: int
     macs: int
 
 
@@ -106,9 +109,11 @@ def trace(network: nn.Module, function: Callable[[Tensor], Tensor], image_size_p
 
 
 def cost_of(network: nn.Module, image_size_px: int) -> Cost:
-    """Count what a network costs, classifier included."""
-    found = trace(network, network, image_size_px)
-    largest = max((layer.channels * layer.side_px**2 for layer in found.layers), default=0)
+    """Count what a network costs, classifier included; it stays where and as it was."""
+    # On the meta device whatever it is on: layers such as attention compute in other steps on real ones.
+    outline = copy.deepcopy(network).to("meta")
+    found = trace(outline, outline, image_size_px)
+    largest = max((layer.values for layer in found.layers), default=0)
     return Cost(found.params / 1e6, found.macs / 1e6, largest / 1e6)
 
 
@@ -144,6 +149,12 @@ def _level_code(layers: Sequence[Layer]) -> list[float]:
     return [float(len(layers)), macs, *columns.mean(axis=0).tolist(), float(placed[0]), float(placed[2])]
 
 
+_LIKE_FIRST = {
+    getattr(torch.ops.aten, name) for name in ("relu", "hardtanh", "hardswish", "silu", "gelu", "add", "mul")
+}
+"""Operations whose result is like their first argument, where the others are of the same shape."""
+
+
 class _Recorder(TorchDispatchMode):
     """Notes each operation that torch's own table of costs knows."""
 
@@ -171,15 +182,17 @@ def _shape_alone(func: Any, packet: Any, args: Sequence[Any]) -> Any:
     if packet is torch.ops.aten.native_batch_norm:
         nothing = first.new_empty(0)
         return torch.empty_like(first), nothing, nothing
-    if torch.Tag.pointwise in func.tags and not func._schema.is_mutable:
-        shapes = [one.shape for one in args if isinstance(one, Tensor)]
-        return first.new_empty(torch.broadcast_shapes(*shapes))
+    if packet in _LIKE_FIRST and not func._schema.is_mutable:
+        others = [one for one in args[1:] if isinstance(one, Tensor)]
+        if all(one.shape == first.shape and one.dtype == first.dtype for one in others):
+            return torch.empty_like(first)  # strides included
     return None
 
 
 def _layer(packet: Any, args: Sequence[Any], out: Any, macs: int) -> Layer:
     if packet is torch.ops.aten.convolution:
         weight, stride, groups = args[1], args[3], args[8]
-        return Layer(int(weight.shape[-1]), int(stride[-1]), int(groups), int(out.shape[1]), int(out.shape[-1]), macs)
+        shape = (int(weight.shape[-1]), int(stride[-1]), int(groups), int(out.shape[1]), int(out.shape[-1]))
+        return Layer(*shape, out.numel(), macs)
     shaped = out[0] if isinstance(out, tuple | list) else out
-    return Layer(1, 1, 1, int(shaped.shape[-1]), 1, macs)
+    return Layer(1, 1, 1, int(shaped.shape[-1]), 1, shaped.numel(), macs)

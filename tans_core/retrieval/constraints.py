@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -54,18 +54,24 @@ class Constraints(Options):
     licences: Annotated[
         tuple[str, ...] | None,
         Field(
-            description="A licence that you accept, by its SPDX id, or several: the weights, and all images and weights that they "
-            "descend from, may be used under these. All by default.",
+            description="A licence that you accept, by its SPDX id, or several: the weights, and all images and weights "
+            "that they descend from, may be used under these. All by default.",
             json_schema_extra={"option": "--licence", "metavar": "ID"},
         ),
     ] = None
 
     @field_validator("licences", mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        return check_accepted([value] if isinstance(value, str) else value)
+    def _several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("licences")
+    @classmethod
+    def _known(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        try:
+            return None if value is None else check_accepted(value)
+        except ParamsError as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -132,7 +138,8 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
     if not models:
         return "the index holds no model. Run `tans build`, then `tans publish`."
     accepted = constraints.licences
-    missing = {one["licence"]: () if accepted is None else lacking(one["licence"], accepted) for one in models}
+    licences = {one["licence"] for one in models}
+    missing = {one: () if accepted is None else lacking(one, accepted) for one in licences}
     measured = [(one, _excess(one, constraints), missing[one["licence"]]) for one in models]
     # What is to be given up is costs or licences, by choice where there is one; both where it has to be.
     ways = [[row for row in measured if not row[2]], [row for row in measured if row[1] <= 1]]
@@ -166,7 +173,13 @@ def _relaxed(model: Mapping[str, Any], constraints: Constraints) -> list[str]:
         low, high = constraints.range_of(column)
         option, value = column.replace("_", "-"), float(model[column])
         if low is not None and value < low:
-            advice.append(f"lower --min-{option} to {math.floor(value * 100) / 100:g}")
+            advice.append(f"lower --min-{option} to {_two_digits(value, math.floor):g}")
         if high is not None and value > high:
-            advice.append(f"raise --max-{option} to {math.ceil(value * 100) / 100:g}")
+            advice.append(f"raise --max-{option} to {_two_digits(value, math.ceil):g}")
     return advice
+
+
+def _two_digits(value: float, whole: Callable[[float], int]) -> float:
+    """Return a number above 0 of two significant digits, rounded down or up."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round(whole(round(value / unit, 9)) * unit, 12)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.store import ModelRows, read_table
+from tans_core.errors import TansError, WeightsError
 from tans_core.index.releases import Release
 from tans_core.index.schema import index_table
 from tans_core.io import read_json
@@ -68,4 +69,11 @@ def measure_drift(release: Release) -> tuple[Drift, ...]:
 
 
 def _embed(release: Release, cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path]) -> ModelRows:
-    return embed_models(cards, weights, Anchors.load(release.space_dir))
+    anchors = Anchors.load(release.space_dir)
+    try:
+        return embed_models(cards, weights, anchors)
+    except TansError:
+        raise
+    except Exception as error:  # a family from outside may fail in any way
+        names = ", ".join(card.id for card in cards)
+        raise WeightsError(f"{names}: cannot be asked about images ({type(error).__name__}: {error}).") from error

@@ -13,13 +13,12 @@ import yaml
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
-from tans_core.networks.registry import check_settings, get_family
+from tans_core.networks.registry import check_settings
 from tans_core.params import load_params
 from tans_core.runtime import choose_precision, clock
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_task
 from tans_core.zoo.build import build_base
-from tans_core.zoo.card import Ancestor, descend
 from tans_core.zoo.supernet import SupernetRecipe
 from tans_core.zoo.weights import save_base
 
@@ -39,12 +38,8 @@ def main(root: Path) -> None:
     for family, settings in params.networks.items():
         made_from = [params.base.model_dump(), settings, params.seed, precision, digests]
         resumes.append(resume_folder(root / ".resume/base" / family, made_from))
-        space = get_family(family).space(settings)
-        networks[family], losses[family] = build_base(space, tasks, recipe, params.seed, resumes[-1], f"base {family}")
-    lineage: tuple[Ancestor, ...] = ()
-    for task in tasks:
-        lineage = descend(lineage, task.info)
-    save_base(root / "data/base", networks, params.networks, lineage, precision)
+        networks[family], losses[family] = build_base(family, settings, tasks, recipe, params.seed, resumes[-1])
+    save_base(root / "data/base", networks, params.networks, [task.info for task in tasks], precision)
     final = {family: sum(values[-50:]) / len(values[-50:]) for family, values in losses.items()}
     write_json({"final_loss": final, "tasks": len(folders), "seconds": seconds()}, root / "metrics/base.json")
     rows = [(family, step, loss) for family, values in losses.items() for step, loss in enumerate(values)]

@@ -173,11 +173,16 @@ def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]
     """Return images in grey at the size that the hash works on, (n, 32, 32)."""
     size = (_HASHED_PX, _HASHED_PX)
     small = [
-        array if image.size == size else np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        array if image.size == size else np.asarray(image.resize(size, _kernel(image)))
         for image, array in zip(images, arrays, strict=True)
     ]
     colours = np.stack(small) if small else np.empty((0, *size, 3), dtype=np.uint8)
     return (colours @ _LUMA).astype(np.float32)
+
+
+def _kernel(image: Image.Image) -> Image.Resampling:
+    # As the decoder reduces: an image that is kept larger is judged like one that is not.
+    return Image.Resampling.HAMMING if image.width > _HASHED_PX else Image.Resampling.BILINEAR
 
 
 def _thumbnails(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -33,7 +33,7 @@ MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 MAX_LAYER_M = 4.0
-"""Values of a layer for one image, in millions: a newcomer is asked about a hundred images at once."""
+"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred images at once."""
 # A folder that changed a moment ago may still be on its way in.
 SETTLE_S = 2.0
 
@@ -224,8 +224,8 @@ def _card_problems(card: ModelCard) -> list[str]:
     names = card.class_names
     if not 2 <= len(names) <= 1000 or len(set(names)) != len(names) or not all(_TEXT.match(name) for name in names):
         problems.append("class_names: want 2 to 1000 different names of 1 to 200 printable characters")
-    if not card.lineage:
-        problems.append("lineage: empty; want at least the home task")
+    if not any(one.kind == "task" and one.name == card.home_task for one in card.lineage):
+        problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
     problems += [f"licence {licence[:80]!r}: not an SPDX expression" for licence in card.unreadable_licences]
     return problems
 
@@ -247,8 +247,7 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
             f"{WEIGHTS_FILE}: not safetensors: a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}."
         )
     # Names and shapes only: no memory is given to a network that may be refused.
-    with torch.device("meta"):
-        wanted = get_family(card.family).build(card.architecture, len(card.class_names)).state_dict()
+    wanted = get_family(card.family).outline(card.architecture, len(card.class_names)).state_dict()
     try:
         with safe_open(path, framework="pt") as tensors:
             found = {

@@ -46,27 +46,28 @@ class Zoo:
 
 
 def build_base(
-    space: SearchSpace,
+    family: str,
+    settings: Mapping[str, Any],
     tasks: Sequence[Task],
     recipe: SupernetRecipe,
     seed: int,
     resume_folder: Path | None,
-    description: str = "base supernet",
 ) -> tuple[Supernet, list[float]]:
-    """Train the supernet that every task's zoo starts from, on all tasks together with a head each.
+    """Train the supernet of a family that every task's zoo starts from, on all tasks together with a head each.
 
     Returns:
         The supernet (its classifier is of no use), re-calibrated, and the training loss of each step.
     """
+    space = get_family(family).space(settings)
     torch.manual_seed(derive_seed(seed, "base"))
     network = space.supernet(num_classes=2)
     heads = [nn.Linear(network.feature_dim, task.info.num_classes) for task in tasks]
-    data = [TrainingData.of(task, "train", task_preprocess(space, task)) for task in tasks]
-    losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, description)
+    data = [TrainingData.of(task, "train", _preprocess(family, space, task)) for task in tasks]
+    losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, f"base {family}")
     # The stored statistics are those of the largest subnet, which also embeds queries.
     generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
     share = max(1, 1024 // len(data))
-    images = torch.cat([d.normalised()[balanced_indices(d.labels, share, generator)] for d in data])
+    images = torch.cat([d.normalised(balanced_indices(d.labels, share, generator)) for d in data])
     calibrate(network.cpu(), images)
     return network, losses
 
@@ -94,7 +95,7 @@ def build_zoo(
         resume_folder: where checkpoints are kept while it runs.
     """
     info, space = task.info, base.space(family)
-    preprocess = task_preprocess(space, task)
+    preprocess = _preprocess(family, space, task)
     generator = torch.Generator().manual_seed(derive_seed(seed, "zoo", info.name))
     network = base.load(family)
     network.reset_classifier(info.num_classes, generator)
@@ -102,7 +103,7 @@ def build_zoo(
     own_seed = derive_seed(seed, "zoo", info.name)
     train_supernet(network, [network.classifier], [train], recipe, own_seed, resume_folder, info.name)
     network = network.cpu()
-    sample = train.normalised()[balanced_indices(train.labels, calibration_images, generator)]
+    sample = train.normalised(balanced_indices(train.labels, calibration_images, generator))
     measured = {split: TrainingData.of(task, split, preprocess) for split in ("val", "test")}
     images = {split: data.normalised() for split, data in measured.items()}
     cards: list[ModelCard] = []
@@ -115,7 +116,7 @@ def build_zoo(
         accuracies = {split: accuracy(subnet, images[split], data.labels) for split, data in measured.items()}
         model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
         made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
-        cards.append(describe(made, task, preprocess, base.lineage, accuracies))
+        cards.append(describe(made, task, preprocess, base.lineages[family], accuracies))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, cards, calibrations)
 
@@ -135,7 +136,7 @@ def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
 
 
 def read_cards(folder: Path) -> list[ModelCard]:
-    """Read the cards of one task's zoo, in the order of their ids."""
+    """Read the cards of one task's zoo, family by family, each in the order of its ids."""
     return [ModelCard.from_json(text) for text in pq.read_table(folder / CARDS_FILE)["card"].to_pylist()]
 
 
@@ -158,10 +159,9 @@ def sample_members(space: SearchSpace, count: int, seed: int) -> list[Any]:
     return chosen
 
 
-def task_preprocess(space: SearchSpace, task: Task) -> Preprocess:
+def _preprocess(family: str, space: SearchSpace, task: Task) -> Preprocess:
     """Return what a task's images go through before the networks of a space that are trained on it."""
-    info = task.info
-    return Preprocess(image_size_px=space.image_size_px, mean=info.mean, std=info.std, statistics="task")
+    return get_family(family).preprocess(space, task.info.mean, task.info.std).on(task.info)
 
 
 @dataclass(frozen=True)

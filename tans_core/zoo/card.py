@@ -59,8 +59,8 @@ class Licences(_Part):
             texts: terms that the ancestors brought along.
             home: of the weights that these started from; None where they started from nothing.
         """
-        data = combine(one.licence for one in lineage if one.kind == "task")
-        weights = combine([*([home.weights] if home else []), *(one.licence for one in lineage)])
+        data = combine([*([home.data] if home else []), *(one.licence for one in lineage if one.kind == "task")])
+        weights = combine([*([home.weights, home.data] if home else []), *(one.licence for one in lineage)])
         used = {ref: text for ref, text in texts_of(combine([weights, data]), texts).items() if text}
         return cls(code=home.code if home else CODE_LICENCE, weights=weights, data=data, texts=used)
 

@@ -62,9 +62,9 @@ class TrainingData:
             raise DataError(f"task {task.info.name!r}: its {split} split has no image.")
         return cls(preprocess.pixels(task, split), torch.from_numpy(labels), preprocess.mean, preprocess.std)
 
-    def normalised(self) -> Tensor:
-        """Return all images (N, 3, H, W) float32."""
-        return normalise(self.images, self.mean, self.std)
+    def normalised(self, indices: Tensor | None = None) -> Tensor:
+        """Return all images, or some, (n, 3, H, W) float32."""
+        return normalise(self.images if indices is None else self.images[indices], self.mean, self.std)
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a batch with random shifts: images (B, 3, H, W) float32 and labels (B,)."""
@@ -127,7 +127,8 @@ def train_supernet(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None), ckpt_path=checkpoint)
+    with torch.random.fork_rng():
+        trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None), ckpt_path=checkpoint)
     network.active = None
     return module.losses
 
@@ -168,6 +169,7 @@ class _SupernetModule(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
         step_seed = derive_seed(self.seed, "step", step)
+        torch.manual_seed(derive_seed(step_seed, "dropout"))  # where a family has it
         generator = torch.Generator().manual_seed(step_seed)
         rng = np.random.default_rng(step_seed)
         # Whole rounds over the tasks, each in a fresh order, so that none is ever far behind.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from tans_core.io import atomic_path, read_json, write_json
 from tans_core.networks.family import Network, SearchSpace, Supernet, load_state
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
-from tans_core.zoo.card import Ancestor, ModelCard
+from tans_core.tasks.task import TaskInfo
+from tans_core.zoo.card import Ancestor, ModelCard, descend
 
 _NORM_BUFFERS = ("running_mean", "running_var")
 
@@ -50,13 +51,13 @@ class Base:
 
     Attributes:
         families: the settings of each family's search space, by its name; the first one's supernet embeds queries.
-        lineage: what the weights descend from.
+        lineages: what each family's weights descend from.
         precision: that the zoo is trained in.
     """
 
     folder: Path
     families: dict[str, dict[str, Any]]
-    lineage: tuple[Ancestor, ...]
+    lineages: dict[str, tuple[Ancestor, ...]]
     precision: Literal["fp32", "bf16"]
 
     @classmethod
@@ -72,8 +73,9 @@ class Base:
         raw = read_json(path)
         if "families" not in raw:
             raise WeightsError(f"{path}: of an earlier version. Run `tans build` to make it again.")
-        lineage = tuple(Ancestor.model_validate(one) for one in raw["lineage"])
-        return cls(folder, raw["families"], lineage, raw["precision"])
+        families = {name: one["settings"] for name, one in raw["families"].items()}
+        lineages = {name: tuple(map(Ancestor.model_validate, one["lineage"])) for name, one in raw["families"].items()}
+        return cls(folder, families, lineages, raw["precision"])
 
     def space(self, family: str) -> SearchSpace:
         """Return the search space of a family.
@@ -84,6 +86,14 @@ class Base:
         if family not in self.families:
             raise WeightsError(f"{self.folder}: no base of family {family!r}; it holds {', '.join(self.families)}.")
         return get_family(family).space(self.families[family])
+
+    def holds(self, card: ModelCard) -> bool:
+        """Say whether a model's architecture is a member of its family's base supernet."""
+        try:
+            self.space(card.family).member(card.architecture)
+        except WeightsError:
+            return False
+        return True
 
     def path(self, family: str) -> Path:
         return self.folder / f"{family}.safetensors"
@@ -105,16 +115,31 @@ def save_base(
     folder: Path,
     networks: Mapping[str, Supernet],
     families: Mapping[str, Mapping[str, Any]],
-    lineage: Sequence[Ancestor],
+    tasks: Sequence[TaskInfo],
     precision: str,
 ) -> None:
-    """Write one supernet a family, and `base.json`: their search spaces and what they descend from."""
+    """Write one supernet a family, and `base.json`: their search spaces and what they descend from.
+
+    Args:
+        folder: data/base.
+        networks: by family.
+        families: settings of each one's search space.
+        tasks: that they were trained on.
+        precision: that they were trained in.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for family, network in networks.items():
-        state = {name: value for name, value in network.state_dict().items() if not name.startswith("classifier.")}
-        save_tensors(state, folder / f"{family}.safetensors")
-    plain = [one.model_dump(mode="json") for one in lineage]
-    write_json({"families": families, "lineage": plain, "precision": precision}, folder / "base.json")
+    for name, network in networks.items():
+        state = {key: value for key, value in network.state_dict().items() if not key.startswith("classifier.")}
+        save_tensors(state, folder / f"{name}.safetensors")
+    described = {}
+    for name, settings in families.items():
+        family = get_family(name)
+        started = [Ancestor(kind="weights", **asdict(one)) for one in family.base_weights(family.space(settings))]
+        lineage = tuple(started)
+        for task in tasks:
+            lineage = descend(lineage, task)
+        described[name] = {"settings": settings, "lineage": [one.model_dump(mode="json") for one in lineage]}
+    write_json({"families": described, "precision": precision}, folder / "base.json")
 
 
 def calibration_file(weights: Path) -> Path:

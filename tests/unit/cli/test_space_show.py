@@ -40,7 +40,9 @@ def admit(root: Path, name: str, home_task: str, noise: float) -> None:
     folder = root / "data/arrivals" / name
     folder.mkdir(parents=True)
     save_tensors(state, folder / "weights.safetensors")
-    card = twin.model_copy(update={"id": name, "home_task": home_task, "weights": f"arrivals/{name}/weights.safetensors"})
+    card = twin.model_copy(
+        update={"id": name, "home_task": home_task, "weights": f"arrivals/{name}/weights.safetensors"}
+    )
     write_json(card.to_dict(), folder / "card.json")
     rows = place_models(release, [folder])
     add_models(root / "serving", rows, {card.weights: folder / "weights.safetensors"})

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +11,7 @@ from tans_core.embeddings.functional import FILE, Anchors, functional_dim
 from tans_core.errors import StoreError, TooFewImagesError, WeightsError
 from tans_core.networks.elastic import ElasticNetwork
 from tans_core.networks.family import Network
-from tans_core.networks.preprocess import normalise
+from tans_core.networks.preprocess import calibrate, normalise
 from tans_core.tasks.task import Task
 from tans_core.zoo.weights import save_tensors
 from tests.factories.networks import PREPROCESS, tiny_network
@@ -114,8 +115,11 @@ class _Permuted(Network):
 
 def test_gram_form_is_the_cosines_of_centred_answers_and_ignores_the_order_of_channels() -> None:
     noise, plain = Anchors.of_noise(5, 12, 0), network(16)
+    images = noise.questions.images(PREPROCESS)
+    told = copy.deepcopy(plain)
+    calibrate(told, images)
     with torch.no_grad():
-        answers = plain.train().features(noise.questions.images(PREPROCESS)).double().numpy()
+        answers = told.features(images).double().numpy()
     centred = answers - answers.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     wanted = [centred[i] @ centred[j] for i in range(5) for j in range(i + 1, 5)]

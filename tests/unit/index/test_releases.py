@@ -205,6 +205,24 @@ def test_newcomer_of_a_rolled_back_release_does_not_come_back(project: Path, ser
     assert publish(project, serving, again=True) == first
 
 
+def test_newcomer_that_was_rolled_back_does_not_come_back_by_a_rebuild(project: Path, serving: Path) -> None:
+    first = publish(project, serving)
+    card, files = arrival(project / "data")
+    add_models(serving, rows_of([card]), files)
+    rollback(serving)
+    # Retrained with what lies in data/arrivals: another space, and so another content, of the same networks.
+    build(project, space="space-2", extra=(card,))
+    with pytest.raises(WithdrawnReleaseError, match="newcomer: admitted, and then rolled back"):
+        publish(project, serving)
+    assert open_production(serving) == first
+    assert "newcomer" in ids(publish(project, serving, again=True))
+    build(project, space="space-3", extra=(card,))
+    publish(project, serving)
+    # Without it, nothing is held back.
+    rollback(serving, first.id)
+    publish(build(project, space="space-4"), serving)
+
+
 def test_what_was_rolled_back_does_not_come_back_beside_a_newcomer(project: Path, serving: Path) -> None:
     publish(project, serving)
     second = publish(build(project, models=4), serving)

@@ -67,13 +67,14 @@ def test_small_network_costs_what_one_counts_by_hand(device: str) -> None:
     side = 10  # of 20 pixels at stride 2
     assert found.params == (3 * 8 * 25 + 8) + (8 + 8) + (8 * 9) + (8 * 6 + 6) + (6 * 4)
     assert found.layers == (
-        Layer(kernel=5, stride=2, groups=1, channels=8, side_px=side, macs=3 * 8 * 25 * side**2),
-        Layer(kernel=3, stride=1, groups=8, channels=8, side_px=side, macs=8 * 9 * side**2),
-        Layer(kernel=1, stride=1, groups=1, channels=6, side_px=1, macs=8 * 6),
-        Layer(kernel=1, stride=1, groups=1, channels=4, side_px=1, macs=6 * 4),
+        Layer(kernel=5, stride=2, groups=1, channels=8, side_px=side, values=8 * side**2, macs=3 * 8 * 25 * side**2),
+        Layer(kernel=3, stride=1, groups=8, channels=8, side_px=side, values=8 * side**2, macs=8 * 9 * side**2),
+        Layer(kernel=1, stride=1, groups=1, channels=6, side_px=1, values=6, macs=8 * 6),
+        Layer(kernel=1, stride=1, groups=1, channels=4, side_px=1, values=4, macs=6 * 4),
     )
     cost = cost_of(network, 20)
     assert (cost.params_m, cost.macs_m) == (found.params / 1e6, found.macs / 1e6)
+    assert cost.largest_layer_m == 8 * side**2 / 1e6
     assert trace(network, network.features, 20).layers == found.layers[:3]
 
 
@@ -209,5 +210,47 @@ def test_code_says_what_its_parts_are_said_to_say() -> None:
     wanted = [2, math.log1p(8 * 6 + 6 * 4), 1, 1, sum(channels) / 2, 0, 1.8, channels[0] + 0.8 * channels[1]]
     np.testing.assert_allclose(levels[4], wanted, rtol=1e-6)
     assert not levels[[0, 2, 3, 5, 6]].any()  # no layer of these resolutions
-    wanted = [math.log(found.params), math.log(found.macs), math.log2(20), math.log2(6), 4]
+    wanted = [math.log2(20), math.log2(6), 4, math.log(found.params), math.log(found.macs)]
     np.testing.assert_allclose(values[56:], wanted, rtol=1e-6)
+
+
+class Odd(nn.Module):
+    """What is right on a real device and easily gone wrong by shapes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.linspace(0, 1, 4)[:3].clone() + float(torch.ones(1).item()))
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.classifier = nn.Linear(8, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.where(images > 0, images, torch.zeros((), device=images.device))
+        hidden = nn.functional.gelu(self.conv(hidden).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        hidden = hidden.contiguous().view(len(images), 8, -1) + torch.ones(1, device=images.device)
+        return self.classifier(hidden.mean(dim=2))  # type: ignore[no-any-return]
+
+
+def test_trace_on_shapes_alone_is_that_of_a_real_pass() -> None:
+    real, alone = Odd(), Odd().to("meta")
+    assert trace(real, real, 16) == trace(alone, alone, 16)
+
+
+def test_costs_of_attention_are_the_same_wherever_the_network_is() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.layer = nn.Conv2d(3, 16, 8, stride=8), layer
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(self.patches(images).flatten(2).transpose(1, 2)).mean(dim=1)  # type: ignore[no-any-return]
+
+    network = Tokens().eval()
+    assert cost_of(network, 32) == cost_of(network.to("meta"), 32)
+
+
+def test_network_whose_constructor_computes_with_tensors_is_outlined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(FAMILY), "build", lambda self, architecture, num_classes: Odd())
+    outline = FAMILY.outline({}, 2)
+    assert {value.device.type for value in outline.parameters()} == {"meta"}

@@ -23,7 +23,6 @@ from tans_core.zoo.build import (
     read_all_cards,
     read_cards,
     sample_members,
-    task_preprocess,
     write_zoo,
 )
 from tans_core.zoo.card import Ancestor, ModelCard
@@ -49,10 +48,8 @@ ARCHITECTURES = {
     "wider": [[{"kernel": 3, "ratio": 4.0}]] * 2,
     "deeper": [[{"kernel": 3, "ratio": 1.0}] * 3] * 2,
 }
-LINEAGE = [
-    Ancestor(kind="task", name=name, source="gratings", licence=licence)
-    for name, licence in (("a", "MIT"), ("b", "ISC"))
-]
+BASE_TASKS = [replace(grating_task(name).info, licence=licence) for name, licence in (("a", "MIT"), ("b", "ISC"))]
+LINEAGE = [Ancestor(kind="task", name=one.name, source="gratings", licence=one.licence) for one in BASE_TASKS]
 RECIPE = SupernetRecipe(steps=40, batch_size=32, lr=0.1, momentum=0.9, weight_decay=1e-4, precision="fp32")
 
 
@@ -61,9 +58,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task, list[
     """A base of two tasks, and the zoo of one of them, on disk."""
     data = tmp_path_factory.mktemp("data")
     tasks = [grating_task("a", seed=0), grating_task("b", classes=4, seed=1)]
-    base, losses = build_base(SPACE, tasks, RECIPE, seed=0, resume_folder=None)
+    base, losses = build_base(NAME, SETTINGS, tasks, RECIPE, seed=0, resume_folder=None)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    save_base(data / "base", {NAME: base}, {NAME: SETTINGS}, LINEAGE, "fp32")
+    save_base(data / "base", {NAME: base}, {NAME: SETTINGS}, BASE_TASKS, "fp32")
     zoo = build_zoo(tasks[0], Base.open(data / "base"), NAME, RECIPE, 6, 60, seed=0)
     write_zoo({NAME: zoo}, data / "zoo/a")
     return data, tasks[0], zoo.cards
@@ -94,7 +91,7 @@ def test_cards_read_back_as_they_were_written(project: tuple[Path, Task, list[Mo
 
 def test_each_model_is_calibrated_on_the_training_images(project: tuple[Path, Task, list[ModelCard]]) -> None:
     data, task, cards = project
-    images = TrainingData.of(task, "train", task_preprocess(SPACE, task)).normalised()  # all 60 were asked for
+    images = TrainingData.of(task, "train", cards[0].preprocess).normalised()  # all 60 were asked for
     for card in cards:
         network = load_model(card, data / card.weights)
         stored = {name: value.clone() for name, value in network.state_dict().items()}
@@ -109,7 +106,7 @@ def test_cards_tell_all_that_the_weights_descend_from(project: tuple[Path, Task,
         assert [(one.name, one.licence) for one in card.lineage] == [("a", "MIT"), ("b", "ISC"), ("a", "CC0-1.0")]
         assert card.licences.weights == card.licences.data == card.licence == "CC0-1.0 AND ISC AND MIT"
         assert lacking(card.licence, [task.info.licence]) == ("ISC", "MIT")
-        assert (card.family, card.preprocess) == (NAME, task_preprocess(SPACE, task))
+        assert (card.family, card.preprocess) == (NAME, FAMILY.preprocess(SPACE, task.info.mean, task.info.std))
         cost = FAMILY.cost(card.architecture, 16, 3)
         assert (card.params_m, card.macs_m) == (cost.params_m, cost.macs_m)
 
@@ -117,7 +114,7 @@ def test_cards_tell_all_that_the_weights_descend_from(project: tuple[Path, Task,
 def test_base_reads_back_as_it_was_written(project: tuple[Path, Task, list[ModelCard]]) -> None:
     base = Base.open(project[0] / "base")
     assert base.space(NAME) == SPACE
-    assert (list(base.lineage), base.precision) == (LINEAGE, "fp32")
+    assert (list(base.lineages[NAME]), base.precision) == (LINEAGE, "fp32")
     first, named = base.load(num_classes=4), base.load(NAME, num_classes=4)
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(first.features(images), named.features(images)) and not first.training
