@@ -247,6 +247,9 @@ def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) 
         ({"max_params_m": -1}, errors.ParamsError, "max_params_m: got -1"),
         ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, "min_macs_m: got 3, want at most"),
         ({"licences": "MTI"}, errors.ParamsError, "did you mean 'MIT'"),
+        ({"licences": 5}, errors.ParamsError, "licences: got 5"),
+        ({"seed": 2**70}, errors.ParamsError, "seed: got"),
+        ({"seed": -1}, errors.ParamsError, "seed: got -1"),
         ({"epoch": 3}, TypeError, "epoch"),
         ({"model": "stripes.0000", "rank": 2}, errors.ParamsError, "leave it out, or rank"),
         ({"max_params_m": 1e-9}, errors.NoModelFitsError, "raise --max-params-m"),
@@ -285,6 +288,13 @@ def test_warm_service_has_a_gate_ready_for_each_folder_and_leaves_no_process(pro
         assert len(gates) == 1
     assert first.to_dicts() == second.to_dicts()
     assert not psutil.wait_procs(gates, timeout=10)[1]
+
+
+def test_warm_service_keeps_a_gate_that_a_task_did_not_need(project: Path) -> None:
+    with tans.Service.open(project).warm() as service:
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        service.retrieve(UNSEEN)
+        assert {child.pid for child in psutil.Process().children(recursive=True)} == before
 
 
 @pytest.mark.parametrize(("function", "options"), [(tans.retrieve, RetrieveOptions), (tans.finetune, FinetuneOptions)])

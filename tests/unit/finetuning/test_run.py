@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from tans_core.finetuning.finetune import finetune
-from tans_core.finetuning.run import write_run
-from tans_core.licences import satisfied
+from tans_core.finetuning.run import tuned_card, write_run
+from tans_core.licences import lacking, satisfied
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 from tests.factories.embeddings import card
@@ -54,6 +54,14 @@ def test_tuned_network_descends_from_all_that_its_start_does_and_from_the_task(w
     ]
     assert satisfied(made.licence, ["MIT", "CC0-1.0"])
     assert not satisfied(made.licence, ["MIT"]) and not satisfied(made.licence, ["CC0-1.0"])
+
+
+def test_terms_of_the_start_hold_for_what_was_tuned_from_it(written: Any) -> None:
+    _, _, task, result = written
+    licences = {"code": "Apache-2.0", "weights": "MIT", "data": "CC-BY-NC-4.0"}
+    home = card("home.2", "elsewhere", licences=licences)
+    made = tuned_card("tuned", result, task, home)
+    assert lacking(made.licence, ["MIT", "CC0-1.0"]) == ("CC-BY-NC-4.0",)
 
 
 def test_field_of_a_newer_version_is_kept_through_a_run(written: Any) -> None:

@@ -92,5 +92,20 @@ def test_nearest_miss_says_what_to_give_up_licences_included(limits: dict[str, A
     assert [line.strip() for line in said[1:]] == lines
 
 
+def test_advice_for_costs_near_nothing_can_be_followed() -> None:
+    tiny = {"id": "tiny", "params_m": 0.00417, "macs_m": 1.0, "licence": "MIT"}
+    for limits, wanted in (
+        ({"min_params_m": 0.01}, "lower --min-params-m to 0.0041"),
+        ({"max_params_m": 0.001}, "0.0042"),
+    ):
+        assert wanted in nearest_miss([tiny], Constraints.read(**limits))
+
+
+def test_wrong_licence_hides_no_other_problem() -> None:
+    with pytest.raises(ParamsError) as caught:
+        Constraints.read(licences="Foo", max_params_m=-1)
+    assert "Foo" in str(caught.value) and "max_params_m" in str(caught.value)
+
+
 def test_empty_index_says_what_to_run() -> None:
     assert "tans publish" in nearest_miss([], Constraints())

@@ -28,6 +28,7 @@ from tans_core.zoo.build import (
 from tans_core.zoo.card import Ancestor, ModelCard
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, fresh_classifier, load_model, save_base
+from tests.factories import second_family
 from tests.factories.tasks import grating_task
 
 SETTINGS: dict[str, Any] = {
@@ -227,3 +228,26 @@ def test_accuracy_is_the_share_of_right_answers_whatever_the_batch() -> None:
     labels = network(images).argmax(dim=1)
     labels[:3] = (labels[:3] + 1) % 3
     assert accuracy(network, images, labels, batch_size=4) == accuracy(network, images, labels) == 0.7
+
+
+def test_base_holds_what_is_a_member_of_its_space_alone(project: tuple[Path, Task, list[ModelCard]]) -> None:
+    base, one = Base.open(project[0] / "base"), project[2][0]
+    assert base.holds(one)
+    wider = one.model_copy(update={"architecture": {**one.architecture, "widths": [16, 32]}})
+    assert not base.holds(wider)
+    assert not base.holds(one.model_copy(update={"family": "of a library"}))
+
+
+def test_dropout_of_a_supernet_follows_the_seed_alone() -> None:
+    task, states = grating_task(), []
+    space = second_family.FAMILY.space({"image_size_px": 16, "widths": [4, 8]})
+    data = TrainingData.of(task, "train", second_family.FAMILY.preprocess(space, task.info.mean, task.info.std))
+    for outside in (1, 2):
+        torch.manual_seed(0)
+        network = space.supernet(3)
+        torch.manual_seed(outside)
+        before = torch.random.get_rng_state()
+        train_supernet(network, [network.classifier], [data], replace(RECIPE, steps=5), seed=0)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        states.append(network.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
