@@ -31,7 +31,7 @@ run: install ## Build everything (data, zoo, space, index, evaluation), then ret
 	@echo "The report of the evaluation on unseen tasks: $(CURDIR)/reports/evaluate.html"
 
 test: install ## Run all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: install ## Lint, format check, types, import rules
 	$(BIN)/ruff check .

@@ -10,6 +10,8 @@ import pytest
 # Before torch is imported, here and in what tests start: two threads beside another busy process wait for each other, and
 # make the suite twice as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# pytest-xdist tells its workers of a terminal that they have not.
+os.environ.pop("COLUMNS", None)
 
 from tests.factories.project import build_project, image_folder
 

@@ -35,9 +35,9 @@ def small(params: dict[str, Any]) -> dict[str, Any]:
     params["data"] |= {"stored_size_px": 16, "max_train": 120, "max_val": 60, "max_test": 60}
     for settings in params["networks"].values():
         settings |= {"image_size_px": 16, "stem_width": 8, "widths": [8, 16], "strides": [2, 2], "max_depth": 2}
-    params["base"] |= {"tasks": list(TASKS), "steps": 60, "batch_size": 16, "precision": "fp32"}
+    params["base"] |= {"tasks": list(TASKS), "steps": 40, "batch_size": 16, "precision": "fp32"}
     # Enough steps for a checkpoint, and for a kill after it.
-    params["zoo"] |= {"steps": 300, "batch_size": 16, "subnets": 4, "calibration_images": 60}
+    params["zoo"] |= {"steps": 120, "batch_size": 16, "subnets": 4, "calibration_images": 60}
     params["embed"] |= {"anchors_per_task": 2, "projection_dim": 16, "images_per_class": 6}
     params["transfer"] |= {"networks_per_task": 3, "probes_per_home": 1, "seeds": 1, "steps": 4, "probe_images": 30}
     params["space"] |= {"dim": 8, "steps": 40, "positives": 2, "pairs_per_step": 16, "log_every": 20, "folds": 2}

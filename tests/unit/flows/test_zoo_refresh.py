@@ -41,6 +41,10 @@ def drop(root: Path, name: str, scale: float = 1.0) -> None:
         **card.to_dict(),
         "id": name,
         "home_task": "my leaves",
+        "lineage": [
+            *card.to_dict()["lineage"],
+            {"kind": "task", "name": "my leaves", "source": "me", "licence": "MIT"},
+        ],
         "val_accuracy": 0.9,
         "weights": "weights.safetensors",
     }

@@ -58,7 +58,8 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, name: st
     with pytest.raises(TansError) as caught:
         judged(row.folder(tmp_path / "x"))
     assert type(caught.value) is row.error and row.words in str(caught.value)
-    assert str(tmp_path / "x") in str(caught.value)
+    # A long path is cut in the middle.
+    assert f"{tmp_path.name[-12:]}/x" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["empty class folder", "class of unreadable files"])

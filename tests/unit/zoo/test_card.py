@@ -216,8 +216,8 @@ def test_licences_of_a_lineage_are_those_of_its_tasks_and_weights_with_their_ter
     texts = {"LicenseRef-a": "terms of a", "LicenseRef-b": "terms of b", "LicenseRef-unused": "nobody's"}
     found = Licences.of_lineage(lineage, texts, home)
     assert found.code == "BSD-3-Clause"
-    assert found.data == "CC0-1.0 AND LicenseRef-unstated"
-    assert found.weights == "CC0-1.0 AND LicenseRef-a AND (LicenseRef-b OR Zlib) AND LicenseRef-unstated"
+    assert found.data == "CC0-1.0 AND LicenseRef-unstated AND MIT"
+    assert found.weights == "CC0-1.0 AND LicenseRef-a AND (LicenseRef-b OR Zlib) AND LicenseRef-unstated AND MIT"
     wanted = {
         "LicenseRef-unstated": TEXTS["LicenseRef-unstated"],
         "LicenseRef-a": "terms of a",
