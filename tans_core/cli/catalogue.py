@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, show_fields, stdout, table
 from tans_core.options import takes
 from tans_core.retrieval.constraints import Constraints
+
+if TYPE_CHECKING:
+    from tans_core.zoo.card import ModelCard
 
 models = typer.Typer(help="The networks in production.", no_args_is_help=True, epilog=EXAMPLES["models"])
 
@@ -54,4 +58,21 @@ def show_model(
     """Show one network's card."""
     from tans_core import api
 
-    show_fields(api.model_card(model, root).to_dict(), as_json)
+    card = api.model_card(model, root)
+    fields = card.to_dict()
+    if not as_json:
+        # For people: one line a licence and its sources, and the terms that no id stands for.
+        licences = card.licences
+        fields["licences"] = {"code": licences.code, "weights and all that they descend from": card.licence}
+        fields["lineage"] = "\n".join(_lineage(card))
+        if licences.texts:
+            fields["terms"] = "\n".join(f"{name}: {text}" for name, text in licences.texts.items())
+    show_fields(fields, as_json)
+
+
+def _lineage(card: ModelCard) -> Iterator[str]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in card.lineage:
+        found.setdefault((one.source, one.licence), []).append(one.name)
+    for (source, licence), names in found.items():
+        yield f"{', '.join(names)} ({source}): {licence}"

@@ -102,7 +102,7 @@ def show_fields(fields: dict[str, object], as_json: bool) -> None:
             text = ", ".join(f"{name}: {item}" for name, item in value.items())
         else:
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        rows.add_row(key.replace("_", " "), escape(shown(text)))
+        rows.add_row(key.replace("_", " "), "\n".join(escape(shown(line)) for line in text.split("\n")))
     stdout().print(rows, markup=False)
 
 

@@ -54,8 +54,8 @@ class Constraints(Options):
     licences: Annotated[
         tuple[str, ...] | None,
         Field(
-            description="A licence that you accept, by its SPDX id, or several: the weights, and all images and weights "
-            "that they descend from, may be used under these. All by default.",
+            description="A licence that you accept, by its SPDX id, or several with commas: the weights, and all images and "
+            "weights that they descend from, may be used under these. All by default.",
             json_schema_extra={"option": "--licence", "metavar": "ID"},
         ),
     ] = None
@@ -63,7 +63,10 @@ class Constraints(Options):
     @field_validator("licences", mode="before")
     @classmethod
     def _several(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list | tuple | set | frozenset) or not all(isinstance(one, str) for one in values):
+            return values
+        return [name.strip() for one in values for name in one.split(",") if name.strip()]
 
     @field_validator("licences")
     @classmethod
@@ -150,7 +153,7 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
         costs = ", ".join(f"{model[column]:.2f} {unit}" for column, unit in RANGES.items())
         advice = _relaxed(model, constraints)
         if lack:
-            advice.append("accept " + " ".join(f"--licence {one}" for one in lack) + " as well")
+            advice.append(f"accept --licence {','.join(lack)} as well")
         lines.append(f"  {model['id']} ({costs}): {' and '.join(advice)}")
     said = f"0 of {len(models):,} models satisfy {constraints.in_words()}. Nearest, and what would let it in:"
     return "\n".join([said, *lines])

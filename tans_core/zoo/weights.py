@@ -71,10 +71,13 @@ class Base:
         if not path.is_file():
             raise WeightsError(f"{path}: no such file. Run `dvc repro base`.")
         raw = read_json(path)
-        if "families" not in raw:
-            raise WeightsError(f"{path}: of an earlier version. Run `tans build` to make it again.")
-        families = {name: one["settings"] for name, one in raw["families"].items()}
-        lineages = {name: tuple(map(Ancestor.model_validate, one["lineage"])) for name, one in raw["families"].items()}
+        try:
+            families = {name: one["settings"] for name, one in raw["families"].items()}
+            lineages = {
+                name: tuple(map(Ancestor.model_validate, one["lineage"])) for name, one in raw["families"].items()
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"{path}: of an earlier version. Run `tans build` to make it again.") from error
         return cls(folder, families, lineages, raw["precision"])
 
     def space(self, family: str) -> SearchSpace:

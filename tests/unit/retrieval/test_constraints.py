@@ -30,6 +30,8 @@ def fitting(**limits: Any) -> list[str]:
         ({"min_macs_m": 2, "max_macs_m": 45}, ["small.both", "large.choice"]),
         ({"licences": "MIT"}, ["tiny.mit"]),
         ({"licences": ["mit", "ofl-1.1"]}, ["tiny.mit", "small.both", "large.font"]),
+        ({"licences": "MIT, OFL-1.1"}, ["tiny.mit", "small.both", "large.font"]),
+        ({"licences": ["MIT,OFL-1.1", "ISC"]}, ["tiny.mit", "small.both", "large.font"]),
         ({"licences": ["BSD-3-Clause"]}, ["large.choice"]),
         ({"licences": ["OFL-1.1"], "max_params_m": 1}, []),
     ],
