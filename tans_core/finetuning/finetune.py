@@ -33,7 +33,7 @@ from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
 _EVAL_BATCH = 256
-CALIBRATION_IMAGES = 256
+CALIBRATION_IMAGES = 128
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def finetune(
     images, labels = _to_device(task, own, "train", place)
     total = _total_steps(epochs, steps, batches_per_epoch(len(images), batch_size))
     model.to(place)
-    begin_at_home(model, task, own, seed)
+    begin_at_home(model, task, own, seed, precision)
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
@@ -148,12 +148,14 @@ def finetune(
 
 
 @torch.no_grad()
-def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int) -> None:
+def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32") -> None:
     """Give a network BatchNorm statistics of a task's training images: those of up to `CALIBRATION_IMAGES`, drawn by the seed."""
     members = task.where("train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = members[torch.randperm(len(members), generator=generator)[:CALIBRATION_IMAGES].numpy()]
-    calibrate(model, preprocess.chosen(task, chosen.tolist()).to(next(model.parameters()).device))
+    images = preprocess.chosen(task, chosen.tolist()).to(next(model.parameters()).device)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        calibrate(model, images)
 
 
 class _Finetuning(pl.LightningModule):
