@@ -69,15 +69,15 @@ class Project:
     def write_params(self) -> None:
         (self.root / "params.yaml").write_text(yaml.safe_dump(self.params, sort_keys=False))
 
-    def repro(self) -> tuple[str, list[str]]:
+    def repro(self, *targets: str) -> tuple[str, list[str]]:
         """Run `dvc repro`; return its output and the stages that ran, in their order."""
-        process = start_repro(self.root)
+        process = start_repro(self.root, *targets)
         output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
         return output, re.findall(r"^Running stage '(.+)':", output, flags=re.MULTILINE)
 
 
-def start_repro(root: Path) -> subprocess.Popen[str]:
+def start_repro(root: Path, *targets: str) -> subprocess.Popen[str]:
     binaries = str(Path(sys.executable).parent)
     # DVC starts a stage through the user's shell: here the plainest, which stays in between unless the stage says `exec`.
     environment = os.environ | {
@@ -86,13 +86,26 @@ def start_repro(root: Path) -> subprocess.Popen[str]:
         "SHELL": "/bin/sh",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
+        # On one core, stages start no processes of their own: those would take longer to start than to work.
+        [
+            *(["taskset", "--cpu-list", one_core()] if shutil.which("taskset") else []),
+            sys.executable,
+            "-m",
+            "dvc",
+            "repro",
+            *targets,
+        ],
         cwd=root,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+
+
+def one_core() -> str:
+    usable = sorted(os.sched_getaffinity(0))
+    return str(usable[os.getpid() % len(usable)])
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -179,7 +192,7 @@ def test_added_task_reruns_no_other_tasks_zoo(killed: tuple[Project, str, list[s
     project = killed[0]
     project.params["tasks"]["meta_train"] |= ADDED
     project.write_params()
-    ran = project.repro()[1]
+    ran = project.repro("index")[1]
     assert ran[0] == "tasks@satellite"
     assert sorted(ran) == sorted(
         [
@@ -191,7 +204,6 @@ def test_added_task_reruns_no_other_tasks_zoo(killed: tuple[Project, str, list[s
             "transfer",
             "space",
             "index",
-            "evaluate",
         ]
     )
 
