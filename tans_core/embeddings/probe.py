@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tans_core.errors import TooFewImagesError, WeightsError
 from tans_core.networks.family import Network
-from tans_core.networks.preprocess import Preprocess, batch_of, normalise, statistics_of
+from tans_core.networks.preprocess import Preprocess, batch_of, batch_statistics, normalise, statistics_of
 from tans_core.tasks.task import Task
 
 _PENALTIES = tuple(10.0**exponent for exponent in range(-3, 4))
@@ -95,10 +95,12 @@ def probe_features(network: Network, images: Tensor, precision: str = "fp32") ->
     The network stays as it was. `precision` bf16 runs under autocast.
     """
     place = next(network.parameters()).device
-    shown = images[: batch_of(images.shape[-1])].to(place)
-    with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"), statistics_of(network, shown):
-        parts = [network.features(part.to(place)).float().cpu() for part in images.split(len(shown))]
-    features: npt.NDArray[np.float64] = torch.cat(parts).double().numpy()
+    parts = [part.to(place) for part in images.split(batch_of(images.shape[-1]))]
+    # One pass is enough where the images are one batch: BatchNorm then normalises by what it is given.
+    by_images = batch_statistics(network) if len(parts) == 1 else statistics_of(network, parts[0])
+    with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bf16"), by_images:
+        answers = [network.features(part).float().cpu() for part in parts]
+    features: npt.NDArray[np.float64] = torch.cat(answers).double().numpy()
     if not np.isfinite(features).all():
         raise WeightsError("the network answers images with NaN or infinity: its weights are damaged.")
     return features

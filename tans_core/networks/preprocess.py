@@ -55,13 +55,12 @@ class Preprocess(BaseModel):
 
     def pixels(self, task: Task, split: str) -> Tensor:
         """Return the images of a split (N, 3, S, S) uint8."""
-        return torch.from_numpy(task.pixels(self.image_size_px, self.interpolation, self.crop, split))
+        return torch.from_numpy(task.pixels(*self.form, split))
 
     def chosen(self, task: Task, indices: Sequence[int]) -> Tensor:
         """Return some images of a task, normalised: (n, 3, S, S) float32."""
-        pixels = task.images.at(self.image_size_px, self.interpolation, self.crop, indices)
         own = self.on(task.info)
-        return normalise(torch.from_numpy(pixels), own.mean, own.std)
+        return normalise(torch.from_numpy(task.images.at(*self.form, indices)), own.mean, own.std)
 
 
 @contextmanager
@@ -90,19 +89,20 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
 
 @contextmanager
 @torch.no_grad()
-def statistics_of(network: nn.Module, images: Tensor) -> Iterator[None]:
+def statistics_of(network: nn.Module, images: Tensor) -> Iterator[list[_BatchNorm]]:
     """Give BatchNorm the statistics of images (N, 3, H, W), which must be shuffled or balanced; as before afterwards.
 
-    As many of the images count as memory allows in one batch (`batch_of`). Everything is in eval mode inside.
+    One batch of all the images, since the mean of small batches' variances is not the variance. Everything is in eval mode
+    inside. Yields the layers.
     """
     with batch_statistics(network) as norms:
         if norms:
             for norm in norms:
                 norm.momentum = 1.0
-            network.features(images[: batch_of(images.shape[-1])])  # type: ignore[operator]
+            network.features(images)  # type: ignore[operator]
             for norm in norms:
                 norm.eval()
-        yield
+        yield norms
 
 
 def batch_of(image_size_px: int) -> int:
@@ -112,16 +112,11 @@ def batch_of(image_size_px: int) -> int:
 
 @torch.no_grad()
 def calibrate(network: nn.Module, images: Tensor) -> None:
-    """Set the BatchNorm statistics of a network to those of `images` (N, 3, H, W), which must be shuffled.
+    """Set the BatchNorm statistics of a network to those of images (N, 3, H, W) for good (`statistics_of`).
 
-    One batch of all the images, since the mean of small batches' variances is not the variance. Nothing else changes.
+    Nothing else changes.
     """
-    with batch_statistics(network) as norms:
-        if not norms:
-            return
-        for norm in norms:
-            norm.momentum = 1.0
-        network.features(images)  # type: ignore[operator]
+    with statistics_of(network, images) as norms:
         found = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     for norm, buffers in zip(norms, found, strict=True):
         for name in ("running_mean", "running_var"):
