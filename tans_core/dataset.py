@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean
+from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean, problems
 from tans_core.index.settings import read_params
 from tans_core.io import atomic_path, write_json
-from tans_core.params import TASK_NAME, QueryGateParams, explain
+from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class QueryLimits:
             thresholds = QueryGateParams.model_validate((gates or {}).get("query") or {})
             return cls(int(size), int(data["min_images_per_class"]), float(data["max_bad_share"]), thresholds)
         except ValidationError as error:
-            lines = [explain({**one, "loc": ("gates", "query", *one["loc"])}) for one in error.errors()]
+            lines = problems(error, QueryGateParams, ("gates", "query"))
             raise ParamsError(f"{path}: {'; '.join(lines)}") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ParamsError(f"{path}: data or gates: {error!r}. See docs/params.md.") from error

@@ -23,7 +23,13 @@ A message says what happened, where, what was got against what was wanted, and t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+_SHOWN = 80
+"""Characters of a wrong value that a message shows."""
 
 
 class TansError(Exception):
@@ -112,3 +118,40 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(wanted, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def problems(error: ValidationError, model: type[BaseModel], within: Sequence[str] = ()) -> list[str]:
+    """Return a line for each problem that pydantic found: where, what was got, what is wanted.
+
+    Args:
+        error: what checking against the model raised.
+        model: whose keys an unknown one is likely to be meant for.
+        within: the keys that lead to what was checked, for messages.
+    """
+    lines = []
+    for detail in error.errors():
+        where = ".".join(map(str, (*within, *detail["loc"])))
+        text = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            *parents, key = detail["loc"]
+            lines.append(f"{where}: unknown key{did_you_mean(str(key), _keys_at(model, parents))}")
+        elif detail["type"] == "missing":
+            lines.append(f"{where}: missing")
+        else:
+            # Of a whole that does not fit together, the text says more than the value.
+            whole = not detail["loc"] and isinstance(detail["input"], Mapping)
+            got = [] if whole else [f"got {repr(detail['input'])[:_SHOWN]}"]
+            lines.append(": ".join([*([where] if where else []), *got, text]))
+    return lines
+
+
+def _keys_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    kind: Any = model
+    for part in parents:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(str(part))
+            kind = field.annotation if field else None
+        else:
+            # Entries of a mapping or a list are all of one kind.
+            kind = next(iter(get_args(kind)[-1:]), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

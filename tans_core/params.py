@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tans_core.errors import ParamsError, did_you_mean
+from tans_core.errors import ParamsError, did_you_mean, problems
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -198,7 +198,7 @@ def parse_params(text: str, path: Path) -> Params:
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        lines = [explain(detail) for detail in error.errors()]
+        lines = problems(error, Params)
         count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
         raise ParamsError(f"{path} has {count}:\n  " + "\n  ".join(lines)) from None
     _check_across_sections(params, path)
@@ -206,36 +206,12 @@ def parse_params(text: str, path: Path) -> Params:
 
 
 def _check_across_sections(params: Params, path: Path) -> None:
-    problems = []
+    found = []
     both = sorted(params.tasks.meta_train.keys() & params.tasks.meta_test.keys())
     if both:
-        problems.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
+        found.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
     for name in params.base.tasks:
         if name not in params.tasks.meta_train:
-            problems.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
-    if problems:
-        raise ParamsError(f"{path}:\n  " + "\n  ".join(problems))
-
-
-def explain(detail: Any) -> str:
-    """Say where one of pydantic's errors is, and what it is."""
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        *parents, key = detail["loc"]
-        return f"{where}: unknown key{did_you_mean(str(key), _known_keys(parents))}"
-    if detail["type"] == "missing":
-        return f"{where}: missing"
-    return f"{where}: got {detail['input']!r}: {detail['msg']}"
-
-
-def _known_keys(parents: list[Any]) -> list[str]:
-    section: type[BaseModel] = Params
-    for parent in parents:
-        field = section.model_fields.get(str(parent))
-        kind = field.annotation if field else None
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            section = kind
-        else:
-            # Below a mapping of tasks every entry has the same keys.
-            section = TaskParams
-    return list(section.model_fields)
+            found.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
+    if found:
+        raise ParamsError(f"{path}:\n  " + "\n  ".join(found))

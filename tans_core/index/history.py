@@ -78,6 +78,15 @@ class History:
             found.pop(event.release, None)
         return found
 
+    def withdrawn_admissions(self) -> list[tuple[str, str]]:
+        """Return the releases before and after each admission that was rolled back and not asked for since."""
+        withdrawn = self.withdrawn()
+        return [
+            (self.events[event.parent - 1].release, event.release)
+            for event in self.events
+            if event.release in withdrawn and event.action == "admit" and event.parent is not None
+        ]
+
     def forward(self, release: str, action: Literal["publish", "admit"]) -> None:
         """Make a release live, as the child of the one that is."""
         self._go_live(release, self.events[-1].event if self.events else None, action)

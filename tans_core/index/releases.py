@@ -288,12 +288,9 @@ def _check_welcome(history: History, release_id: str, next_command: str) -> None
 
 def _check_newcomers(serving: Path, history: History, index: pa.Table) -> None:
     """Raise WithdrawnReleaseError where an index holds newcomers whose admission was rolled back."""
-    withdrawn = history.withdrawn()
     unwelcome: set[str] = set()
-    for event in history.events:
-        if event.release in withdrawn and event.action == "admit" and event.parent is not None:
-            before = history.events[event.parent - 1].release
-            unwelcome |= _ids(serving, event.release) - _ids(serving, before)
+    for before, after in history.withdrawn_admissions():
+        unwelcome |= _ids(serving, after) - _ids(serving, before)
     if history.live is not None:
         unwelcome -= _ids(serving, history.live)
     if found := sorted(unwelcome & set(index["id"].to_pylist())):

@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from tans_core.errors import ParamsError, WeightsError, did_you_mean
+from tans_core.errors import ParamsError, WeightsError, problems
 from tans_core.networks.family import Family, Network, Supernet
 
 Stride = Annotated[int, Field(ge=1, le=2)]
@@ -138,9 +138,10 @@ class Architecture(BaseModel):
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
         """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
         try:
-            return cls.model_validate_json(_json(raw), strict=True)
+            return cls.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
         except ValidationError as error:
-            raise WeightsError(f"architecture: not of the elastic residual family: {_told(error)}.") from error
+            told = "; ".join(problems(error, cls))
+            raise WeightsError(f"architecture: not of the elastic residual family: {told}.") from error
         except (TypeError, ValueError, RecursionError) as error:
             raise WeightsError(f"architecture: not of the elastic residual family ({error}).") from error
 
@@ -159,7 +160,7 @@ class ElasticResidual(Family):
         try:
             return ElasticSpace.model_validate(dict(settings))
         except ValidationError as error:
-            raise ParamsError(_told(error, ElasticSpace)) from None
+            raise ParamsError("; ".join(problems(error, ElasticSpace))) from None
 
     def build(self, architecture: Mapping[str, Any], num_classes: int) -> ElasticNetwork:
         return ElasticNetwork(Architecture.read(architecture), num_classes)
@@ -276,24 +277,6 @@ def slice_weights(full: Tensor, shape: torch.Size) -> Tensor:
 
 def _holds(full: Tensor, part: Tensor) -> bool:
     return full.ndim == part.ndim and all(have >= want for have, want in zip(full.shape, part.shape, strict=True))
-
-
-def _json(raw: Mapping[str, Any]) -> str:
-    return json.dumps(dict(raw), allow_nan=False)
-
-
-def _told(error: ValidationError, section: type[BaseModel] | None = None) -> str:
-    lines = []
-    for detail in error.errors():
-        where = ".".join(map(str, detail["loc"]))
-        if detail["type"] == "extra_forbidden":
-            hint = did_you_mean(where, section.model_fields) if section else ""
-            lines.append(f"{where}: unknown key{hint}")
-        elif detail["type"] == "missing":
-            lines.append(f"{where}: missing")
-        else:
-            lines.append((f"{where}: got {str(detail['input'])[:60]}: " if where else "") + detail["msg"])
-    return "; ".join(lines)
 
 
 FAMILY = ElasticResidual()

@@ -57,8 +57,8 @@ class Layer:
         stride: of a convolution.
         groups: of a convolution.
         channels: that it gives.
-        values: how many numbers it gives.
         side_px: of what it gives; 1 for a matrix product.
+        values: how many numbers it gives.
         macs: multiply-accumulates.
     """
 

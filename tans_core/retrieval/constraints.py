@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tans_core.errors import ParamsError
+from tans_core.errors import ParamsError, problems
 from tans_core.licences import check_accepted, lacking, satisfied
 
 Millions = Annotated[float | None, Field(gt=0, allow_inf_nan=False)]
@@ -32,12 +32,7 @@ class Options(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            lines = []
-            for detail in error.errors():
-                name = ".".join(map(str, detail["loc"]))
-                text = detail["msg"].removeprefix("Value error, ")
-                lines.append(f"{name}: got {detail['input']!r}: {text}" if name else text)
-            raise ParamsError("; ".join(lines)) from None
+            raise ParamsError("; ".join(problems(error, cls))) from None
 
 
 class Constraints(Options):
@@ -83,11 +78,6 @@ class Constraints(Options):
             if low is not None and high is not None and low > high:
                 raise ValueError(f"min_{column}: got {low:g}, want at most max_{column}, {high:g}")
         return self
-
-    @property
-    def given(self) -> bool:
-        """Whether any limit is set."""
-        return any(getattr(self, name) is not None for name in Constraints.model_fields)
 
     def range_of(self, column: str) -> tuple[float | None, float | None]:
         """Return the least and the most that a column may have."""

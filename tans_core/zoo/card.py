@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tans_core.errors import WeightsError
+from tans_core.errors import WeightsError, problems
 from tans_core.licences import TEXTS, combine, is_expression, normalise, texts_of
 from tans_core.networks.preprocess import Preprocess
 from tans_core.tasks.task import TaskInfo
@@ -130,8 +130,8 @@ class ModelCard(_Part):
         try:
             return cls.model_validate_json(json.dumps(upgraded(raw), allow_nan=False), strict=strict)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {'; '.join(lines)}.") from error
+            told = "; ".join(problems(error, cls))
+            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {told}.") from error
         except (TypeError, ValueError, RecursionError) as error:
             raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {error}.") from error
 

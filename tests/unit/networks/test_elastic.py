@@ -154,10 +154,10 @@ def test_architecture_of_another_space_is_refused_by_name(name: str, value: obje
     [
         ({}, "stages: missing"),
         ({"stages": 3}, "stages: got 3"),
-        ({"stages": [[{"kernel": "x", "ratio": 1}]]}, "stages.0.0.kernel: got x"),
+        ({"stages": [[{"kernel": "x", "ratio": 1}]]}, "stages.0.0.kernel: got 'x'"),
         ({"stages": [[{}], [BLOCK], [BLOCK]]}, r"stages.0.0.kernel: missing; stages.0.0.ratio: missing"),
         ({"stages": [[{**BLOCK, "kernel": 3.0}], [BLOCK], [BLOCK]]}, "stages.0.0.kernel: got 3.0"),
-        ({"stages": [[{**BLOCK, "ratio": "0.5"}], [BLOCK], [BLOCK]]}, "stages.0.0.ratio: got 0.5"),
+        ({"stages": [[{**BLOCK, "ratio": "0.5"}], [BLOCK], [BLOCK]]}, "stages.0.0.ratio: got '0.5'"),
         ({"stages": [[{**BLOCK, "ratio": True}], [BLOCK], [BLOCK]]}, "stages.0.0.ratio: got True"),
         ({"stages": [[{**BLOCK, "ratio": 9.0}], [BLOCK], [BLOCK]]}, "got kernel 3, ratio 9.0; want .* up to 8"),
         ({"stages": [[{**BLOCK, "kernel": 4}], [BLOCK], [BLOCK]]}, "got kernel 4"),

@@ -273,7 +273,7 @@ def test_hostile_files_are_refused(inbox: Path, staging: Path, spoil: Callable[[
         ({"architecture": stages(kernel=9)}, "got kernel 9"),
         ({"architecture": stages(kernel=3.0)}, "stages.0.0.kernel: got 3.0"),
         ({"architecture": stages(kernel=True)}, "stages.0.0.kernel: got True"),
-        ({"architecture": stages(ratio="0.5")}, "stages.0.0.ratio: got 0.5"),
+        ({"architecture": stages(ratio="0.5")}, "stages.0.0.ratio: got '0.5'"),
         ({"architecture": stages(run="me")}, "stages.0.0.run: unknown key"),
         ({"architecture": {**ARCHITECTURE, "widths": [8, 16.0]}}, "widths.1: got 16.0"),
         ({"architecture": {**ARCHITECTURE, "strides": [True, 2]}}, "strides.0: got True"),
