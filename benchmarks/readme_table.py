@@ -40,7 +40,8 @@ def table(metrics: dict[str, Any]) -> str:
     better = [f"*{name}* ({mean[name]:.2f})" for name in sorted(mean) if f"{mean[name]:.2f}" > f"{mean['picked']:.2f}"]
     largest = metrics["cost"]["largest"]
     said = [
-        f"The pick reaches {mean['picked']:.2f}. Refined, as `tans finetune` takes it, it reaches {mean['refined']:.2f}.",
+        f"The pick reaches {mean['picked']:.2f}.",
+        f"Refined, as `tans finetune` takes it, it reaches {mean['refined']:.2f}.",
         f"Better than the pick on average: {', '.join(better) or 'none'}.",
         f"On one task, two seeds of the same network end {metrics['noise']['between_seeds']:.2f} apart on average.",
         f"The network with most parameters has {largest['params_m']:.2f} M of them, and {largest['macs_m']:.2f} M MACs",

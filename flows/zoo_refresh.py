@@ -66,7 +66,8 @@ def zoo_refresh() -> Any:
 def refresh(root: Path, announce: Callable[[Newcomer, str], None], settle_s: float = 2.0) -> Outcome:
     """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
 
-    Where newcomers would bring back a release that was rolled back, serving stays as it is: they go to data/arrivals unannounced.
+    Where newcomers would bring back a release that was rolled back, serving stays as it is: they go to data/arrivals
+    unannounced.
 
     Args:
         root: the project's folder.

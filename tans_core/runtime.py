@@ -220,7 +220,8 @@ def clock() -> Callable[[], float]:
 def choose_precision(wanted: str) -> Precision:
     """Return `fp32` or `bf16`; for `auto` what this machine's processor is made for, whatever else it is doing.
 
-    With instructions for bf16 it trains 1.7 times as fast (AVX-512 BF16, AMX, tensor cores); without them several times slower.
+    With instructions for bf16 it trains 1.7 times as fast (AVX-512 BF16, AMX, tensor cores); without them several times
+    slower.
 
     Args:
         wanted: `auto`, `fp32` or `bf16`.
@@ -233,7 +234,9 @@ def choose_precision(wanted: str) -> Precision:
 
 
 def computes_bf16() -> bool:
-    """Say whether the device has instructions for bf16: a GPU from compute capability 8.0 on, a CPU with AVX-512 BF16 or AMX."""
+    """Say whether the device has instructions for bf16: a GPU from compute capability 8.0 on, a CPU with AVX-512 BF16
+    or AMX.
+    """
     import torch
 
     if torch.cuda.is_available():

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """Answers from one release. What a request needs of it is read at the first one, and kept; `warm` reads all of it before.
+    """Answers from one release. What a request needs of it is read at the first one, and kept; `warm` reads all of it
+    before.
 
     Attributes:
         project: the project's folder, where runs go.
@@ -67,7 +68,7 @@ class Service:
         return Retriever.open(self.release)
 
     def warm(self) -> Self:
-        """Read encoders, index and backbone, and have a gate ready for each request; `close` ends the one that waits."""
+        """Read encoders, index and backbone, and have a gate ready for each request; `close` ends that which waits."""
         _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
         with self._turn:
             self._is_warm = True

@@ -1,7 +1,7 @@
 """SPDX licence expressions as trees: ids joined by AND, OR and WITH, in one canonical form.
 
-The library license-expression knows the ids and reads the syntax. Its own comparison is left alone: it simplifies, which can take
-very long, and does not know what an exception means.
+The library license-expression knows the ids and reads the syntax. Its own comparison is left alone: it simplifies,
+which can take very long, and does not know what an exception means.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def licence_ids() -> frozenset[str]:
 
 
 def clean(text: str) -> str:
-    """Return a text on one line, without control characters, surrogates, and marks that turn the direction of writing."""
+    """Return a text on one line, without control characters, surrogates and marks that turn the way of writing."""
     return " ".join("".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text).split())
 
 

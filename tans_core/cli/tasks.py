@@ -161,7 +161,8 @@ def _stated(licence: str) -> dict[str, Any]:
     if not stated.texts:
         return {"licence": stated.expression}
     stderr().print(
-        f"licence: no SPDX expression{suggest(licence)}. The weights carry {stated.expression}; params.yaml keeps your words.",
+        f"licence: no SPDX expression{suggest(licence)}. "
+        f"The weights carry {stated.expression}; params.yaml keeps your words.",
         markup=False,
         highlight=False,
         soft_wrap=True,

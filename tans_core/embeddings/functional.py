@@ -124,7 +124,7 @@ class Anchors:
                     f"task {task.info.name!r}: got {len(members)} training images, want {images_per_task} as anchors. "
                     "Lower embed.anchors_per_task, or add images."
                 )
-            first = sorted(members, key=lambda index, digests=digests: digests[index])[:images_per_task]  # type: ignore[misc]
+            first = sorted(members, key=digests.__getitem__)[:images_per_task]
             pixels += [task.images[index] for index in first]
             means += [task.info.mean] * images_per_task
             stds += [task.info.std] * images_per_task

@@ -91,8 +91,8 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
 def probe_features(network: Network, images: Tensor, precision: str = "fp32") -> npt.NDArray[np.float64]:
     """Return a network's penultimate features (n, D) of normalised images (n, 3, S, S).
 
-    BatchNorm uses the images' own statistics, as fine-tuning on the task will; the stored ones are those of another task.
-    The network stays as it was. `precision` bf16 runs under autocast.
+    BatchNorm uses the images' own statistics, as fine-tuning on the task will; the stored ones are those of another
+    task. The network stays as it was. `precision` bf16 runs under autocast.
     """
     place = next(network.parameters()).device
     parts = [part.to(place) for part in images.split(batch_of(images.shape[-1]))]

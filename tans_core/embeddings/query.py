@@ -54,7 +54,8 @@ class Backbone:
 
 
 def load_backbone(name: str, base_folder: Path) -> Backbone:
-    """Load `base`, the largest member of the base supernet (the first family's), or a torchvision network with its weights.
+    """Load `base`, the largest member of the base supernet (the first family's), or a torchvision network with its
+    weights.
 
     Raises:
         ParamsError: torchvision has no network of this name.

@@ -1,7 +1,7 @@
 """Fine-tune one network on one task by the method's recipe (TANS, section 4): all weights, SGD, cosine to zero.
 
-Every network begins with BatchNorm statistics of the task's own training images, whatever it came with: those of another task
-would be wrong here, and a short run does not wash them out.
+Every network begins with BatchNorm statistics of the task's own training images, whatever it came with: those of
+another task would be wrong here, and a short run does not wash them out.
 
 Lightning runs the loop, with the whole run as one epoch of batches in memory. Measured on one CPU core against a bare loop
 over the same batches, that costs about 1 ms a step, set-up included (60 steps of a tiny network: 0.64 s for 0.59 s).
@@ -149,7 +149,9 @@ def finetune(
 
 @torch.no_grad()
 def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32") -> None:
-    """Give a network BatchNorm statistics of a task's training images: those of up to `CALIBRATION_IMAGES`, drawn by the seed."""
+    """Give a network BatchNorm statistics of a task's training images: those of up to `CALIBRATION_IMAGES`, drawn by
+    the seed.
+    """
     members = task.where("train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = members[torch.randperm(len(members), generator=generator)[:CALIBRATION_IMAGES].numpy()]

@@ -33,9 +33,9 @@ def write_run(
 ) -> ModelCard:
     """Write everything that one fine-tuning leaves; the folder appears whole or not at all.
 
-    Files: `weights.safetensors` (its metadata holds class names and preprocessing), `card.json` (a model card: with the weights,
-    it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a folder of this name
-    held before, a scan report say, stays.
+    Files: `weights.safetensors` (its metadata holds class names and preprocessing), `card.json` (a model card: with the
+    weights, it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a
+    folder of this name held before, a scan report say, stays.
 
     Args:
         folder: `runs/<id>`; its name becomes the new model's id.

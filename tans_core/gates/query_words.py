@@ -86,8 +86,8 @@ def say_small(facts: Facts, _: Sequence[str]) -> str:
 def say_enlarged(facts: Facts, _: Sequence[str]) -> str:
     report = facts.report
     return (
-        f"the median image is {report.sides_px[2]} pixels on its shorter side; a network that reads {report.stored_size_px} "
-        "pixels enlarges it. Give larger images where there are any."
+        f"the median image is {report.sides_px[2]} pixels on its shorter side; a network that reads "
+        f"{report.stored_size_px} pixels enlarges it. Give larger images where there are any."
     )
 
 

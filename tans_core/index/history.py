@@ -3,9 +3,9 @@
     serving/production       the id of the release that answers: all that a reader needs
     serving/history.jsonl    an event a line, oldest first; the last one is live
 
-An event's parent is the event that a rollback goes back to. Lines and parents alone give the order: a clock may be set back.
-The history is written before the pointer. Two events in a row never name the same release, so the pointer tells whether
-the last event came into effect. Writers hold the lock of `blobs.writers_lock`.
+An event's parent is the event that a rollback goes back to. Lines and parents alone give the order: a clock may be set
+back. The history is written before the pointer. Two events in a row never name the same release, so the pointer tells
+whether the last event came into effect. Writers hold the lock of `blobs.writers_lock`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def production_id(serving: Path) -> str | None:
 
 
 def read_history(serving: Path) -> History:
-    """Read the events that came into effect. A folder from before there was a history gets one from its releases' parents.
+    """Read the events that came into effect. A folder from before there was a history gets one from its releases'
+    parents.
 
     Raises:
         StoreError: a line is no event.
@@ -164,8 +165,8 @@ def _read_events(path: Path) -> tuple[Event, ...]:
             good = False
         if not good:
             raise StoreError(
-                f"{path}: line {number} is no event of serving: {line[:80]!r}. Move the file away, then run the command "
-                "again: the order is then read from the releases, and none counts as rolled back."
+                f"{path}: line {number} is no event of serving: {line[:80]!r}. Move the file away, then run the "
+                "command again: the order is then read from the releases, and none counts as rolled back."
             )
         events.append(event)
     return tuple(events)

@@ -116,7 +116,7 @@ def open_production(serving: Path) -> Release:
 
 
 def list_releases(serving: Path) -> list[ReleaseInfo]:
-    """Return all releases in the order in which they first went live; before them those that never did, oldest first."""
+    """Return all releases as they first went live; before them those that never did, oldest first."""
     history, current = read_history(serving), production_id(serving)
     withdrawn = history.withdrawn()
     described = {one["id"]: one for one in map(read_json, (serving / "releases").glob("[!.]*/release.json"))}
@@ -282,7 +282,8 @@ def _check_welcome(history: History, release_id: str, next_command: str) -> None
     rolled_back = history.withdrawn().get(release_id)
     if rolled_back is not None:
         raise WithdrawnReleaseError(
-            f"release {release_id} was rolled back at {rolled_back.created}, and stays out of production. {next_command}"
+            f"release {release_id} was rolled back at {rolled_back.created}, and stays out of production. "
+            f"{next_command}"
         )
 
 

@@ -145,7 +145,9 @@ class Family(ABC):
         return network.eval()
 
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Cut a network's tensors out of those of a supernet that holds it; a family without supernets takes them as they are."""
+        """Cut a network's tensors out of those of a supernet that holds it; a family without supernets takes them as
+        they are.
+        """
         return tensors
 
     def cost(self, architecture: Mapping[str, Any], image_size_px: int, num_classes: int) -> Cost:

@@ -17,7 +17,9 @@ from tans_core.tasks.task import Task, TaskInfo
 
 Triple = tuple[float, float, float]
 _BATCH_VALUES = 16_000_000
-"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; the answers of early layers take twenty times as much."""
+"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; the answers of early layers take twenty times as
+much.
+"""
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 assert set(INTERPOLATIONS) == set(get_args(Interpolation))
 
@@ -28,8 +30,8 @@ class Preprocess(BaseModel):
     Attributes:
         image_size_px: side of its input.
         mean, std: a channel, in 0..1.
-        statistics: `own`: these mean and std, whatever the images, as published weights want it; `task`: those of the images that
-            it is tuned on, as small networks that are trained as a whole want it.
+        statistics: `own`: these mean and std, whatever the images, as published weights want it; `task`: those of the
+            images that it is tuned on, as small networks that are trained as a whole want it.
         interpolation: what scales the images; a key of `tans_core.tasks.pixels.INTERPOLATIONS`.
         crop: share of the side that is kept around the centre, above 0 and at most 1.
     """
@@ -92,8 +94,8 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
 def statistics_of(network: nn.Module, images: Tensor) -> Iterator[list[_BatchNorm]]:
     """Give BatchNorm the statistics of images (N, 3, H, W), which must be shuffled or balanced; as before afterwards.
 
-    One batch of all the images, since the mean of small batches' variances is not the variance. Everything is in eval mode
-    inside. Yields the layers.
+    One batch of all the images, since the mean of small batches' variances is not the variance. Everything is in eval
+    mode inside. Yields the layers.
     """
     with batch_statistics(network) as norms:
         if norms:

@@ -1,7 +1,7 @@
 """What a network computes, operation by operation: its exact costs, and a code of its topology that any family's has.
 
-One forward pass of one image on torch's meta device, which computes shapes alone: nothing is read off a family's own description,
-so that networks of different families are described in the same terms.
+One forward pass of one image on torch's meta device, which computes shapes alone: nothing is read off a family's own
+description, so that networks of different families are described in the same terms.
 
 Axes: T = `TOPOLOGY_DIM`.
 """
@@ -24,8 +24,8 @@ from torch.utils.flop_counter import flop_registry
 _LEVELS = 7
 """Resolutions: the input's, its half, its quarter, and so on; what is smaller still counts to the last."""
 _DECAY = 0.8
-"""Of a layer's weight with its place inside its resolution: the same layers in another order have another code, since no sum of
-small whole multiples of powers of 4/5 vanishes."""
+"""Of a layer's weight with its place inside its resolution: the same layers in another order have another code, since
+no sum of small whole multiples of powers of 4/5 vanishes."""
 _PER_LEVEL = 8
 _WHOLE = 5
 TOPOLOGY_DIM = _LEVELS * _PER_LEVEL + _WHOLE
@@ -120,9 +120,10 @@ def cost_of(network: nn.Module, image_size_px: int) -> Cost:
 def topology_code(found: Trace, image_size_px: int, feature_dim: int) -> npt.NDArray[np.float32]:
     """Describe a network by its layers, resolution by resolution.
 
-    Of each resolution: how many layers, the logarithm of their MACs, and of kernels, strides, channels (log2) and the share of
-    depthwise layers the means; kernels and channels once more with weights by place. Of the whole: the logarithms of the input's
-    side and of the feature width, the number of layers, and last (`COSTS`) the logarithms of parameters and MACs.
+    Of each resolution: how many layers, the logarithm of their MACs, and of kernels, strides, channels (log2) and the
+    share of depthwise layers the means; kernels and channels once more with weights by place. Of the whole: the
+    logarithms of the input's side and of the feature width, the number of layers, and last (`COSTS`) the logarithms of
+    parameters and MACs.
 
     Returns:
         (T,) float32; zeros where a network has no layer of a resolution.
@@ -175,7 +176,9 @@ class _Recorder(TorchDispatchMode):
 
 
 def _shape_alone(func: Any, packet: Any, args: Sequence[Any]) -> Any:
-    """Return what an operation gives on the meta device where its shape is plain: torch's own way takes 20 times as long."""
+    """Return what an operation gives on the meta device where its shape is plain: torch's own way takes 20 times as
+    long.
+    """
     first = args[0] if args else None
     if not isinstance(first, Tensor) or first.device.type != "meta":
         return None

@@ -177,7 +177,7 @@ Triple = tuple[float, float, float]
 
 
 def _normalisation(images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation a channel of images (3, s, s) uint8, on the scale 0..1; each image counts the same."""
+    """Mean and standard deviation a channel of images (3, s, s) uint8, in 0..1; each image counts the same."""
     # Sums of integers and of `fsum` are exact: no order of summation changes a digit.
     means, squares = [], []
     for image in images:

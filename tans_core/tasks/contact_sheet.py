@@ -24,7 +24,8 @@ _INK, _PAPER = (40, 44, 52), (255, 255, 255)
 def contact_sheet(
     images: SquareImages, labels: npt.NDArray[np.int64], class_names: Sequence[str], per_class: int = 12
 ) -> Image.Image:
-    """Draw one row a class: its name, then its first images, all at the side of the largest one or what a sheet has room for.
+    """Draw one row a class: its name, then its first images, all at the side of the largest one or what a sheet has
+    room for.
 
     Args:
         images: N of any sides.

@@ -147,8 +147,8 @@ def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8
         size_px: S, the largest side.
 
     Returns:
-        (3, s, s) uint8 with s at most S. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are cut to
-        `MAX_ASPECT` and padded with the mean colour of their border.
+        (3, s, s) uint8 with s at most S. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are
+        cut to `MAX_ASPECT` and padded with the mean colour of their border.
     """
     return planes(fit(Image.fromarray(pixels).convert("RGB"), size_px))
 

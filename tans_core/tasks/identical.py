@@ -1,7 +1,7 @@
 """Which images are the same, pixel by pixel, whatever files they are in.
 
-Images that are not the same at their stored size are not the same. Of those that are, files that differ are read again, to
-compare all their pixels: few, as a rule, so that a scan need not hash every photograph in full.
+Images that are not the same at their stored size are not the same. Of those that are, files that differ are read again,
+to compare all their pixels: few, as a rule, so that a scan need not hash every photograph in full.
 """
 
 from __future__ import annotations

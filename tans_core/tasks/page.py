@@ -92,7 +92,9 @@ def write_scan_page(
 
 
 def contact_strip(images: _Images, thumb_px: int) -> bytes:
-    """Return a PNG of the first images side by side, all as wide as the widest, at most `thumb_px`; the gaps are transparent."""
+    """Return a PNG of the first images side by side, all as wide as the widest, at most `thumb_px`; the gaps are
+    transparent.
+    """
     shown = images[:PER_CLASS]
     # Whatever a browser enlarges, it enlarges the gaps with it.
     side = min(thumb_px, max(THUMBS_PX[-1], *(image.shape[-1] for image in shown)))

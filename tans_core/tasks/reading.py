@@ -61,8 +61,9 @@ SCHEMA = pa.schema(
 )
 """The columns of a chunk.
 
-`reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and `format` where
-it began as an image. The same `look` have images of the same stored pixels and the same sides. `pixels` are (3, s, s).
+`reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and
+`format` where it began as an image. The same `look` have images of the same stored pixels and the same sides. `pixels`
+are (3, s, s).
 """
 
 

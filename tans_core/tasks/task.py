@@ -56,7 +56,8 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled image-classification data set, its images kept once, at their own size or the largest that the zoo reads.
+    """A labelled image-classification data set, its images kept once, at their own size or the largest that the zoo
+    reads.
 
     Attributes:
         info: names, licence, normalisation, counts.
@@ -172,8 +173,8 @@ def read_task(folder: Path) -> Task:
             width, height = picture.size
             if width != height or width > info.stored_size_px or picture.mode != "RGB":
                 raise DataError(
-                    f"{folder / 'images.parquet'}, row {index}: got {width}x{height} {picture.mode}, want a square of at most "
-                    f"{info.stored_size_px} pixels, RGB."
+                    f"{folder / 'images.parquet'}, row {index}: got {width}x{height} {picture.mode}, want a square of "
+                    f"at most {info.stored_size_px} pixels, RGB."
                 )
             images.append(np.asarray(picture).transpose(2, 0, 1))
     return Task(

@@ -33,7 +33,8 @@ MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 MAX_LAYER_M = 4.0
-"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred images at once."""
+"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred images at once.
+"""
 # A folder that changed a moment ago may still be on its way in.
 SETTLE_S = 2.0
 
@@ -73,8 +74,9 @@ def read_newcomer(source: Path, staging: Path) -> Newcomer:
         staging: a folder of our own; the copy goes to `staging/<id>`.
 
     Raises:
-        WeightsError: it is not a folder of two regular files, they are too large or damaged, the card is not a model card of a
-            known family, or the weights are not those of its architecture. The message lists every problem of the part at fault.
+        WeightsError: it is not a folder of two regular files, they are too large or damaged, the card is not a model
+            card of a known family, or the weights are not those of its architecture. The message lists every problem of
+            the part at fault.
     """
     if source.is_symlink() or not source.is_dir():
         raise WeightsError(f"{source.name}: not a folder. Want a folder with {CARD_FILE} and {WEIGHTS_FILE}.")

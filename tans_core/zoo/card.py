@@ -104,7 +104,7 @@ class ModelCard(_Part):
 
     @property
     def licence(self) -> str:
-        """What holds for whoever uses the weights: their own licence, and those of all that they descend from (SPDX)."""
+        """What holds for who uses the weights: their own licence, and those of all that they descend from (SPDX)."""
         return combine([self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)])
 
     @property

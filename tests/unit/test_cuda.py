@@ -98,8 +98,8 @@ def test_a_probe_gives_the_same_score() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fine_tuning_learns(precision: Any, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     def run() -> Any:
-        recipe = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
-        return finetune(network(), grating_task(), PREPROCESS, steps=40, seed=0, precision=precision, **recipe)  # type: ignore[arg-type]
+        recipe: Any = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
+        return finetune(network(), grating_task(), PREPROCESS, steps=40, seed=0, precision=precision, **recipe)
 
     found, wanted = run(), on_cpu(run)
     assert found.test_accuracy > 0.8

@@ -52,7 +52,9 @@ class Source(Protocol):
 
     @property
     def licence(self) -> str:
-        """Of all images that it can give, an SPDX expression; `tans_core.licences.TEXTS` has the terms of each LicenseRef-..."""
+        """Of all images that it can give, an SPDX expression; `tans_core.licences.TEXTS` has the terms of each
+        LicenseRef-...
+        """
         ...
 
     def missing(self, options: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,9 @@ ICONIFY = Package(
     version="2.2.535",
     sha256="1a545f86fa224d6531d8fb101dcbe83aac2b28689a21cbed6fc68318a5af4d91",
     size_mb=104,
-    licence="Apache-2.0 AND BSD-3-Clause AND CC-BY-4.0 AND CC0-1.0 AND ISC AND MIT AND MPL-2.0 AND OFL-1.1 AND Unlicense",
+    licence=(
+        "Apache-2.0 AND BSD-3-Clause AND CC-BY-4.0 AND CC0-1.0 AND ISC AND MIT AND MPL-2.0 AND OFL-1.1 AND Unlicense"
+    ),
 )
 EMOJI_NAMES = Package(
     manager="npm",

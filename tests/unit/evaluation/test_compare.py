@@ -100,8 +100,8 @@ from tests.factories.tasks import grating_task
 def deadly(num_classes, seed):
     os.kill(os.getpid(), signal.SIGKILL)
 
-compare(grating_task(), {{"a": [contender("a")], "b": [Contender("bb", deadly, PREPROCESS)]}}, seeds=[0, 1], budget=BUDGET,
-        resume=Path({folder!r}))
+strategies = {{"a": [contender("a")], "b": [Contender("bb", deadly, PREPROCESS)]}}
+compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET, resume=Path({folder!r}))
 """
 
 

@@ -203,7 +203,7 @@ def test_code_says_what_its_parts_are_said_to_say() -> None:
     values = topology_code(found, 20, feature_dim=6)
     levels = values[:56].reshape(7, 8)
     convs = 3 * 8 * 25 * 100 + 8 * 9 * 100
-    # Level 1, half of 20 pixels: both convolutions. One pixel is a twentieth, 2 ** -4.3: level 4 holds the matrix products.
+    # Level 1, half of 20 pixels: both convolutions. One pixel is a twentieth, 2 ** -4.3: level 4 holds the products.
     wanted = [2, math.log1p(convs), (5 + 3) / 2, (2 + 1) / 2, 3, 1 / 2, 5 + 0.8 * 3, 3 + 0.8 * 3]
     np.testing.assert_allclose(levels[1], wanted, rtol=1e-6)
     channels = [math.log2(6), math.log2(4)]
@@ -244,7 +244,8 @@ def test_costs_of_attention_are_the_same_wherever_the_network_is() -> None:
             self.patches, self.layer = nn.Conv2d(3, 16, 8, stride=8), layer
 
         def forward(self, images: Tensor) -> Tensor:
-            return self.layer(self.patches(images).flatten(2).transpose(1, 2)).mean(dim=1)  # type: ignore[no-any-return]
+            tokens = self.patches(images).flatten(2).transpose(1, 2)
+            return self.layer(tokens).mean(dim=1)  # type: ignore[no-any-return]
 
     network = Tokens().eval()
     assert cost_of(network, 32) == cost_of(network.to("meta"), 32)

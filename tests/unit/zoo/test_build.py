@@ -29,18 +29,11 @@ from tans_core.zoo.card import Ancestor, ModelCard
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, fresh_classifier, load_model, save_base
 from tests.factories import second_family
+from tests.factories.project import PARAMS
 from tests.factories.tasks import grating_task
 
-SETTINGS: dict[str, Any] = {
-    "image_size_px": 16,
-    "stem_width": 8,
-    "widths": [8, 16],
-    "strides": [2, 2],
-    "max_depth": 2,
-    "kernels": [3, 5],
-    "ratios": [0.5, 1.0],
-}
 NAME = "elastic-residual"
+SETTINGS: dict[str, Any] = PARAMS["networks"][NAME]
 SPACE = FAMILY.space(SETTINGS)
 OWN = Preprocess(image_size_px=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
 ARCHITECTURES = {

@@ -1,0 +1,95 @@
+"""`build` of the API: DVC is run, waited for, and its failures told as errors."""
+
+import fcntl
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import tans_core as tans
+from tans_core import errors
+from tans_core.project import reproduce
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A DVC project of two stages, the second of which ends with the code in `code.txt`."""
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    (tmp_path / "code.txt").write_text("0")
+    stages = """\
+stages:
+  first:
+    cmd: echo one > first.txt
+    outs: [first.txt]
+  second:
+    cmd: python -c "import sys, pathlib; print('working'); sys.exit(int(pathlib.Path('code.txt').read_text()))"
+    deps: [first.txt, code.txt]
+"""
+    (tmp_path / "dvc.yaml").write_text(stages)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (1, errors.TansError),
+        (2, errors.ParamsError),
+        (3, errors.GateError),
+        (4, errors.DataError),
+        (6, errors.StoreError),
+        (7, errors.WeightsError),
+        (9, errors.TansError),
+    ],
+)
+def test_build_ends_with_the_error_of_the_stage_that_failed(
+    pipeline: Path, code: int, kind: type[errors.TansError]
+) -> None:
+    (pipeline / "code.txt").write_text(str(code))
+    lines: list[str] = []
+    with pytest.raises(errors.TansError, match=f"'second' failed with exit code {code}") as caught:
+        tans.build(root=pipeline, jobs=1, on_line=lines.append)
+    assert type(caught.value) is kind
+    assert "working" in lines
+    assert (pipeline / "first.txt").is_file()
+
+
+def test_build_of_one_stage_leaves_the_others_alone(pipeline: Path) -> None:
+    (pipeline / "code.txt").write_text("3")
+    tans.build("first", root=pipeline, on_line=lambda _: None)
+    assert (pipeline / "first.txt").is_file()
+
+
+def test_build_of_what_is_built_runs_nothing(pipeline: Path) -> None:
+    tans.build(root=pipeline, jobs=1, on_line=lambda _: None)
+    lines: list[str] = []
+    tans.build(root=pipeline, jobs=1, on_line=lines.append)
+    assert not [line for line in lines if line.startswith("Running stage")]
+
+
+def test_build_waits_for_another_dvc_that_holds_the_lock(pipeline: Path) -> None:
+    lines: list[str] = []
+    with (pipeline / ".dvc/tmp/lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Longer than the three seconds after which DVC gives up by itself.
+        release = threading.Timer(6, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        release.start()
+        tans.build("first", root=pipeline, on_line=lines.append)
+        assert not release.is_alive()
+        release.join()
+    assert any(line.startswith("Running stage") for line in lines)
+
+
+def test_pipeline_that_dvc_cannot_read_is_an_error(pipeline: Path) -> None:
+    (pipeline / "dvc.yaml").write_text("stages: [")
+    lines: list[str] = []
+    with pytest.raises(errors.TansError, match="before a stage failed"):
+        reproduce(pipeline, jobs=1, on_line=lines.append)
+    assert any("dvc.yaml" in line for line in lines)
+
+
+def test_build_outside_a_project_says_so(tmp_path: Path) -> None:
+    with pytest.raises(errors.ParamsError, match=r"dvc\.yaml"):
+        tans.build(root=tmp_path)
