@@ -61,9 +61,7 @@ TEXTS: dict[str, str] = {
         "Country211: licences of Creative Commons that differ by picture (YFCC100M)."
     ),
 }
-"""LicenseRef-... -> what its terms are, and where they are from: all that TANS itself uses. docs/licences.md lists
-them.
-"""
+"""LicenseRef-... -> its terms, and where they are from: all that TANS itself uses. docs/licences.md lists them."""
 
 _MAX_SLUG, _HASH = 60, 8
 # Sets of licences that `lacking` compares at a time: its answer is exact for whatever a person would write.
@@ -166,9 +164,7 @@ def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def texts_of(expression: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return LicenseRef-... -> its text for each in an expression: that of `own`, or else of `TEXTS`; "" where neither
-    has it.
-    """
+    """Return LicenseRef-... -> its text for each in an expression: that of `own`, else of `TEXTS`, else ""."""
     known = {name.casefold(): text for name, text in {**TEXTS, **(own or {})}.items()}
     bases = sorted({leaf.base for leaf in _tree(expression).leaves}, key=str.casefold)
     return {name: known.get(name.casefold(), "") for name in bases if REFERENCE.fullmatch(name)}

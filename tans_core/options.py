@@ -1,6 +1,4 @@
-"""What requests may say, and functions that take it as plain keywords: declared once, for the API, the command and the
-flows.
-"""
+"""What requests may say, and functions that take it as plain keywords: declared once for API, command and flows."""
 
 from __future__ import annotations
 

@@ -149,9 +149,7 @@ def finetune(
 
 @torch.no_grad()
 def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32") -> None:
-    """Give a network BatchNorm statistics of a task's training images: those of up to `CALIBRATION_IMAGES`, drawn by
-    the seed.
-    """
+    """Give a network BatchNorm statistics of up to `CALIBRATION_IMAGES` training images of a task, drawn by the seed."""
     members = task.where("train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = members[torch.randperm(len(members), generator=generator)[:CALIBRATION_IMAGES].numpy()]

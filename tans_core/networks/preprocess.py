@@ -17,9 +17,7 @@ from tans_core.tasks.task import Task, TaskInfo
 
 Triple = tuple[float, float, float]
 _BATCH_VALUES = 16_000_000
-"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; the answers of early layers take twenty times as
-much.
-"""
+"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; early layers' answers take twenty times that."""
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 assert set(INTERPOLATIONS) == set(get_args(Interpolation))
 

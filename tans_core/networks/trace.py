@@ -176,9 +176,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _shape_alone(func: Any, packet: Any, args: Sequence[Any]) -> Any:
-    """Return what an operation gives on the meta device where its shape is plain: torch's own way takes 20 times as
-    long.
-    """
+    """Return what an operation gives on the meta device where its shape is plain: 20 times as fast as torch's way."""
     first = args[0] if args else None
     if not isinstance(first, Tensor) or first.device.type != "meta":
         return None

@@ -33,8 +33,7 @@ MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 MAX_LAYER_M = 4.0
-"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred images at once.
-"""
+"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred at once."""
 # A folder that changed a moment ago may still be on its way in.
 SETTLE_S = 2.0
 
