@@ -103,13 +103,13 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
     chosen = spread_over_sources(data, options.judged, params.seed)
     tasks = [*chosen, *(params.tasks.meta_test if options.meta_test else ())]
     cards = read_all_cards(root / "data", list(params.tasks.meta_train))
-    recipe = params.finetune.model_dump(exclude={"epochs"})
     precision = read_json(root / "data/base/base.json")["precision"]
     budget = TransferBudget(
         networks_per_task=options.networks,
         probes_per_home=params.transfer.probes_per_home,
         seeds=tuple(params.seed + index for index in range(options.truth_seeds)),
-        fit=Budget(**recipe, steps=params.evaluate.steps, eval_points=1, precision=precision),
+        fit=Budget(params.evaluate.steps, params.finetune.batch_size, eval_points=1, precision=precision),
+        recipes=params.finetune.model_dump(),
         probe_images=params.transfer.probe_images,
         probe_images_per_class=params.transfer.probe_images_per_class,
         cover=False,

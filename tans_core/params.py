@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tans_core.errors import ParamsError, did_you_mean, problems
+from tans_core.recipe import Recipe, for_family
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -49,14 +50,40 @@ class DataParams(_Section):
     workers: Annotated[int, Field(ge=0, le=64)]
 
 
-class TrainParams(_Section):
-    """A supernet's training: SGD with momentum, one cycle of a cosine to zero."""
+class RecipeParams(_Section, Recipe):
+    """A recipe, and how families differ from it: `families.<name>` holds the settings that are others for one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    families: dict[str, dict[str, Any]] = {}
+    own: ClassVar[tuple[str, ...]] = ("batch_size",)
+    """What beside the recipe may differ."""
+
+    @model_validator(mode="after")
+    def _families_are_whole(self) -> Self:
+        allowed = {*Recipe.model_fields, *self.own}
+        for family, changes in self.families.items():
+            unknown = sorted(changes.keys() - allowed)
+            if unknown:
+                raise ValueError(
+                    f"families.{family}: got {', '.join(unknown)}, want some of {', '.join(sorted(allowed))}"
+                )
+            try:
+                self.of_family(family)
+            except ValidationError as error:
+                raise ValueError(f"families.{family}: {'; '.join(problems(error, type(self)))}") from None
+        return self
+
+    def of_family(self, family: str) -> Self:
+        """Return the settings as they are for one family."""
+        return self.model_validate(for_family(self.model_dump(), family))
+
+
+class TrainParams(RecipeParams):
+    """A supernet's training."""
 
     steps: Count
     batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    momentum: Fraction
-    weight_decay: NotNegative
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "steps")
 
 
 class BaseParams(TrainParams):
@@ -67,6 +94,7 @@ class BaseParams(TrainParams):
 class ZooParams(TrainParams):
     subnets: Annotated[int, Field(ge=4)]
     calibration_images: Count
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "steps", "subnets")
 
 
 class EmbedParams(_Section):
@@ -121,14 +149,11 @@ class RetrievalParams(_Section):
     top_k: Count
 
 
-class FinetuneParams(_Section):
-    """The method's recipe: SGD on all weights, a fresh classifier, cosine to zero over the whole run."""
+class FinetuneParams(RecipeParams):
+    """How networks are fine-tuned whose cards do not say it themselves: all weights, under a fresh classifier."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
-    lr: Positive
-    momentum: Fraction
-    weight_decay: NotNegative
 
 
 class EvaluateParams(_Section):
@@ -138,6 +163,7 @@ class EvaluateParams(_Section):
     points: Annotated[int, Field(ge=2)]
     seeds: Annotated[int, Field(ge=2)]
     random_draws: Annotated[int, Field(ge=3)]
+    published_sizes_px: Annotated[list[Annotated[int, Field(ge=16, le=1024)]], Field(min_length=1)]
 
 
 class QueryGateParams(_Section):

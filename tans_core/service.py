@@ -18,6 +18,7 @@ from tans_core.errors import ParamsError
 from tans_core.io import write_json
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, new_run_folder, provenance
+from tans_core.recipe import for_family
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.retrieval.constraints import Constraints
 
@@ -182,16 +183,18 @@ class Service:
         from tans_core.finetuning.finetune import finetune as train
         from tans_core.finetuning.run import write_run
 
-        card = self.retriever.card(model)
-        settings: dict[str, Any] = {**self.release.params["finetune"], "seed": options.seed}
-        settings["epochs"] = options.epochs or settings["epochs"]
+        card, recipe = self.retriever.card(model), self.retriever.recipe(model)
+        said = for_family(self.release.params["finetune"], card.family)
+        epochs = options.epochs or said["epochs"]
+        settings: dict[str, Any] = {"epochs": epochs, "batch_size": said["batch_size"], "seed": options.seed}
         network = self.retriever.load_model(model, task.info.num_classes, seed=options.seed)
         # Validated once an epoch: what the best weights are chosen by.
-        result = train(network, task, card.preprocess, **settings, eval_points=settings["epochs"], progress=progress)
+        result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
         folder = new_run_folder(self.project, "finetune")
         _write_scan(scan, folder)
-        asked = {**settings, "dataset": name_of(dataset), "model": model}
-        write_run(folder, result=result, task=task, card=card, settings=asked, release=self.release.id)
+        asked = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
+        tuned = card.model_copy(update={"recipe": recipe})  # what held for its family here goes along
+        write_run(folder, result=result, task=task, card=tuned, settings=asked, release=self.release.id)
         return FinetuneRun(
             model=model,
             task=task.info,

@@ -57,12 +57,17 @@ def compare(
         for draw, contender in enumerate(contenders)
         for seed in seeds
     ]
-    distinct = {(contender.label, seed): contender for _, _, seed, contender in slots}
+    ways = {
+        (contender.label, seed): (contender._replace(or_else=()), *contender.or_else) for _, _, seed, contender in slots
+    }
+    distinct = {(way.label, seed): way for (_, seed), tried in ways.items() for way in tried}
     fits = {
         (label, seed): fit_once(contender, task, seed, budget, resume)
         for (label, seed), contender in progress(distinct.items(), f"{task.info.name}: fine-tuning", len(distinct))
     }
-    return [
-        Row(task.info.name, strategy, draw, seed, contender.label, fits[contender.label, seed])
-        for strategy, draw, seed, contender in slots
-    ]
+    rows = []
+    for strategy, draw, seed, contender in slots:
+        labels = [way.label for way in ways[contender.label, seed]]
+        best = max(labels, key=lambda label, seed=seed: fits[label, seed].best_val_accuracy)  # type: ignore[misc]
+        rows.append(Row(task.info.name, strategy, draw, seed, best, fits[best, seed]))
+    return rows

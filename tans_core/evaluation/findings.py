@@ -51,6 +51,7 @@ def _phrase(strategy: str) -> str:
     return {
         "refined": "the first once eight were probed",
         "scratch": "the same architecture from scratch",
+        "imagenet": "the ImageNet network as it is",
         "base": "the same architecture from the base supernet",
         "random": "random models of the zoo",
         "largest": "the zoo's largest model",

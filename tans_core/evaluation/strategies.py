@@ -5,6 +5,7 @@ Axes: F feature width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,11 +15,14 @@ import numpy.typing as npt
 from tans_core.embeddings.query import query_features
 from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.compare import Contender
+from tans_core.networks.family import Network
+from tans_core.networks.registry import get_family
+from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
-from tans_core.zoo.weights import Base
+from tans_core.zoo.weights import Base, fresh_classifier
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,14 @@ class Line:
 
 
 def line_up(
-    retriever: Retriever, features: FeatureRows, task: Task, *, random_draws: int, top_k: int, seed: int
+    retriever: Retriever,
+    features: FeatureRows,
+    task: Task,
+    *,
+    random_draws: int,
+    top_k: int,
+    published_sizes_px: Sequence[int],
+    seed: int,
 ) -> Line:
     """Choose what to compare on a task. No choice looks at a test split, nor at the task's validation split.
 
@@ -64,6 +75,7 @@ def line_up(
         task: unseen by the zoo.
         random_draws: distinct models drawn by `random`.
         top_k: candidates to retrieve; the first is picked.
+        published_sizes_px: input sizes of `imagenet`, of which the best by validation is taken.
         seed: of the random draws, which also depend on the task's name.
     """
     ranked, places = retriever.rank(task)
@@ -89,15 +101,14 @@ def line_up(
             f"the first, once the first {REFINED} were probed on the images",
         ),
         "scratch": (
-            [Contender(f"{picked}, fresh weights", partial(retriever.from_scratch, picked), cards[picked].preprocess)],
+            [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
             (picked,),
             "the picked architecture with fresh weights",
         ),
     }
     if based is not None:
-        factory = partial(retriever.base_subnet, based)
         which = "picked architecture" if based == picked else "best architecture that has a base"
-        contender = Contender(f"{based}, base weights", factory, cards[based].preprocess)
+        contender = _as(f"{based}, base weights", retriever, based, retriever.base_subnet)
         strategies["base"] = ([contender], (based,), f"the {which} with the base supernet's weights")
     reason = f"the best at home on {home}, the nearest task by plain features (cosine {closeness:.2f})"
     strategies |= {
@@ -109,6 +120,15 @@ def line_up(
         "largest": ([_zoo(retriever, largest)], (largest,), "the model with most parameters"),
         "nearest": ([_zoo(retriever, nearest)], (nearest,), reason),
     }
+    for family in base.families:
+        ways = [_published(retriever, base, family, size) for size in published_sizes_px]
+        found = [way for way in ways if way is not None]
+        if found:
+            sizes = " or ".join(str(size) for size in published_sizes_px)
+            first = found[0]._replace(or_else=tuple(found[1:]))
+            why = f"{first.label.partition(' at ')[0]} as it was published, at {sizes} pixels by validation"
+            strategies["imagenet"] = ([first], (), why)
+            break
     choices = tuple(
         Choice(name, models, () if name in ("scratch", "base") else tuple(cards[m].home_task for m in models), why)
         for name, (_, models, why) in strategies.items()
@@ -130,7 +150,27 @@ def nearest_task(query: npt.NDArray[np.floating], homes: dict[str, npt.NDArray[n
 
 
 def _zoo(retriever: Retriever, model: str) -> Contender:
-    return Contender(model, partial(retriever.load_model, model), retriever.card(model).preprocess)
+    return _as(model, retriever, model, retriever.load_model)
+
+
+def _as(label: str, retriever: Retriever, model: str, load: Callable[[str, int, int], Network]) -> Contender:
+    return Contender(label, partial(load, model), retriever.card(model).preprocess, retriever.recipe(model))
+
+
+def _published(retriever: Retriever, base: Base, family: str, size_px: int) -> Contender | None:
+    found = base.published(family, size_px)
+    if found is None:
+        return None
+    weights = get_family(family).base_weights(base.space(family))
+    label = f"{' and '.join(one.name for one in weights)} at {size_px} px"
+    recipe = Recipe.of(retriever.release.params["finetune"], family)
+    return Contender(label, partial(_start_published, base, family, size_px), found[1], recipe)
+
+
+def _start_published(base: Base, family: str, size_px: int, num_classes: int, seed: int) -> Network:
+    found = base.published(family, size_px, num_classes)
+    assert found is not None
+    return fresh_classifier(found[0], num_classes, seed)
 
 
 def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ NAMES = {
     "picked": "picked by TANS",
     "refined": "TANS, refined",
     "scratch": "from scratch",
+    "imagenet": "ImageNet as it is",
     "base": "base supernet",
     "random": "random from zoo",
     "largest": "largest in zoo",
@@ -26,6 +27,7 @@ DASHES = {
     "scratch": (0, (1, 1.4)),
     "random": (0, (5, 2)),
     "base": "solid",
+    "imagenet": (0, (2, 1)),
     "largest": (0, (6, 1.5, 1, 1.5)),
 }
 
@@ -56,6 +58,7 @@ LIGHT = Theme(
         "refined": "#a67c00",
         "scratch": "#4a4a4a",
         "base": "#0072b2",
+        "imagenet": "#5b3fa8",
         "random": "#8c8c8c",
         "largest": "#b5568f",
         "nearest": "#009e73",
@@ -72,6 +75,7 @@ DARK = Theme(
         "refined": "#f0c75e",
         "scratch": "#d2d2d2",
         "base": "#56b4e9",
+        "imagenet": "#b39ddb",
         "random": "#8f8f8f",
         "largest": "#e29ac6",
         "nearest": "#2fc79a",

@@ -1,4 +1,4 @@
-"""Fine-tune one network on one task by the method's recipe (TANS, section 4): all weights, SGD, cosine to zero.
+"""Fine-tune one network on one task by a recipe: all weights, under a fresh classifier.
 
 Every network begins with BatchNorm statistics of the task's own training images, whatever it came with: those of
 another task would be wrong here, and a short run does not wash them out.
@@ -28,6 +28,7 @@ from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
+from tans_core.recipe import Recipe
 from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning
 from tans_core.tasks.task import SPLITS, Task
 
@@ -68,13 +69,11 @@ def finetune(
     model: Network,
     task: Task,
     preprocess: Preprocess,
+    recipe: Recipe,
     *,
     epochs: int | None = None,
     steps: int | None = None,
     batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
     seed: int,
     eval_points: int,
     progress: bool = False,
@@ -90,16 +89,14 @@ def finetune(
         model: maps normalised images (B, 3, H, W) float32 to logits (B, K).
         task: what it is trained on.
         preprocess: of the model's card: the size that its images are brought to, and what normalises them.
+        recipe: of the optimizer.
         epochs: budget in passes over the training split; give this or `steps`.
         steps: budget in batches.
         batch_size: B.
-        lr: learning rate of the first step.
-        momentum: of SGD.
-        weight_decay: on all weights.
         seed: of the batches' order, of the shifts and of dropout.
         eval_points: validations along the run; no more than steps happen.
         progress: show a bar where stderr is a terminal.
-        precision: "bf16" runs under autocast; weights stay float32.
+        precision: "bf16" runs under autocast, where that is faster; weights stay float32.
 
     Raises:
         ParamsError: the budget is not exactly one of epochs and steps, or the loss stopped being finite.
@@ -119,7 +116,7 @@ def finetune(
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
-    module = _Finetuning(model, total, lr, momentum, weight_decay)
+    module = _Finetuning(model, total, recipe)
     best = _BestByValidation(
         task, own, place, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
@@ -136,7 +133,9 @@ def finetune(
         # Lightning's loader reads torch's trees by a name that torch has since replaced; nothing that we could change.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         torch.manual_seed(derive_seed(seed, "dropout"))
-        _trainer(place, precision, callbacks).fit(module, train_dataloaders=batches)
+        _trainer(place, model.training_precision(precision, place.type), callbacks).fit(
+            module, train_dataloaders=batches
+        )
     model.load_state_dict(best.weights)
     model.to(place)
     test = _to_device(task, own, "test", place)
@@ -159,11 +158,9 @@ def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int,
 
 
 class _Finetuning(pl.LightningModule):
-    def __init__(self, model: nn.Module, total: int, lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(self, model: Network, total: int, recipe: Recipe) -> None:
         super().__init__()
-        self.model = model
-        self.total = total
-        self.settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        self.model, self.total, self.recipe = model, total, recipe
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
 
@@ -174,10 +171,9 @@ class _Finetuning(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.model.parameters(), **self.settings)
-        # Over optimisation steps, never epochs: TANS's public code mixes the two, and its rate ends at the maximum.
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.total)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        head = list(self.model.classifier.parameters())
+        body = [one for one in self.model.parameters() if not any(one is other for other in head)]
+        return self.recipe.optimizers(body, head, self.total)
 
 
 class _BestByValidation(pl.Callback):
@@ -259,7 +255,7 @@ def accuracy(
     return right / len(images)
 
 
-def _trainer(place: torch.device, precision: Precision, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(place: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if place.type == "cuda" else "cpu",
         devices=1,

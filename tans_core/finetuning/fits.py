@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from tans_core import io
+from tans_core import recipe as recipe_module
 from tans_core.finetuning import batches as batches_module
 from tans_core.finetuning import finetune as finetune_module
 from tans_core.finetuning.finetune import Precision, finetune
@@ -21,6 +22,7 @@ from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import network_files
+from tans_core.recipe import Recipe
 from tans_core.runtime import derive_seed
 from tans_core.tasks import pixels as pixels_module
 from tans_core.tasks.task import Task
@@ -33,11 +35,15 @@ class Contender(NamedTuple):
         label: names it; equal labels are the same network.
         factory: takes the number of classes and a seed, returns the network under a fresh classifier.
         preprocess: what images go through before it.
+        recipe: that it is fine-tuned by.
+        or_else: other ways to start that count as the same; whichever does best on the validation split is the one.
     """
 
     label: str
     factory: Callable[[int, int], Network]
     preprocess: Preprocess
+    recipe: Recipe
+    or_else: tuple[Contender, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,6 @@ class Budget:
 
     steps: int
     batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
     eval_points: int
     precision: Precision = "fp32"
 
@@ -73,7 +76,7 @@ def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume
     kept = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
     if kept and kept.is_file():
         return Fit(**read_json(kept))
-    result = finetune(model, task, contender.preprocess, seed=own_seed, **asdict(budget))
+    result = finetune(model, task, contender.preprocess, contender.recipe, seed=own_seed, **asdict(budget))
     fit = Fit(**{name: getattr(result, name) for name in Fit.__dataclass_fields__})
     if kept:
         write_json(asdict(fit), kept)
@@ -89,6 +92,7 @@ def fingerprint(contender: Contender, model: nn.Module, task: Task, seed: int, b
     parts: dict[str, Any] = {
         "label": contender.label,
         "preprocess": contender.preprocess.model_dump(mode="json"),
+        "recipe": contender.recipe.model_dump(mode="json"),
         "model": digest.hexdigest(),
         "task": _task_digest(task),
         "seed": seed,
@@ -108,5 +112,5 @@ def _task_digest(task: Task) -> str:
 @cache
 def code_digest(*more: ModuleType) -> str:
     """Return a hash of the code of a fit, of that of `more`, and of what they stand on."""
-    modules = (batches_module, finetune_module, pixels_module, *more)
+    modules = (batches_module, finetune_module, pixels_module, recipe_module, *more)
     return io.code_digest([*(module.__file__ or "" for module in modules), *network_files()])

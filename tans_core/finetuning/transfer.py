@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +27,13 @@ from tans_core.finetuning.fits import Budget, code_digest
 from tans_core.io import sha256_bytes, sha256_file
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
+from tans_core.recipe import Recipe
 from tans_core.runtime import begin_worker, derive_seed, device, progress
 from tans_core.tasks.task import Task, read_task
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import calibration_file, fresh_classifier, load_model
 
-_VERSION = 2
+_VERSION = 3
 """Raise it when the scores of the same networks, tasks and budget change."""
 
 
@@ -44,6 +46,7 @@ class TransferBudget:
         probes_per_home: networks of each other home that are probed on each task, besides those fine-tuned.
         seeds: of the fine-tuning; each pair is trained once a seed.
         fit: of one fine-tuning; its `eval_points` is of no account, since the last weights are judged.
+        recipes: the section `finetune` of params.yaml, of networks whose cards do not say their own.
         probe_images: images of a probe, at most.
         probe_images_per_class: images of each class, at most.
         cover: whether a network that no task took is tried on one more task.
@@ -53,6 +56,7 @@ class TransferBudget:
     probes_per_home: int
     seeds: tuple[int, ...]
     fit: Budget
+    recipes: Mapping[str, Any]
     probe_images: int
     probe_images_per_class: int
     cover: bool = True
@@ -193,7 +197,7 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
     task: Task | None = None
     sample: ProbeSample | None = None
     for trial in trials:
-        identity = _identity(data, trial)
+        identity = _identity(data, trial, budget.recipes)
         if identity not in kept:
             task = task or read_task(folder)
             network = load_model(trial.card, data / trial.card.weights).to(device())
@@ -203,26 +207,29 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
             else:
                 own_seed = derive_seed(trial.seed, "transfer", name)
                 network = fresh_classifier(network, task.info.num_classes, own_seed)
-                kept[identity] = _tune(network, task, trial.card.preprocess, budget.fit, own_seed)
+                recipe = trial.card.recipe_by(budget.recipes)
+                kept[identity] = _tune(network, task, trial.card.preprocess, recipe, budget.fit, own_seed)
             _append(log, identity, kept[identity])
         values.append(kept[identity])
     return values
 
 
-def _tune(network: Network, task: Task, preprocess: Preprocess, fit: Budget, seed: int) -> float:
+def _tune(network: Network, task: Task, preprocess: Preprocess, recipe: Recipe, fit: Budget, seed: int) -> float:
     # One validation, at the end: nothing is chosen by it, so both splits that were held back judge the result.
-    result = finetune(network, task, preprocess, seed=seed, **{**asdict(fit), "eval_points": 1})
+    result = finetune(network, task, preprocess, recipe, seed=seed, **{**asdict(fit), "eval_points": 1})
     counts = {split: int((task.splits == split).sum()) for split in ("val", "test")}
     right = result.best_val_accuracy * counts["val"] + result.test_accuracy * counts["test"]
     return right / sum(counts.values())
 
 
-def _identity(data: Path, trial: _Trial) -> str:
+def _identity(data: Path, trial: _Trial, recipes: Mapping[str, Any]) -> str:
     weights = data / trial.card.weights
+    recipe = trial.card.recipe_by(recipes).model_dump(mode="json") if trial.kind == "finetune" else None
     parts = [
         trial.kind,
         trial.seed,
         trial.card.to_json(),
+        recipe,
         _file_digest(weights),
         _file_digest(calibration_file(weights)),
     ]

@@ -50,15 +50,16 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
         raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
     info, base = read_info(root / "data/tasks" / task), Base.open(root / "data/base")
     drawn = derive_seed(params.seed, "subnets", task)
-    spaces = [base.space(family) for family in base.families]
+    spaces = {family: base.space(family) for family in base.families}
+    counts = {family: params.zoo.of_family(family).subnets for family in spaces}
     files = [Path(f"{family}.safetensors") for family in base.families]
     return [
         card_check(
             pq.read_table(path),
             where=f"data/zoo/{task}/models.parquet",
             task=task,
-            count=sum(len(sample_members(space, params.zoo.subnets, drawn)) for space in spaces),
-            sizes_px=[space.image_size_px for space in spaces],
+            count=sum(len(sample_members(space, counts[family], drawn)) for family, space in spaces.items()),
+            sizes_px=[space.image_size_px for space in spaces.values()],
             min_val_accuracy=1 / info.num_classes + params.gates.min_val_accuracy_over_chance,
         ),
         weights_check(

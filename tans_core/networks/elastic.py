@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
 from tans_core.networks.family import Family, Network, Supernet
+from tans_core.networks.slicing import cut, slice_weights
 
 Stride = Annotated[int, Field(ge=1, le=2)]
 
@@ -166,11 +167,7 @@ class ElasticResidual(Family):
         return ElasticNetwork(Architecture.read(architecture), num_classes)
 
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        wanted = network.state_dict()
-        more = [name for name in tensors if name not in wanted and not name.startswith("stages.")]
-        if more or not all(name in tensors and _holds(tensors[name], value) for name, value in wanted.items()):
-            return tensors  # `load_state` says what is wrong
-        return {name: slice_weights(tensors[name], value.shape) for name, value in wanted.items()}
+        return cut(network, tensors)
 
 
 class ElasticNetwork(Supernet):
@@ -211,9 +208,7 @@ class ElasticNetwork(Supernet):
     def extract(self, member: Member) -> ElasticNetwork:
         own = self.architecture.model_copy(update={"stages": member})
         extracted = ElasticNetwork(own, self.classifier.out_features)
-        source = self.state_dict()
-        target = {name: slice_weights(source[name], value.shape) for name, value in extracted.state_dict().items()}
-        extracted.load_state_dict(target)
+        extracted.load_state_dict(dict(cut(extracted, self.state_dict())))
         return extracted.to(self.classifier.weight.device).train(self.training)
 
 
@@ -263,20 +258,6 @@ class _Block(nn.Module):
         kept = hidden if self.shortcut is None else self.shortcut(hidden)
         residual = self.project(F.relu(self.expand(hidden, kernel, inner)))
         return F.relu(kept + residual)
-
-
-def slice_weights(full: Tensor, shape: torch.Size) -> Tensor:
-    """Return the part of a supernet's tensor that a subnet of this shape uses: first channels, centre of the kernel."""
-    if full.shape == shape:
-        return full
-    for axis, (have, want) in enumerate(zip(full.shape, shape, strict=True)):
-        start = (have - want) // 2 if axis >= 2 else 0
-        full = full.narrow(axis, start, want)
-    return full
-
-
-def _holds(full: Tensor, part: Tensor) -> bool:
-    return full.ndim == part.ndim and all(have >= want for have, want in zip(full.shape, part.shape, strict=True))
 
 
 FAMILY = ElasticResidual()

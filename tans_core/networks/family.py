@@ -23,6 +23,8 @@ from tans_core.networks.trace import Cost, cost_of, topology_code, trace
 class Network(nn.Module, ABC):
     """A network of any family: features under one linear classifier."""
 
+    trains_faster_in_bf16 = True
+    """On a CPU that has instructions for it. Answers are always computed faster so."""
     classifier: nn.Linear
 
     @property
@@ -38,6 +40,10 @@ class Network(nn.Module, ABC):
         """Map normalised images (B, 3, S, S) to logits (B, K)."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
+
+    def training_precision(self, precision: str, device: str) -> str:
+        """Return what a network is trained in where `precision` is asked for: fp32 on a CPU that bf16 would make slower."""
+        return precision if self.trains_faster_in_bf16 or device != "cpu" else "fp32"
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator) -> None:
         """Put a fresh classifier of `num_classes` on, drawn from `generator`."""
@@ -92,11 +98,20 @@ class SearchSpace(Protocol):
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """Weights from elsewhere that a family's networks start from; `licence` is an SPDX expression."""
+    """Weights from elsewhere that a family's networks start from.
+
+    Attributes:
+        name, source: of the weights.
+        licence: that they are given under, an SPDX expression.
+        images: that they were trained on, by name; empty where nothing is told.
+        images_licence: of these, an SPDX expression.
+    """
 
     name: str
     source: str
     licence: str
+    images: str = ""
+    images_licence: str = ""
 
 
 class Family(ABC):
@@ -180,6 +195,13 @@ class Family(ABC):
             mean, std: of the task's training images, a channel, in 0..1.
         """
         return Preprocess(image_size_px=space.image_size_px, mean=mean, std=std, statistics="task")
+
+    def start(self, space: SearchSpace, supernet: Supernet) -> None:  # noqa: B027
+        """Give a fresh supernet the weights that it starts from, its classifier aside; nothing where they are random.
+
+        Raises:
+            WeightsError: they are not here, or not those that they should be.
+        """
 
     def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
         """Return what the weights of a space's fresh supernet descend from; nothing where they are random."""

@@ -17,7 +17,10 @@ from tans_core.networks.family import Family
 GROUP = "tans.families"
 """Entry points of this group name instances of `Family`."""
 
-_OWN = {"elastic-residual": "tans_core.networks.elastic:FAMILY"}
+_OWN = {
+    "elastic-residual": "tans_core.networks.elastic:FAMILY",
+    "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
+}
 
 
 @cache

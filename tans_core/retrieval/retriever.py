@@ -23,6 +23,7 @@ from tans_core.io import read_json
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
+from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import Candidate
 from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
 from tans_core.retrieval.refine import RefineWeights, refine
@@ -209,6 +210,14 @@ class Retriever:
             hint = did_you_mean(model_id, self.cards)
             raise StoreError(f"release {self.release.id}: has no model {model_id!r}{hint}. See `tans models list`.")
         return self.cards[model_id]
+
+    def recipe(self, model_id: str) -> Recipe:
+        """Return how a model is fine-tuned: by its card, or as params.yaml said of its family.
+
+        Raises:
+            StoreError: the release holds no such model.
+        """
+        return self.card(model_id).recipe_by(self.release.params["finetune"])
 
     def load_model(self, model_id: str, num_classes: int, seed: int = 0) -> Network:
         """Return a model's network with its weights and a fresh classifier of `num_classes`, drawn from `seed`.

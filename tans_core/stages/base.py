@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
+from tans_core.networks.family import Supernet
 from tans_core.networks.registry import check_settings
 from tans_core.params import load_params
-from tans_core.runtime import choose_precision, clock
+from tans_core.runtime import begin_worker, choose_precision, clock, cores
 from tans_core.stages._main import run_stage
-from tans_core.tasks.task import read_task
+from tans_core.tasks.task import read_info, read_task
 from tans_core.zoo.build import build_base
 from tans_core.zoo.supernet import SupernetRecipe
 from tans_core.zoo.weights import save_base
@@ -31,22 +35,45 @@ def main(root: Path) -> None:
     seconds = clock()
     folders = [root / "data/tasks" / name for name in params.base.tasks]
     precision = choose_precision(params.base.precision)
-    recipe = SupernetRecipe(**params.base.model_dump(exclude={"tasks", "precision"}), precision=precision)
     digests = [sha256_file(folder / "images.parquet") for folder in folders]
-    tasks = [read_task(folder) for folder in folders]
-    networks, losses, resumes = {}, {}, []
+    jobs = []
     for family, settings in params.networks.items():
-        made_from = [params.base.model_dump(), settings, params.seed, precision, digests]
-        resumes.append(resume_folder(root / ".resume/base" / family, made_from))
-        networks[family], losses[family] = build_base(family, settings, tasks, recipe, params.seed, resumes[-1])
-    save_base(root / "data/base", networks, params.networks, [task.info for task in tasks], precision)
+        recipe = SupernetRecipe.of(params.base.model_dump(), family, precision)
+        made_from = [params.base.of_family(family).model_dump(), settings, params.seed, precision, digests]
+        resume = resume_folder(root / ".resume/base" / family, made_from)
+        jobs.append(_Job(family, settings, folders, recipe, params.seed, resume))
+    at_once = min(cores(), len(jobs))
+    if at_once == 1:
+        built = [_train(job) for job in jobs]
+    else:
+        # Families side by side; spawned, since torch's threads do not survive a fork.
+        with ProcessPoolExecutor(at_once, get_context("spawn"), begin_worker) as pool:
+            built = list(pool.map(_train, jobs))
+    networks = {job.family: network for job, (network, _) in zip(jobs, built, strict=True)}
+    losses = {job.family: found for job, (_, found) in zip(jobs, built, strict=True)}
+    infos = [read_info(folder) for folder in folders]
+    save_base(root / "data/base", networks, params.networks, infos, precision)
     final = {family: sum(values[-50:]) / len(values[-50:]) for family, values in losses.items()}
     write_json({"final_loss": final, "tasks": len(folders), "seconds": seconds()}, root / "metrics/base.json")
     rows = [(family, step, loss) for family, values in losses.items() for step, loss in enumerate(values)]
     shown = [{"family": family, "step": step, "loss": loss} for family, step, loss in rows if step % 10 == 0]
     write_csv(shown, root / "plots/base.csv")
-    for folder in resumes:
-        shutil.rmtree(folder)
+    for job in jobs:
+        shutil.rmtree(job.resume)
+
+
+class _Job(NamedTuple):
+    family: str
+    settings: dict[str, Any]
+    folders: list[Path]
+    recipe: SupernetRecipe
+    seed: int
+    resume: Path
+
+
+def _train(job: _Job) -> tuple[Supernet, list[float]]:
+    tasks = [read_task(folder) for folder in job.folders]
+    return build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
 
 
 def check_dependencies(root: Path, tasks: Sequence[str]) -> None:

@@ -23,17 +23,17 @@ from tans_core.zoo.weights import Base
 def main(root: Path) -> None:
     """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
     params = load_params(root)
-    recipe = params.finetune.model_dump(exclude={"epochs"})
-    precision = Base.open(root / "data/base").precision
+    evaluate, precision = params.evaluate, Base.open(root / "data/base").precision
     resume = root / ".resume/evaluate"
     evaluation = meta_test(
         open_pipeline(root),
         [read_task(root / "data/tasks" / name) for name in params.tasks.meta_test],
         jobs=cores(),
-        budget=Budget(**recipe, steps=params.evaluate.steps, eval_points=params.evaluate.points, precision=precision),
-        seeds=[params.seed + index for index in range(params.evaluate.seeds)],
-        random_draws=params.evaluate.random_draws,
+        budget=Budget(evaluate.steps, params.finetune.batch_size, evaluate.points, precision),
+        seeds=[params.seed + index for index in range(evaluate.seeds)],
+        random_draws=evaluate.random_draws,
         top_k=params.retrieval.top_k,
+        published_sizes_px=evaluate.published_sizes_px,
         seed=params.seed,
         resume=resume,
     )

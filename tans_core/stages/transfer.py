@@ -23,13 +23,13 @@ def main(root: Path) -> None:
     """Try a planned sample of networks on each meta-train task."""
     params = load_params(root)
     data, tasks, transfer = root / "data", list(params.tasks.meta_train), params.transfer
-    recipe = params.finetune.model_dump(exclude={"epochs"})
     precision = Base.open(data / "base").precision
     budget = TransferBudget(
         networks_per_task=transfer.networks_per_task,
         probes_per_home=transfer.probes_per_home,
         seeds=tuple(params.seed + index for index in range(transfer.seeds)),
-        fit=Budget(**recipe, steps=transfer.steps, eval_points=1, precision=precision),
+        fit=Budget(transfer.steps, params.finetune.batch_size, eval_points=1, precision=precision),
+        recipes=params.finetune.model_dump(),
         probe_images=transfer.probe_images,
         probe_images_per_class=transfer.probe_images_per_class,
     )

@@ -23,15 +23,15 @@ def main(root: Path, name: str) -> None:
     params = load_params(root)
     seconds = clock()
     base, folder, out = Base.open(root / "data/base"), root / "data/tasks" / name, root / "data/zoo" / name
-    # One choice of precision for the whole zoo: the one that the base was trained with.
-    settings = params.zoo.model_dump(exclude={"subnets", "calibration_images"})
-    recipe = SupernetRecipe(**settings, precision=base.precision)
     task, images = read_task(folder), sha256_file(folder / "images.parquet")
     zoos, resumes = {}, []
     for family in base.families:
-        made_from = [params.zoo.model_dump(), params.seed, sha256_file(base.path(family)), images]
+        # One choice of precision for the whole zoo: the one that the base was trained with.
+        own = params.zoo.of_family(family)
+        recipe = SupernetRecipe.of(own.model_dump(), family, base.precision)
+        made_from = [own.model_dump(), base.precision, params.seed, sha256_file(base.path(family)), images]
         resumes.append(resume_folder(root / ".resume/zoo" / name / family, made_from))
-        counts = params.zoo.subnets, params.zoo.calibration_images
+        counts = own.subnets, own.calibration_images
         zoos[family] = build_zoo(task, base, family, recipe, *counts, params.seed, resumes[-1])
     write_zoo(zoos, out)
     shutil.rmtree(root / ".resume/zoo" / name)

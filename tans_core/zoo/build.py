@@ -61,6 +61,7 @@ def build_base(
     space = get_family(family).space(settings)
     torch.manual_seed(derive_seed(seed, "base"))
     network = space.supernet(num_classes=2)
+    get_family(family).start(space, network)
     heads = [nn.Linear(network.feature_dim, task.info.num_classes) for task in tasks]
     data = [TrainingData.of(task, "train", _preprocess(family, space, task)) for task in tasks]
     losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, f"base {family}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tans_core.errors import WeightsError, problems
 from tans_core.licences import TEXTS, combine, is_expression, normalise, texts_of
 from tans_core.networks.preprocess import Preprocess
+from tans_core.recipe import Recipe
 from tans_core.tasks.task import TaskInfo
 
 VERSION = 1
@@ -75,6 +76,7 @@ class ModelCard(_Part):
         architecture: the member, as the family describes it.
         class_names: K names in the order of the logits.
         preprocess: what images go through before the network.
+        recipe: how it is best fine-tuned; None where its family's recipe is, which params.yaml says.
         home_task: the task it was trained on.
         source: where that task's images came from.
         licences: of code, weights and data.
@@ -92,6 +94,7 @@ class ModelCard(_Part):
     architecture: dict[str, Any]
     class_names: tuple[str, ...]
     preprocess: Preprocess
+    recipe: Recipe | None = None
     home_task: str
     source: str
     licences: Licences
@@ -101,6 +104,10 @@ class ModelCard(_Part):
     val_accuracy: float
     test_accuracy: float
     weights: str
+
+    def recipe_by(self, settings: Mapping[str, Any]) -> Recipe:
+        """Return how it is fine-tuned, by the section `finetune` of params.yaml where the card does not say it."""
+        return self.recipe or Recipe.of(settings, self.family)
 
     @property
     def licence(self) -> str:

@@ -6,8 +6,7 @@ Axes: N images of a task, B images of a batch, K classes, D feature width.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from tans_core.errors import DataError
 from tans_core.networks.family import Supernet
 from tans_core.networks.preprocess import Preprocess, normalise, random_shift
-from tans_core.runtime import derive_seed, keep_freed_memory, quiet_lightning, show_progress
+from tans_core.recipe import Recipe, for_family
+from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress
 from tans_core.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,18 @@ CHECKPOINT_EVERY = 50
 
 @dataclass(frozen=True)
 class SupernetRecipe:
-    """SGD with momentum, cosine to zero over all steps; each step trains an extreme member and a random one."""
+    """How a supernet is trained; each step trains an extreme member and a random one."""
 
     steps: int
     batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
+    recipe: Recipe
     precision: str
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], family: str, precision: str) -> SupernetRecipe:
+        """Read a section of params.yaml as it is for a family."""
+        own = for_family(settings, family)
+        return cls(own["steps"], own["batch_size"], Recipe.of(settings, family), precision)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,12 @@ def train_supernet(
         checkpoint = found if found.is_file() else None
         if checkpoint:
             logger.info("resuming %s from %s", description, checkpoint)
+    precision = network.training_precision(recipe.precision, device().type)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,
         max_steps=recipe.steps,
-        precision="bf16-mixed" if recipe.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
         logger=False,
         callbacks=callbacks,
         enable_checkpointing=resume_folder is not None,
@@ -187,25 +192,9 @@ class _SupernetModule(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        # BatchNorm's scales and biases are not decayed.
-        decayed = [p for p in self.parameters() if p.ndim > 1]
-        free = [p for p in self.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": free, "weight_decay": 0.0}],
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-        )
-        warmup = max(1, recipe.steps // 20)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        heads = list(self.heads.parameters())  # the network's own classifier may be one of them
+        body = [one for one in self.network.parameters() if not any(one is head for head in heads)]
+        return self.recipe.recipe.optimizers(body, heads, self.recipe.steps)
 
 
 class _Bar(TQDMProgressBar):

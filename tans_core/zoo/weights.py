@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tans_core.errors import WeightsError
 from tans_core.io import atomic_path, read_json, write_json
 from tans_core.networks.family import Network, SearchSpace, Supernet, load_state
+from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import TaskInfo
@@ -90,6 +91,28 @@ class Base:
             raise WeightsError(f"{self.folder}: no base of family {family!r}; it holds {', '.join(self.families)}.")
         return get_family(family).space(self.families[family])
 
+    def published(self, family: str, image_size_px: int, num_classes: int = 2) -> tuple[Network, Preprocess] | None:
+        """Return the network that a family's base started from, as others published it, under a fresh classifier.
+
+        Args:
+            family: one of the base's.
+            image_size_px: that it is to be used at.
+            num_classes: K.
+
+        Returns:
+            With what images go through before it; None where the family starts from random weights.
+
+        Raises:
+            WeightsError: the base holds none of this family, or the weights are not here.
+        """
+        space, found = self.space(family), get_family(family)
+        if not found.base_weights(space):
+            return None
+        network = space.supernet(num_classes)
+        found.start(space, network)
+        preprocess = found.preprocess(space, (0.5,) * 3, (0.25,) * 3)
+        return network.eval(), preprocess.model_copy(update={"image_size_px": image_size_px})
+
     def holds(self, card: ModelCard) -> bool:
         """Say whether a model's architecture is a member of its family's base supernet."""
         try:
@@ -137,8 +160,11 @@ def save_base(
     described = {}
     for name, settings in families.items():
         family = get_family(name)
-        started = [Ancestor(kind="weights", **asdict(one)) for one in family.base_weights(family.space(settings))]
-        lineage = tuple(started)
+        lineage: tuple[Ancestor, ...] = ()
+        for one in family.base_weights(family.space(settings)):
+            lineage += (Ancestor(kind="weights", name=one.name, source=one.source, licence=one.licence),)
+            if one.images:
+                lineage += (Ancestor(kind="task", name=one.images, source=one.source, licence=one.images_licence),)
         for task in tasks:
             lineage = descend(lineage, task)
         described[name] = {"settings": settings, "lineage": [one.model_dump(mode="json") for one in lineage]}

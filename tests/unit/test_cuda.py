@@ -19,6 +19,7 @@ from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.finetuning import finetune as finetuning
 from tans_core.finetuning.finetune import finetune
 from tans_core.networks.elastic import ElasticNetwork
+from tans_core.recipe import Recipe
 from tans_core.space import training
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
@@ -98,8 +99,18 @@ def test_a_probe_gives_the_same_score() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fine_tuning_learns(precision: Any, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     def run() -> Any:
-        recipe: Any = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
-        return finetune(network(), grating_task(), PREPROCESS, steps=40, seed=0, precision=precision, **recipe)
+        recipe = Recipe(lr=0.05, weight_decay=4e-5)
+        return finetune(
+            network(),
+            grating_task(),
+            PREPROCESS,
+            recipe,
+            steps=40,
+            seed=0,
+            precision=precision,
+            batch_size=16,
+            eval_points=4,
+        )
 
     found, wanted = run(), on_cpu(run)
     assert found.test_accuracy > 0.8

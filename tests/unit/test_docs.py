@@ -20,6 +20,7 @@ from tans_core.licences import TEXTS
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.params import Params, load_params
+from tans_core.recipe import Recipe
 from tans_core.tasks.sources import SOURCES
 from tans_core.tasks.sources.pictures import PICTURE_LICENCES
 from tans_core.tasks.sources.torchvision import KNOWN
@@ -55,7 +56,8 @@ def family_keys() -> Iterator[str]:
 
 def card_fields() -> set[str]:
     """Every field of a model card, those of its parts by the name that they stand under."""
-    parts = {"": ModelCard, "preprocess.": Preprocess, "licences.": Licences, "lineage[].": Ancestor}
+    parts = {"": ModelCard, "preprocess.": Preprocess, "recipe.": Recipe, "licences.": Licences}
+    parts["lineage[]."] = Ancestor
     return {f"{prefix}{name}" for prefix, part in parts.items() for name in part.model_fields}
 
 

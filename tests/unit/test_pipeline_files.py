@@ -51,19 +51,29 @@ def test_default_zoo_has_twenty_tasks_of_five_sources_and_five_unseen_ones() -> 
 NEVER = {"errors", "io", "leash", "pages", "params", "runtime", "stages._main"}
 # What a stage imports, and why a change there reaches it in another way, or not at all.
 THROUGH_DATA = {
+    # The settings of training know of recipes, whoever reads the others.
+    "tasks": ("recipe",),
     "base": ("licences", "spdx"),  # the tasks' licences are written down in their task.json
-    "embed": ("licences", "spdx"),
+    "embed": ("licences", "spdx", "recipe"),
     "gate": (
         "embeddings",
         "licences",
         "spdx",
+        "recipe",
         "networks",
         "tasks",
         "zoo",
     ),  # a gate writes "passed", from what others wrote
     "transfer": ("licences", "spdx"),
-    "space": ("licences", "spdx", "networks", "tasks", "zoo"),  # of models it reads the table that `embed` wrote
-    "index": ("networks", "tasks", "zoo", "embeddings.scores"),
+    "space": (
+        "licences",
+        "spdx",
+        "recipe",
+        "networks",
+        "tasks",
+        "zoo",
+    ),  # of models it reads the table that `embed` wrote
+    "index": ("recipe", "networks", "tasks", "zoo", "embeddings.scores"),
     # It looks at releases as a reader; the plan of the trials plays no part in it.
     "evaluate": (
         "licences",

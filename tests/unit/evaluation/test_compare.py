@@ -11,10 +11,12 @@ import pytest
 
 from tans_core.evaluation.compare import Budget, Contender, Row, compare
 from tans_core.networks.family import Network
+from tans_core.recipe import Recipe
 from tests.factories.networks import PREPROCESS, tiny_network
 from tests.factories.tasks import grating_task
 
-BUDGET = Budget(steps=6, batch_size=16, lr=0.02, momentum=0.9, weight_decay=0.0, eval_points=2)
+BUDGET = Budget(steps=6, batch_size=16, eval_points=2)
+RECIPE = Recipe(lr=0.02)
 
 
 def contender(label: str, built: list[tuple[str, int]] | None = None) -> Contender:
@@ -25,7 +27,7 @@ def contender(label: str, built: list[tuple[str, int]] | None = None) -> Contend
             built.append((label, seed))
         return tiny_network(num_classes, seed + len(label))
 
-    return Contender(label, factory, PREPROCESS)
+    return Contender(label, factory, PREPROCESS, RECIPE)
 
 
 def plain(rows: list[Row]) -> list[dict[str, object]]:
@@ -72,7 +74,7 @@ def test_finished_fits_are_read_back_not_trained(tmp_path: Path, monkeypatch: py
     assert compare(grating_task(), strategies, seeds=[0], budget=BUDGET, resume=tmp_path) == first
     changed = {
         "seed": {"seeds": [1]},
-        "budget": {"budget": Budget(**{**asdict(BUDGET), "lr": 0.03})},
+        "budget": {"budget": Budget(**{**asdict(BUDGET), "steps": 7})},
     }
     for change in changed.values():
         with pytest.raises(AssertionError, match="trained again"):
@@ -84,7 +86,7 @@ def test_finished_fits_are_read_back_not_trained(tmp_path: Path, monkeypatch: py
         resized = {"a": [contender("a")._replace(preprocess=large)]}
         compare(grating_task(), resized, seeds=[0], budget=BUDGET, resume=tmp_path)
     with pytest.raises(AssertionError, match="trained again"):
-        other = {"a": [Contender("a", contender("other").factory, PREPROCESS)]}
+        other = {"a": [Contender("a", contender("other").factory, PREPROCESS, RECIPE)]}
         compare(grating_task(), other, seeds=[0], budget=BUDGET, resume=tmp_path)
 
 
@@ -93,14 +95,15 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tans_core.evaluation.compare import compare, Contender
-from tests.unit.evaluation.test_compare import BUDGET, contender
+from tests.unit.evaluation.test_compare import BUDGET, RECIPE, contender
+from tans_core.recipe import Recipe
 from tests.factories.networks import PREPROCESS
 from tests.factories.tasks import grating_task
 
 def deadly(num_classes, seed):
     os.kill(os.getpid(), signal.SIGKILL)
 
-strategies = {{"a": [contender("a")], "b": [Contender("bb", deadly, PREPROCESS)]}}
+strategies = {{"a": [contender("a")], "b": [Contender("bb", deadly, PREPROCESS, RECIPE)]}}
 compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET, resume=Path({folder!r}))
 """
 
@@ -119,3 +122,18 @@ def test_a_killed_run_goes_on_where_it_was_and_gives_the_same_rows(tmp_path: Pat
     now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut").glob("*.json")}
     assert len(now) == 4
     assert kept.items() <= now.items()
+
+
+def test_of_ways_that_count_as_one_the_best_by_validation_is_taken() -> None:
+    task = grating_task()
+    ways = [contender(label) for label in ("a", "bb", "ccc")]
+    one = ways[0]._replace(or_else=tuple(ways[1:]))
+    rows = compare(task, {"x": [one]}, seeds=[0, 1], budget=BUDGET)
+    assert [row.seed for row in rows] == [0, 1]
+    for row in rows:
+        found = {
+            way.label: compare(task, {"x": [way]}, seeds=[row.seed], budget=BUDGET)[0].fit.best_val_accuracy
+            for way in ways
+        }
+        assert row.fit.best_val_accuracy == max(found.values())
+        assert found[row.label] == max(found.values())

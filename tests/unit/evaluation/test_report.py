@@ -82,7 +82,7 @@ def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
             task.info, name=name, source=HOSTILE, class_names=(HOSTILE, *task.info.class_names[1:])
         )
         stories.append(Story(dataclasses.replace(task, info=info), candidates, choices))
-    return Evaluation(tuple(rows), tuple(stories), Budget(40, 32, 0.01, 0.9, 4e-5, 4), 2, 10, 3)
+    return Evaluation(tuple(rows), tuple(stories), Budget(40, 32, 4), 2, 10, 3)
 
 
 def test_hostile_names_are_shown_and_never_run(html: str) -> None:

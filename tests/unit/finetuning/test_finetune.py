@@ -13,17 +13,18 @@ import torch
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.finetune import FinetuneResult, accuracy, finetune, validation_steps
 from tans_core.networks.family import Network
+from tans_core.recipe import Recipe
 from tans_core.tasks.task import Task
 from tests.factories.networks import PREPROCESS
 
-RECIPE: dict[str, Any] = {"batch_size": 16, "lr": 0.05, "momentum": 0.9, "weight_decay": 4e-5, "eval_points": 4}
+RECIPE = Recipe(lr=0.05, weight_decay=4e-5)
+SETTINGS: dict[str, Any] = {"batch_size": 16, "eval_points": 4, "seed": 0}
 
 
 def run(model: Network, task: Task, **changed: Any) -> FinetuneResult:
-    preprocess = changed.pop("preprocess", PREPROCESS)
-    return finetune(
-        model, task, preprocess, **{**RECIPE, "seed": 0, **({} if "epochs" in changed else {"steps": 20}), **changed}
-    )
+    preprocess, recipe = changed.pop("preprocess", PREPROCESS), changed.pop("recipe", RECIPE)
+    budget = {} if "epochs" in changed else {"steps": 20}
+    return finetune(model, task, preprocess, recipe, **{**SETTINGS, **budget, **changed})
 
 
 def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
@@ -39,10 +40,10 @@ def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
     run(make_network(), make_task(), epochs=5)
     assert len(rates) == 5 * 4
-    assert rates[0] == RECIPE["lr"]
+    assert rates[0] == RECIPE.lr
     assert all(later < earlier for earlier, later in itertools.pairwise(rates))
-    assert rates[-1] < 0.01 * RECIPE["lr"]
-    expected = [RECIPE["lr"] * (1 + math.cos(math.pi * done / 20)) / 2 for done in range(20)]
+    assert rates[-1] < 0.01 * RECIPE.lr
+    expected = [RECIPE.lr * (1 + math.cos(math.pi * done / 20)) / 2 for done in range(20)]
     np.testing.assert_allclose(rates, expected, rtol=1e-6)
 
 

@@ -14,11 +14,13 @@ from safetensors import safe_open
 from tans_core.finetuning.finetune import finetune
 from tans_core.finetuning.run import tuned_card, write_run
 from tans_core.licences import lacking, satisfied
+from tans_core.recipe import Recipe
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 from tests.factories.embeddings import card
 
-SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 16, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "seed": 3}
+SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 16, "seed": 3}
+RECIPE = Recipe(lr=0.01)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def written(tmp_path: Path, make_task: Any, make_network: Any) -> Any:
     folder = tmp_path / "runs" / "2026-run"
     folder.mkdir(parents=True)
     (folder / "scan.json").write_text("{}")
-    result = finetune(network, task, home.preprocess, **SETTINGS, eval_points=3)
+    result = finetune(network, task, home.preprocess, RECIPE, **SETTINGS, eval_points=3)
     write_run(folder, result=result, task=task, card=home, settings=SETTINGS, release="r1")
     return folder, network, task, result
 

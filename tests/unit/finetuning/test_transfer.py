@@ -18,6 +18,7 @@ from tans_core.errors import ParamsError
 from tans_core.finetuning import transfer
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, plan_pairs, transfer_scores
+from tans_core.recipe import Recipe
 from tans_core.tasks.task import write_task
 from tans_core.zoo.build import build_zoo, write_zoo
 from tans_core.zoo.card import ModelCard
@@ -34,7 +35,8 @@ BUDGET = TransferBudget(
     networks_per_task=3,
     probes_per_home=1,
     seeds=(0, 1),
-    fit=Budget(steps=6, batch_size=16, lr=0.02, momentum=0.9, weight_decay=0.0, eval_points=3),
+    fit=Budget(steps=6, batch_size=16, eval_points=3),
+    recipes={"lr": 0.02},
     probe_images=30,
     probe_images_per_class=10,
 )
@@ -50,7 +52,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ModelCard]
     data = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
     save_base(data / "base", {FAMILY: SPACE.supernet(2)}, {FAMILY: SPACE.model_dump(mode="json")}, (), "fp32")
-    recipe = SupernetRecipe(steps=15, batch_size=16, lr=0.05, momentum=0.9, weight_decay=0.0, precision="fp32")
+    recipe = SupernetRecipe(15, 16, Recipe(lr=0.05), "fp32")
     cards = []
     for seed, name in enumerate(TASKS):
         task = grating_task(name, seed=seed)

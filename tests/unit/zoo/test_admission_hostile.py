@@ -165,7 +165,7 @@ def test_hostile_files_are_refused(inbox: Path, staging: Path, spoil: Callable[[
         ({"val_accuracy": float("nan")}, "not a model card as JSON"),
         ({"val_accuracy": True}, "val_accuracy"),
         ({"val_accuracy": 10**400}, "val_accuracy"),
-        ({"family": "elastic"}, "family 'elastic': no such family (did you mean 'elastic-residual'?)"),
+        ({"family": "elastic-residul"}, "family 'elastic-residul': no such family (did you mean 'elastic-residual'?)"),
         ({"family": "../../etc/passwd"}, "no such family"),
         ({"home_task": "../../etc/passwd"}, "home_task"),
         ({"home_task": "a\nb"}, "home_task"),

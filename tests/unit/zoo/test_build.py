@@ -13,6 +13,7 @@ from tans_core.licences import lacking
 from tans_core.networks.elastic import FAMILY, Architecture
 from tans_core.networks.family import Supernet
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
+from tans_core.recipe import Recipe
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
 from tans_core.zoo import supernet
@@ -44,7 +45,7 @@ ARCHITECTURES = {
 }
 BASE_TASKS = [replace(grating_task(name).info, licence=licence) for name, licence in (("a", "MIT"), ("b", "ISC"))]
 LINEAGE = [Ancestor(kind="task", name=one.name, source="gratings", licence=one.licence) for one in BASE_TASKS]
-RECIPE = SupernetRecipe(steps=40, batch_size=32, lr=0.1, momentum=0.9, weight_decay=1e-4, precision="fp32")
+RECIPE = SupernetRecipe(40, 32, Recipe(lr=0.1, weight_decay=1e-4, warmup=0.05), "fp32")
 
 
 @pytest.fixture(scope="module")

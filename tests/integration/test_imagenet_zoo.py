@@ -1,0 +1,97 @@
+"""A zoo that begins with ImageNet weights, beside small networks that do not: each family by its own recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tans_core as tans
+from tans_core.evaluation import compare as comparing
+from tans_core.finetuning.fits import Budget, Contender, Fit
+from tans_core.networks.registry import get_family
+from tans_core.stages import evaluate
+from tans_core.zoo.card import ModelCard
+from tans_core.zoo.weights import Base
+from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project
+
+pytestmark = pytest.mark.slow
+
+FAMILY = "elastic-mbconv"
+RECIPE = {"optimizer": "adamw", "lr": 0.001, "head_factor": 5.0, "warmup": 0.1}
+NETWORK = {"image_size_px": 32, "weights": "efficientnet-lite0", "kernels": [3], "expansions": [3, 6], "min_depth": 1}
+
+
+def with_family(section: str, **own: Any) -> dict[str, Any]:
+    return {**PARAMS[section], "families": {FAMILY: own}}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_project(
+        tmp_path_factory.mktemp("imagenet"),
+        networks={**PARAMS["networks"], FAMILY: NETWORK},
+        data={**PARAMS["data"], "stored_size_px": 32},
+        base=with_family("base", **RECIPE, steps=3),
+        zoo=with_family("zoo", **RECIPE, steps=3, subnets=4),
+        finetune=with_family("finetune", **RECIPE),
+    )
+
+
+def cards_of(root: Path, family: str) -> list[ModelCard]:
+    return [card for card in tans.list_models(root) if card.family == family]
+
+
+def test_its_networks_descend_from_imagenet_and_say_so(project: Path) -> None:
+    cards = cards_of(project, FAMILY)
+    assert len(cards) == 4 * len(TASKS)
+    for card in cards:
+        weights, images = card.lineage[:2]
+        assert (weights.kind, weights.name, weights.licence) == ("weights", "efficientnet-lite0", "Apache-2.0")
+        assert (images.kind, images.name, images.licence) == ("task", "ImageNet-1k", "LicenseRef-imagenet-terms")
+        assert "LicenseRef-imagenet-terms" in card.licence
+        assert card.preprocess.statistics == "own"
+    others = [card for card in tans.list_models(project) if card.family != FAMILY]
+    assert not any("imagenet" in card.licence for card in others)
+
+
+def test_each_is_fine_tuned_by_the_recipe_of_its_family(project: Path) -> None:
+    for family, optimizer in ((FAMILY, "adamw"), ("elastic-residual", "sgd")):
+        run = tans.finetune(UNSEEN, cards_of(project, family)[0].id, epochs=1, root=project)
+        said = json.loads((run.folder / "params.json").read_text())["recipe"]
+        card = ModelCard.from_dict(json.loads((run.folder / "card.json").read_text()))
+        assert said["optimizer"] == optimizer
+        assert card.recipe is not None
+        assert card.recipe.model_dump() == said
+
+
+def test_evaluation_compares_with_the_imagenet_network_at_the_best_of_its_sizes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: dict[str, float] = {}
+    fit_once = comparing.fit_once
+
+    def watched(contender: Contender, task: Any, seed: int, budget: Budget, resume: Any) -> Fit:
+        found = fit_once(contender, task, seed, budget, resume)
+        tried[f"{contender.label} {seed}"] = found.best_val_accuracy
+        return found
+
+    monkeypatch.setattr(comparing, "fit_once", watched)
+    monkeypatch.setattr(evaluate, "cores", lambda: 1)
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("published_sizes_px:\n  - 32", "published_sizes_px: [32, 40]"))
+    evaluate.main(project)
+    (project / "params.yaml").write_text(params)
+    labels = {label.rpartition(" ")[0] for label in tried}
+    assert {"efficientnet-lite0 at 32 px", "efficientnet-lite0 at 40 px"} <= labels
+    metrics = json.loads((project / "metrics/evaluate.json").read_text())
+    assert metrics["accuracy"].keys() > {"picked", "base", "imagenet"}
+    # The whole network, ImageNet's classifier replaced.
+    base = Base.open(project / "data/base")
+    space = base.space(FAMILY)
+    whole = get_family(FAMILY).cost(space.describe(space.largest()), 32, 3)
+    assert metrics["cost"]["imagenet"]["params_m"] == pytest.approx(whole.params_m)
+    page = (project / "reports/evaluate.html").read_text()
+    assert "efficientnet-lite0 as it was published, at 32 or 40 pixels" in page
