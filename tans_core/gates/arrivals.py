@@ -10,6 +10,11 @@ from tans_core.gates import expect
 from tans_core.gates.runner import Check, run_gate
 from tans_core.gates.zoo import weights_check
 from tans_core.zoo.admission import WEIGHTS_FILE, Newcomer
+from tans_core.zoo.claims import accuracies_at_home, spread_of_answers
+
+_TOLERANCE = 0.05
+"""By how much a claimed accuracy may exceed the one that is measured: splits may have been drawn anew since."""
+_LEAST_SPREAD = 1e-6
 
 
 def check_arrival(newcomer: Newcomer, root: Path) -> None:
@@ -20,10 +25,58 @@ def check_arrival(newcomer: Newcomer, root: Path) -> None:
         root: the project's folder, where the report goes.
 
     Raises:
-        GateError: accuracies are no better than chance or out of range, normalisation cannot be applied, weights are not finite.
+        GateError: accuracies are no better than chance or out of range, or not those that are measured where the home
+            task is here; normalisation cannot be applied; weights are not finite, or the network answers all alike.
+        WeightsError: the weights cannot be loaded.
     """
-    checks = [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])]
-    run_gate(f"arrival-{newcomer.id.removeprefix('arrival-')}", checks, root)
+    name = f"arrival-{newcomer.id.removeprefix('arrival-')}"
+    # A network runs only once its numbers can be meant.
+    run_gate(name, [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])], root)
+    run_gate(f"{name}-answers", answer_checks(newcomer, root / "data/tasks"), root)
+
+
+def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
+    """Return the checks of what a newcomer's network does: that it answers, and what its card claims.
+
+    Args:
+        newcomer: whose card and weights have passed their own checks.
+        tasks: the folder of the tasks that are here.
+    """
+    card, weights = newcomer.card, newcomer.folder / WEIGHTS_FILE
+    checks = [
+        Check(
+            what="answers",
+            where=newcomer.id,
+            frame=pd.DataFrame({"id": [newcomer.id], "spread_of_answers": [spread_of_answers(card, weights)]}),
+            key="id",
+            rows=(1, 1),
+            expectations=expect.number("spread_of_answers", _LEAST_SPREAD, 1e9, above=True),
+        )
+    ]
+    measured = accuracies_at_home(card, weights, tasks)
+    if measured:
+        claimed = {"val": card.val_accuracy, "test": card.test_accuracy}
+        excess = {split: claimed[split] - found for split, found in measured.items()}
+        rows = [
+            {
+                "split": f"{card.home_task}, {split}",
+                "claimed": claimed[split],
+                "measured": found,
+                "excess": excess[split],
+            }
+            for split, found in measured.items()
+        ]
+        checks.append(
+            Check(
+                what="claims",
+                where=newcomer.id,
+                frame=pd.DataFrame(rows),
+                key="split",
+                rows=(len(rows), len(rows)),
+                expectations=expect.number("excess", -1, _TOLERANCE),
+            )
+        )
+    return checks
 
 
 def card_check(newcomer: Newcomer) -> Check:

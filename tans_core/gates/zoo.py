@@ -127,7 +127,9 @@ def weights_check(folder: Path, where: str, names: Sequence[str]) -> Check:
             continue
         for key, value in tensors.items():
             finite = bool(np.isfinite(value).all())
-            rows.append({"tensor": f"{name}:{key}", "elements": value.size, "finite": finite, "problem": ""})
+            impossible = key.endswith("running_var") and finite and bool((value < 0).any())
+            problem = "a variance below zero" if impossible else ""
+            rows.append({"tensor": f"{name}:{key}", "elements": value.size, "finite": finite, "problem": problem})
         if not tensors:
             rows.append({"tensor": name, "elements": 0, "finite": False, "problem": "holds no tensor"})
     frame = pd.DataFrame(rows)

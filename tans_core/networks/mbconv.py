@@ -1,8 +1,8 @@
 """The elastic MBConv family: inverted residual blocks with elastic depth, kernel size and expansion.
 
-Its supernets start from an EfficientNet-Lite that was trained on ImageNet, so its members keep what ImageNet taught: blocks at the
-end of a stage can be left out, a kernel's rim cut off, and the expanded channels are sorted by what their projection weighs, so that
-those left out matter least.
+Its supernets start from an EfficientNet-Lite that was trained on ImageNet, so its members keep what ImageNet taught:
+blocks at the end of a stage can be left out, a kernel's rim cut off, and the expanded channels are sorted by what their
+projection weighs, so that those left out matter least.
 
 A network is a stem of stride 2, stages of blocks and a head; a block is conv(1 x 1) to `expansion` times its input, a depthwise
 conv(k x k) and conv(1 x 1) to the stage's width, plus its input where shapes allow. Widths do not differ between members.

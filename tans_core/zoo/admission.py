@@ -39,6 +39,12 @@ SETTLE_S = 2.0
 
 _TEXT = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
 _TASK = re.compile(r"^[\w][\w .-]{0,62}$")
+_OTHER_FORMATS = {
+    b"\x80": "a Python pickle",
+    b"PK\x03\x04": "a zip, as `torch.save` writes it",
+    b"\x1f\x8b": "a gzip",
+    b"\x89HDF": "HDF5",
+}
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.bool: "BOOL"}
 
 
@@ -244,9 +250,13 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
         start = file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 0 < length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-        raise WeightsError(
-            f"{WEIGHTS_FILE}: not safetensors: a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}."
+        looks_like = next((kind for magic, kind in _OTHER_FORMATS.items() if start.startswith(magic)), None)
+        what = (
+            f"begins like {looks_like}"
+            if looks_like
+            else f"a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}"
         )
+        raise WeightsError(f"{WEIGHTS_FILE}: not safetensors: {what}. `safetensors.torch.save_file` writes them.")
     # Names and shapes only: no memory is given to a network that may be refused.
     wanted = get_family(card.family).outline(card.architecture, len(card.class_names)).state_dict()
     try:

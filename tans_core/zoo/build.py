@@ -112,9 +112,10 @@ def build_zoo(
     members = sample_members(space, subnets, derive_seed(seed, "subnets", info.name))
     for number, member in enumerate(progress(members, f"{info.name}: measuring")):
         subnet = network.extract(member)
-        calibrate(subnet, sample)
-        subnet.eval()
-        accuracies = {split: accuracy(subnet, images[split], data.labels) for split, data in measured.items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            calibrate(subnet, sample)
+            subnet.eval()
+            accuracies = {split: accuracy(subnet, images[split], data.labels) for split, data in measured.items()}
         model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
         made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
         cards.append(describe(made, task, preprocess, base.lineages[family], accuracies))

@@ -128,8 +128,8 @@ def card_of_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (as_pickle, "weights.safetensors: not safetensors"),
-        (as_torch_file, "weights.safetensors: not safetensors"),
+        (as_pickle, "weights.safetensors: not safetensors: begins like a Python pickle"),
+        (as_torch_file, "weights.safetensors: not safetensors: begins like a zip, as `torch.save` writes it"),
         (only_pickle, "lacks weights.safetensors; it holds card.json, weights.pt"),
         (without_card, "lacks card.json"),
         (huge_header, "a header of 4,611,686,018,427,387,904 bytes"),
