@@ -18,6 +18,7 @@ BLOCK = re.compile(r"(?<=<!-- evaluate -->\n).*?(?=<!-- /evaluate -->)", re.DOTA
 STARTS = {
     "picked": "the network that TANS ranks first",
     "refined": "the first after `--refine 8`",
+    "imagenet": "the ImageNet network as it is",
     "scratch": "the picked architecture, fresh weights",
     "base": "the picked architecture, base weights",
     "random": "random networks of the zoo",

@@ -100,12 +100,17 @@ def line_up(
             (refined,),
             f"the first, once the first {REFINED} were probed on the images",
         ),
-        "scratch": (
-            [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
-            (picked,),
-            "the picked architecture with fresh weights",
-        ),
     }
+    published = [way for family in base.families for way in _published(retriever, base, family, published_sizes_px)]
+    if published:
+        first = published[0]._replace(or_else=tuple(published[1:]))
+        labels = " or ".join(way.label for way in published)
+        strategies["imagenet"] = ([first], (), f"{labels}, as it was published; whichever does best on validation")
+    strategies["scratch"] = (
+        [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
+        (picked,),
+        "the picked architecture with fresh weights",
+    )
     if based is not None:
         which = "picked architecture" if based == picked else "best architecture that has a base"
         contender = _as(f"{based}, base weights", retriever, based, retriever.base_subnet)
@@ -120,15 +125,6 @@ def line_up(
         "largest": ([_zoo(retriever, largest)], (largest,), "the model with most parameters"),
         "nearest": ([_zoo(retriever, nearest)], (nearest,), reason),
     }
-    for family in base.families:
-        ways = [_published(retriever, base, family, size) for size in published_sizes_px]
-        found = [way for way in ways if way is not None]
-        if found:
-            sizes = " or ".join(str(size) for size in published_sizes_px)
-            first = found[0]._replace(or_else=tuple(found[1:]))
-            why = f"{first.label.partition(' at ')[0]} as it was published, at {sizes} pixels by validation"
-            strategies["imagenet"] = ([first], (), why)
-            break
     choices = tuple(
         Choice(name, models, () if name in ("scratch", "base") else tuple(cards[m].home_task for m in models), why)
         for name, (_, models, why) in strategies.items()
@@ -157,14 +153,16 @@ def _as(label: str, retriever: Retriever, model: str, load: Callable[[str, int, 
     return Contender(label, partial(load, model), retriever.card(model).preprocess, retriever.recipe(model))
 
 
-def _published(retriever: Retriever, base: Base, family: str, size_px: int) -> Contender | None:
-    found = base.published(family, size_px)
-    if found is None:
-        return None
-    weights = get_family(family).base_weights(base.space(family))
-    label = f"{' and '.join(one.name for one in weights)} at {size_px} px"
+def _published(retriever: Retriever, base: Base, family: str, sizes_px: Sequence[int]) -> list[Contender]:
+    """Return the network that a family's base started from at each size; none where that was random."""
+    names = " and ".join(one.name for one in get_family(family).base_weights(base.space(family)))
     recipe = Recipe.of(retriever.release.params["finetune"], family)
-    return Contender(label, partial(_start_published, base, family, size_px), found[1], recipe)
+    found = [(size, base.published(family, size)) for size in sizes_px]
+    return [
+        Contender(f"{names} at {size} px", partial(_start_published, base, family, size), network[1], recipe)
+        for size, network in found
+        if network is not None
+    ]
 
 
 def _start_published(base: Base, family: str, size_px: int, num_classes: int, seed: int) -> Network:
