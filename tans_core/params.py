@@ -239,5 +239,9 @@ def _check_across_sections(params: Params, path: Path) -> None:
     for name in params.base.tasks:
         if name not in params.tasks.meta_train:
             found.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
+    # `finetune` may name others: a newcomer may be of a family that no zoo is built of.
+    for section, families in (("base", params.base.families), ("zoo", params.zoo.families)):
+        for family in families.keys() - params.networks.keys():
+            found.append(f"{section}.families: {family}: not in networks{did_you_mean(family, params.networks)}")
     if found:
         raise ParamsError(f"{path}:\n  " + "\n  ".join(found))

@@ -66,6 +66,19 @@ def test_one_problem_is_not_called_problems(write: Write) -> None:
     assert "has 1 problem:" in problems_of(write(seed="x"))
 
 
+def test_settings_of_a_family_that_is_not_built_are_refused(write: Write) -> None:
+    message = problems_of(write(base__families={"elastic-mbcnv": {"lr": 0.1}}, zoo__families={"other": {}}))
+    assert "base.families: elastic-mbcnv: not in networks (did you mean 'elastic-mbconv'?)" in message
+    assert "zoo.families: other: not in networks" in message
+    assert load_params(write(finetune__families={"of-a-newcomer": {"lr": 0.1}}))
+
+
+def test_wrong_settings_of_a_family_are_named_by_their_key(write: Write) -> None:
+    message = problems_of(write(finetune__families={"elastic-mbconv": {"lr": -0.1}}))
+    assert "finetune" in message
+    assert "families.elastic-mbconv: lr: got -0.1" in message
+
+
 def test_task_that_is_both_seen_and_unseen_is_refused(write: Write) -> None:
     twice = {"source": "folder", "options": {}}
     message = problems_of(write(tasks__meta_train__twice=twice, tasks__meta_test__twice=twice))
