@@ -44,6 +44,10 @@ class ParamsError(TansError):
     exit_code = 2
 
 
+class DivergedError(ParamsError):
+    """A training's loss is no longer finite."""
+
+
 class GateError(TansError):
     """A gate refused data; `failures` lists what, where, how many, and examples."""
 

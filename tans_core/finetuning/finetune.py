@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
+from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
@@ -99,7 +99,8 @@ def finetune(
         precision: "bf16" runs under autocast, where that is faster; weights stay float32.
 
     Raises:
-        ParamsError: the budget is not exactly one of epochs and steps, or the loss stopped being finite.
+        ParamsError: the budget is not exactly one of epochs and steps.
+        DivergedError: the loss stopped being finite.
         TooFewImagesError: a split is empty, or the training split has one image only.
         WeightsError: the classifier does not answer with the task's number of classes.
     """
@@ -207,9 +208,10 @@ class _BestByValidation(pl.Callback):
         loss = float(torch.stack(pl_module.losses).mean())
         pl_module.losses.clear()
         if not math.isfinite(loss):
-            raise ParamsError(
-                f"Fine-tuning on {self.info.name}: the loss was {loss} by step {step}, want a finite one. "
-                "Lower finetune.lr, or choose another model: this one's weights may be broken."
+            raise DivergedError(
+                f"Fine-tuning on {self.info.name}: the loss was {loss} by step {step}, want a finite one. Lower the "
+                f"learning rate (now {pl_module.recipe.lr:g}: of the model's card, or of finetune in params.yaml), or "
+                "choose another model: this one's weights may be broken."
             )
         model = pl_module.model
         reached = accuracy(model, self.images, self.labels, mean=self.mean, std=self.std, precision=self.precision)

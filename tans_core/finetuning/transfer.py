@@ -7,6 +7,7 @@ short fine-tuning, which is what a user will do, and a probe of the features as 
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +22,7 @@ import numpy as np
 from tans_core.embeddings import probe as probe_module
 from tans_core.embeddings.probe import ProbeSample, probe, probe_sample
 from tans_core.embeddings.scores import Kind, ScoreRows
-from tans_core.errors import ParamsError
+from tans_core.errors import DivergedError, ParamsError
 from tans_core.finetuning.finetune import finetune
 from tans_core.finetuning.fits import Budget, code_digest
 from tans_core.io import sha256_bytes, sha256_file
@@ -32,6 +33,8 @@ from tans_core.runtime import begin_worker, derive_seed, device, progress
 from tans_core.tasks.task import Task, read_task
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import calibration_file, fresh_classifier, load_model
+
+logger = logging.getLogger(__name__)
 
 _VERSION = 3
 """Raise it when the scores of the same networks, tasks and budget change."""
@@ -216,7 +219,12 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
 
 def _tune(network: Network, task: Task, preprocess: Preprocess, recipe: Recipe, fit: Budget, seed: int) -> float:
     # One validation, at the end: nothing is chosen by it, so both splits that were held back judge the result.
-    result = finetune(network, task, preprocess, recipe, seed=seed, **{**asdict(fit), "eval_points": 1})
+    try:
+        result = finetune(network, task, preprocess, recipe, seed=seed, **{**asdict(fit), "eval_points": 1})
+    except DivergedError as error:
+        # One newcomer's recipe ends no build: it is worth what chance is.
+        logger.warning("%s", error)
+        return 1 / task.info.num_classes
     counts = {split: int((task.splits == split).sum()) for split in ("val", "test")}
     right = result.best_val_accuracy * counts["val"] + result.test_accuracy * counts["test"]
     return right / sum(counts.values())

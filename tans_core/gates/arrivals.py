@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tans_core.errors import TansError, WeightsError
 from tans_core.gates import expect
 from tans_core.gates.runner import Check, run_gate
 from tans_core.gates.zoo import weights_check
@@ -27,12 +28,18 @@ def check_arrival(newcomer: Newcomer, root: Path) -> None:
     Raises:
         GateError: accuracies are no better than chance or out of range, or not those that are measured where the home
             task is here; normalisation cannot be applied; weights are not finite, or the network answers all alike.
-        WeightsError: the weights cannot be loaded.
+        WeightsError: the weights cannot be loaded, or the network fails on images.
     """
     name = f"arrival-{newcomer.id.removeprefix('arrival-')}"
     # A network runs only once its numbers can be meant.
     run_gate(name, [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])], root)
-    run_gate(f"{name}-answers", answer_checks(newcomer, root / "data/tasks"), root)
+    try:
+        checks = answer_checks(newcomer, root / "data/tasks")
+    except TansError:
+        raise
+    except Exception as error:  # a family from outside may fail in any way
+        raise WeightsError(f"{newcomer.id}: cannot be asked about images ({type(error).__name__}: {error}).") from error
+    run_gate(f"{name}-answers", checks, root)
 
 
 def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:

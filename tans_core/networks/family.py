@@ -223,4 +223,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     ]
     if missing or unknown or shapes:
         raise WeightsError(f"{where}: missing {missing[:5]}, unknown {unknown[:5]}, shapes {sorted(shapes)[:5]}.")
-    network.load_state_dict(dict(state))
+    # Some networks of libraries look for the version of their layers, which files do not have.
+    loaded = type(wanted)(state)
+    loaded._metadata = getattr(wanted, "_metadata", {})
+    network.load_state_dict(loaded)

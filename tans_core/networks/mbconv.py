@@ -113,7 +113,7 @@ class MBConvSpace(BaseModel):
     image_size_px: Annotated[int, Field(ge=32, le=512)]
     weights: str
     kernels: tuple[Kernel, ...]
-    expansions: tuple[Annotated[int, Field(ge=1, le=8)], ...]
+    expansions: tuple[Annotated[int, Field(ge=2, le=8)], ...]
     min_depth: Annotated[int, Field(ge=1, le=10)]
 
     @property

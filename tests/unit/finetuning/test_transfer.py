@@ -19,7 +19,7 @@ from tans_core.finetuning import transfer
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, plan_pairs, transfer_scores
 from tans_core.recipe import Recipe
-from tans_core.tasks.task import write_task
+from tans_core.tasks.task import read_task, write_task
 from tans_core.zoo.build import build_zoo, write_zoo
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
@@ -107,6 +107,18 @@ def test_scores_of_the_plan_are_in_the_table_and_do_not_depend_on_jobs(
     assert as_dict(transfer_scores(data, cards, TASKS, BUDGET, 0, jobs=2, done=tmp_path / "two")) == as_dict(rows)
     write_table(tmp_path / "store", "transfer", rows.to_table(), key=None)
     assert as_dict(ScoreRows.read(tmp_path / "store")) == as_dict(rows)
+
+
+def test_a_recipe_that_diverges_is_worth_what_chance_is_and_ends_no_build(
+    zoo: tuple[Path, list[ModelCard]], tmp_path: Path
+) -> None:
+    data, cards = zoo
+    wild = cards[-1].model_copy(update={"recipe": Recipe(lr=1e30)})
+    found = as_dict(transfer_scores(data, [*cards[:-1], wild], TASKS, BUDGET, 0, 1, tmp_path))
+    of_it = [value for (_, model, kind, _), value in found.items() if model == wild.id and kind == "finetune"]
+    chance = 1 / read_task(data / "tasks" / TASKS[0]).info.num_classes
+    assert of_it
+    assert of_it == [chance] * len(of_it)
 
 
 def test_finished_trials_are_read_back_and_a_new_network_costs_its_own_alone(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tans_core.errors import GateError
+from tans_core.errors import GateError, WeightsError
 from tans_core.gates.arrivals import check_arrival
+from tans_core.networks.elastic import ElasticNetwork
 from tans_core.tasks.task import write_task
 from tans_core.zoo.admission import Newcomer, read_newcomer
 from tests.factories.newcomers import PREPROCESS, drop, tensors
@@ -54,7 +55,7 @@ def test_good_newcomer_passes_and_leaves_a_report(tmp_path: Path) -> None:
         (poisoned("stem.norm.bias", math.inf), {}, "finite: 1 of"),
         (poisoned("stem.norm.running_var", -1.0), {}, "a variance below zero"),
         ({name: value * 0 for name, value in tensors().items()}, {}, "spread_of_answers: 1 of 1 not"),
-        (poisoned("classifier.bias", 1e38), {"val_accuracy": 0.3}, "val_accuracy: 1 of 1 not above 0.333"),
+        (None, {"val_accuracy": 0.3}, "val_accuracy: 1 of 1 not above 0.333"),
         (None, {"val_accuracy": 1.5}, "val_accuracy: 1 of 1 not"),
         (None, {"test_accuracy": -0.1}, "test_accuracy: 1 of 1 not"),
         (None, {"preprocess": {**PREPROCESS, "std": [0.2, 0.0, 0.2]}}, "std_low: 1 of 1 not"),
@@ -78,6 +79,33 @@ def test_an_honest_card_of_a_home_task_that_is_here_passes(tmp_path: Path) -> No
     found = at_home(tmp_path, val_accuracy=0.34, test_accuracy=0.0)
     # A network that names all images alike is right on a third of them; it answers noise differently all the same.
     check_arrival(found, tmp_path)
+
+
+def test_finite_weights_with_answers_that_are_not_are_refused(tmp_path: Path) -> None:
+    exploding = {name: value * 1e30 for name, value in tensors().items() if name.endswith("weight")}
+    with pytest.raises(WeightsError, match="answers noise with NaN or infinity"):
+        check_arrival(newcomer(tmp_path, exploding), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["images.parquet", "task.json"])
+def test_a_home_task_that_cannot_be_read_keeps_nobody_out(tmp_path: Path, damage: str) -> None:
+    found = at_home(tmp_path, val_accuracy=0.99, test_accuracy=0.99)
+    (tmp_path / "data/tasks/stripes" / damage).write_text("{")
+    check_arrival(found, tmp_path)
+    (tmp_path / "data/tasks/stripes" / damage).unlink()
+    check_arrival(found, tmp_path)
+
+
+def test_a_network_that_fails_on_images_is_told_by_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    found = newcomer(tmp_path)
+    monkeypatch.setattr(ElasticNetwork, "features", fail)
+    with pytest.raises(WeightsError, match=r"cannot be asked about images \(RuntimeError: shapes do not match\)"):
+        check_arrival(found, tmp_path)
 
 
 def test_a_task_of_the_same_name_and_other_classes_is_not_its_home(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_what_the_weights_descend_from_is_told() -> None:
     [
         ({"weights": "efficientnet-lite9"}, "want one of efficientnet-lite0"),
         ({"kernels": [4]}, "kernels"),
-        ({"expansions": [0]}, "expansions"),
+        ({"expansions": [1]}, "expansions"),
         ({"min_depth": 0}, "min_depth"),
         ({"image_size_px": 8}, "image_size_px"),
         ({"width": 2}, "width"),

@@ -1,4 +1,7 @@
-"""A zoo that begins with ImageNet weights, beside small networks that do not: each family by its own recipe."""
+"""A zoo of several families: small networks, networks that begin with ImageNet, and those of timm and torchvision.
+
+Each is trained by its own recipe.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from typing import Any
 import pytest
 
 import tans_core as tans
+from flows.zoo_refresh import refresh
 from tans_core.evaluation import compare as comparing
 from tans_core.finetuning.fits import Budget, Contender, Fit
 from tans_core.networks.registry import get_family
 from tans_core.stages import evaluate
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import Base
+from tests.factories.library import NAMES, drop
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project
 
 pytestmark = pytest.mark.slow
@@ -30,14 +35,22 @@ def with_family(section: str, **own: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_project(
-        tmp_path_factory.mktemp("imagenet"),
+    root = build_project(
+        tmp_path_factory.mktemp("families"),
         networks={**PARAMS["networks"], FAMILY: NETWORK},
         data={**PARAMS["data"], "stored_size_px": 32},
         base=with_family("base", **RECIPE, steps=3),
         zoo=with_family("zoo", **RECIPE, steps=3, subnets=4),
         finetune=with_family("finetune", **RECIPE),
     )
+    before = {card.id: card for card in tans.list_models(root)}
+    for names in NAMES:
+        drop(root / "inbox", *names)
+    outcome = refresh(root, lambda *_: None, settle_s=0)
+    assert outcome.refused == {}
+    after = {card.id: card for card in tans.list_models(root)}
+    assert before.items() <= after.items()
+    return root
 
 
 def cards_of(root: Path, family: str) -> list[ModelCard]:
@@ -53,7 +66,7 @@ def test_its_networks_descend_from_imagenet_and_say_so(project: Path) -> None:
         assert (images.kind, images.name, images.licence) == ("task", "ImageNet-1k", "LicenseRef-imagenet-terms")
         assert "LicenseRef-imagenet-terms" in card.licence
         assert card.preprocess.statistics == "own"
-    others = [card for card in tans.list_models(project) if card.family != FAMILY]
+    others = cards_of(project, "elastic-residual")
     assert not any("imagenet" in card.licence for card in others)
 
 
@@ -95,3 +108,35 @@ def test_evaluation_compares_with_the_imagenet_network_at_the_best_of_its_sizes(
     assert metrics["cost"]["imagenet"]["params_m"] == pytest.approx(whole.params_m)
     page = (project / "reports/evaluate.html").read_text()
     assert "efficientnet-lite0 at 32 px or efficientnet-lite0 at 40 px, as it was published" in page
+
+
+def test_networks_of_libraries_are_served(project: Path) -> None:
+    found = {
+        (card.architecture["library"], card.architecture["name"])
+        for card in tans.list_models(project)
+        if card.family == "library"
+    }
+    assert found == set(NAMES)
+
+
+def test_networks_of_libraries_are_retrieved_and_probed_among_the_others(project: Path) -> None:
+    everything = len(tans.list_models(project))
+    plain = tans.retrieve(UNSEEN, top_k=everything, root=project)
+    refined = tans.retrieve(UNSEEN, top_k=everything, refine=everything, root=project)
+    assert {one.model for one in plain} == {one.model for one in refined}
+    assert len(plain) == everything
+
+
+@pytest.mark.parametrize("names", [("timm", "vit_tiny_patch16_224"), ("torchvision", "mnasnet0_5")], ids="-".join)
+def test_networks_of_libraries_are_fine_tuned_by_the_recipe_of_their_cards(
+    project: Path, names: tuple[str, str]
+) -> None:
+    (card,) = [
+        card
+        for card in tans.list_models(project)
+        if (card.architecture.get("library"), card.architecture.get("name")) == names
+    ]
+    run = tans.finetune(UNSEEN, card.id, epochs=1, root=project)
+    said = json.loads((run.folder / "params.json").read_text())["recipe"]
+    assert (said["optimizer"], said["lr"], said["warmup"]) == ("adamw", 0.001, 0.1)
+    assert 0 <= run.test_accuracy <= 1
