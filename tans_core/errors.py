@@ -2,6 +2,7 @@
 
     TansError               1  a bug, or an error that no class below names
     ├── ParamsError         2  params.yaml or an argument
+    │   └── DivergedError      a training whose loss is no longer finite
     ├── GateError           3  a gate refused data
     ├── DataError           4  images, folders, sources
     │   ├── ArchiveError
