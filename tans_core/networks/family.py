@@ -223,7 +223,4 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     ]
     if missing or unknown or shapes:
         raise WeightsError(f"{where}: missing {missing[:5]}, unknown {unknown[:5]}, shapes {sorted(shapes)[:5]}.")
-    # Some networks of libraries look for the version of their layers, which files do not have.
-    loaded = type(wanted)(state)
-    loaded._metadata = getattr(wanted, "_metadata", {})  # type: ignore[attr-defined]
-    network.load_state_dict(loaded)
+    network.load_state_dict(dict(state))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -65,6 +66,12 @@ class LibraryNetwork(Network):
         self.trains_faster_in_bf16 = not any(
             isinstance(one, nn.Conv2d) and one.groups > 1 and one.groups == one.in_channels for one in body.modules()
         )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
+        # Some layers look for the version that they were saved by, which files of plain tensors do not have.
+        versioned = OrderedDict(state_dict)
+        versioned._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
+        return super().load_state_dict(versioned, *args, **options)
 
     def features(self, images: Tensor) -> Tensor:
         answers: Tensor = self.body(images)

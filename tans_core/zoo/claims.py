@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from tans_core.errors import TansError, WeightsError
-from tans_core.networks.preprocess import batch_of, normalise
+from tans_core.networks.preprocess import batch_of, normalise, statistics_of
 from tans_core.networks.registry import get_family
 from tans_core.tasks.task import Task, read_info, read_task
 from tans_core.zoo.card import ModelCard
@@ -77,7 +77,8 @@ def _home(card: ModelCard, tasks: Path) -> Task | None:
 def spread_of_answers(card: ModelCard, weights: Path) -> float:
     """Return by how much a model's answers to noise differ: the largest deviation of a class's logit over some images.
 
-    Zero where it answers the same whatever it sees.
+    BatchNorm takes its statistics from the images, as it will from those of a new task. Zero where the model answers the
+    same whatever it sees.
 
     Raises:
         WeightsError: an answer is not finite, or the weights cannot be loaded.
@@ -85,7 +86,10 @@ def spread_of_answers(card: ModelCard, weights: Path) -> float:
     size = card.preprocess.image_size_px
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (_NOISE_IMAGES, 3, size, size), generator=generator, dtype=torch.uint8)
-    logits = load_model(card, weights)(normalise(images, card.preprocess.mean, card.preprocess.std))
-    if not bool(logits.isfinite().all()):
+    network, pixels = load_model(card, weights), normalise(images, card.preprocess.mean, card.preprocess.std)
+    as_stored = network(pixels)
+    with statistics_of(network, pixels):
+        logits = network(pixels)
+    if not bool((as_stored.isfinite() & logits.isfinite()).all()):
         raise WeightsError("the network answers noise with NaN or infinity: its weights are damaged.")
     return float(logits.std(dim=0).max())
