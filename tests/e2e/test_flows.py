@@ -172,7 +172,8 @@ def test_failure_reaches_the_watching_shell_without_a_trace(service: Service) ->
 
 
 def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
-    done = service.run("finetune/local", "dataset=patches", "epochs=2", "to_inbox=true")
+    # Long enough for the newcomer to be better than chance at home, where it is measured again.
+    done = service.run("finetune/local", "dataset=patches", "epochs=30", "to_inbox=true")
     assert done.returncode == 0, done.stdout + done.stderr
     text = service.artifact("finetune-patches")
     assert "Test accuracy **" in text
@@ -185,9 +186,6 @@ def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
 def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:
     inbox = service.root / "inbox"
     (good,) = inbox.glob("[!.]*")
-    # The home task is easy enough for any network, but two epochs may not do: the card says what its gate wants to hear.
-    card = json.loads((good / "card.json").read_text())
-    (good / "card.json").write_text(json.dumps({**card, "val_accuracy": 0.9}))
     shutil.copytree(good, inbox / "broken")
     weights = inbox / "broken/weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-64])
