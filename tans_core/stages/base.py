@@ -12,12 +12,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import torch
 import yaml
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
 from tans_core.networks.family import Supernet
-from tans_core.networks.registry import check_settings
+from tans_core.networks.registry import check_settings, get_family
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, choose_precision, clock, cores
 from tans_core.stages._main import run_stage
@@ -49,7 +52,7 @@ def main(root: Path) -> None:
         # Families side by side; spawned, since torch's threads do not survive a fork.
         with ProcessPoolExecutor(at_once, get_context("spawn"), begin_worker) as pool:
             built = list(pool.map(_train, jobs))
-    networks = {job.family: network for job, (network, _) in zip(jobs, built, strict=True)}
+    networks = {job.family: _supernet(job, weights) for job, (weights, _) in zip(jobs, built, strict=True)}
     losses = {job.family: found for job, (_, found) in zip(jobs, built, strict=True)}
     infos = [read_info(folder) for folder in folders]
     save_base(root / "data/base", networks, params.networks, infos, precision)
@@ -62,6 +65,9 @@ def main(root: Path) -> None:
         shutil.rmtree(job.resume)
 
 
+Arrays = dict[str, npt.NDArray[Any]]
+
+
 class _Job(NamedTuple):
     family: str
     settings: dict[str, Any]
@@ -71,9 +77,17 @@ class _Job(NamedTuple):
     resume: Path
 
 
-def _train(job: _Job) -> tuple[Supernet, list[float]]:
+def _train(job: _Job) -> tuple[Arrays, list[float]]:
     tasks = [read_task(folder) for folder in job.folders]
-    return build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
+    network, losses = build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
+    # Plain arrays travel between processes, without shared memory; what a family from outside makes of them may not.
+    return {name: value.cpu().numpy() for name, value in network.state_dict().items()}, losses
+
+
+def _supernet(job: _Job, weights: Arrays) -> Supernet:
+    network = get_family(job.family).space(job.settings).supernet(num_classes=2)
+    network.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()})
+    return network
 
 
 def check_dependencies(root: Path, tasks: Sequence[str]) -> None:
