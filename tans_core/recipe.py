@@ -69,6 +69,6 @@ class Recipe(BaseModel):
 
 
 def for_family(settings: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """Return a section of params.yaml as it is for a family: what its `families` says of it, before what holds for all."""
+    """Return a section of params.yaml as it is for a family: what `families` says of it goes before the rest."""
     own = {name: value for name, value in settings.items() if name != "families"}
     return {**own, **settings.get("families", {}).get(family, {})}

@@ -12,7 +12,6 @@ Axes: B images, H = W pixels, D feature width, K classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
-from tans_core.networks.family import Family, Network, Supernet
-from tans_core.networks.slicing import cut, slice_weights
+from tans_core.networks.family import Family, Network, Supernet, read_architecture
+from tans_core.networks.slicing import batch_norm, cut, slice_weights
 
 Stride = Annotated[int, Field(ge=1, le=2)]
 
@@ -138,13 +137,7 @@ class Architecture(BaseModel):
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
         """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
-        try:
-            return cls.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
-        except ValidationError as error:
-            told = "; ".join(problems(error, cls))
-            raise WeightsError(f"architecture: not of the elastic residual family: {told}.") from error
-        except (TypeError, ValueError, RecursionError) as error:
-            raise WeightsError(f"architecture: not of the elastic residual family ({error}).") from error
+        return read_architecture(cls, raw, "the elastic residual family")
 
     def inner_width(self, stage: int, ratio: float) -> int:
         """Channels inside a block; a multiple of 8, which vector units like."""
@@ -232,18 +225,7 @@ class _ConvNorm(nn.Module):
             # The same sums. oneDNN's own strided 1 x 1 corrupts memory in its backward pass on several threads (torch 2.14.1).
             hidden, stride = hidden[:, :, ::stride, ::stride], 1
         hidden = F.conv2d(hidden, weight, stride=stride, padding=kernel // 2)
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        return F.batch_norm(
-            hidden,
-            norm.running_mean[:outputs],
-            norm.running_var[:outputs],
-            norm.weight[:outputs],
-            norm.bias[:outputs],
-            training=norm.training,
-            momentum=norm.momentum,
-            eps=norm.eps,
-        )
+        return batch_norm(self.norm, hidden)
 
 
 class _Block(nn.Module):

@@ -5,19 +5,23 @@ Axes: B images, 3 channels, S = side of the input in pixels, D feature width, K 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from tans_core.errors import WeightsError
+from tans_core.errors import WeightsError, problems
 from tans_core.networks.preprocess import Preprocess, Triple
 from tans_core.networks.trace import Cost, cost_of, topology_code, trace
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Network(nn.Module, ABC):
@@ -42,7 +46,7 @@ class Network(nn.Module, ABC):
         return logits
 
     def training_precision(self, precision: str, device: str) -> str:
-        """Return what a network is trained in where `precision` is asked for: fp32 on a CPU that bf16 would make slower."""
+        """Return what a network is trained in where `precision` is asked for: fp32 on a CPU where bf16 is slower."""
         return precision if self.trains_faster_in_bf16 or device != "cpu" else "fp32"
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator) -> None:
@@ -206,6 +210,20 @@ class Family(ABC):
     def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
         """Return what the weights of a space's fresh supernet descend from; nothing where they are random."""
         return ()
+
+
+def read_architecture(model: type[_Model], raw: Mapping[str, Any], family: str) -> _Model:
+    """Read a card's architecture, in which numbers have to be numbers of their kind.
+
+    Raises:
+        WeightsError: it is none of the family; all problems are named.
+    """
+    try:
+        return model.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
+    except ValidationError as error:
+        raise WeightsError(f"architecture: not of {family}: {'; '.join(problems(error, model))}.") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WeightsError(f"architecture: not of {family} ({error}).") from error
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -4,15 +4,15 @@ Its supernets start from an EfficientNet-Lite that was trained on ImageNet, so i
 blocks at the end of a stage can be left out, a kernel's rim cut off, and the expanded channels are sorted by what their
 projection weighs, so that those left out matter least.
 
-A network is a stem of stride 2, stages of blocks and a head; a block is conv(1 x 1) to `expansion` times its input, a depthwise
-conv(k x k) and conv(1 x 1) to the stage's width, plus its input where shapes allow. Widths do not differ between members.
+A network is a stem of stride 2, stages of blocks and a head; a block is conv(1 x 1) to `expansion` times its input, a
+depthwise conv(k x k) and conv(1 x 1) to the stage's width, plus its input where shapes allow. Widths do not differ
+between members.
 
 Axes: B images, S pixels, D feature width, K classes.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
-from tans_core.networks.family import BaseWeights, Family, Network, SearchSpace, Supernet
+from tans_core.networks.family import BaseWeights, Family, Network, SearchSpace, Supernet, read_architecture
 from tans_core.networks.preprocess import Preprocess, Triple
 from tans_core.networks.published import get_published
-from tans_core.networks.slicing import cut, slice_weights
+from tans_core.networks.slicing import batch_norm, cut, slice_weights
 
 _EPS = 1e-3
 """Of BatchNorm, as the published networks were trained."""
@@ -41,7 +41,7 @@ _LITE = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-"""The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); Lite1 to Lite4 multiply widths and blocks."""
+"""The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); others multiply widths and blocks."""
 
 Kernel = Literal[3, 5, 7]
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -78,13 +78,7 @@ class Architecture(BaseModel):
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
         """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
-        try:
-            return cls.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
-        except ValidationError as error:
-            told = "; ".join(problems(error, cls))
-            raise WeightsError(f"architecture: not of the elastic MBConv family: {told}.") from error
-        except (TypeError, ValueError, RecursionError) as error:
-            raise WeightsError(f"architecture: not of the elastic MBConv family ({error}).") from error
+        return read_architecture(cls, raw, "the elastic MBConv family")
 
     @classmethod
     def lite(cls, width: float, depth: float) -> Architecture:
@@ -258,7 +252,7 @@ class MBConvNetwork(Supernet):
 
     @torch.no_grad()
     def sort_channels(self) -> None:
-        """Put the expanded channels of each block in the order of what their projection weighs; answers stay the same."""
+        """Sort the expanded channels of each block by what their projection weighs; answers stay the same."""
         for block in (block for blocks in self.stages for block in blocks):  # type: ignore[attr-defined]
             if block.expand is not None:
                 order = block.project.weight.abs().sum(dim=(0, 2, 3)).argsort(descending=True, stable=True)
@@ -292,18 +286,7 @@ class _ConvNorm(nn.Module):
             hidden, padding = F.pad(hidden, (padding, rest - padding) * 2), 0
         groups = outputs if self.depthwise else 1
         hidden = F.conv2d(hidden, weight, stride=self.stride, padding=padding, groups=groups)
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        return F.batch_norm(
-            hidden,
-            norm.running_mean[:outputs],
-            norm.running_var[:outputs],
-            norm.weight[:outputs],
-            norm.bias[:outputs],
-            training=norm.training,
-            momentum=norm.momentum,
-            eps=norm.eps,
-        )
+        return batch_norm(self.norm, hidden)
 
 
 class _Block(nn.Module):

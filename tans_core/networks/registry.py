@@ -20,7 +20,7 @@ GROUP = "tans.families"
 _OWN = {
     "elastic-residual": "tans_core.networks.elastic:FAMILY",
     "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
-    "library": "tans_core.networks.library:FAMILY",
+    "library": "tans_core.networks.packaged:FAMILY",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 
@@ -34,6 +35,22 @@ def cut(network: nn.Module, tensors: Mapping[str, Tensor], elastic: str = "stage
     if more or not all(name in tensors and _holds(tensors[name], value) for name, value in wanted.items()):
         return tensors
     return {name: slice_weights(tensors[name], value.shape) for name, value in wanted.items()}
+
+
+def batch_norm(norm: nn.BatchNorm2d, hidden: Tensor) -> Tensor:
+    """Apply the first channels of a BatchNorm to (B, C, H, W), of which C may be fewer than it has."""
+    channels = hidden.shape[1]
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    return F.batch_norm(
+        hidden,
+        norm.running_mean[:channels],
+        norm.running_var[:channels],
+        norm.weight[:channels],
+        norm.bias[:channels],
+        training=norm.training,
+        momentum=norm.momentum,
+        eps=norm.eps,
+    )
 
 
 def _holds(full: Tensor, part: Tensor) -> bool:

@@ -77,8 +77,8 @@ def _home(card: ModelCard, tasks: Path) -> Task | None:
 def spread_of_answers(card: ModelCard, weights: Path) -> float:
     """Return by how much a model's answers to noise differ: the largest deviation of a class's logit over some images.
 
-    BatchNorm takes its statistics from the images, as it will from those of a new task. Zero where the model answers the
-    same whatever it sees.
+    BatchNorm takes its statistics from the images, as it will from those of a new task. Zero where the model answers
+    the same whatever it sees.
 
     Raises:
         WeightsError: an answer is not finite, or the weights cannot be loaded.

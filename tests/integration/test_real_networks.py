@@ -19,7 +19,7 @@ from tans_core.networks.registry import get_family
 from tans_core.stages import evaluate
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import Base
-from tests.factories.library import NAMES, drop
+from tests.factories.packaged import NAMES, drop
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_evaluation_compares_with_the_imagenet_network_at_the_best_of_its_sizes(
 
 def test_networks_of_libraries_are_served(project: Path) -> None:
     found = {
-        (card.architecture["library"], card.architecture["name"])
+        (card.architecture["package"], card.architecture["name"])
         for card in tans.list_models(project)
         if card.family == "library"
     }
@@ -134,7 +134,7 @@ def test_networks_of_libraries_are_fine_tuned_by_the_recipe_of_their_cards(
     (card,) = [
         card
         for card in tans.list_models(project)
-        if (card.architecture.get("library"), card.architecture.get("name")) == names
+        if (card.architecture.get("package"), card.architecture.get("name")) == names
     ]
     run = tans.finetune(UNSEEN, card.id, epochs=1, root=project)
     said = json.loads((run.folder / "params.json").read_text())["recipe"]

@@ -39,7 +39,7 @@ def test_imports_go_down_and_each_library_has_one_importer() -> None:
 
 def test_no_module_outside_networks_names_a_family() -> None:
     quoted = (rf"[\"'`]{re.escape(name)}[\"'`]" for name in known_families())
-    named = re.compile("|".join([r"networks\.(elastic|mbconv|library)\b", *quoted]))
+    named = re.compile("|".join([r"networks\.(elastic|mbconv|packaged)\b", *quoted]))
     naming = [
         path.relative_to(PROJECT).as_posix()
         for folder in ("tans_core", "flows", "benchmarks")

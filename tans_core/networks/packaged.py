@@ -1,14 +1,13 @@
 """The networks that timm and torchvision have, by name: any of them whose classifier is one linear layer.
 
-They span no search space, so nothing is trained here from their supernet: they enter the zoo as newcomers, with weights of their
-own. What they compute is the library's; only the classifier is ours.
+They span no search space, so nothing is trained here from a supernet of theirs: they enter the zoo as newcomers, with
+weights of their own. What they compute is the library's; only the classifier is ours.
 
 Axes: B images, S pixels, D feature width, K classes.
 """
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,41 +15,36 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tans_core.errors import ParamsError, WeightsError, did_you_mean, problems
-from tans_core.networks.family import Family, Network, SearchSpace
+from tans_core.errors import ParamsError, WeightsError, did_you_mean
+from tans_core.networks.family import Family, Network, SearchSpace, read_architecture
 
 
 class Architecture(BaseModel):
     """A network of a library.
 
     Attributes:
-        library: whose.
+        package: `timm` or `torchvision`.
         name: as the library calls it.
         image_size_px: the input size that it is built for, where it is built for one (transformers with learned
             positions); None builds it as the library does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    library: Literal["timm", "torchvision"]
+    package: Literal["timm", "torchvision"]
     name: Annotated[str, Field(min_length=1, max_length=100)]
     image_size_px: Annotated[int, Field(ge=8, le=1024)] | None = None
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
         """Raises WeightsError where it is none, or no network of its library; all problems are named."""
-        try:
-            found = cls.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
-        except ValidationError as error:
-            raise WeightsError(f"architecture: not of a library: {'; '.join(problems(error, cls))}.") from error
-        except (TypeError, ValueError, RecursionError) as error:
-            raise WeightsError(f"architecture: not of a library ({error}).") from error
+        found = read_architecture(cls, raw, "a library")
         # By the library's own list alone: some of its names would be fetched from a hub.
-        if found.name not in _names(found.library):
-            meant = did_you_mean(found.name, _names(found.library))
-            raise WeightsError(f"architecture: {found.library} has no network {found.name!r}{meant}.")
+        if found.name not in _names(found.package):
+            meant = did_you_mean(found.name, _names(found.package))
+            raise WeightsError(f"architecture: {found.package} has no network {found.name!r}{meant}.")
         return found
 
 
@@ -59,7 +53,7 @@ class LibraryNetwork(Network):
 
     def __init__(self, architecture: Architecture, num_classes: int) -> None:
         super().__init__()
-        body, width = _BUILDERS[architecture.library](architecture)
+        body, width = _BUILDERS[architecture.package](architecture)
         self.body = body
         self.classifier = nn.Linear(width, num_classes)
         # Depthwise convolutions train slower in bf16 on CPUs, and most of these networks have some.
@@ -92,7 +86,7 @@ class Library(Family):
             return LibraryNetwork(found, num_classes)
         except (TypeError, ValueError, AssertionError, AttributeError) as error:
             raise WeightsError(
-                f"architecture: {found.library} cannot build {found.name!r} so ({type(error).__name__}: {error})."
+                f"architecture: {found.package} cannot build {found.name!r} so ({type(error).__name__}: {error})."
             ) from error
 
     def outline(self, architecture: Mapping[str, Any], num_classes: int) -> LibraryNetwork:
@@ -107,8 +101,8 @@ class Library(Family):
 
 
 @cache
-def _names(library: str) -> frozenset[str]:
-    if library == "timm":
+def _names(package: str) -> frozenset[str]:
+    if package == "timm":
         import timm
 
         return frozenset(timm.list_models())

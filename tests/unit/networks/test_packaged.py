@@ -11,8 +11,8 @@ import torch
 import torchvision
 
 from tans_core.errors import ParamsError, WeightsError
-from tans_core.networks.library import FAMILY
-from tests.factories.library import NAMES, SIDE_PX, described
+from tans_core.networks.packaged import FAMILY
+from tests.factories.packaged import NAMES, SIDE_PX, described
 
 
 @pytest.fixture(scope="module", params=NAMES, ids="-".join)
@@ -50,10 +50,10 @@ def test_codes_of_different_networks_differ() -> None:
 @pytest.mark.parametrize("names", NAMES, ids="-".join)
 @torch.no_grad()
 def test_answers_are_the_librarys(names: tuple[str, str]) -> None:
-    library, name = names
-    architecture = described(library, name)
+    package, name = names
+    architecture = described(package, name)
     sized = {"img_size": SIDE_PX} if "image_size_px" in architecture else {}
-    if library == "timm":
+    if package == "timm":
         whole = timm.create_model(name, pretrained=False, num_classes=1000, **sized).eval()
     else:
         whole = torchvision.models.get_model(name, weights=None).eval()
@@ -73,30 +73,30 @@ def test_answers_are_the_librarys(names: tuple[str, str]) -> None:
         ({"name": "resnet_18"}, "did you mean"),
         ({"name": "hf-hub:someone/network"}, "has no network"),
         ({"name": "local-dir:/tmp/network"}, "has no network"),
-        ({"library": "transformers"}, "library"),
+        ({"package": "transformers"}, "library"),
         ({"image_size_px": 10**9}, "image_size_px"),
         ({"more": 1}, "more"),
         ({"name": "resnet18", "image_size_px": 32}, "cannot build 'resnet18'"),
-        ({"library": "torchvision", "name": "squeezenet1_1"}, "does not end with one linear classifier"),
-        ({"library": "torchvision", "name": "googlenet"}, "does not end with one linear classifier"),
-        ({"library": "torchvision", "name": "inception_v3"}, "does not end with one linear classifier"),
+        ({"package": "torchvision", "name": "squeezenet1_1"}, "does not end with one linear classifier"),
+        ({"package": "torchvision", "name": "googlenet"}, "does not end with one linear classifier"),
+        ({"package": "torchvision", "name": "inception_v3"}, "does not end with one linear classifier"),
     ],
 )
 def test_what_is_no_network_of_a_library_is_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(WeightsError, match=said):
-        FAMILY.build({"library": "timm", "name": "resnet18", **changed}, 2)
+        FAMILY.build({"package": "timm", "name": "resnet18", **changed}, 2)
 
 
 def test_costs_of_a_huge_network_take_no_memory() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    cost = FAMILY.cost({"library": "timm", "name": "vit_giant_patch14_224"}, 224, 2)
+    cost = FAMILY.cost({"package": "timm", "name": "vit_giant_patch14_224"}, 224, 2)
     assert cost.params_m > 900
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # kB
 
 
 def test_a_network_that_needs_memory_to_be_looked_at_is_told() -> None:
     with pytest.raises(WeightsError, match="cannot be looked at"):
-        FAMILY.cost({"library": "torchvision", "name": "regnet_y_400mf"}, 32, 2)
+        FAMILY.cost({"package": "torchvision", "name": "regnet_y_400mf"}, 32, 2)
 
 
 def test_no_search_space_can_be_made_of_them() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tans_core.networks.library import FAMILY
+from tans_core.networks.packaged import FAMILY
 from tests.factories.newcomers import CLASSES, PREPROCESS, card_fields
 
 SIDE_PX = 32
@@ -29,19 +29,19 @@ NAMES = (
 )
 
 
-def described(library: str, name: str) -> dict[str, Any]:
+def described(package: str, name: str) -> dict[str, Any]:
     """Return a card's architecture; transformers are built for their input."""
     sized = {"image_size_px": SIDE_PX} if name.startswith("vit") else {}
-    return {"library": library, "name": name, **sized}
+    return {"package": package, "name": name, **sized}
 
 
-def drop(inbox: Path, library: str, name: str) -> Path:
+def drop(inbox: Path, package: str, name: str) -> Path:
     """Put a network with random weights into an inbox."""
-    architecture = described(library, name)
+    architecture = described(package, name)
     torch.manual_seed(0)
     network = FAMILY.build(architecture, len(CLASSES))
     cost = FAMILY.cost(architecture, SIDE_PX, len(CLASSES))
-    folder = inbox / f"{library}-{name}"
+    folder = inbox / f"{package}-{name}"
     folder.mkdir(parents=True)
     fields = card_fields(
         id=folder.name,
