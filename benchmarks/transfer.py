@@ -36,7 +36,7 @@ from tans_core.io import read_json, write_json
 from tans_core.networks.trace import COSTS
 from tans_core.params import Params, load_params
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
-from tans_core.space.data import SpaceData, assemble, at_home
+from tans_core.space.data import SpaceData, assemble
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, orders_elsewhere, refine_weights
 from tans_core.space.objective import SpaceRecipe
@@ -117,7 +117,7 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
     done = root / ".resume/bench-transfer"
     rows = transfer_scores(root / "data", cards, tasks, budget, params.seed, cores(), done)
     models = ModelRows.read(root / "data/store")
-    number = {models.cards[row].id: index for index, row in enumerate(at_home(models, params.tasks.meta_train))}
+    number = {card.id: index for index, card in enumerate(models.cards)}
     backbone = load_backbone(params.embed.backbone, root / "data/base")
     asked = []
     for task in tasks:
@@ -128,7 +128,8 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
             if name == task:
                 values[kind].setdefault(number[str(model)], {})[int(seed)] = float(value)
         source = read_info(root / "data/tasks" / task).source
-        models = [m for m in sorted(values["finetune"]) if data.sources[int(data.home[m])] != source]
+        of_source = {index for index, name in enumerate(data.sources) if name == source}
+        models = [m for m in sorted(values["finetune"]) if int(data.home[m]) not in of_source]
         if len(models) < LEAST:
             continue
         features, labels = query_features(
@@ -234,7 +235,8 @@ def inner_weights(known: Mapping[str | None, SpaceData], recipe: SpaceRecipe, so
     data = known[source]
     seen = [index for index, name in enumerate(data.sources) if name != source]
     # The source that is left out takes its networks along.
-    own = torch.isin(data.home[data.tuned.model], torch.tensor(seen))
+    homes = data.home[data.tuned.model]
+    own = torch.isin(homes, torch.tensor(seen)) | (homes < 0)
     tried = replace(data, tuned=data.tuned.where(own))
     orders: list[Order] = []
     for number, fold in enumerate(source_folds([data.sources[task] for task in seen], 3)):

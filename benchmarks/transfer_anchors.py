@@ -12,7 +12,7 @@ from tans_core.embeddings.store import ModelRows
 from tans_core.io import code_digest, resume_folder
 from tans_core.params import Params
 from tans_core.runtime import progress
-from tans_core.space.data import SpaceData, at_home
+from tans_core.space.data import SpaceData
 from tans_core.tasks.task import read_task
 from tans_core.zoo.weights import load_model, load_tensors, save_tensors
 
@@ -32,7 +32,7 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
             embed.projection_seed,
         )
         models = ModelRows.read(root / "data/store")
-        cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
+        cards = list(models.cards)
         rows = embed_models(cards, lambda card: root / "data" / card.weights, anchors)
         save_tensors({"functional": torch.from_numpy(rows.functional)}, path)
     return load_tensors(path)["functional"]
@@ -49,7 +49,7 @@ def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tens
     if not path.is_file():
         noise = functional.Noise(1, params.seed)
         models = ModelRows.read(root / "data/store")
-        cards = [models.cards[row] for row in at_home(models, params.tasks.meta_train)]
+        cards = list(models.cards)
         answers = []
         for card in progress(cards, "embedding models by noise"):
             answers.append(load_model(card, root / "data" / card.weights).features(noise.images(card.preprocess))[0])

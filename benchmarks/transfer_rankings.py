@@ -100,7 +100,7 @@ def rankings(
     pooled = data.queries[list(seen), :width]
     centred = torch.nn.functional.normalize(data.queries[:, :width] - pooled.mean(dim=0), dim=1)
     own = torch.nn.functional.normalize(statistics[:, :width] - pooled.mean(dim=0), dim=1)
-    near = (centred[home] @ own[0]).double().numpy()
+    near = torch.where(home >= 0, centred[home] @ own[0], 0.0).double().numpy()
     return {
         "chance": np.random.default_rng(derive_seed(seed, "chance", one.name)).normal(size=len(models)),
         "accuracy at home": data.accuracy[models].double().numpy(),
@@ -120,9 +120,10 @@ def rankings(
 
 
 def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> Floats:
-    """Return how the networks of each home did on the other tasks seen, in deviations, (n,)."""
+    """Return how the networks of each home, or of none, did on the other tasks seen, in deviations, (n,)."""
     usable = torch.isin(data.tuned.task, torch.tensor(list(seen)))
-    usable &= torch.isin(data.home[data.tuned.model], torch.tensor(list(seen)))
+    homes = data.home[data.tuned.model]
+    usable &= torch.isin(homes, torch.tensor(list(seen))) | (homes < 0)
     trials = data.tuned.where(usable)
     homes, scores = data.home[trials.model], trials.scores()
     means = [float(scores[homes == h].mean()) if bool((homes == h).any()) else 0.0 for h in home]

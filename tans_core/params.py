@@ -87,12 +87,17 @@ class TrainParams(RecipeParams):
 
 
 class BaseParams(TrainParams):
+    """The base supernets: `start_share` of the weights that a family began with is kept; `subnets` are members for the zoo."""
+
     tasks: list[TaskName]
     precision: Literal["auto", "fp32", "bf16"]
+    start_share: Fraction = 0.0
+    subnets: Annotated[int, Field(ge=0)] = 0
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "steps", "start_share", "subnets")
 
 
 class ZooParams(TrainParams):
-    subnets: Annotated[int, Field(ge=4)]
+    subnets: Annotated[int, Field(ge=2)]
     calibration_images: Count
     own: ClassVar[tuple[str, ...]] = ("batch_size", "steps", "subnets")
 
@@ -111,6 +116,7 @@ class TransferParams(_Section):
     """Trials of networks on tasks that are not their home: short fine-tunings, by the recipe of `finetune`, and probes."""
 
     networks_per_task: Count
+    general_per_task: Annotated[int, Field(ge=0)]
     probes_per_home: Annotated[int, Field(ge=0)]
     seeds: Count
     steps: Count
@@ -163,7 +169,6 @@ class EvaluateParams(_Section):
     points: Annotated[int, Field(ge=2)]
     seeds: Annotated[int, Field(ge=2)]
     random_draws: Annotated[int, Field(ge=3)]
-    published_sizes_px: Annotated[list[Annotated[int, Field(ge=16, le=1024)]], Field(min_length=1)]
 
 
 class QueryGateParams(_Section):

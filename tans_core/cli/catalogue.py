@@ -42,8 +42,9 @@ def list_models(
         right=("classes", "val accuracy", "params (M)", "MACs (M)"),
     )
     for card in chosen:
-        numbers = (f"{card.val_accuracy:.3f}", f"{card.params_m:.3f}", f"{card.macs_m:.2f}")
-        shown.add_row(card.id, card.home_task, card.licence, str(len(card.class_names)), *numbers)
+        accuracy = "-" if card.val_accuracy is None else f"{card.val_accuracy:.3f}"
+        numbers = (str(len(card.class_names) or "-"), accuracy, f"{card.params_m:.3f}", f"{card.macs_m:.2f}")
+        shown.add_row(card.id, card.home_task, card.licence, *numbers)
     console = stdout()
     console.print(shown)
     console.print(f"{len(chosen)} of {len(cards)} networks", highlight=False)

@@ -39,7 +39,7 @@ class Backbone:
     """What turns images into query features.
 
     Attributes:
-        name: `base`, or the name of a torchvision network.
+        name: `base`, the name of weights that a base started from, or of a torchvision network.
         features: maps normalised images (n, 3, S, S) float32 to features (n, F), on the images' device.
         preprocess: what images go through before it.
         digest: changes with the weights.
@@ -54,21 +54,24 @@ class Backbone:
 
 
 def load_backbone(name: str, base_folder: Path) -> Backbone:
-    """Load `base`, the largest member of the base supernet (the first family's), or a torchvision network with its
-    weights.
+    """Load what `embed.backbone` names: `base`, the largest member of the base supernet (the first family's); the network that
+    a base started from, as it was published; or a torchvision network with its weights.
 
     Raises:
         ParamsError: torchvision has no network of this name.
         WeightsError: the weights are neither on this machine nor to be had.
     """
+    base, place = Base.open(base_folder), str(device())
     if name == "base":
-        place = str(device())
-        base = Base.open(base_folder)
         family = next(iter(base.families))
         network = base.load(family).to(place)
         # Where the statistics are the task's, these take no part.
         preprocess = get_family(family).preprocess(base.space(family), IMAGENET_MEAN, IMAGENET_STD)
         return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), place)
+    published = base.published(name)
+    if published is not None:
+        found, preprocess, path = published
+        return Backbone(name, found.to(place).features, preprocess, sha256_file(path), place)
     return _torchvision_backbone(name)
 
 
@@ -116,7 +119,8 @@ def _torchvision_backbone(name: str) -> Backbone:
     known = models.list_models(module=models)
     if name not in known:
         raise ParamsError(
-            f"embed.backbone: got {name!r}, want 'base' or a torchvision network{did_you_mean(name, known)}."
+            f"embed.backbone: got {name!r}, want 'base', weights that a base starts from, or a torchvision network"
+            f"{did_you_mean(name, known)}."
         )
     weights = models.get_model_weights(name).DEFAULT
     try:

@@ -57,17 +57,18 @@ def compare(
         for draw, contender in enumerate(contenders)
         for seed in seeds
     ]
-    ways = {
-        (contender.label, seed): (contender._replace(or_else=()), *contender.or_else) for _, _, seed, contender in slots
+    distinct = {
+        (way.label, seed): way
+        for _, _, seed, contender in slots
+        for way in (contender._replace(or_else=()), *contender.or_else)
     }
-    distinct = {(way.label, seed): way for (_, seed), tried in ways.items() for way in tried}
     fits = {
         (label, seed): fit_once(contender, task, seed, budget, resume)
         for (label, seed), contender in progress(distinct.items(), f"{task.info.name}: fine-tuning", len(distinct))
     }
     rows = []
     for strategy, draw, seed, contender in slots:
-        labels = [way.label for way in ways[contender.label, seed]]
+        labels = [contender.label, *(way.label for way in contender.or_else)]
         best = max(labels, key=lambda label, seed=seed: fits[label, seed].best_val_accuracy)  # type: ignore[misc]
         rows.append(Row(task.info.name, strategy, draw, seed, best, fits[best, seed]))
     return rows

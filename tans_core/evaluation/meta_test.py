@@ -63,7 +63,6 @@ def meta_test(
     seeds: Sequence[int],
     random_draws: int,
     top_k: int,
-    published_sizes_px: Sequence[int],
     seed: int,
     resume: Path | None = None,
 ) -> Evaluation:
@@ -77,7 +76,6 @@ def meta_test(
         seeds: of the fits.
         random_draws: models drawn by `random` on each task.
         top_k: candidates that the report shows.
-        published_sizes_px: input sizes of `imagenet`, of which the best by validation is taken.
         seed: of the random draws.
         resume: folder where finished fits are kept; None keeps none.
 
@@ -92,7 +90,6 @@ def meta_test(
         seeds=tuple(seeds),
         random_draws=random_draws,
         top_k=top_k,
-        published_sizes_px=tuple(published_sizes_px),
         seed=seed,
         resume=resume,
     )
@@ -117,12 +114,10 @@ def _one_task(
     seeds: Sequence[int],
     random_draws: int,
     top_k: int,
-    published_sizes_px: Sequence[int],
     seed: int,
     resume: Path | None,
 ) -> tuple[list[Row], Story]:
     retriever, features = Retriever.open(release), FeatureRows.read(release.store_dir)
-    drawn = {"random_draws": random_draws, "top_k": top_k, "seed": seed}
-    line = line_up(retriever, features, task, **drawn, published_sizes_px=published_sizes_px)
+    line = line_up(retriever, features, task, random_draws=random_draws, top_k=top_k, seed=seed)
     rows = compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)
     return rows, Story(task, line.candidates, line.choices)

@@ -5,7 +5,7 @@ Axes: F feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,12 +17,12 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.compare import Contender
 from tans_core.networks.family import Network
 from tans_core.networks.registry import get_family
-from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
-from tans_core.zoo.weights import Base, fresh_classifier
+from tans_core.zoo.card import ModelCard
+from tans_core.zoo.weights import Base
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ def line_up(
     *,
     random_draws: int,
     top_k: int,
-    published_sizes_px: Sequence[int],
     seed: int,
 ) -> Line:
     """Choose what to compare on a task. No choice looks at a test split, nor at the task's validation split.
@@ -75,7 +74,6 @@ def line_up(
         task: unseen by the zoo.
         random_draws: distinct models drawn by `random`.
         top_k: candidates to retrieve; the first is picked.
-        published_sizes_px: input sizes of `imagenet`, of which the best by validation is taken.
         seed: of the random draws, which also depend on the task's name.
     """
     ranked, places = retriever.rank(task)
@@ -89,7 +87,8 @@ def line_up(
     home, closeness = nearest_task(
         _pooled(retriever, task), _pooled_homes(features, {c.home_task for c in cards.values()})
     )
-    nearest = max((c for c in cards.values() if c.home_task == home), key=lambda card: (card.val_accuracy, card.id)).id
+    own = [card for card in cards.values() if card.home_task == home]
+    nearest = max(own, key=lambda card: (card.val_accuracy or 0.0, card.id)).id
     # A library's network has no base, nor has a newcomer of other widths: the best one that has stands for it.
     base = Base.open(retriever.release.base_dir)
     based = next((one.model for one in ranked if base.holds(cards[one.model])), None)
@@ -101,11 +100,11 @@ def line_up(
             f"the first, once the first {REFINED} were probed on the images",
         ),
     }
-    published = [way for family in base.families for way in _published(retriever, base, family, published_sizes_px)]
+    published = [card.id for card in cards.values() if _as_published(base, card)]
     if published:
-        first = published[0]._replace(or_else=tuple(published[1:]))
-        labels = " or ".join(way.label for way in published)
-        strategies["imagenet"] = ([first], (), f"{labels}, as it was published; whichever does best on validation")
+        first, *others = [_zoo(retriever, model) for model in published]
+        why = f"{' or '.join(published)}, as published; whichever does best on validation"
+        strategies["imagenet"] = ([first._replace(or_else=tuple(others))], tuple(published), why)
     strategies["scratch"] = (
         [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
         (picked,),
@@ -153,22 +152,12 @@ def _as(label: str, retriever: Retriever, model: str, load: Callable[[str, int, 
     return Contender(label, partial(load, model), retriever.card(model).preprocess, retriever.recipe(model))
 
 
-def _published(retriever: Retriever, base: Base, family: str, sizes_px: Sequence[int]) -> list[Contender]:
-    """Return the network that a family's base started from at each size; none where that was random."""
-    names = " and ".join(one.name for one in get_family(family).base_weights(base.space(family)))
-    recipe = Recipe.of(retriever.release.params["finetune"], family)
-    found = [(size, base.published(family, size)) for size in sizes_px]
-    return [
-        Contender(f"{names} at {size} px", partial(_start_published, base, family, size), network[1], recipe)
-        for size, network in found
-        if network is not None
-    ]
-
-
-def _start_published(base: Base, family: str, size_px: int, num_classes: int, seed: int) -> Network:
-    found = base.published(family, size_px, num_classes)
-    assert found is not None
-    return fresh_classifier(found[0], num_classes, seed)
+def _as_published(base: Base, card: ModelCard) -> bool:
+    """Say whether a card's weights are those that a family's base started from, as they were published."""
+    if not card.general or card.family not in base.families:
+        return False
+    started = get_family(card.family).base_weights(base.space(card.family))
+    return card.home_task in {one.images or one.name for one in started}
 
 
 def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:

@@ -53,6 +53,7 @@ class TransferBudget:
         probe_images: images of a probe, at most.
         probe_images_per_class: images of each class, at most.
         cover: whether a network that no task took is tried on one more task.
+        general_per_task: networks of no single task that are fine-tuned on each task beside the others.
     """
 
     networks_per_task: int
@@ -63,6 +64,7 @@ class TransferBudget:
     probe_images: int
     probe_images_per_class: int
     cover: bool = True
+    general_per_task: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,18 @@ class _Trial:
 
 
 def plan_pairs(
-    cards: Sequence[ModelCard], tasks: Sequence[str], networks_per_task: int, seed: int, cover: bool = True
+    cards: Sequence[ModelCard],
+    tasks: Sequence[str],
+    networks_per_task: int,
+    seed: int,
+    cover: bool = True,
+    general_per_task: int = 0,
 ) -> dict[str, list[ModelCard]]:
     """Choose the networks to fine-tune on each task.
 
     A pair is chosen by a hash of its own names, so that a task or a network that comes or goes changes no other pair: a task
     takes the homes with the smallest hashes, in turns, and of each the next network by hash. A network that no task took is tried
-    on one more task, so that all are covered.
+    on one more task, so that all are covered. Networks of no single task, which are rivals on every one, are drawn beside these.
 
     Args:
         cards: of the zoo.
@@ -87,13 +94,16 @@ def plan_pairs(
         networks_per_task: how many a task takes.
         seed: of the hashes.
         cover: whether all networks are to be tried.
+        general_per_task: how many of those of no single task a task takes.
 
     Raises:
         ParamsError: a task has no network of another home to try.
     """
     homes: dict[str, list[ModelCard]] = defaultdict(list)
     for card in cards:
-        homes[card.home_task].append(card)
+        if not card.general:
+            homes[card.home_task].append(card)
+    general = [card for card in cards if card.general]
     pairs: dict[str, list[ModelCard]] = {}
     for task in tasks:
         others = sorted((home for home in homes if home != task), key=lambda h, t=task: derive_seed(seed, "home", t, h))  # type: ignore[misc]
@@ -104,7 +114,8 @@ def plan_pairs(
         queues = [sorted(homes[h], key=lambda c, t=task: derive_seed(seed, "pair", t, c.id)) for h in others]  # type: ignore[misc]
         turns = max(len(queue) for queue in queues)
         order = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
-        pairs[task] = order[:networks_per_task]
+        drawn = sorted(general, key=lambda c, t=task: derive_seed(seed, "pair", t, c.id))  # type: ignore[misc]
+        pairs[task] = order[:networks_per_task] + drawn[:general_per_task]
     taken = {card.id for chosen in pairs.values() for card in chosen}
     for card in cards:
         elsewhere = [task for task in tasks if task != card.home_task]
@@ -164,10 +175,10 @@ def transfer_scores(
 def _plan(
     cards: Sequence[ModelCard], tasks: Sequence[str], budget: TransferBudget, seed: int
 ) -> Mapping[str, list[_Trial]]:
-    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed, budget.cover)
+    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed, budget.cover, budget.general_per_task)
     homes: dict[str, list[ModelCard]] = defaultdict(list)
     for card in cards:
-        homes[card.home_task].append(card)
+        homes[card.id if card.general else card.home_task].append(card)
     plan = {}
     for task in tasks:
         probed = {card.id: card for card in tuned[task]}

@@ -62,7 +62,7 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
     ]
     measured = accuracies_at_home(card, weights, tasks)
     if measured:
-        claimed = {"val": card.val_accuracy, "test": card.test_accuracy}
+        claimed = {"val": card.val_accuracy or 0.0, "test": card.test_accuracy or 0.0}
         excess = {split: claimed[split] - found for split, found in measured.items()}
         rows = [
             {

@@ -14,6 +14,7 @@ from tans_core.gates import expect
 from tans_core.gates.derived import frame, need_columns, vector_columns, vectors
 from tans_core.gates.runner import Check, run_gate
 from tans_core.tasks.task import SPLITS, read_info
+from tans_core.zoo.build import CARDS_FILE
 
 STORE = Path("data/store")
 
@@ -37,17 +38,19 @@ def embeddings_checks(root: Path, tasks: Sequence[str]) -> list[Check]:
     models = read_table(root / STORE, "models")
     features = read_table(root / STORE, "task_features")
     wanted = {path.parent.name: pq.read_metadata(path).num_rows for path in _zoo_cards(root, tasks)}
+    base = root / "data/base" / CARDS_FILE
+    general = pq.read_metadata(base).num_rows if base.is_file() else 0
     arrivals = len(list((root / "data/arrivals").glob("*/card.json")))
     classes = {task: read_info(root / "data/tasks" / task).num_classes for task in tasks}
     return [
-        models_check(models, count=sum(wanted.values()) + arrivals),
+        models_check(models, count=general + sum(wanted.values()) + arrivals),
         features_check(features),
         coverage_check(models, features, wanted, classes),
     ]
 
 
 def _zoo_cards(root: Path, tasks: Sequence[str]) -> list[Path]:
-    return [path for task in tasks if (path := root / "data/zoo" / task / "models.parquet").is_file()]
+    return [path for task in tasks if (path := root / "data/zoo" / task / CARDS_FILE).is_file()]
 
 
 def models_check(models: pa.Table, count: int) -> Check:

@@ -200,6 +200,10 @@ class Family(ABC):
         """
         return Preprocess(image_size_px=space.image_size_px, mean=mean, std=std, statistics="task")
 
+    def sizes_px(self, space: SearchSpace) -> Sequence[int]:
+        """Return the sides, ascending, of the images that a space's networks are used at, in turns."""
+        return (space.image_size_px,)
+
     def start(self, space: SearchSpace, supernet: Supernet) -> None:  # noqa: B027
         """Give a fresh supernet the weights that it starts from, its classifier aside; nothing where they are random.
 

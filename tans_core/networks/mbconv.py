@@ -97,6 +97,7 @@ class MBConvSpace(BaseModel):
 
     Attributes:
         image_size_px: side of the images that its networks are trained on.
+        used_at_px: sides that they are used at; the one that they are trained on where none is named.
         weights: the published network that the supernet starts from, and that is its largest member.
         kernels: kernel sizes that a block may have, besides its own in the published network; none larger than that.
         expansions: likewise.
@@ -105,6 +106,7 @@ class MBConvSpace(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     image_size_px: Annotated[int, Field(ge=32, le=512)]
+    used_at_px: tuple[Annotated[int, Field(ge=32, le=512)], ...] = ()
     weights: str
     kernels: tuple[Kernel, ...]
     expansions: tuple[Annotated[int, Field(ge=2, le=8)], ...]
@@ -191,6 +193,10 @@ class ElasticMBConv(Family):
         assert isinstance(space, MBConvSpace)
         published = get_published(space.weights)
         return Preprocess(image_size_px=space.image_size_px, mean=published.mean, std=published.std)
+
+    def sizes_px(self, space: SearchSpace) -> Sequence[int]:
+        assert isinstance(space, MBConvSpace)
+        return sorted(set(space.used_at_px)) or (space.image_size_px,)
 
     def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
         assert isinstance(space, MBConvSpace)

@@ -28,7 +28,7 @@ class Candidate:
         predicted_score: the three added up, in deviations around a task's mean model.
         plus_minus: half the width of the interval around it that held the truth four times in five on sources left out.
         score: what the ranking goes by: the predicted score, or, once some were probed, what `refined_scores` makes of all.
-        home_accuracy: measured on the home task's validation split, 0..1.
+        home_accuracy: measured on the home task's validation split, 0..1; None for features of no single task.
         params_m, macs_m: costs in millions.
         probe: share of the labels' variance that its features explain on the user's images; None where it was not probed.
     """
@@ -46,7 +46,7 @@ class Candidate:
     predicted_score: float
     plus_minus: float
     score: float
-    home_accuracy: float
+    home_accuracy: float | None
     params_m: float
     macs_m: float
     probe: float | None = None

@@ -43,8 +43,8 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
 def measure_drift(release: Release) -> tuple[Drift, ...]:
     """Measure how far a release's newcomers lie from the networks that its space was made from.
 
-    A newcomer is a network of the index that the space was not made from: it was admitted later, or its home task is none of the
-    meta-train tasks. Its weights are asked about the anchors again, since the index keeps places in the space alone.
+    A newcomer is a network of the index that the space was not made from, since it was admitted later. Its weights are asked
+    about the anchors again, since the index keeps places in the space alone.
 
     Args:
         release: whose index and space.

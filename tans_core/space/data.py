@@ -63,9 +63,9 @@ class SpaceData:
         val_queries: (D, S) statistics of other images of the same tasks.
         topology: (M, T) float32.
         functional: (M, E) float32.
-        home: (M,) int64 in [0, D), each model's home task.
-        score: (M,) float32, accuracy in deviations of those of the home task's models that are not held out.
-        accuracy: (M,) float32, on the home task's validation split, 0..1.
+        home: (M,) int64, each model's home task in [0, D), or -1 for one that has none among these: trials alone tell of it.
+        score: (M,) float32, accuracy in deviations of those of the home task's models that are not held out; 0 without a home.
+        accuracy: (M,) float32, on the home task's validation split, 0..1; 0 without a home.
         params_m: (M,) float32, parameters in millions.
         heldout: (M,) bool, models that training never sees.
         tuned: short fine-tunings elsewhere; may be empty.
@@ -97,6 +97,11 @@ class SpaceData:
                     digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def comes_from(self, model: int, task: int) -> bool:
+        """Say whether a model's home task is of the same source as a task."""
+        home = int(self.home[model])
+        return home >= 0 and self.sources[home] == self.sources[task]
+
     def members(self, task: int, heldout: bool) -> Tensor:
         """Return the indices of a task's models, held out or not."""
         return ((self.home == task) & (self.heldout == heldout)).nonzero()[:, 0]
@@ -113,7 +118,7 @@ def assemble(
     images_per_sample: int,
     seed: int,
 ) -> SpaceData:
-    """Put the tables of `embed` and `transfer` together. Models whose home is none of the tasks take no part.
+    """Put the tables of `embed` and `transfer` together. Model m is the m-th of the table.
 
     Args:
         models: the table `models`.
@@ -131,9 +136,8 @@ def assemble(
     if len(tasks) < 2:
         raise StoreError(f"the space needs at least 2 meta-train tasks, got {len(tasks)}. Add tasks to params.yaml.")
     number = {task: index for index, task in enumerate(tasks)}
-    kept = at_home(models, tasks)
-    cards = [models.cards[index] for index in kept]
-    home = np.array([number[card.home_task] for card in cards], dtype=np.int64)
+    cards = models.cards
+    home = np.array([number.get(card.home_task, -1) for card in cards], dtype=np.int64)
     sources = []
     for task in tasks:
         own = [card for card in cards if card.home_task == task]
@@ -142,7 +146,7 @@ def assemble(
                 f"task {task!r}: {len(own)} models, {len(features.of(task))} features. Run `dvc repro embed`."
             )
         sources.append(own[0].source)
-    accuracies = np.array([card.val_accuracy for card in cards])
+    accuracies = np.array([card.val_accuracy if at >= 0 else 0.0 for card, at in zip(cards, home, strict=True)], float)
     ids = [card.id for card in cards]
 
     def of_split(task: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -164,8 +168,8 @@ def assemble(
         samples=torch.from_numpy(np.stack(drawn)),
         queries=whole("train"),
         val_queries=whole("val"),
-        topology=torch.from_numpy(models.topology[kept]),
-        functional=torch.from_numpy(models.functional[kept]),
+        topology=torch.from_numpy(models.topology),
+        functional=torch.from_numpy(models.functional),
         home=torch.from_numpy(home),
         score=torch.from_numpy(standardise_within(accuracies, home, heldout)),
         accuracy=torch.from_numpy(accuracies.astype(np.float32)),
@@ -174,12 +178,6 @@ def assemble(
         tuned=_trials(scores.of("finetune"), number, model_number, home),
         probed=_trials(scores.of("probe"), number, model_number, home),
     )
-
-
-def at_home(models: ModelRows, tasks: Sequence[str]) -> list[int]:
-    """Return the rows whose home is one of the tasks, in their order: model m of a `SpaceData` is the m-th of these."""
-    wanted = set(tasks)
-    return [index for index, card in enumerate(models.cards) if card.home_task in wanted]
 
 
 def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home: npt.NDArray[np.int64]) -> Trials:
@@ -201,10 +199,10 @@ def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home
 def hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Choose a share of each task's models, (M,) bool, by a hash of their ids: a task that comes or goes moves no model.
 
-    Of a task's models one at least is held out, and never all.
+    Of a task's models one at least is held out, and never all; of those without a home (-1), none.
     """
     heldout = np.zeros(len(ids), dtype=bool)
-    for task in np.unique(home):
+    for task in np.unique(home[home >= 0]):
         members = sorted(
             np.flatnonzero(home == task).tolist(), key=lambda index: derive_seed(seed, "heldout", ids[index])
         )

@@ -86,8 +86,8 @@ class Verdict:
         lines[0] += " Retraining is due: `tans build`, then `tans publish`."
         if self.foreign:
             lines.append(
-                f"{self.foreign} of them come from home tasks that params.yaml does not hold, and take no part in training: "
-                "`tans tasks add` makes a data set a task."
+                f"{self.foreign} of them come from home tasks that params.yaml does not hold, so that training sees trials of "
+                "them alone. `tans tasks add` makes a data set a task."
             )
         return "\n".join(lines)
 
@@ -120,24 +120,22 @@ class DriftReference:
 
     @classmethod
     def of(cls, models: ModelRows, tasks: Sequence[str]) -> DriftReference:
-        """Take the networks whose home is one of the tasks.
+        """Take the networks that the space was made from, all of the table.
 
         Raises:
             StoreError: they come from fewer than two tasks.
         """
-        kept = [index for index, card in enumerate(models.cards) if card.home_task in set(tasks)]
-        homes = tuple(models.cards[index].home_task for index in kept)
-        if len(set(homes)) < 2:
-            raise StoreError(
-                f"drift needs networks of at least 2 home tasks, got {len(set(homes))}. Run `dvc repro embed`."
-            )
-        functional, topology = models.functional[kept], models.topology[kept]
+        homes = tuple(card.home_task for card in models.cards)
+        known = set(homes) & set(tasks)
+        if len(known) < 2:
+            raise StoreError(f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `dvc repro embed`.")
+        functional, topology = models.functional, models.topology
         mean, deviation = functional.mean(axis=0), functional.std(axis=0)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
         points = _standardise(functional, mean, scale)
-        rows = np.arange(len(kept))
+        rows = np.arange(len(homes))
         return cls(
-            ids=tuple(models.cards[index].id for index in kept),
+            ids=tuple(card.id for card in models.cards),
             homes=homes,
             functional=points,
             mean=mean,

@@ -47,7 +47,8 @@ def measure(
     trust = space.trust(data.val_queries[everyone].to(device))  # (D,)
     column = torch.full((len(data.tasks),), -1)
     column[everyone] = torch.arange(len(everyone))
-    home = column[data.home]  # (M,), -1 for models of other tasks
+    # -1 for models of other tasks, and for those of none.
+    home = torch.where(data.home >= 0, column[data.home], -1)  # (M,)
     rounds = rounds_of_one(home, (home >= 0) & (data.heldout == heldout), len(everyone)).to(device)
     similarity = (encoded_queries @ encoded.T)[:, rounds].permute(1, 0, 2)  # (R, D, D)
     asked = column[list(queries)]
@@ -100,7 +101,7 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
             (model, value, probes[task, model])
             for asked, model, value in data.tuned.rows()
             if asked == task and (task, model) in probes
-            if data.sources[int(data.home[model])] != data.sources[task]
+            if not data.comes_from(model, task)
         ]
         if len(tried) < _LEAST:
             continue

@@ -88,7 +88,7 @@ class TansObjective(nn.Module):
             self.space = CrossModalSpace(*width, recipe.dim, len(seen))
             self.probe_prior, self.probe_scale = Prior(*width[1:]), nn.Parameter(self.space.fit_scale.detach().clone())
         known = torch.tensor(list(seen))
-        trained = torch.isin(data.home, known) & ~data.heldout
+        trained = (torch.isin(data.home, known) | (data.home < 0)) & ~data.heldout
         self.space.fit_scales(data.queries[known], data.topology[trained], data.functional[trained])
         self.seen = list(seen)
         self.members = [data.members(task, heldout=False) for task in seen]

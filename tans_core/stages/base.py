@@ -1,5 +1,7 @@
 """Stage `base`: meta-train tasks -> the supernets that every task's zoo starts from, one a family.
 
+The networks of no single task come with them: members of the base, and what it started from as it was published.
+
 Reads data/tasks, params `base`, `networks`, `seed`. Writes data/base, metrics/base.json, plots/base.csv.
 """
 
@@ -19,15 +21,15 @@ import yaml
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
-from tans_core.networks.family import Supernet
 from tans_core.networks.registry import check_settings, get_family
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, choose_precision, clock, cores
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_info, read_task
-from tans_core.zoo.build import build_base
+from tans_core.zoo.base import BaseRecipe, build_base, save_base
+from tans_core.zoo.build import Zoo
+from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
-from tans_core.zoo.weights import save_base
 
 
 def main(root: Path) -> None:
@@ -41,8 +43,10 @@ def main(root: Path) -> None:
     digests = [sha256_file(folder / "images.parquet") for folder in folders]
     jobs = []
     for family, settings in params.networks.items():
-        recipe = SupernetRecipe.of(params.base.model_dump(), family, precision)
-        made_from = [params.base.of_family(family).model_dump(), settings, params.seed, precision, digests]
+        own = params.base.of_family(family)
+        training = SupernetRecipe.of(params.base.model_dump(), family, precision)
+        recipe = BaseRecipe(training, own.start_share, own.subnets)
+        made_from = [own.model_dump(), settings, params.seed, precision, digests]
         resume = resume_folder(root / ".resume/base" / family, made_from)
         jobs.append(_Job(family, settings, folders, recipe, params.seed, resume))
     at_once = min(cores(), len(jobs))
@@ -52,10 +56,10 @@ def main(root: Path) -> None:
         # Families side by side; spawned, since torch's threads do not survive a fork.
         with ProcessPoolExecutor(at_once, get_context("spawn"), begin_worker) as pool:
             built = list(pool.map(_train, jobs))
-    networks = {job.family: _supernet(job, weights) for job, (weights, _) in zip(jobs, built, strict=True)}
-    losses = {job.family: found for job, (_, found) in zip(jobs, built, strict=True)}
+    zoos = {job.family: _zoo(job, made) for job, made in zip(jobs, built, strict=True)}
+    losses = {job.family: made.losses for job, made in zip(jobs, built, strict=True)}
     infos = [read_info(folder) for folder in folders]
-    save_base(root / "data/base", networks, params.networks, infos, precision)
+    save_base(root / "data/base", zoos, params.networks, infos, precision)
     final = {family: sum(values[-50:]) / len(values[-50:]) for family, values in losses.items()}
     write_json({"final_loss": final, "tasks": len(folders), "seconds": seconds()}, root / "metrics/base.json")
     rows = [(family, step, loss) for family, values in losses.items() for step, loss in enumerate(values)]
@@ -72,22 +76,37 @@ class _Job(NamedTuple):
     family: str
     settings: dict[str, Any]
     folders: list[Path]
-    recipe: SupernetRecipe
+    recipe: BaseRecipe
     seed: int
     resume: Path
 
 
-def _train(job: _Job) -> tuple[Arrays, list[float]]:
+class _Made(NamedTuple):
+    weights: Arrays
+    calibrations: Arrays
+    cards: list[str]
+    losses: list[float]
+
+
+def _train(job: _Job) -> _Made:
     tasks = [read_task(folder) for folder in job.folders]
-    network, losses = build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
+    zoo, losses = build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
     # Plain arrays travel between processes, without shared memory; what a family from outside makes of them may not.
-    return {name: value.cpu().numpy() for name, value in network.state_dict().items()}, losses
+    weights, calibrations = (
+        {name: value.cpu().numpy() for name, value in part.items()}
+        for part in (zoo.supernet.state_dict(), zoo.calibrations)
+    )
+    return _Made(weights, calibrations, [card.to_json() for card in zoo.cards], losses)
 
 
-def _supernet(job: _Job, weights: Arrays) -> Supernet:
+def _zoo(job: _Job, made: _Made) -> Zoo:
     network = get_family(job.family).space(job.settings).supernet(num_classes=2)
-    network.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()})
-    return network
+    weights, calibrations = (
+        {name: torch.from_numpy(np.asarray(value)) for name, value in part.items()}
+        for part in (made.weights, made.calibrations)
+    )
+    network.load_state_dict(weights)
+    return Zoo(network, [ModelCard.from_json(text) for text in made.cards], calibrations)
 
 
 def check_dependencies(root: Path, tasks: Sequence[str]) -> None:

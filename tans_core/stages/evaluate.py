@@ -33,7 +33,6 @@ def main(root: Path) -> None:
         seeds=[params.seed + index for index in range(evaluate.seeds)],
         random_draws=evaluate.random_draws,
         top_k=params.retrieval.top_k,
-        published_sizes_px=evaluate.published_sizes_px,
         seed=params.seed,
         resume=resume,
     )

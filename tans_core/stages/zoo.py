@@ -36,7 +36,7 @@ def main(root: Path, name: str) -> None:
     write_zoo(zoos, out)
     shutil.rmtree(root / ".resume/zoo" / name)
     cards = [card for zoo in zoos.values() for card in zoo.cards]
-    accuracies = sorted(card.val_accuracy for card in cards)
+    accuracies = sorted(card.val_accuracy or 0.0 for card in cards)
     metrics = {"val_accuracy": {"best": accuracies[-1], "median": accuracies[len(cards) // 2], "worst": accuracies[0]}}
     write_json({**metrics, "models": len(cards), "seconds": seconds()}, root / f"metrics/zoo/{name}.json")
 

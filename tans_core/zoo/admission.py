@@ -236,6 +236,7 @@ def _card_problems(card: ModelCard) -> list[str]:
     names = card.class_names
     if not 2 <= len(names) <= 1000 or len(set(names)) != len(names) or not all(_TEXT.match(name) for name in names):
         problems.append("class_names: want 2 to 1000 different names of 1 to 200 printable characters")
+    problems += [f"{name}: want a number" for name in ("val_accuracy", "test_accuracy") if getattr(card, name) is None]
     if not any(one.kind == "task" and one.name == card.home_task for one in card.lineage):
         problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
     for name, most in MAX_RECIPE.items() if card.recipe else ():

@@ -45,34 +45,6 @@ class Zoo:
     calibrations: dict[str, Tensor]
 
 
-def build_base(
-    family: str,
-    settings: Mapping[str, Any],
-    tasks: Sequence[Task],
-    recipe: SupernetRecipe,
-    seed: int,
-    resume_folder: Path | None,
-) -> tuple[Supernet, list[float]]:
-    """Train the supernet of a family that every task's zoo starts from, on all tasks together with a head each.
-
-    Returns:
-        The supernet (its classifier is of no use), re-calibrated, and the training loss of each step.
-    """
-    space = get_family(family).space(settings)
-    torch.manual_seed(derive_seed(seed, "base"))
-    network = space.supernet(num_classes=2)
-    get_family(family).start(space, network)
-    heads = [nn.Linear(network.feature_dim, task.info.num_classes) for task in tasks]
-    data = [TrainingData.of(task, "train", _preprocess(family, space, task)) for task in tasks]
-    losses = train_supernet(network, heads, data, recipe, derive_seed(seed, "base"), resume_folder, f"base {family}")
-    # The stored statistics are those of the largest subnet, which also embeds queries.
-    generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
-    share = max(1, 1024 // len(data))
-    images = torch.cat([d.normalised(balanced_indices(d.labels, share, generator)) for d in data])
-    calibrate(network.cpu(), images)
-    return network, losses
-
-
 def build_zoo(
     task: Task,
     base: Base,
@@ -96,7 +68,7 @@ def build_zoo(
         resume_folder: where checkpoints are kept while it runs.
     """
     info, space = task.info, base.space(family)
-    preprocess = _preprocess(family, space, task)
+    preprocess = preprocess_of(family, space, task)
     generator = torch.Generator().manual_seed(derive_seed(seed, "zoo", info.name))
     network = base.load(family)
     network.reset_classifier(info.num_classes, generator)
@@ -104,21 +76,21 @@ def build_zoo(
     own_seed = derive_seed(seed, "zoo", info.name)
     train_supernet(network, [network.classifier], [train], recipe, own_seed, resume_folder, info.name)
     network = network.cpu()
-    sample = train.normalised(balanced_indices(train.labels, calibration_images, generator))
-    measured = {split: TrainingData.of(task, split, preprocess) for split in ("val", "test")}
-    images = {split: data.normalised() for split, data in measured.items()}
+    sample = balanced_indices(train.labels, calibration_images, generator)
+    sizes_px = get_family(family).sizes_px(space)
+    looks = {size: _Looks.of(task, preprocess_of(family, space, task, size), sample) for size in sizes_px}
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
     members = sample_members(space, subnets, derive_seed(seed, "subnets", info.name))
     for number, member in enumerate(progress(members, f"{info.name}: measuring")):
-        subnet = network.extract(member)
+        subnet, look = network.extract(member), looks[sizes_px[number % len(sizes_px)]]
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
-            calibrate(subnet, sample)
+            calibrate(subnet, look.sample)
             subnet.eval()
-            accuracies = {split: accuracy(subnet, images[split], data.labels) for split, data in measured.items()}
+            accuracies = {split: accuracy(subnet, *measured) for split, measured in look.splits.items()}
         model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
         made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
-        cards.append(describe(made, task, preprocess, base.lineages[family], accuracies))
+        cards.append(describe(made, task, look.preprocess, base.lineages[family], accuracies))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, cards, calibrations)
 
@@ -130,7 +102,11 @@ def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
         path = folder / f"{family}.safetensors"
         save_tensors(dict(zoo.supernet.state_dict()), path)
         save_tensors(zoo.calibrations, calibration_file(path))
-    cards = [card for zoo in zoos.values() for card in zoo.cards]
+    write_cards([card for zoo in zoos.values() for card in zoo.cards], folder)
+
+
+def write_cards(cards: Sequence[ModelCard], folder: Path) -> None:
+    """Write cards, one a row, with their numbers in columns beside."""
     plain = ("id", "params_m", "macs_m", "val_accuracy", "test_accuracy")
     columns = {name: [getattr(card, name) for card in cards] for name in plain}
     with atomic_path(folder / CARDS_FILE) as temporary:
@@ -138,13 +114,18 @@ def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
 
 
 def read_cards(folder: Path) -> list[ModelCard]:
-    """Read the cards of one task's zoo, family by family, each in the order of its ids."""
+    """Read the cards of one task's zoo, or of the base: family by family, each in the order of its ids."""
     return [ModelCard.from_json(text) for text in pq.read_table(folder / CARDS_FILE)["card"].to_pylist()]
 
 
 def read_all_cards(data: Path, tasks: Sequence[str]) -> list[ModelCard]:
-    """Read the cards of the tasks' zoos and of all arrivals; folders of tasks that params no longer list are left alone."""
-    cards = [card for task in tasks for card in read_cards(data / "zoo" / task)]
+    """Read the cards of the base's own networks, of the tasks' zoos and of all arrivals.
+
+    Folders of tasks that params no longer list are left alone.
+    """
+    folders = [data / "base"] if (data / "base" / CARDS_FILE).is_file() else []
+    folders += [data / "zoo" / task for task in tasks]
+    cards = [card for folder in folders for card in read_cards(folder)]
     arrivals = sorted((data / "arrivals").glob("*/card.json"))
     return cards + [ModelCard.from_dict(read_json(path)) for path in arrivals]
 
@@ -161,9 +142,26 @@ def sample_members(space: SearchSpace, count: int, seed: int) -> list[Any]:
     return chosen
 
 
-def _preprocess(family: str, space: SearchSpace, task: Task) -> Preprocess:
-    """Return what a task's images go through before the networks of a space that are trained on it."""
-    return get_family(family).preprocess(space, task.info.mean, task.info.std).on(task.info)
+def preprocess_of(family: str, space: SearchSpace, task: Task, size_px: int | None = None) -> Preprocess:
+    """Return what a task's images go through before the networks of a space, at the size that they are trained at or another."""
+    own = get_family(family).preprocess(space, task.info.mean, task.info.std).on(task.info)
+    return own if size_px is None else own.model_copy(update={"image_size_px": size_px})
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """A task's images at one size: a sample to calibrate by, and those that accuracy is measured on, with their labels."""
+
+    preprocess: Preprocess
+    sample: Tensor
+    splits: dict[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, task: Task, preprocess: Preprocess, sample: Tensor) -> _Looks:
+        measured = {split: TrainingData.of(task, split, preprocess) for split in ("val", "test")}
+        chosen = task.where("train")[sample.numpy()].tolist()
+        splits = {split: (data.normalised(), data.labels) for split, data in measured.items()}
+        return cls(preprocess, preprocess.chosen(task, chosen), splits)
 
 
 @dataclass(frozen=True)

@@ -74,17 +74,17 @@ class ModelCard(_Part):
         id: unique in the zoo.
         family: name of the family of networks.
         architecture: the member, as the family describes it.
-        class_names: K names in the order of the logits.
+        class_names: K names in the order of the logits; none where the weights are features without a classifier.
         preprocess: what images go through before the network.
         recipe: how it is best fine-tuned; None where its family's recipe is, which params.yaml says.
-        home_task: the task it was trained on.
+        home_task: the task it was trained on; of features of no single task, what they were trained on together.
         source: where that task's images came from.
         licences: of code, weights and data.
         lineage: every task and every base weights that its weights descend from.
         params_m: parameters in millions, classifier included.
         macs_m: multiply-accumulates of one image in millions, at its own input size.
-        val_accuracy: on the home task's validation split, 0..1; choices may use it.
-        test_accuracy: on the home task's test split, 0..1; only reports use it.
+        val_accuracy: on the home task's validation split, 0..1; choices may use it. None without a classifier.
+        test_accuracy: on the home task's test split, 0..1; only reports use it. None without a classifier.
         weights: path of the weights, relative to `data/`.
     """
 
@@ -101,13 +101,18 @@ class ModelCard(_Part):
     lineage: tuple[Ancestor, ...]
     params_m: float
     macs_m: float
-    val_accuracy: float
-    test_accuracy: float
+    val_accuracy: float | None
+    test_accuracy: float | None
     weights: str
 
     def recipe_by(self, settings: Mapping[str, Any]) -> Recipe:
         """Return how it is fine-tuned, by the section `finetune` of params.yaml where the card does not say it."""
         return self.recipe or Recipe.of(settings, self.family)
+
+    @property
+    def general(self) -> bool:
+        """Whether its weights are features of no single task, without a classifier."""
+        return not self.class_names
 
     @property
     def licence(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tans_core.errors import WeightsError
-from tans_core.io import atomic_path, read_json, write_json
+from tans_core.io import atomic_path, read_json
 from tans_core.networks.family import Network, SearchSpace, Supernet, load_state
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
-from tans_core.tasks.task import TaskInfo
-from tans_core.zoo.card import Ancestor, ModelCard, descend
+from tans_core.zoo.card import Ancestor, ModelCard
 
 _NORM_BUFFERS = ("running_mean", "running_var")
 
@@ -91,27 +89,22 @@ class Base:
             raise WeightsError(f"{self.folder}: no base of family {family!r}; it holds {', '.join(self.families)}.")
         return get_family(family).space(self.families[family])
 
-    def published(self, family: str, image_size_px: int, num_classes: int = 2) -> tuple[Network, Preprocess] | None:
-        """Return the network that a family's base started from, as others published it, under a fresh classifier.
-
-        Args:
-            family: one of the base's.
-            image_size_px: that it is to be used at.
-            num_classes: K.
+    def published(self, name: str) -> tuple[Network, Preprocess, Path] | None:
+        """Return the network that a family's base started from, as it was published.
 
         Returns:
-            With what images go through before it; None where the family starts from random weights.
+            In eval mode, with what images go through before it at the size that the family is trained at, and its file; None
+            where no base started from weights of this name.
 
         Raises:
-            WeightsError: the base holds none of this family, or the weights are not here.
+            WeightsError: its file is missing or damaged.
         """
-        space, found = self.space(family), get_family(family)
-        if not found.base_weights(space):
-            return None
-        network = space.supernet(num_classes)
-        found.start(space, network)
-        preprocess = found.preprocess(space, (0.5,) * 3, (0.25,) * 3)
-        return network.eval(), preprocess.model_copy(update={"image_size_px": image_size_px})
+        for family in map(get_family, self.families):
+            space = self.space(family.name)
+            if name in {one.name for one in family.base_weights(space)}:
+                preprocess = family.preprocess(space, (0.5,) * 3, (0.25,) * 3)
+                return self._features_of(family.name, self.path(name)), preprocess, self.path(name)
+        return None
 
     def holds(self, card: ModelCard) -> bool:
         """Say whether a model's architecture is a member of its family's base supernet."""
@@ -121,8 +114,9 @@ class Base:
             return False
         return True
 
-    def path(self, family: str) -> Path:
-        return self.folder / f"{family}.safetensors"
+    def path(self, name: str) -> Path:
+        """Return the file of a family's supernet, or of weights as they were published."""
+        return self.folder / f"{name}.safetensors"
 
     def load(self, family: str | None = None, num_classes: int = 2) -> Supernet:
         """Load a family's supernet, or the first one's, under a fresh classifier.
@@ -131,44 +125,13 @@ class Base:
             WeightsError: its file is missing or damaged.
         """
         family = family or next(iter(self.families))
+        return self._features_of(family, self.path(family), num_classes)
+
+    def _features_of(self, family: str, path: Path, num_classes: int = 2) -> Supernet:
         network = self.space(family).supernet(num_classes)
         state = {f"classifier.{name}": value for name, value in network.classifier.state_dict().items()}
-        load_state(network, load_tensors(self.path(family)) | state, str(self.path(family)))
+        load_state(network, load_tensors(path) | state, str(path))
         return network.eval()
-
-
-def save_base(
-    folder: Path,
-    networks: Mapping[str, Supernet],
-    families: Mapping[str, Mapping[str, Any]],
-    tasks: Sequence[TaskInfo],
-    precision: str,
-) -> None:
-    """Write one supernet a family, and `base.json`: their search spaces and what they descend from.
-
-    Args:
-        folder: data/base.
-        networks: by family.
-        families: settings of each one's search space.
-        tasks: that they were trained on.
-        precision: that they were trained in.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, network in networks.items():
-        state = {key: value for key, value in network.state_dict().items() if not key.startswith("classifier.")}
-        save_tensors(state, folder / f"{name}.safetensors")
-    described = {}
-    for name, settings in families.items():
-        family = get_family(name)
-        lineage: tuple[Ancestor, ...] = ()
-        for one in family.base_weights(family.space(settings)):
-            lineage += (Ancestor(kind="weights", name=one.name, source=one.source, licence=one.licence),)
-            if one.images:
-                lineage += (Ancestor(kind="task", name=one.images, source=one.source, licence=one.images_licence),)
-        for task in tasks:
-            lineage = descend(lineage, task)
-        described[name] = {"settings": settings, "lineage": [one.model_dump(mode="json") for one in lineage]}
-    write_json({"families": described, "precision": precision}, folder / "base.json")
 
 
 def calibration_file(weights: Path) -> Path:
@@ -182,7 +145,7 @@ def calibration_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_model(card: ModelCard, weights: Path) -> Network:
-    """Load the network of a card, in eval mode, with the classifier of its home task.
+    """Load the network of a card, in eval mode, with the classifier of its home task; of two zeroes where the card has none.
 
     A supernet's file is shared by its models; each one's calibration lies beside it. Any other file holds one network whole.
 
@@ -195,7 +158,11 @@ def load_model(card: ModelCard, weights: Path) -> Network:
     """
     where = f"model {card.id!r} in {weights}"
     family = get_family(card.family)
-    network = family.load(card.architecture, len(card.class_names), load_tensors(weights), where)
+    tensors = load_tensors(weights)
+    if card.general:
+        classifier = family.outline(card.architecture, 2).classifier.state_dict()
+        tensors |= {f"classifier.{name}": torch.zeros(value.shape) for name, value in classifier.items()}
+    network = family.load(card.architecture, len(card.class_names) or 2, tensors, where)
     calibration = calibration_file(weights)
     if calibration.is_file():
         own = load_tensors(calibration, prefix=f"{card.id}/")

@@ -71,6 +71,7 @@ PARAMS: dict[str, Any] = {
     },
     "transfer": {
         "networks_per_task": 3,
+        "general_per_task": 1,
         "probes_per_home": 1,
         "seeds": 1,
         "steps": 4,
@@ -103,7 +104,7 @@ PARAMS: dict[str, Any] = {
     },
     "retrieval": {"top_k": 5},
     "finetune": {"epochs": 2, "batch_size": 8, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.00004},
-    "evaluate": {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3, "published_sizes_px": [32]},
+    "evaluate": {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3},
     "gates": {"min_images_per_task": 10, "min_val_accuracy_over_chance": 0.0},
 }
 

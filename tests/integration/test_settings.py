@@ -147,6 +147,8 @@ CASES: dict[str, Case] = {
     "base.momentum": Case(run_base, 0.5),
     "base.weight_decay": Case(run_base, 0.1),
     "base.precision": Case(run_base, "bf16"),
+    "base.start_share": Case(run_base, 0.5),
+    "base.subnets": Case(run_base, 3),
     "zoo.steps": Case(run_zoo, 10),
     "zoo.batch_size": Case(run_zoo, 8),
     "zoo.optimizer": Case(run_zoo, "adamw"),
@@ -164,6 +166,7 @@ CASES: dict[str, Case] = {
     "embed.backbone": Case(run_embed, "resnet81"),
     "embed.images_per_class": Case(run_embed, 3),
     "transfer.networks_per_task": Case(run_transfer, 5),
+    "transfer.general_per_task": Case(run_transfer, 2),
     "transfer.probes_per_home": Case(run_transfer, 3),
     "transfer.seeds": Case(run_transfer, 2),
     "transfer.steps": Case(run_transfer, 8),
@@ -224,7 +227,7 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project of four sources, and short enough fits."""
-    sections = {"space": {**PARAMS["space"], "steps": 10, "log_every": 10}}
+    sections = {"space": {**PARAMS["space"], "steps": 10, "log_every": 10}, "base": {**PARAMS["base"], "subnets": 2}}
     root = build_project(tmp_path_factory.mktemp("settings"), sources=SOURCES, **sections)
     shutil.rmtree(root / "serving")
     return root
@@ -270,8 +273,7 @@ def one_core() -> Iterator[None]:
 
 def test_every_setting_has_a_case_here() -> None:
     known = {key for key in keys(Params) if not key.startswith("gates.query.")}
-    # This zoo starts from no published network: tests/integration/test_real_networks.py holds that key.
-    assert known - {"evaluate.published_sizes_px"} == set(CASES)
+    assert known == set(CASES)
 
 
 @pytest.mark.parametrize("key", CASES)

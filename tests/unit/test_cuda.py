@@ -27,7 +27,8 @@ from tans_core.space.fit import fit_space
 from tans_core.space.objective import TansObjective
 from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
 from tans_core.space.training import train_steps
-from tans_core.zoo.weights import save_base
+from tans_core.zoo.base import save_base
+from tans_core.zoo.build import Zoo as BuiltZoo
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
 from tests.factories.fits import Line, StoppedError, Zoo
 from tests.factories.networks import PREPROCESS, tiny_network, tiny_space
@@ -79,7 +80,13 @@ def test_a_network_is_embedded_alike(on_cpu: Callable[[Callable[[], Any]], Any])
 
 def test_a_data_set_is_embedded_alike(tmp_path: Path, on_cpu: Callable[[Callable[[], Any]], Any]) -> None:
     settings = tiny_space().model_dump(mode="json")
-    save_base(tmp_path, {"elastic-residual": tiny_space().supernet(2)}, {"elastic-residual": settings}, (), "fp32")
+    save_base(
+        tmp_path,
+        {"elastic-residual": BuiltZoo(tiny_space().supernet(2), [], {})},
+        {"elastic-residual": settings},
+        (),
+        "fp32",
+    )
     task = grating_task()
     features, labels = query_features(task, load_backbone("base", tmp_path), images_per_class=10)
     wanted, same = on_cpu(lambda: query_features(task, load_backbone("base", tmp_path), images_per_class=10))

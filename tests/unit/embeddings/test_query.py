@@ -9,7 +9,8 @@ from tans_core.embeddings.query import Backbone, embed_tasks, load_backbone, que
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.networks.preprocess import Preprocess
 from tans_core.tasks.task import Task, write_task
-from tans_core.zoo.weights import save_base
+from tans_core.zoo.base import save_base
+from tans_core.zoo.build import Zoo
 from tests.factories.networks import tiny_network, tiny_space
 from tests.factories.tasks import grating_task
 
@@ -45,7 +46,13 @@ def test_empty_split_is_refused() -> None:
 
 def test_base_backbone_answers_with_the_penultimate_features(tmp_path: Path) -> None:
     settings = tiny_space().model_dump(mode="json")
-    save_base(tmp_path, {"elastic-residual": tiny_space().supernet(2)}, {"elastic-residual": settings}, (), "fp32")
+    save_base(
+        tmp_path,
+        {"elastic-residual": Zoo(tiny_space().supernet(2), [], {})},
+        {"elastic-residual": settings},
+        (),
+        "fp32",
+    )
     features, _ = query_features(grating_task(), load_backbone("base", tmp_path), 4)
     assert features.shape == (12, tiny_network().feature_dim)
     assert np.isfinite(features).all()

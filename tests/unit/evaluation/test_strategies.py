@@ -31,7 +31,7 @@ def task(project: Path) -> Task:
 
 
 def test_each_strategy_starts_from_what_it_says(retriever: Retriever, features: FeatureRows, task: Task) -> None:
-    line = line_up(retriever, features, task, random_draws=3, published_sizes_px=[32], top_k=4, seed=0)
+    line = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0)
     chosen = {choice.strategy: choice.models for choice in line.choices}
     assert (
         list(line.contenders)
@@ -51,7 +51,7 @@ def test_each_strategy_starts_from_what_it_says(retriever: Retriever, features: 
 def test_scratch_and_base_have_the_picked_architecture_and_other_weights(
     retriever: Retriever, features: FeatureRows, task: Task
 ) -> None:
-    contenders = line_up(retriever, features, task, random_draws=3, published_sizes_px=[32], top_k=4, seed=0).contenders
+    contenders = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0).contenders
     states = {name: contenders[name][0].factory(3, 1).state_dict() for name in ("picked", "scratch", "base")}
     assert len({contenders[name][0].label for name in states}) == 3
     shapes = [{key: value.shape for key, value in state.items()} for state in states.values()]
@@ -65,7 +65,7 @@ def test_scratch_and_base_have_the_picked_architecture_and_other_weights(
 
 
 def test_scratch_and_base_are_fed_as_the_picked_one_is(retriever: Retriever, features: FeatureRows, task: Task) -> None:
-    contenders = line_up(retriever, features, task, random_draws=3, published_sizes_px=[32], top_k=4, seed=0).contenders
+    contenders = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0).contenders
     picked = contenders["picked"][0]
     assert contenders["scratch"][0].preprocess == contenders["base"][0].preprocess == picked.preprocess
     assert picked.preprocess == retriever.card(picked.label).preprocess
@@ -75,7 +75,7 @@ def test_no_strategy_gets_a_treatment_that_the_others_do_not(
     retriever: Retriever, features: FeatureRows, task: Task
 ) -> None:
     # Their BatchNorm statistics are as they are stored; fine-tuning gives each those of the task.
-    contenders = line_up(retriever, features, task, random_draws=3, published_sizes_px=[32], top_k=4, seed=0).contenders
+    contenders = line_up(retriever, features, task, random_draws=3, top_k=4, seed=0).contenders
     label = contenders["picked"][0].label
     base = Base.open(retriever.release.base_dir).load("elastic-residual")
     extracted = base.extract(base.space.member(retriever.card(label).architecture)).state_dict()
@@ -85,9 +85,7 @@ def test_no_strategy_gets_a_treatment_that_the_others_do_not(
 
 def test_random_draws_depend_on_seed_and_task_only(retriever: Retriever, features: FeatureRows, task: Task) -> None:
     draws = [
-        line_up(retriever, features, task, random_draws=3, published_sizes_px=[32], top_k=1, seed=seed)
-        .choices[4]
-        .models
+        line_up(retriever, features, task, random_draws=3, top_k=1, seed=seed).choices[4].models
         for seed in (0, 0, 1, 2)
     ]
     assert draws[0] == draws[1]
@@ -102,10 +100,7 @@ def test_nothing_is_chosen_by_the_test_split(retriever: Retriever, features: Fea
     other = Task(
         task.info, images, np.where(train_only, task.labels, 0), task.splits, task.sha256, task.paths, task.sizes
     )
-    lines = [
-        line_up(retriever, features, one, random_draws=3, published_sizes_px=[32], top_k=4, seed=0)
-        for one in (task, other)
-    ]
+    lines = [line_up(retriever, features, one, random_draws=3, top_k=4, seed=0) for one in (task, other)]
     assert lines[0].choices == lines[1].choices
 
 

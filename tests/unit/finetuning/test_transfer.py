@@ -20,10 +20,11 @@ from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, plan_pairs, transfer_scores
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import read_task, write_task
-from tans_core.zoo.build import build_zoo, write_zoo
+from tans_core.zoo.base import save_base
+from tans_core.zoo.build import Zoo, build_zoo, write_zoo
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
-from tans_core.zoo.weights import Base, save_base
+from tans_core.zoo.weights import Base
 from tests.factories.embeddings import card
 from tests.factories.networks import tiny_space
 from tests.factories.tasks import grating_task
@@ -51,7 +52,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ModelCard]
     """Three tasks and the zoo of each, on disk."""
     data = tmp_path_factory.mktemp("data")
     torch.manual_seed(0)
-    save_base(data / "base", {FAMILY: SPACE.supernet(2)}, {FAMILY: SPACE.model_dump(mode="json")}, (), "fp32")
+    base = Zoo(SPACE.supernet(2), [], {})
+    save_base(data / "base", {FAMILY: base}, {FAMILY: SPACE.model_dump(mode="json")}, (), "fp32")
     recipe = SupernetRecipe(15, 16, Recipe(lr=0.05), "fp32")
     cards = []
     for seed, name in enumerate(TASKS):
@@ -86,6 +88,18 @@ def test_a_task_or_a_network_that_is_added_changes_no_other_pair() -> None:
         kept = {c.id for c in after[task][:7]} - {"m.9.0"}
         assert kept <= {c.id for c in before[task][:7]}
         assert len(kept) >= 6
+
+
+def test_networks_of_no_task_are_drawn_for_every_task_beside_the_others() -> None:
+    cards, tasks = many_cards(), [f"task-{home}" for home in range(8)]
+    general = [
+        card(f"g.{number}", "base").model_copy(update={"class_names": (), "val_accuracy": None}) for number in range(4)
+    ]
+    before, after = plan_pairs(cards, tasks, 7, seed=0), plan_pairs([*cards, *general], tasks, 7, 0, True, 2)
+    drawn = {task: [c.id for c in chosen if c.general] for task, chosen in after.items()}
+    assert {len(ids) for ids in drawn.values()} == {2}
+    assert {name for ids in drawn.values() for name in ids} == {one.id for one in general}
+    assert {task: [c for c in chosen if not c.general] for task, chosen in after.items()} == before
 
 
 def test_one_home_alone_cannot_be_tried_on_itself() -> None:

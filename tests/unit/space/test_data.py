@@ -106,7 +106,7 @@ def test_digest_tells_any_change() -> None:
 
 def test_heldout_models_stay_heldout_when_a_task_is_added() -> None:
     data, fewer = put_together(), put_together(TASKS[:3])
-    assert torch.equal(data.heldout[data.home < 3], fewer.heldout)
+    assert torch.equal(data.heldout[data.home < 3], fewer.heldout[fewer.home >= 0])
     assert torch.equal(data.samples[:3], fewer.samples)
     assert [int((data.heldout & (data.home == task)).sum()) for task in range(4)] == [2] * 4
     assert not torch.equal(data.heldout, put_together(seed=1).heldout)
@@ -127,13 +127,19 @@ def test_order_of_the_models_does_not_choose_who_is_held_out() -> None:
     assert back[::-1].tolist() == heldout.tolist()
 
 
-def test_newcomers_of_a_foreign_home_take_no_part() -> None:
-    strange = replace(MODELS, cards=(MODELS.cards[0].model_copy(update={"home_task": "elsewhere"}), *MODELS.cards[1:]))
+def test_networks_without_a_home_among_the_tasks_take_part_by_their_trials_alone() -> None:
+    first = MODELS.cards[0].model_copy(update={"home_task": "elsewhere", "class_names": (), "val_accuracy": None})
+    strange = replace(MODELS, cards=(first, *MODELS.cards[1:]))
     scores = linked_scores(MODELS, tasks=4)
-    options = {"heldout_share": 0.25, "samples": 1, "images_per_sample": 5, "seed": 0}
+    options = {"heldout_share": 0.5, "samples": 1, "images_per_sample": 5, "seed": 0}
     data = assemble(strange, FEATURES, scores, TASKS[:2], **options)  # type: ignore[arg-type]
-    assert len(data.home) == 15
-    assert int(data.tuned.model.max()) < 15
+    without = data.home == -1
+    assert without.nonzero()[:, 0].tolist() == [0, *range(16, 32)]
+    assert not data.heldout[without].any() and not data.score[without].any() and not data.accuracy[without].any()
+    assert not {0, *range(16, 32)} & {m for t in range(2) for h in (True, False) for m in data.members(t, h).tolist()}
+    assert set(data.tuned.task[data.tuned.model == 0].tolist()) == {0, 1}
+    assert not any(data.comes_from(0, task) for task in range(2))
+    assert data.comes_from(1, 0) and not data.comes_from(1, 1)
 
 
 @pytest.mark.parametrize("tasks", [["task-00"], ["task-00", "unknown"]])

@@ -68,6 +68,19 @@ def test_orders_are_of_networks_of_other_sources_that_were_tried_in_both_ways(
     np.testing.assert_allclose(orders[1].predicted, wanted.numpy(), atol=1e-5)
 
 
+def test_networks_without_a_home_are_ordered_elsewhere_and_are_nobodys_own(
+    space: CrossModalSpace, data: SpaceData
+) -> None:
+    last = data.home == TASKS - 1
+    homeless = replace(data, home=torch.where(last, -1, data.home))
+    before, after = orders_elsewhere(space, data, (2,))[0], orders_elsewhere(space, homeless, (2,))[0]
+    # Of the same source as the task that asks, they took no part before.
+    assert data.sources[2] == data.sources[TASKS - 1]
+    assert len(after.tuned) == len(before.tuned) + int(last.sum())
+    five = tuple(range(TASKS - 1))
+    assert measure(space, homeless, five, five, False) == measure(space, data, five, five, False)
+
+
 def test_task_with_too_few_trials_counts_for_nothing(space: CrossModalSpace, data: SpaceData) -> None:
     kept = torch.isin(data.tuned.model, torch.arange(3)) | (data.tuned.task == 5)
     few = replace(data, tuned=data.tuned.where(kept))

@@ -17,9 +17,9 @@ from tans_core.recipe import Recipe
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
 from tans_core.zoo import supernet
+from tans_core.zoo.base import BaseRecipe, build_base, save_base
 from tans_core.zoo.build import (
     accuracy,
-    build_base,
     build_zoo,
     read_all_cards,
     read_cards,
@@ -28,7 +28,7 @@ from tans_core.zoo.build import (
 )
 from tans_core.zoo.card import Ancestor, ModelCard
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
-from tans_core.zoo.weights import Base, fresh_classifier, load_model, save_base
+from tans_core.zoo.weights import Base, fresh_classifier, load_model
 from tests.factories import second_family
 from tests.factories.project import PARAMS
 from tests.factories.tasks import grating_task
@@ -53,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task, list[
     """A base of two tasks, and the zoo of one of them, on disk."""
     data = tmp_path_factory.mktemp("data")
     tasks = [grating_task("a", seed=0), grating_task("b", classes=4, seed=1)]
-    base, losses = build_base(NAME, SETTINGS, tasks, RECIPE, seed=0, resume_folder=None)
+    base, losses = build_base(NAME, SETTINGS, tasks, BaseRecipe(RECIPE, 0, 2), seed=0, resume_folder=None)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     save_base(data / "base", {NAME: base}, {NAME: SETTINGS}, BASE_TASKS, "fp32")
     zoo = build_zoo(tasks[0], Base.open(data / "base"), NAME, RECIPE, 6, 60, seed=0)
