@@ -7,7 +7,7 @@ Whatever needs torch, LanceDB or pyarrow is imported inside the functions: impor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,11 @@ from tans_core.results import FinetuneRun, Retrieval
 from tans_core.service import Service
 
 if TYPE_CHECKING:
+    from tans_core.inbox import Outcome
+    from tans_core.index.verify import Finding
     from tans_core.tasks.task import Task, TaskInfo
     from tans_core.zoo.card import ModelCard
+    from tans_core.zoo.latency import Latency, Profile
 
 
 __all__ = [
@@ -28,16 +31,21 @@ __all__ = [
     "Retrieval",
     "ScanRun",
     "Service",
+    "add_network",
+    "admit",
     "build",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
     "model_card",
+    "profile_networks",
     "publish",
+    "remove_networks",
     "retrieve",
     "rollback",
     "scan",
+    "verify",
 ]
 
 
@@ -216,3 +224,110 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
         StoreError: no such model in production.
     """
     return Service.open(root).retriever.card(model)
+
+
+def admit(root: str | Path | None = None) -> Outcome:
+    """Admit the newcomers in the inbox, and put those that cannot be into quarantine; what the flow `zoo-refresh` does.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+        StoreError, WeightsError: the release cannot be read or written.
+    """
+    from tans_core.inbox import refresh
+
+    return refresh(find_root(root), lambda newcomer, release: None)
+
+
+def add_network(
+    package: str,
+    name: str,
+    weights: str | Path,
+    *,
+    home_task: str | None = None,
+    size_px: int | None = None,
+    licence: str | None = None,
+    images: str = "ImageNet-1k",
+    images_licence: str = "LicenseRef-imagenet-terms",
+    root: str | Path | None = None,
+) -> ModelCard:
+    """Add a network of timm or torchvision to those that are served; it passes the gate that every newcomer does.
+
+    Args:
+        package: `timm` or `torchvision`.
+        name: of the network there.
+        weights: safetensors, or a file of tensors that torch wrote, under the package's names.
+        home_task: the task whose classifier the weights have; None takes them as features for any task.
+        size_px: side of the input; None takes what the package says.
+        licence: of the weights, an SPDX expression.
+        images, images_licence: what they were trained on, where that is no task of the project.
+        root: the project's folder.
+
+    Raises:
+        WeightsError: the package has no such network, or the file holds other weights, or a copy of what is here.
+        GateError: it does not do what a newcomer has to.
+        NoReleaseError: nothing was published yet.
+    """
+    from tans_core.errors import WeightsError
+    from tans_core.inbox import refresh
+    from tans_core.zoo.hand_in import HandIn, hand_in
+
+    project = find_root(root)
+    said = HandIn(package, name, Path(weights), home_task, size_px, licence, images, images_licence)
+    entry = hand_in(said, project / "inbox", project / "data/tasks")
+    outcome = refresh(project, lambda newcomer, release: None, only=entry)
+    if entry.name in outcome.refused:
+        raise WeightsError(f"{outcome.refused[entry.name]} It lies in quarantine/.")
+    return outcome.admitted[entry.name].card
+
+
+def remove_networks(models: Sequence[str], root: str | Path | None = None) -> str:
+    """Take admitted newcomers out of service and out of data/arrivals; return the release that serves without them.
+
+    Raises:
+        StoreError: there is no such model, or it is none that was admitted.
+    """
+    from tans_core.inbox import remove
+
+    return remove(find_root(root), models)
+
+
+def verify(root: str | Path | None = None) -> list[Finding]:
+    """Hold each stored file of weights against the hash that was kept of it; one finding a file."""
+    from tans_core.index.verify import verify_weights
+
+    return list(verify_weights(find_root(root)))
+
+
+def profile_networks(
+    models: Sequence[str] = (),
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    root: str | Path | None = None,
+) -> tuple[Profile, dict[str, Latency], Path]:
+    """Time networks in production on this machine.
+
+    Args:
+        models: ids; all where there are none.
+        batch: images at a time.
+        threads: of the processor.
+        device: `cpu`, `cuda`, or `auto`, which takes the latter where there is one.
+        root: the project's folder.
+
+    Returns:
+        What they were timed with, the figures by id, and the file that keeps them.
+
+    Raises:
+        StoreError: no such model, or the file is of another machine.
+    """
+    from tans_core.runtime import device as best_device
+    from tans_core.zoo.latency import Profile, add_latencies, measure_latencies
+
+    project = find_root(root)
+    service = Service.open(project)
+    cards = [service.retriever.card(model) for model in models] or list(service.retriever.cards.values())
+    place = best_device().type if device == "auto" else device
+    made = Profile.here(place, threads, batch)
+    found = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), made)
+    return made, found, add_latencies(project / "latency", made, found)

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, scan, search, space, tasks
+from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -47,5 +47,6 @@ for command, panel in (
 tasks.tasks.command("scan", epilog=EXAMPLES["tasks scan"])(scan.scan_path)
 app.add_typer(tasks.tasks, name="tasks", rich_help_panel=_CATALOGUE)
 app.add_typer(catalogue.models, name="models", rich_help_panel=_CATALOGUE)
+app.add_typer(zoo.zoo, name="zoo", rich_help_panel=_CATALOGUE)
 app.add_typer(space.space, name="space", rich_help_panel=_CATALOGUE)
 app.command(rich_help_panel=_CATALOGUE, epilog=EXAMPLES["version"])(pipeline.version)

@@ -171,5 +171,21 @@ EXAMPLES = {
     ),
     "models list": examples(("tans models list --task optdigits", "the networks of one home task")),
     "models show": examples(("tans models show elastic.optdigits.007 --json", "one network's card, as JSON")),
+    "zoo": examples(
+        ("tans zoo add resnet18 --package torchvision --weights resnet18.pth", "a network of a library"),
+        ("tans zoo verify", "whether all stored weights are as they were written"),
+        ("tans zoo profile --batch 8", "how long each takes on this machine"),
+    ),
+    "zoo add": examples(
+        ("tans zoo add mobilenetv3_large_100 --weights model.safetensors --size-px 96", "features for any data set"),
+        ("tans zoo add resnet18 --package torchvision --weights leaves.pth --home-task leaves", "with its classifier"),
+    ),
+    "zoo admit": examples(("tans zoo admit", "what the flow zoo-refresh does every few minutes, at once")),
+    "zoo remove": examples(("tans zoo remove arrival-0123456789abcdef", "out of service at once")),
+    "zoo verify": examples(("tans zoo verify --json", "every stored file of weights, and which are damaged")),
+    "zoo profile": examples(
+        ("tans zoo profile", "all networks, one image at a time, on one thread"),
+        ("tans zoo profile efficientnet-lite0.64 --batch 32 --threads 4", "one network in batches, on four threads"),
+    ),
     "version": examples(("tans version", "the version of TANS")),
 }

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from tans_core.errors import StoreError, WeightsError
@@ -29,14 +30,14 @@ def inside(relative: str) -> Path:
 
 
 def store_blob(serving: Path, source: Path) -> str:
-    """Copy a file to `serving/blobs/<sha256>`, unless it is there, and return its SHA-256.
+    """Copy a file to `serving/blobs/<sha256>`, unless it is there and whole, and return its SHA-256.
 
     Raises:
         StoreError: the file changed meanwhile.
     """
     sha256 = sha256_file(source)
     blob = serving / "blobs" / sha256
-    if not blob.is_file():
+    if not blob.is_file() or file_digest(blob) != sha256:
         with atomic_path(blob) as temporary:
             shutil.copyfile(source, temporary)
             if sha256_file(temporary) != sha256:
@@ -44,6 +45,24 @@ def store_blob(serving: Path, source: Path) -> str:
         # Releases share it: nobody may write into it.
         blob.chmod(0o444)
     return sha256
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256; one that was not touched since it was last asked for is not read again."""
+    found = path.stat()
+    return _digest(path, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, *_touched: int) -> str:
+    return sha256_file(path)
+
+
+def mend(serving: Path, sha256: str, target: Path) -> None:
+    """Put a stored file in a release's place where that was changed or removed."""
+    if not target.is_file() or file_digest(target) != sha256:
+        target.unlink(missing_ok=True)
+        link_blob(serving, sha256, target)
 
 
 def link_blob(serving: Path, sha256: str, target: Path) -> None:

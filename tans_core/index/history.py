@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 from tans_core.errors import StoreError
 from tans_core.io import read_json, write_text
 
-Action = Literal["publish", "admit", "rollback"]
+Action = Literal["publish", "admit", "remove", "rollback"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class History:
             if event.release in withdrawn and event.action == "admit" and event.parent is not None
         ]
 
-    def forward(self, release: str, action: Literal["publish", "admit"]) -> None:
+    def forward(self, release: str, action: Literal["publish", "admit", "remove"]) -> None:
         """Make a release live, as the child of the one that is."""
         self._go_live(release, self.events[-1].event if self.events else None, action)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
 from tans_core.errors import NoReleaseError, StoreError, WeightsError, WithdrawnReleaseError, did_you_mean
-from tans_core.index.blobs import inside, link_blob, store_blob, writers_lock
+from tans_core.index.blobs import file_digest, inside, link_blob, mend, store_blob, writers_lock
 from tans_core.index.built import keep_admitted, read_built, weight_names
 from tans_core.index.history import History, production_id, read_history
 from tans_core.index.schema import space_of
@@ -44,11 +45,13 @@ class Release:
         id: of the release; `pipeline` for the view of data/.
         root: the folder that holds space/, store/, base/, zoo/ and arrivals/.
         params: the sections of params.yaml that it was built with.
+        files: SHA-256 by path of what was published; empty for the view of data/.
     """
 
     id: str
     root: Path
     params: dict[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def space_dir(self) -> Path:
@@ -63,15 +66,32 @@ class Release:
         return self.root / "base"
 
     def resolve(self, relative: str) -> Path:
-        """Return the file that a card names, relative to data/.
+        """Return the file that a card names, relative to data/. It, and what lies beside it under its name, is as published.
 
         Raises:
-            WeightsError: it leads out of the release, or is not there.
+            WeightsError: it leads out of the release, is not there, or was changed since.
         """
         path = self.root / inside(relative)
         if not path.is_file():
             raise WeightsError(f"{path}: no such file in release {self.id}. Run `dvc repro`, then `tans publish`.")
+        self.check(relative.removesuffix(".safetensors") + ".")
         return path
+
+    def check(self, prefix: str = "") -> None:
+        """Hold all files whose path begins so against what was published.
+
+        Raises:
+            WeightsError: some are missing or were changed since.
+        """
+        if damaged := [name for name in self.files if name.startswith(prefix) and not self._whole(name)]:
+            raise WeightsError(
+                f"{', '.join(str(self.root / name) for name in damaged[:5])}: not what release {self.id} was published "
+                "with: the file is damaged. Run `tans publish`, which stores it again."
+            )
+
+    def _whole(self, name: str) -> bool:
+        path = self.root / name
+        return path.is_file() and file_digest(path) == self.files[name]
 
 
 @dataclass(frozen=True)
@@ -176,6 +196,7 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
     """
     with writers_lock(serving):
         history, current = read_history(serving), open_production(serving)
+        current.check()
         index = read_table(current.store_dir, "index")
         new = _unknown_rows(current, index, rows)
         if len(new) == 0:
@@ -186,6 +207,36 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
         draft = _draft(serving, history, merged, kept | files, current.params)
         _check_welcome(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
         return _go_live(serving, history, draft, "admit")
+
+
+def remove_models(serving: Path, ids: Collection[str]) -> Release:
+    """Make a release of the production one without some newcomers, and make it the production one.
+
+    Args:
+        serving: the folder of releases.
+        ids: of models that were admitted. Those of the zoo follow from params.yaml, and go with their task.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+        StoreError: the release has no such model, or it is no newcomer.
+        WeightsError: a file of the release was changed since.
+    """
+    with writers_lock(serving):
+        history, current = read_history(serving), open_production(serving)
+        current.check()
+        index = read_table(current.store_dir, "index")
+        weights = {row["id"]: json.loads(row["card"])["weights"] for row in index.select(["id", "card"]).to_pylist()}
+        for name in ids:
+            if name not in weights:
+                raise StoreError(f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}.")
+            if not weights[name].startswith("arrivals/"):
+                raise StoreError(
+                    f"{name}: is built from params.yaml. `tans tasks remove` takes a task and its networks away."
+                )
+        kept = index.filter(pa.array([name not in ids for name in index["id"].to_pylist()], type=pa.bool_()))
+        gone = tuple(weights[name].rpartition("/")[0] + "/" for name in ids)
+        files = {name: current.root / name for name in current.files if not name.startswith(gone)}
+        return _go_live(serving, history, _draft(serving, history, kept, files, current.params), "remove")
 
 
 def rollback(serving: Path, to: str | None = None) -> Release:
@@ -226,7 +277,7 @@ def _open(serving: Path, release_id: str) -> Release:
             f"{described}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
             f"{FORMAT}. Run `tans build`, then `tans publish`."
         )
-    return Release(release_id, described.parent, content["params"])
+    return Release(release_id, described.parent, content["params"], content["files"])
 
 
 def _production(serving: Path) -> str:
@@ -307,10 +358,13 @@ def _ids(serving: Path, release: str) -> set[str]:
     return set(read_table(store, "index")["id"].to_pylist()) if store.is_dir() else set()
 
 
-def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit"]) -> Release:
+def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit", "remove"]) -> Release:
     """Write a release, unless its folder is there, and make it the production one; the lock is held."""
     folder = serving / "releases" / draft.id
-    if not (folder / "release.json").is_file():
+    if (folder / "release.json").is_file():
+        for name, sha256 in draft.content["files"].items():
+            mend(serving, sha256, folder / name)
+    else:
         described = {
             **draft.content,
             "created": draft.created,

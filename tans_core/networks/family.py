@@ -163,6 +163,14 @@ class Family(ABC):
         load_state(network, self.own_tensors(network, tensors), where)
         return network.eval()
 
+    def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Name the tensors of a file that others wrote as this family's networks name theirs: as they are by default."""
+        return dict(tensors)
+
+    def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
+        """Return what images go through before the weights that are published for an architecture; None where none are."""
+        return None
+
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Cut a network's tensors out of those of a supernet that holds it; a family without supernets takes them as
         they are.

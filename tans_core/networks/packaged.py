@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, did_you_mean
 from tans_core.networks.family import Family, Network, SearchSpace, read_architecture
+from tans_core.networks.preprocess import Preprocess
 
 
 class Architecture(BaseModel):
@@ -89,6 +90,28 @@ class Library(Family):
                 f"architecture: {found.package} cannot build {found.name!r} so ({type(error).__name__}: {error})."
             ) from error
 
+    def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put a library's names under `body.`, and find the classifier: the one matrix that its features fit into."""
+        network = self.outline(architecture, 1)
+        body = network.body.state_dict()
+        own = {f"body.{name}": tensors[name] for name in body if name in tensors}
+        # Files of before there were counts lack them; they count for nothing here.
+        counts = [name for name in body if name.endswith("num_batches_tracked") and name not in tensors]
+        own |= {f"body.{name}": torch.zeros((), dtype=torch.int64) for name in counts}
+        rest = {name: value for name, value in tensors.items() if name not in body}
+        weights = [
+            name for name, value in rest.items() if value.ndim == 2 and value.shape[1] == network.classifier.in_features
+        ]
+        if len(weights) == 1:
+            weight = rest.pop(weights[0])
+            bias = rest.pop(weights[0].removesuffix("weight") + "bias", torch.zeros(len(weight)))
+            own |= {"classifier.weight": weight, "classifier.bias": bias}
+        return own | rest
+
+    def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
+        found = Architecture.read(architecture)
+        return _PREPROCESS[found.package](found)
+
     def outline(self, architecture: Mapping[str, Any], num_classes: int) -> LibraryNetwork:
         # Never in real memory: a card from outside may name a network of any size.
         try:
@@ -136,6 +159,31 @@ def _torchvision(architecture: Architecture) -> tuple[nn.Module, int]:
     return body, last.in_features
 
 
+def _timm_preprocess(architecture: Architecture) -> Preprocess | None:
+    from timm.models import get_pretrained_cfg, is_model_pretrained
+
+    if not is_model_pretrained(architecture.name):
+        return None
+    said = get_pretrained_cfg(architecture.name)
+    assert said is not None
+    size = architecture.image_size_px or said.input_size[-1]
+    scaling = {"interpolation": said.interpolation, "crop": said.crop_pct}
+    return Preprocess.model_validate({"image_size_px": size, "mean": said.mean, "std": said.std, **scaling})
+
+
+def _torchvision_preprocess(architecture: Architecture) -> Preprocess | None:
+    import torchvision
+
+    said = torchvision.models.get_model_weights(architecture.name).DEFAULT.transforms()
+    size = architecture.image_size_px or said.crop_size[0]
+    scaling = {"interpolation": said.interpolation.value, "crop": said.crop_size[0] / said.resize_size[0]}
+    return Preprocess.model_validate({"image_size_px": size, "mean": said.mean, "std": said.std, **scaling})
+
+
+_PREPROCESS: Mapping[str, Callable[[Architecture], Preprocess | None]] = {
+    "timm": _timm_preprocess,
+    "torchvision": _torchvision_preprocess,
+}
 _BUILDERS: Mapping[str, Callable[[Architecture], tuple[nn.Module, int]]] = {"timm": _timm, "torchvision": _torchvision}
 
 FAMILY = Library()

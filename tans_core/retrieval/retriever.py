@@ -42,6 +42,7 @@ class Retriever:
 
     def __init__(self, release: Release) -> None:
         self.release = release
+        release.check("space/")
         self.space = CrossModalSpace.load(release.space_dir)
         self.table = open_table(release.store_dir, "index")
         named, loaded = space_of(self.table.schema), space_digest(release.space_dir)
@@ -62,6 +63,7 @@ class Retriever:
 
     @cached_property
     def backbone(self) -> Backbone:
+        self.release.check("base/")
         return load_backbone(self.release.params["embed"]["backbone"], self.release.base_dir)
 
     @cached_property

@@ -95,7 +95,7 @@ def read_newcomer(source: Path, staging: Path) -> Newcomer:
     _copy(source, folder, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     card = _read_card((folder / CARD_FILE).read_bytes())
     _check_tensors(folder / WEIGHTS_FILE, card)
-    name = _identify(card, folder / WEIGHTS_FILE)
+    name = identify(card, folder / WEIGHTS_FILE)
     card = card.model_copy(update={"id": name, "weights": f"arrivals/{name}/{WEIGHTS_FILE}"})
     write_json(card.to_dict(), folder / CARD_FILE)
     target = staging / name
@@ -219,7 +219,7 @@ def _read_card(data: bytes) -> ModelCard:
 def _cost(card: ModelCard) -> Cost:
     family = get_family(card.family)
     try:
-        return family.cost(card.architecture, card.preprocess.image_size_px, len(card.class_names))
+        return family.cost(card.architecture, card.preprocess.image_size_px, card.outputs)
     except WeightsError:
         raise
     except Exception as error:  # a family from outside may fail on a stranger's card in any way
@@ -234,9 +234,16 @@ def _card_problems(card: ModelCard) -> list[str]:
     if not _TASK.match(card.home_task):
         problems.append("home_task: want up to 63 letters, digits, spaces, '-', '_' and '.'")
     names = card.class_names
-    if not 2 <= len(names) <= 1000 or len(set(names)) != len(names) or not all(_TEXT.match(name) for name in names):
-        problems.append("class_names: want 2 to 1000 different names of 1 to 200 printable characters")
-    problems += [f"{name}: want a number" for name in ("val_accuracy", "test_accuracy") if getattr(card, name) is None]
+    if not card.general and not (
+        2 <= len(names) <= 1000 and len(set(names)) == len(names) and all(_TEXT.match(name) for name in names)
+    ):
+        problems.append(
+            "class_names: want 2 to 1000 different names of 1 to 200 printable characters, or none for features without a "
+            "classifier"
+        )
+    for name in ("val_accuracy", "test_accuracy"):
+        if (getattr(card, name) is None) != card.general:
+            problems.append(f"{name}: want {'none without a classifier' if card.general else 'a number'}")
     if not any(one.kind == "task" and one.name == card.home_task for one in card.lineage):
         problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
     for name, most in MAX_RECIPE.items() if card.recipe else ():
@@ -267,7 +274,9 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
         )
         raise WeightsError(f"{WEIGHTS_FILE}: not safetensors: {what}. `safetensors.torch.save_file` writes them.")
     # Names and shapes only: no memory is given to a network that may be refused.
-    wanted = get_family(card.family).outline(card.architecture, len(card.class_names)).state_dict()
+    wanted = get_family(card.family).outline(card.architecture, card.outputs).state_dict()
+    if card.general:
+        wanted = {name: value for name, value in wanted.items() if not name.startswith("classifier.")}
     try:
         with safe_open(path, framework="pt") as tensors:
             found = {
@@ -289,7 +298,8 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
         )
 
 
-def _identify(card: ModelCard, weights: Path) -> str:
+def identify(card: ModelCard, weights: Path) -> str:
+    """Return the id that a newcomer gets by its card and its file of weights."""
     described = {key: value for key, value in card.to_dict().items() if key not in ("id", "weights")}
     if described["recipe"] is None:  # cards had none at first: theirs keep their names
         del described["recipe"]

@@ -115,6 +115,11 @@ class ModelCard(_Part):
         return not self.class_names
 
     @property
+    def outputs(self) -> int:
+        """Of the classifier; features without one get one of a single output where a network has to be built."""
+        return len(self.class_names) or 1
+
+    @property
     def licence(self) -> str:
         """What holds for who uses the weights: their own licence, and those of all that they descend from (SPDX)."""
         return combine([self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)])

@@ -44,7 +44,7 @@ def accuracies_at_home(card: ModelCard, weights: Path, tasks: Path) -> Mapping[s
     if task is None:
         return None
     network, preprocess, found = load_model(card, weights), card.preprocess.on(task.info), {}
-    cost = get_family(card.family).cost(card.architecture, preprocess.image_size_px, len(card.class_names))
+    cost = get_family(card.family).cost(card.architecture, preprocess.image_size_px, card.outputs)
     batch = max(1, min(batch_of(preprocess.image_size_px), int(_BATCH_VALUES_M / max(cost.largest_layer_m, 1e-3))))
     digests = task.images.digests
     for split in ("val", "test"):
@@ -75,7 +75,8 @@ def _home(card: ModelCard, tasks: Path) -> Task | None:
 
 @torch.no_grad()
 def spread_of_answers(card: ModelCard, weights: Path) -> float:
-    """Return by how much a model's answers to noise differ: the largest deviation of a class's logit over some images.
+    """Return by how much a model's answers to noise differ: the largest deviation of a class's logit, or of a feature where
+    it has no classifier, over some images.
 
     BatchNorm takes its statistics from the images, as it will from those of a new task. Zero where the model answers
     the same whatever it sees.
@@ -87,9 +88,10 @@ def spread_of_answers(card: ModelCard, weights: Path) -> float:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (_NOISE_IMAGES, 3, size, size), generator=generator, dtype=torch.uint8)
     network, pixels = load_model(card, weights), normalise(images, card.preprocess.mean, card.preprocess.std)
-    as_stored = network(pixels)
+    answer = network.features if card.general else network
+    as_stored = answer(pixels)
     with statistics_of(network, pixels):
-        logits = network(pixels)
-    if not bool((as_stored.isfinite() & logits.isfinite()).all()):
+        answers = answer(pixels)
+    if not bool((as_stored.isfinite() & answers.isfinite()).all()):
         raise WeightsError("the network answers noise with NaN or infinity: its weights are damaged.")
-    return float(logits.std(dim=0).max())
+    return float(answers.std(dim=0).max())

@@ -145,7 +145,7 @@ def calibration_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_model(card: ModelCard, weights: Path) -> Network:
-    """Load the network of a card, in eval mode, with the classifier of its home task; of two zeroes where the card has none.
+    """Load the network of a card, in eval mode, with the classifier of its home task; of a single zero where the card has none.
 
     A supernet's file is shared by its models; each one's calibration lies beside it. Any other file holds one network whole.
 
@@ -160,9 +160,9 @@ def load_model(card: ModelCard, weights: Path) -> Network:
     family = get_family(card.family)
     tensors = load_tensors(weights)
     if card.general:
-        classifier = family.outline(card.architecture, 2).classifier.state_dict()
+        classifier = family.outline(card.architecture, card.outputs).classifier.state_dict()
         tensors |= {f"classifier.{name}": torch.zeros(value.shape) for name, value in classifier.items()}
-    network = family.load(card.architecture, len(card.class_names) or 2, tensors, where)
+    network = family.load(card.architecture, card.outputs, tensors, where)
     calibration = calibration_file(weights)
     if calibration.is_file():
         own = load_tensors(calibration, prefix=f"{card.id}/")

@@ -18,7 +18,7 @@ from tans_core.networks.registry import get_family
 from tans_core.space.drift import judge
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import load_model, save_tensors
+from tans_core.zoo.weights import load_model, load_tensors, save_tensors
 
 
 @pytest.fixture
@@ -28,12 +28,15 @@ def root(project: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def drop(root: Path, name: str, scale: float = 1.0) -> None:
-    """Put a copy of a zoo's model into the inbox as a newcomer, its classifier scaled."""
+def drop(root: Path, name: str, scale: float = 1.0, copied: bool = False) -> None:
+    """Put a model into the inbox that has most weights of a zoo's model, or all of them, scaled."""
     release = open_production(root / "serving")
     card = ModelCard.from_json(read_table(release.store_dir, "index")["card"].to_pylist()[0])
     network = load_model(card, release.resolve(card.weights))
     state = {key: value * scale if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    if not copied:  # as training would have
+        generator = torch.Generator().manual_seed(0)
+        state["stem.weight"] *= 1 + 0.2 * torch.rand(state["stem.weight"].shape, generator=generator)
     folder = root / "inbox" / name
     folder.mkdir(parents=True)
     save_tensors(state, folder / "weights.safetensors")
@@ -204,12 +207,52 @@ def test_report_of_nothing_has_no_rows() -> None:
 
 def test_newcomer_answers_as_it_did_before(root: Path) -> None:
     drop(root, "good")
+    given = load_tensors(root / "inbox/good/weights.safetensors")
     refresh(root, lambda newcomer, release: None, settle_s=0)
     release = open_production(root / "serving")
     cards = {one["id"]: one for one in map(json.loads, read_table(release.store_dir, "index")["card"].to_pylist())}
     (name,) = [name for name in cards if name.startswith("arrival-")]
-    twin = ModelCard.from_json(read_table(release.store_dir, "index").sort_by("id")["card"].to_pylist()[1])
     card = ModelCard.from_dict(cards[name])
     images = torch.rand(4, 3, 16, 16)
     newcomer = load_model(card, release.resolve(card.weights))(images)
-    assert torch.allclose(newcomer, load_model(twin, release.resolve(twin.weights))(images), atol=1e-5)
+    own = get_family(card.family).load(card.architecture, len(card.class_names), given, "inbox")
+    assert torch.allclose(newcomer, own(images), atol=1e-5)
+
+
+def test_a_copy_of_a_network_is_refused_by_the_name_of_that_network(root: Path) -> None:
+    before = served(root)
+    drop(root, "copy", copied=True)
+    drop(root, "first")
+    drop(root, "second")
+    card = json.loads((root / "inbox/second/card.json").read_text())
+    # Another card for the same weights makes another id.
+    (root / "inbox/second/card.json").write_text(json.dumps({**card, "val_accuracy": 0.8}))
+    outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
+    (admitted,) = outcome.admitted.values()
+    assert list(outcome.admitted) == ["first"]
+    assert f"answers just as {before[0]} does" in outcome.refused["copy"]
+    assert f"answers just as {admitted.id} does" in outcome.refused["second"]
+    assert served(root) == sorted([*before, admitted.id])
+    drop(root, "later", copied=True)  # of the one that was admitted, the first in the index by now
+    card = json.loads((root / "inbox/later/card.json").read_text())
+    (root / "inbox/later/card.json").write_text(json.dumps({**card, "val_accuracy": 0.7}))
+    assert list(refresh(root, lambda newcomer, release: None, settle_s=0).refused) == ["later"]
+
+
+def test_features_without_a_classifier_are_admitted_and_claim_nothing(root: Path) -> None:
+    drop(root, "features")
+    folder = root / "inbox/features"
+    card = json.loads((folder / "card.json").read_text())
+    tensors = {k: v for k, v in load_tensors(folder / "weights.safetensors").items() if not k.startswith("classifier.")}
+    save_tensors(tensors, folder / "weights.safetensors")
+    (folder / "card.json").write_text(json.dumps({**card, "class_names": [], "val_accuracy": None}))
+    (reason,) = refresh(root, lambda newcomer, release: None, settle_s=0).refused.values()
+    assert "test_accuracy: want none without a classifier" in reason
+    shutil.move(root / "quarantine/features/newcomer", folder)
+    cost = get_family(card["family"]).cost(card["architecture"], card["preprocess"]["image_size_px"], 1)
+    changes = {"class_names": [], "val_accuracy": None, "test_accuracy": None, "params_m": cost.params_m}
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
+    outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
+    assert outcome.refused == {}
+    found = [one for one in served(root) if one.startswith("arrival-")]
+    assert found == [one.id for one in outcome.admitted.values()]

@@ -1,0 +1,72 @@
+"""Every file of weights that is stored here, held against what it was when it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tans_core.errors import TansError
+from tans_core.io import read_json, sha256_file
+from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
+from tans_core.zoo.card import ModelCard
+
+_BUILT = ("data/base", "data/zoo/")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A stored file and what is wrong with it; `problem` is empty where nothing is."""
+
+    path: str
+    problem: str
+
+
+def verify_weights(root: Path) -> Iterator[Finding]:
+    """Hold the files of all releases, of admitted newcomers and of the built zoo against the hashes that were kept of them.
+
+    Args:
+        root: the project's folder.
+
+    Yields:
+        One finding a file, paths relative to the project. Files of the built zoo that DVC keeps no list of are not among them.
+    """
+    for described in sorted((root / "serving/releases").glob("[!.]*/release.json")):
+        for name, sha256 in sorted(read_json(described)["files"].items()):
+            yield _held(root, described.parent / name, sha256, "Run `tans publish`, which stores it again.")
+    for folder in sorted((root / "data/arrivals").glob("*/")):
+        problem = ""
+        try:
+            card = ModelCard.from_dict(read_json(folder / CARD_FILE))
+            if identify(card, folder / WEIGHTS_FILE) != folder.name:
+                problem = "card or weights are not those that were admitted under this id"
+        except (OSError, ValueError, TansError) as error:
+            problem = f"cannot be read ({error})"
+        advice = f". Run `tans zoo remove {folder.name}`, and hand it in again." if problem else ""
+        yield Finding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
+    for path, md5 in _built(root):
+        own = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
+        advice = "Run `dvc checkout --force`, or `tans build`."
+        yield Finding(str(path.relative_to(root)), "" if own == md5 else f"not as it was built. {advice}")
+
+
+def _held(root: Path, path: Path, sha256: str, advice: str) -> Finding:
+    whole = path.is_file() and sha256_file(path) == sha256
+    return Finding(str(path.relative_to(root)), "" if whole else f"not as it was published. {advice}")
+
+
+def _built(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the weights of the built zoo with their MD5, by the lists that DVC keeps of what a stage gave."""
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    for out in (out for stage in stages.values() for out in stage.get("outs", ())):
+        if not out["path"].startswith(_BUILT):
+            continue
+        listed = root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
+        for one in json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else ():
+            if one["relpath"].endswith(".safetensors"):
+                yield root / out["path"] / one["relpath"], one["md5"]

@@ -1,0 +1,163 @@
+"""A library's network, with weights from a file, made into a newcomer: a card, and safetensors of our names, in the inbox."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from tans_core.errors import DataError, WeightsError
+from tans_core.io import atomic_folder, write_json
+from tans_core.networks.family import load_state
+from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
+from tans_core.tasks.task import TaskInfo, read_info
+from tans_core.zoo.admission import CARD_FILE, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
+from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Licences, ModelCard, descend
+from tans_core.zoo.claims import accuracies_at_home
+from tans_core.zoo.weights import load_tensors, save_tensors
+
+FAMILY = "library"
+_PLAIN = Preprocess(image_size_px=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""Where the package says nothing."""
+_TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """What a person says of a library's network.
+
+    Attributes:
+        package: `timm` or `torchvision`.
+        name: as the package calls it.
+        weights: a file of tensors, safetensors or written by `torch.save`, under the package's names.
+        home_task: the task whose classifier the file holds; None where it holds features for any task.
+        size_px: side of the input; None takes what the package says.
+        licence: of the weights, an SPDX expression; None where it is not known.
+        images: what they were trained on, where that is no task of the project.
+        images_licence: of these.
+    """
+
+    package: str
+    name: str
+    weights: Path
+    home_task: str | None = None
+    size_px: int | None = None
+    licence: str | None = None
+    images: str = "ImageNet-1k"
+    images_licence: str = "LicenseRef-imagenet-terms"
+
+
+def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
+    """Write a newcomer into the inbox, whole or not at all, and return its folder.
+
+    Args:
+        said: the network.
+        inbox: of the project.
+        tasks: the folder `data/tasks`.
+
+    Raises:
+        WeightsError: the package has no such network, or the file holds other weights.
+        DataError: the home task is not here.
+    """
+    family = get_family(FAMILY)
+    architecture: dict[str, Any] = {"package": said.package, "name": said.name}
+    published = family.published_preprocess(architecture)
+    if published is None and said.size_px is None:
+        raise WeightsError(f"{said.name}: {said.package} does not say its input size. Pass --size-px.")
+    tensors = family.translate(architecture, read_tensors(said.weights))
+    info = _home(said.home_task, tasks)
+    classifier = {name: tensors.pop(name) for name in list(tensors) if name.startswith("classifier.")}
+    outputs = 1 if info is None else info.num_classes
+    # On the meta device: shapes and names alone.
+    outline = family.outline(architecture, outputs)
+    if info is not None:
+        tensors |= classifier
+    else:
+        tensors |= {name: value for name, value in outline.state_dict().items() if name.startswith("classifier.")}
+    load_state(outline, {name: value.to("meta") for name, value in tensors.items()}, str(said.weights))
+    size = said.size_px or (published.image_size_px if published else 0)
+    preprocess = (published or _PLAIN).model_copy(update={"image_size_px": size})
+    cost = family.cost(architecture, size, outputs)
+    lineage, texts = _lineage(said, info)
+    card = ModelCard(
+        id=f"{said.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', said.name)}-{size}",
+        family=FAMILY,
+        architecture=architecture,
+        class_names=info.class_names if info else (),
+        preprocess=preprocess,
+        home_task=info.name if info else said.images,
+        source=said.package,
+        licences=Licences.of_lineage(lineage, texts),
+        lineage=lineage,
+        params_m=cost.params_m,
+        macs_m=cost.macs_m,
+        val_accuracy=None,
+        test_accuracy=None,
+        weights=WEIGHTS_FILE,
+    )
+    folder = inbox / card.id
+    if folder.exists():
+        raise WeightsError(f"{folder}: is there already, and waits for admission. Run `tans zoo admit`.")
+    if info is None:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith("classifier.")}
+    inbox.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary:
+        save_tensors(tensors, temporary / WEIGHTS_FILE)
+        if info is not None:
+            found = accuracies_at_home(card, temporary / WEIGHTS_FILE, tasks) or {}
+            card = card.model_copy(update={f"{split}_accuracy": found.get(split, 0.0) for split in ("val", "test")})
+        write_json(card.to_dict(), temporary / CARD_FILE)
+    return folder
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors; nothing in it is executed.
+
+    Raises:
+        WeightsError: it is missing, too large, or holds something else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file. Want safetensors, or a file of tensors that torch wrote.")
+    if path.stat().st_size > MAX_WEIGHTS_BYTES:
+        raise WeightsError(f"{path}: got {path.stat().st_size:,} bytes, want at most {MAX_WEIGHTS_BYTES:,}.")
+    if path.suffix not in _TORCH_FILES:
+        return load_tensors(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that it refuses next
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0][:200]}).") from error
+    # Training scripts keep them under a name.
+    for name in ("state_dict", "model", "state_dict_ema"):
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(f"{path}: want tensors by name, got {type(found).__name__} of other things.")
+    return {str(name).removeprefix("module."): value for name, value in found.items()}
+
+
+def _home(name: str | None, tasks: Path) -> TaskInfo | None:
+    if name is None:
+        return None
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or not (tasks / name / "task.json").is_file():
+        raise DataError(f"{name!r}: no task of this name is built. `tans tasks list` shows them.")
+    return read_info(tasks / name)
+
+
+def _lineage(said: HandIn, info: TaskInfo | None) -> tuple[tuple[Ancestor, ...], dict[str, str]]:
+    licence = said.licence or UNKNOWN_LINEAGE
+    own = Ancestor(kind="weights", name=f"{said.package} {said.name}", source=said.weights.name, licence=licence)
+    if info is not None:
+        return descend((own,), info), dict(info.licence_texts)
+    images = Ancestor(kind="task", name=said.images, source=said.package, licence=said.images_licence)
+    return (own, images), {}
