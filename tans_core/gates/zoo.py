@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tans_core.errors import DataError, WeightsError
 from tans_core.gates import expect
 from tans_core.gates.runner import Check, run_gate
+from tans_core.networks.registry import get_family
 from tans_core.params import load_params
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import read_info
@@ -59,7 +60,7 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
             where=f"data/zoo/{task}/models.parquet",
             task=task,
             count=sum(len(sample_members(space, counts[family], drawn)) for family, space in spaces.items()),
-            sizes_px=[space.image_size_px for space in spaces.values()],
+            sizes_px=sorted({size for family, space in spaces.items() for size in get_family(family).sizes_px(space)}),
             min_val_accuracy=1 / info.num_classes + params.gates.min_val_accuracy_over_chance,
         ),
         weights_check(

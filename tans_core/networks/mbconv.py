@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,12 +25,11 @@ from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
 from tans_core.networks.family import BaseWeights, Family, Network, SearchSpace, Supernet, read_architecture
+from tans_core.networks.inverted import Block, Channels, ConvNorm, Kernel, Member, Style, build_stages, divisible
 from tans_core.networks.preprocess import Preprocess, Triple
 from tans_core.networks.published import get_published
-from tans_core.networks.slicing import batch_norm, cut, slice_weights
+from tans_core.networks.slicing import cut
 
-_EPS = 1e-3
-"""Of BatchNorm, as the published networks were trained."""
 _LITE = (
     # kernel, stride, expansion, width, blocks
     (3, 1, 1, 16, 1),
@@ -43,20 +42,7 @@ _LITE = (
 )
 """The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); others multiply widths and blocks."""
 
-Kernel = Literal[3, 5, 7]
-Channels = Annotated[int, Field(ge=1, le=4096)]
-
-
-class Block(BaseModel):
-    """Kernel size of the depthwise convolution, and expanded channels as a multiple of the block's input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kernel: Kernel
-    expansion: Annotated[int, Field(ge=1, le=8)]
-
-
-Member = tuple[tuple[Block, ...], ...]
-"""The blocks of each stage."""
+_STYLE = Style(activation=F.relu6, eps=1e-3, late_padding=True)
 
 
 class Architecture(BaseModel):
@@ -88,7 +74,7 @@ class Architecture(BaseModel):
             (Block(kernel=kernel, expansion=expansion),) * (blocks if index in ends else math.ceil(depth * blocks))  # type: ignore[arg-type]
             for index, (kernel, _, expansion, _, blocks) in enumerate(_LITE)
         )
-        widths = tuple(_divisible(width * channels) for _, _, _, channels, _ in _LITE)
+        widths = tuple(divisible(width * channels) for _, _, _, channels, _ in _LITE)
         return cls(stem_width=32, head_width=1280, widths=widths, strides=tuple(row[1] for row in _LITE), stages=stages)
 
 
@@ -230,16 +216,11 @@ class MBConvNetwork(Supernet):
         if space is not None:
             self.space = space
         self.active: Member | None = None
-        self.stem = _ConvNorm(3, architecture.stem_width, 3, 2)
-        self.stages = nn.ModuleList()
-        width = architecture.stem_width
-        for outputs, stride, stage in zip(architecture.widths, architecture.strides, architecture.stages, strict=True):
-            blocks = nn.ModuleList()
-            for position, block in enumerate(stage):
-                blocks.append(_Block(width, outputs, block, stride if position == 0 else 1))
-                width = outputs
-            self.stages.append(blocks)
-        self.head = _ConvNorm(width, architecture.head_width, 1, 1)
+        self.stem = ConvNorm(3, architecture.stem_width, 3, 2, _STYLE)
+        styles = [_STYLE] * len(architecture.stages)
+        widths = architecture.widths, architecture.strides, architecture.stages
+        self.stages, width = build_stages(architecture.stem_width, *widths, styles)
+        self.head = ConvNorm(width, architecture.head_width, 1, 1, _STYLE)
         self.classifier = nn.Linear(architecture.head_width, num_classes)
         # This layout is faster on a CPU and what tensor cores want on a GPU.
         self.to(memory_format=torch.channels_last)
@@ -256,67 +237,10 @@ class MBConvNetwork(Supernet):
         extracted.load_state_dict(dict(cut(extracted, self.state_dict())))
         return extracted.to(self.classifier.weight.device).train(self.training)
 
-    @torch.no_grad()
     def sort_channels(self) -> None:
         """Sort the expanded channels of each block by what their projection weighs; answers stay the same."""
         for block in (block for blocks in self.stages for block in blocks):  # type: ignore[attr-defined]
-            if block.expand is not None:
-                order = block.project.weight.abs().sum(dim=(0, 2, 3)).argsort(descending=True, stable=True)
-                block.project.weight.copy_(block.project.weight[:, order])
-                for part in (block.expand, block.depthwise):
-                    for tensor in part.state_dict().values():
-                        if tensor.ndim:
-                            tensor.copy_(tensor[order])
-
-
-class _ConvNorm(nn.Module):
-    """Convolution without bias, then BatchNorm; both can run on a slice of their channels."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, depthwise: bool = False) -> None:
-        super().__init__()
-        self.stride, self.depthwise = stride, depthwise
-        self.weight = nn.Parameter(torch.empty(outputs, 1 if depthwise else inputs, kernel, kernel))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        self.norm = nn.BatchNorm2d(outputs, eps=_EPS)
-
-    def forward(self, hidden: Tensor, kernel: int | None = None, outputs: int | None = None) -> Tensor:
-        """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride)."""
-        full_outputs, _, full_kernel, _ = self.weight.shape
-        kernel, outputs = kernel or full_kernel, outputs or full_outputs
-        inputs = 1 if self.depthwise else hidden.shape[1]
-        weight = slice_weights(self.weight, torch.Size((outputs, inputs, kernel, kernel)))
-        # The published networks pad less before than after where a stride of 2 leaves an odd rest.
-        rest = max((math.ceil(hidden.shape[-1] / self.stride) - 1) * self.stride + kernel - hidden.shape[-1], 0)
-        padding = rest // 2
-        if rest % 2:
-            hidden, padding = F.pad(hidden, (padding, rest - padding) * 2), 0
-        groups = outputs if self.depthwise else 1
-        hidden = F.conv2d(hidden, weight, stride=self.stride, padding=padding, groups=groups)
-        return batch_norm(self.norm, hidden)
-
-
-class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, block: Block, stride: int) -> None:
-        super().__init__()
-        inner = inputs * block.expansion
-        self.kept = stride == 1 and inputs == outputs
-        self.expand = _ConvNorm(inputs, inner, 1, 1) if block.expansion > 1 else None
-        self.depthwise = _ConvNorm(inner, inner, block.kernel, stride, depthwise=True)
-        self.project = _ConvNorm(inner, outputs, 1, 1)
-
-    def forward(self, hidden: Tensor, choice: Block) -> Tensor:
-        """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride) through the first of the expanded channels."""
-        inner, whole = hidden.shape[1] * choice.expansion, hidden
-        if self.expand is not None:
-            hidden = F.relu6(self.expand(hidden, outputs=inner))
-        hidden = self.project(F.relu6(self.depthwise(hidden, choice.kernel, inner)))
-        return whole + hidden if self.kept else hidden
-
-
-def _divisible(channels: float, by: int = 8) -> int:
-    """Round as EfficientNet does: to a multiple of 8, and not below nine tenths."""
-    rounded = max(by, int(channels + by / 2) // by * by)
-    return rounded + by if rounded < 0.9 * channels else rounded
+            block.sort_channels()
 
 
 def _size(block: Block) -> tuple[int, int]:

@@ -20,6 +20,7 @@ GROUP = "tans.families"
 _OWN = {
     "elastic-residual": "tans_core.networks.elastic:FAMILY",
     "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
+    "once-for-all": "tans_core.networks.ofa:FAMILY",
     "library": "tans_core.networks.packaged:FAMILY",
 }
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import torch
-from torch import Tensor
 
 from tans_core.errors import DataError, WeightsError
 from tans_core.io import atomic_folder, write_json
 from tans_core.networks.family import load_state
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
+from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
-from tans_core.zoo.admission import CARD_FILE, MAX_WEIGHTS_BYTES, WEIGHTS_FILE
+from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE
 from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Licences, ModelCard, descend
 from tans_core.zoo.claims import accuracies_at_home
-from tans_core.zoo.weights import load_tensors, save_tensors
+from tans_core.zoo.weights import save_tensors
 
 FAMILY = "library"
 _PLAIN = Preprocess(image_size_px=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Where the package says nothing."""
-_TORCH_FILES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -117,33 +110,6 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
             card = card.model_copy(update={f"{split}_accuracy": found.get(split, 0.0) for split in ("val", "test")})
         write_json(card.to_dict(), temporary / CARD_FILE)
     return folder
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of tensors; nothing in it is executed.
-
-    Raises:
-        WeightsError: it is missing, too large, or holds something else.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file. Want safetensors, or a file of tensors that torch wrote.")
-    if path.stat().st_size > MAX_WEIGHTS_BYTES:
-        raise WeightsError(f"{path}: got {path.stat().st_size:,} bytes, want at most {MAX_WEIGHTS_BYTES:,}.")
-    if path.suffix not in _TORCH_FILES:
-        return load_tensors(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that it refuses next
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0][:200]}).") from error
-    # Training scripts keep them under a name.
-    for name in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path}: want tensors by name, got {type(found).__name__} of other things.")
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
 def _home(name: str | None, tasks: Path) -> TaskInfo | None:

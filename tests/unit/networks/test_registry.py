@@ -17,7 +17,7 @@ from tans_core.networks.trace import TOPOLOGY_DIM
 from tests.factories.families import TINY, installed_family
 from tests.factories.networks import tiny_space
 
-OURS = ["elastic-residual", "elastic-mbconv", "library"]
+OURS = ["elastic-residual", "elastic-mbconv", "once-for-all", "library"]
 
 Install = Callable[..., None]
 

@@ -1,0 +1,307 @@
+"""The Once-for-All MobileNetV3 (Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Deployment",
+ICLR 2020): the search space that the TANS paper's networks are of.
+
+A first block, five stages of two to four blocks, kernels of 3, 5 and 7, expansions of 3, 4 and 6, squeeze-excitation and
+hard swish where MobileNetV3 has them, at widths of 1.0 and 1.2. A smaller kernel is the centre of the next larger one, put
+through a learned matrix. Supernets that the authors publish can be read; without one, weights are random. Dropout before the
+classifier, which is no part of an answer, is left out.
+
+Axes: B images, S pixels, D feature width, K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch.nn.functional as F  # noqa: N812
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from tans_core.errors import ParamsError, WeightsError, problems
+from tans_core.networks.family import (
+    BaseWeights,
+    Family,
+    Network,
+    SearchSpace,
+    Supernet,
+    load_state,
+    read_architecture,
+)
+from tans_core.networks.inverted import (
+    Block,
+    ConvNorm,
+    Kernel,
+    Member,
+    Style,
+    build_stages,
+    divisible,
+    smaller_kernel,
+)
+from tans_core.networks.preprocess import Preprocess, Triple
+from tans_core.networks.slicing import cut, slice_weights
+from tans_core.networks.tensor_file import read_tensors
+
+_STEM, _FIRST, _HEAD, _MIX = 16, 16, 960, 1280
+_STAGES = (
+    # width, stride, hard swish, squeeze-excitation
+    (24, 2, False, False),
+    (40, 2, False, True),
+    (80, 2, True, False),
+    (112, 1, True, True),
+    (160, 2, True, True),
+)
+_FIRST_BLOCK = Block(kernel=3, expansion=1)
+_EPS = 1e-5
+_MEAN: Triple = (0.485, 0.456, 0.406)
+_STD: Triple = (0.229, 0.224, 0.225)
+_IMAGES, _IMAGES_LICENCE, _LICENCE = "ImageNet-1k", "LicenseRef-imagenet-terms", "MIT"
+
+_WIDTHS = (1.0, 1.2)
+Expansion = Literal[3, 4, 6]
+Depth = Annotated[int, Field(ge=2, le=4)]
+
+
+def _known_width(width: float) -> float:
+    if width not in _WIDTHS:
+        raise ValueError(f"want one of {', '.join(map(str, _WIDTHS))}")
+    return width
+
+
+Width = Annotated[float, AfterValidator(_known_width)]
+
+
+class Architecture(BaseModel):
+    """One member: the width of its space, and the blocks of the five stages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    width: Width
+    stages: Annotated[
+        tuple[Annotated[tuple[Block, ...], Field(min_length=1, max_length=4)], ...], Field(min_length=5, max_length=5)
+    ]
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any]) -> Architecture:
+        """Raises WeightsError where it is none; all problems are named."""
+        return read_architecture(cls, raw, "the Once-for-All family")
+
+
+class OFASpace(BaseModel):
+    """The architectures that the choices span: `networks.once-for-all` of params.yaml.
+
+    Attributes:
+        image_size_px: side of the images that its networks are trained on.
+        used_at_px: sides that they are used at; the one that they are trained on where none is named.
+        width: 1.0 or 1.2, of all channels.
+        kernels, expansions, depths: what blocks and stages may have.
+        weights: a file of a supernet that the authors publish; None starts from random weights.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    image_size_px: Annotated[int, Field(ge=32, le=512)]
+    used_at_px: tuple[Annotated[int, Field(ge=32, le=512)], ...] = ()
+    width: Width = 1.2
+    kernels: Annotated[tuple[Kernel, ...], Field(min_length=1)] = (3, 5, 7)
+    expansions: Annotated[tuple[Expansion, ...], Field(min_length=1)] = (3, 4, 6)
+    depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (2, 3, 4)
+    weights: str | None = None
+
+    def largest(self) -> Member:
+        return self._uniform(max)
+
+    def smallest(self) -> Member:
+        return self._uniform(min)
+
+    def sample(self, rng: np.random.Generator) -> Member:
+        """Draw depths, kernels and expansions uniformly."""
+
+        def block() -> Block:
+            kernel, expansion = (
+                options[int(rng.integers(len(options)))] for options in (self.kernels, self.expansions)
+            )
+            return Block.model_validate({"kernel": kernel, "expansion": expansion})
+
+        depths = [self.depths[int(rng.integers(len(self.depths)))] for _ in _STAGES]
+        return tuple(tuple(block() for _ in range(depth)) for depth in depths)
+
+    def describe(self, member: Member) -> dict[str, Any]:
+        return Architecture(width=self.width, stages=member).model_dump(mode="json")
+
+    def member(self, architecture: Mapping[str, Any]) -> Member:
+        found = Architecture.read(architecture)
+        wrong = [] if found.width == self.width else [f"width: got {found.width}, want {self.width}"]
+        for index, stage in enumerate(found.stages):
+            if len(stage) not in self.depths:
+                wrong.append(f"stage {index}: got {len(stage)} blocks, want one of {', '.join(map(str, self.depths))}")
+            for block in stage:
+                if block.kernel not in self.kernels or block.expansion not in self.expansions:
+                    wrong.append(f"stage {index}: got kernel {block.kernel}, expansion {block.expansion}")
+        if wrong:
+            raise WeightsError(f"architecture: not of this space: {'; '.join(wrong[:5])}.")
+        return found.stages
+
+    def supernet(self, num_classes: int) -> OFANetwork:
+        return OFANetwork(Architecture(width=self.width, stages=self.largest()), num_classes, self)
+
+    def _uniform(self, choose: Any) -> Member:
+        block = Block(kernel=choose(self.kernels), expansion=choose(self.expansions))
+        return ((block,) * choose(self.depths),) * len(_STAGES)
+
+
+def published_code(member: Member) -> list[int]:
+    """Return the 45 integers by which the TANS authors write a member down: 20 kernel sizes, 20 expansions, 5 depths.
+
+    Slots of blocks that do not exist hold 0, so that equal networks have equal codes.
+    """
+    slots = [[*stage, *[None] * (4 - len(stage))] for stage in member]
+    kernels = [block.kernel if block else 0 for stage in slots for block in stage]
+    expansions = [block.expansion if block else 0 for stage in slots for block in stage]
+    return [*kernels, *expansions, *map(len, member)]
+
+
+class OnceForAll(Family):
+    """The Once-for-All MobileNetV3."""
+
+    name = "once-for-all"
+    short = "ofa"
+
+    def space(self, settings: Mapping[str, Any]) -> OFASpace:
+        try:
+            return OFASpace.model_validate(dict(settings))
+        except ValidationError as error:
+            raise ParamsError("; ".join(problems(error, OFASpace))) from None
+
+    def build(self, architecture: Mapping[str, Any], num_classes: int) -> OFANetwork:
+        return OFANetwork(Architecture.read(architecture), num_classes)
+
+    def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return _own(network, tensors)
+
+    def preprocess(self, space: SearchSpace, mean: Triple, std: Triple) -> Preprocess:
+        return Preprocess(image_size_px=space.image_size_px, mean=_MEAN, std=_STD)
+
+    def sizes_px(self, space: SearchSpace) -> Sequence[int]:
+        assert isinstance(space, OFASpace)
+        return sorted(set(space.used_at_px)) or (space.image_size_px,)
+
+    def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
+        assert isinstance(space, OFASpace)
+        if space.weights is None:
+            return ()
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", Path(space.weights).stem)
+        source = f"{Path(space.weights).name} (trained on {_IMAGES})"
+        return (BaseWeights(name, source, _LICENCE, _IMAGES, _IMAGES_LICENCE),)
+
+    def start(self, space: SearchSpace, supernet: Supernet) -> None:
+        assert isinstance(space, OFASpace) and isinstance(supernet, OFANetwork)
+        if space.weights is None:
+            return
+        own = {name: value for name, value in supernet.state_dict().items() if name.startswith("classifier.")}
+        found = {
+            name: value for name, value in translated(read_tensors(Path(space.weights))).items() if name not in own
+        }
+        load_state(supernet, found | own, space.weights)
+
+
+class OFANetwork(Supernet):
+    """A member of the Once-for-All space; the largest member is also the supernet of all others."""
+
+    space: OFASpace
+    # Backward through depthwise convolutions takes twice as long in bf16 on CPUs.
+    trains_faster_in_bf16 = False
+
+    def __init__(self, architecture: Architecture, num_classes: int, space: OFASpace | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture
+        if space is not None:
+            self.space = space
+        self.active: Member | None = None
+
+        def wide(channels: int) -> int:
+            return divisible(channels * architecture.width)
+
+        # Only a supernet has kernels to choose from.
+        kernels = space.kernels if space is not None else ()
+        plain = Style(F.relu, _EPS, late_padding=False)
+        styles = [
+            Style(F.hardswish if swish else F.relu, _EPS, late_padding=False, squeeze=squeeze, kernels=kernels)
+            for _, _, swish, squeeze in _STAGES
+        ]
+        widths, strides = [wide(row[0]) for row in _STAGES], [row[1] for row in _STAGES]
+        self.stem = ConvNorm(3, wide(_STEM), 3, 2, plain)
+        self.first, width = build_stages(wide(_STEM), [wide(_FIRST)], [1], ((_FIRST_BLOCK,),), [plain])
+        self.stages, width = build_stages(width, widths, strides, architecture.stages, styles)
+        self.head = ConvNorm(width, wide(_HEAD), 1, 1, plain)
+        self.mix = nn.Conv2d(wide(_HEAD), wide(_MIX), 1, bias=False)
+        self.classifier = nn.Linear(wide(_MIX), num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        hidden = F.hardswish(self.stem(images))
+        hidden = self.first[0][0](hidden, _FIRST_BLOCK)  # type: ignore[index]
+        for blocks, stage in zip(self.stages, self.active or self.architecture.stages, strict=True):
+            for block, choice in zip(blocks, stage, strict=False):  # type: ignore[call-overload]
+                hidden = block(hidden, choice)
+        hidden = F.hardswish(self.head(hidden)).mean(dim=(2, 3), keepdim=True)  # (B, D, h, w) -> (B, D, 1, 1)
+        return F.hardswish(self.mix(hidden)).flatten(1)
+
+    def extract(self, member: Member) -> OFANetwork:
+        own = OFANetwork(Architecture(width=self.architecture.width, stages=member), self.classifier.out_features)
+        load_state(own, _own(own, self.state_dict()), "the supernet")
+        return own.to(self.classifier.weight.device).train(self.training)
+
+
+def translated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the tensors of a published Once-for-All MobileNetV3 as ours, whichever of its versions wrote them."""
+    return {_translated(name): value for name, value in tensors.items()}
+
+
+_PARTS = (
+    (r"^first_conv\.", "stem."),
+    (r"^final_expand_layer\.", "head."),
+    (r"^feature_mix_layer\.conv\.", "mix."),
+    (r"^classifier\.linear\.", "classifier."),
+    (r"\.(?:mobile_inverted_conv|conv)\.(?=inverted_bottleneck|depth_conv|point_linear)", "."),
+    (r"\.inverted_bottleneck\.", ".expand."),
+    (r"\.depth_conv\.se\.fc\.", ".squeeze."),
+    (r"\.depth_conv\.", ".depthwise."),
+    (r"\.point_linear\.", ".project."),
+    (r"\.conv\.(\dto\d)_matrix$", r".transforms.\1"),
+    (r"\.bn\.bn\.", ".norm."),
+    (r"\.bn\.", ".norm."),
+    (r"\.conv\.conv\.", "."),
+    (r"\.conv\.weight$", ".weight"),
+    (r"\.linear\.linear\.", "."),
+    (r"\.linear\.", "."),
+)
+
+
+def _translated(name: str) -> str:
+    numbered = re.match(r"^blocks\.(\d+)\.", name)
+    if numbered:
+        index = int(numbered[1])
+        place = "first.0.0." if index == 0 else f"stages.{(index - 1) // 4}.{(index - 1) % 4}."
+        name = place + name[numbered.end() :]
+        # What follows the number begins with the block's convolution, under either of its names.
+        name = re.sub(r"^((?:first|stages)\.\d\.\d)\.(?:mobile_inverted_conv|conv)\.", r"\1.", name)
+    for pattern, ours in _PARTS:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def _own(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Cut a network's tensors out of those of a supernet that holds it: smaller kernels by their matrices."""
+    wanted, chosen = network.state_dict(), dict(tensors)
+    for name in [name for name in tensors if name.endswith(".depthwise.weight") and name in wanted]:
+        prefix = f"{name.removesuffix('weight')}transforms."
+        matrices = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        size, channels = wanted[name].shape[-1], wanted[name].shape[0]
+        if matrices and tensors[name].shape[-1] >= size and tensors[name].shape[0] >= channels:
+            whole = slice_weights(tensors[name], wanted[name].shape[:2] + tensors[name].shape[2:])
+            chosen[name] = smaller_kernel(whole, size, matrices)
+    return cut(network, chosen)
+
+
+FAMILY = OnceForAll()
