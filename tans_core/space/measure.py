@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import nnls
+from sklearn.neighbors import KNeighborsRegressor
 
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
@@ -17,6 +18,7 @@ from tans_core.space.quality import ranks_of_own, recall, rounds_of_one
 
 Floats = npt.NDArray[np.float64]
 _LEAST = 4
+_ALIKE, _APART = 10, 1e6
 _HOLDS, _UNKNOWN = 0.8, 1.28
 
 
@@ -72,11 +74,13 @@ class Order:
         predicted: (n,) float64 scores.
         tuned: (n,) float64, accuracies after a short fine-tuning, 0..1.
         probed: (n,) float64, probes of the same networks.
+        other_tasks: (n,) float64, how networks that are built alike did on other tasks: a list that is blind to the data.
     """
 
     predicted: Floats
     tuned: Floats
     probed: Floats
+    other_tasks: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 @torch.no_grad()
@@ -111,26 +115,59 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
         query = space.encode_query(statistics).expand(len(models), -1)
         places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
         predicted = space.predict(query, places, *parts, space.trust(statistics))
-        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed)))
+        blind = scores_on_other_tasks(data, queries, models)
+        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed), blind))
     return orders
+
+
+def scores_on_other_tasks(data: SpaceData, queries: Sequence[int], models: Sequence[int]) -> Floats:
+    """Return what one would rank networks by without a look at the data: how those that are built alike did on the other tasks.
+
+    The mean of trials, in deviations inside their task, of the nearest topology codes; a network's own and those of its very
+    architecture come first. Networks of no task, of whose weights there is one set, count for themselves alone.
+
+    Args:
+        data: with trials on other tasks than the queries.
+        queries: tasks that must not tell.
+        models: (n,) networks.
+
+    Returns:
+        (n,) float64.
+    """
+    trials = data.tuned.where(~torch.isin(data.tuned.task, torch.tensor(list(queries))))
+    if len(trials.task) == 0:
+        return np.zeros(len(models))
+    codes = (data.topology - data.topology.mean(dim=0)) / data.topology.std(dim=0).clamp_min(1e-6)
+    alone = torch.where(data.home < 0, torch.arange(1, len(data.home) + 1), 0)[:, None] * _APART
+    places = torch.cat([codes, alone], dim=1).double().numpy()
+    rule = KNeighborsRegressor(min(_ALIKE, len(trials.task)), weights="distance")
+    rule.fit(places[trials.model.numpy()], trials.scores().double().numpy())
+    found: Floats = rule.predict(places[list(models)])
+    return found
 
 
 def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
     """Judge predicted orders.
 
     Returns:
-        `weighted_tau`, `regret_at_1`, `regret_at_3`: means over the tasks (`order_quality`); `spearman`: the mean over the tasks
-        of the rank correlation inside a task; `spearman_across`: that of all tasks' scores together with what came out, in
+        `weighted_tau`, `regret_at_1`, `regret_at_3`: means over the tasks (`order_quality`); the same with `other_tasks_` before:
+        those of the list that is blind to the data; `spearman`: the mean over the tasks of the rank correlation inside a task;
+        `spearman_across`: that of all tasks' scores together with what came out, in
         deviations inside its task, as scores are. All 0 where there is no order.
     """
     names = ("weighted_tau", "regret_at_1", "regret_at_3")
     if not orders:
-        return dict.fromkeys((*names, "spearman", "spearman_across"), 0.0)
+        return dict.fromkeys((*names, *(f"other_tasks_{name}" for name in names), "spearman", "spearman_across"), 0.0)
     rows = [order_quality(order.predicted, order.tuned) for order in orders]
+    blind = [order_quality(order.other_tasks, order.tuned) for order in orders if len(order.other_tasks)]
     predicted, found = [order.predicted for order in orders], [deviations(order.tuned) for order in orders]
     inside = prediction_quality(predicted, found)["spearman"]
     across = prediction_quality([np.concatenate(predicted)], [np.concatenate(found)])["spearman"]
     means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    means |= {
+        f"other_tasks_{name}": float(np.mean([row[name] for row in blind or [dict.fromkeys(names, 0.0)]]))
+        for name in names
+    }
     return {**means, "spearman": inside, "spearman_across": across}
 
 

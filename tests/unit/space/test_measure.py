@@ -7,7 +7,14 @@ import torch
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_on
-from tans_core.space.measure import Order, measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tans_core.space.measure import (
+    Order,
+    measure,
+    measure_elsewhere,
+    orders_elsewhere,
+    refine_weights,
+    scores_on_other_tasks,
+)
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
 
 TASKS = 6
@@ -81,20 +88,48 @@ def test_networks_without_a_home_are_ordered_elsewhere_and_are_nobodys_own(
     assert measure(space, homeless, five, five, False) == measure(space, data, five, five, False)
 
 
+def test_the_list_that_is_blind_to_the_data_is_the_mean_over_other_tasks_of_networks_built_alike(
+    data: SpaceData,
+) -> None:
+    models = list(range(len(data.home)))
+    codes = data.topology
+    found = scores_on_other_tasks(data, (1, 2), models)
+    kept = data.tuned.where(~torch.isin(data.tuned.task, torch.tensor([1, 2])))
+    for model, value in zip(models, found, strict=True):
+        alike = (codes[kept.model] == codes[model]).all(dim=1)
+        assert int(alike.sum()) > 1
+        inside = kept.scores()[alike].double()
+        assert inside.min() - 1e-6 <= value <= inside.max() + 1e-6
+        if len(inside) <= 10:
+            assert value == pytest.approx(float(inside.mean()), abs=1e-6)
+    assert len(set(found.tolist())) > 3
+    # A network of no task is told by its own trials alone.
+    own = kept.model == 9
+    lone = replace(data, home=torch.where(torch.arange(len(data.home)) == 9, -1, data.home))
+    few = replace(lone, tuned=lone.tuned.where(~((lone.tuned.task > 2) & (lone.tuned.model != 9))))
+    assert scores_on_other_tasks(few, (0, 1, 2), [9])[0] == pytest.approx(
+        float(few.tuned.where(few.tuned.task > 2).scores().double().mean()), abs=1e-6
+    )
+    assert int(own.sum()) == 3
+    assert not scores_on_other_tasks(data, range(TASKS), models).any()
+
+
 def test_task_with_too_few_trials_counts_for_nothing(space: CrossModalSpace, data: SpaceData) -> None:
     kept = torch.isin(data.tuned.model, torch.arange(3)) | (data.tuned.task == 5)
     few = replace(data, tuned=data.tuned.where(kept))
     assert len(orders_elsewhere(space, few, range(TASKS))) == 1
-    names = ("weighted_tau", "regret_at_1", "regret_at_3", "spearman", "spearman_across")
+    own = ("weighted_tau", "regret_at_1", "regret_at_3")
+    names = (*own, *(f"other_tasks_{name}" for name in own), "spearman", "spearman_across")
     assert measure_elsewhere([]) == dict.fromkeys(names, 0.0)
 
 
 def test_orders_are_judged_as_means_over_tasks() -> None:
     truth = np.array([0.9, 0.7, 0.4, 0.2])
-    right, wrong = Order(truth, truth, truth), Order(-truth, truth, truth)
+    right, wrong = Order(truth, truth, truth, -truth), Order(-truth, truth, truth, -truth)
     found = measure_elsewhere([right, wrong])
     wanted = {"weighted_tau": 0, "regret_at_1": 35, "regret_at_3": 10, "spearman": 0, "spearman_across": 0}
-    assert found == pytest.approx(wanted)
+    blind = {"other_tasks_weighted_tau": -1, "other_tasks_regret_at_1": 70, "other_tasks_regret_at_3": 20}
+    assert found == pytest.approx({**wanted, **blind})
 
 
 def test_across_tasks_scores_are_held_against_deviations_inside_each() -> None:
