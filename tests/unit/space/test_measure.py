@@ -110,7 +110,7 @@ def test_the_list_that_is_blind_to_the_data_is_the_mean_over_other_tasks_of_netw
     assert scores_on_other_tasks(few, (0, 1, 2), [9])[0] == pytest.approx(
         float(few.tuned.where(few.tuned.task > 2).scores().double().mean()), abs=1e-6
     )
-    assert int(own.sum()) == 3
+    assert int(own.sum()) == 4
     assert not scores_on_other_tasks(data, range(TASKS), models).any()
 
 
