@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-kills bench-scan bench-space bench-transfer format serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-scan: install ## Scan 100,000 images, against Pillow alone (some minutes);
 
 bench-space: install ## Fit the published space, against a plain loop (some minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
+
+bench-kills: install ## Kill 200 refreshes while they admit newcomers (a quarter of an hour); writes metrics/bench-kills.json
+	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
 
 bench-transfer: install ## Judge rankings on sources left out, against networks truly fine-tuned (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py

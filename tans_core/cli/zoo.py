@@ -90,7 +90,7 @@ def admit(as_json: AsJson = False, root: Root = None) -> None:
 
 @zoo.command("remove", epilog=EXAMPLES["zoo remove"])
 def remove(
-    model: Annotated[list[str], typer.Argument(metavar="ID...", help="Newcomers that were admitted.")],
+    model: Annotated[list[str], typer.Argument(metavar="ID", help="Newcomers that were admitted.")],
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -123,7 +123,7 @@ def verify(as_json: AsJson = False, root: Root = None) -> None:
 
 @zoo.command("profile", epilog=EXAMPLES["zoo profile"])
 def profile(
-    model: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Networks; by default all.")] = None,
+    model: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Networks; by default all.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at a time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the processor.")] = 1,
     device: Annotated[Device, typer.Option(help="Where they run.")] = Device.AUTO,
