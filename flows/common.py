@@ -152,6 +152,6 @@ def json_block(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
     # Names come from folders and cards: they must not break out of their cell.
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")

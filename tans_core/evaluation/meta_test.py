@@ -100,7 +100,7 @@ def meta_test(
         with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), begin_worker) as pool:
             results = list(progress(pool.map(work, tasks), "meta-test tasks", len(tasks)))
     cards = Retriever.open(release).cards
-    homes = {card.home_task for card in cards.values()}
+    homes = {card.home_task for card in cards.values() if not card.general}
     rows = tuple(row for found, _ in results for row in found)
     stories = tuple(story for _, story in results)
     return Evaluation(rows, stories, budget, len(seeds), len(cards), len(homes))

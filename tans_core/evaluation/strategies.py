@@ -21,6 +21,7 @@ from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task
+from tans_core.zoo.base import HOME
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import Base
 
@@ -112,7 +113,11 @@ def line_up(
     )
     if based is not None:
         which = "picked architecture" if based == picked else "best architecture that has a base"
-        contender = _as(f"{based}, base weights", retriever, based, retriever.base_subnet)
+        # The base's own network of this architecture, where the zoo has it, is trained once for all that start from it.
+        twin = next((card.id for card in cards.values() if _is_of_base(card, cards[based])), None)
+        contender = (
+            _zoo(retriever, twin) if twin else _as(f"{based}, base weights", retriever, based, retriever.base_subnet)
+        )
         strategies["base"] = ([contender], (based,), f"the {which} with the base supernet's weights")
     reason = f"the best at home on {home}, the nearest task by plain features (cosine {closeness:.2f})"
     strategies |= {
@@ -150,6 +155,16 @@ def _zoo(retriever: Retriever, model: str) -> Contender:
 
 def _as(label: str, retriever: Retriever, model: str, load: Callable[[str, int, int], Network]) -> Contender:
     return Contender(label, partial(load, model), retriever.card(model).preprocess, retriever.recipe(model))
+
+
+def _is_of_base(card: ModelCard, like: ModelCard) -> bool:
+    """Say whether a card is the base's own network of another's architecture and preprocessing."""
+    return (card.home_task, card.family, card.architecture, card.preprocess) == (
+        HOME,
+        like.family,
+        like.architecture,
+        like.preprocess,
+    )
 
 
 def _as_published(base: Base, card: ModelCard) -> bool:

@@ -184,7 +184,9 @@ def _plan(
         probed = {card.id: card for card in tuned[task]}
         for members in homes.values():
             # The same of a home on every task, and of those that cost less: what is probed everywhere can be compared.
-            cheaper = sorted(members, key=lambda c: (c.macs_m, c.id))[: max(budget.probes_per_home, -(-len(members) // 2))]
+            cheaper = sorted(members, key=lambda c: (c.macs_m, c.id))[
+                : max(budget.probes_per_home, -(-len(members) // 2))
+            ]
             chosen = sorted(cheaper, key=lambda c: derive_seed(seed, "probe", c.id))[: budget.probes_per_home]
             probed |= {card.id: card for card in chosen}
         trials = [_Trial("finetune", card, number) for card in tuned[task] for number in budget.seeds]
