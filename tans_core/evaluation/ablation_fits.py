@@ -110,7 +110,7 @@ def rank_by(space: CrossModalSpace, ranking: Ranking) -> CrossModalSpace:
         # Nothing is far from what was seen: trust is 1.
         changed.apart.fill_(float("inf"))
     if ranking is Ranking.SIMILARITY:
-        for values in changed.prior.parameters():
+        for values in (*changed.prior.parameters(), changed.tried.weights):
             values.zero_()
         changed.fit_scale.fill_(1.0)
     return changed

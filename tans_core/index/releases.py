@@ -33,7 +33,7 @@ from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
 logger = logging.getLogger(__name__)
 
 PIPELINE = "pipeline"
-FORMAT = 1
+FORMAT = 2
 """Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
 
 

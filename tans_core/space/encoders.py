@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tans_core.errors import StoreError
 from tans_core.io import read_json, sha256_file, write_json
 from tans_core.networks.family import load_state
+from tans_core.space.prior import TrialPrior
 from tans_core.zoo.weights import load_tensors, save_tensors
 
 Floats = npt.NDArray[np.float32]
@@ -47,7 +48,9 @@ class CrossModalSpace(nn.Module):
     seen: Tensor
     apart: Tensor
 
-    def __init__(self, query_dim: int, topology_dim: int, functional_dim: int, dim: int, tasks: int) -> None:
+    def __init__(
+        self, query_dim: int, topology_dim: int, functional_dim: int, dim: int, tasks: int, known: int = 0
+    ) -> None:
         super().__init__()
         self.dims = {
             "tasks": tasks,
@@ -55,6 +58,7 @@ class CrossModalSpace(nn.Module):
             "topology_dim": topology_dim,
             "functional_dim": functional_dim,
             "dim": dim,
+            "known": known,
         }
         self.queries = Standardise(query_dim)
         self.functional = Standardise(functional_dim)
@@ -62,6 +66,7 @@ class CrossModalSpace(nn.Module):
         self.query_encoder = nn.Linear(query_dim, dim)
         self.model_encoder = nn.Linear(topology_dim + functional_dim, dim)
         self.prior = Prior(topology_dim, functional_dim)
+        self.tried = TrialPrior(known, topology_dim, functional_dim)
         self.fit_scale = nn.Parameter(torch.tensor(_PRIOR_SCALE))
         self.register_buffer("seen", torch.zeros(tasks, query_dim))
         self.register_buffer("apart", torch.ones(()))
@@ -86,8 +91,14 @@ class CrossModalSpace(nn.Module):
 
     def parts(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
         """Return the capacity and the start of models, (M,) each, in deviations of a task's models around their mean."""
-        found: tuple[Tensor, Tensor] = self.prior(*self.scaled(topology, functional))
-        return found
+        inputs = self.scaled(topology, functional)
+        (capacity, start), (more, better) = self.prior(*inputs), self.tried(*inputs)
+        return capacity + more, start + better
+
+    @torch.no_grad()
+    def weigh_fit(self, worth: float) -> None:
+        """Let the fit count by a share of what training made it count."""
+        self.fit_scale.mul_(worth)
 
     def trust(self, statistics: Tensor) -> Tensor:
         """Return how far the fit can be trusted for tasks, (Q, S) to (Q,) in 0..1.

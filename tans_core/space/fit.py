@@ -19,7 +19,15 @@ from tans_core.io import sha256_bytes
 from tans_core.runtime import derive_seed, progress
 from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.measure import Order, calibration, measure, measure_elsewhere, orders_elsewhere, refine_weights
+from tans_core.space.measure import (
+    Order,
+    calibration,
+    measure,
+    measure_elsewhere,
+    orders_elsewhere,
+    refine_weights,
+    worth_of_fit,
+)
 from tans_core.space.objective import SpaceRecipe, TansObjective
 from tans_core.space.training import Curve, train_steps
 
@@ -79,15 +87,21 @@ def fit_space(
         group, _, name = key.partition(".")
         if name:
             metrics[group][name] = value
-    # What is read across tasks is no mean over folds, as it is on the way.
-    together = [order for fold in orders for order in fold]
-    if orders:
-        metrics["elsewhere"]["spearman_across"] = measure_elsewhere(together)["spearman_across"]
+    # Each fold is judged with what the fit was worth on the others.
+    others = [[one for rest in orders if rest is not fold for one in rest] for fold in orders]
+    judged_orders = [
+        [one.with_fit(worth_of_fit(rest)) for one in fold] for fold, rest in zip(orders, others, strict=True)
+    ]
+    together = [order for fold in judged_orders for order in fold]
+    worth = worth_of_fit([order for fold in orders for order in fold])
+    space.weigh_fit(worth)
+    metrics["elsewhere"] |= measure_elsewhere(together)
+    metrics["worth_of_fit"] = worth
     metrics["heldout"]["chance"] = metrics["heldout_tasks"]["chance"] = 1 / len(data.tasks)
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
-    metrics["calibration"] = calibration(orders)
+    metrics["calibration"] = calibration(judged_orders)
     return space, SpaceReport(metrics, curve, refine_weights(together))
 
 

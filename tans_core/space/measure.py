@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -75,12 +75,18 @@ class Order:
         tuned: (n,) float64, accuracies after a short fine-tuning, 0..1.
         probed: (n,) float64, probes of the same networks.
         other_tasks: (n,) float64, how networks that are built alike did on other tasks: a list that is blind to the data.
+        prior: (n,) float64, what was predicted whatever the task: capacity and start; the rest is fit.
     """
 
     predicted: Floats
     tuned: Floats
     probed: Floats
     other_tasks: Floats = field(default_factory=lambda: np.zeros(0))
+    prior: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def with_fit(self, worth: float) -> Order:
+        """Return the order as it is where the fit counts so much."""
+        return replace(self, predicted=self.prior + worth * (self.predicted - self.prior))
 
 
 @torch.no_grad()
@@ -116,8 +122,23 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
         places, parts = space.encode_models(topology, functional), space.parts(topology, functional)
         predicted = space.predict(query, places, *parts, space.trust(statistics))
         blind = scores_on_other_tasks(data, queries, models)
-        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed), blind))
+        prior = (parts[0] + parts[1]).double().cpu().numpy()
+        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed), blind, prior))
     return orders
+
+
+def worth_of_fit(orders: Sequence[Order]) -> float:
+    """Return what the fit is worth on sources that a space never saw, 0..1: on those it did see, it knows some by heart.
+
+    Least squares of what came out beside the prior on the fit, in deviations inside each task; 1 where nothing tells.
+    """
+    fits = [order.predicted - order.prior for order in orders]
+    told = [fit - fit.mean() for fit in fits]
+    left = [deviations(one.tuned) - (one.prior - one.prior.mean()) for one in orders]
+    size = sum(float(fit @ fit) for fit in told)
+    if size < 1e-9:
+        return 1.0
+    return float(np.clip(sum(float(fit @ rest) for fit, rest in zip(told, left, strict=True)) / size, 0, 1))
 
 
 def scores_on_other_tasks(data: SpaceData, queries: Sequence[int], models: Sequence[int]) -> Floats:

@@ -14,8 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tans_core.space.data import SpaceData, Trials
-from tans_core.space.encoders import CrossModalSpace, Prior
+from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.losses import frechet_distances, frechet_loss, matching_loss, rank_loss
+from tans_core.space.prior import TrialPrior, groups_of
 from tans_core.space.training import Precision, step_generator
 
 _MARGIN = 0.1
@@ -74,6 +75,7 @@ class TansObjective(nn.Module):
     topology: Tensor
     functional: Tensor
     score: Tensor
+    told: Tensor
     deviation: Tensor
     topology_deviation: Tensor
     query_deviation: Tensor
@@ -83,19 +85,32 @@ class TansObjective(nn.Module):
         super().__init__()
         self.recipe, self.seed = recipe, seed
         width = (data.queries.shape[1], data.topology.shape[1], data.functional.shape[1])
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.space = CrossModalSpace(*width, recipe.dim, len(seen))
-            self.probe_prior, self.probe_scale = Prior(*width[1:]), nn.Parameter(self.space.fit_scale.detach().clone())
         known = torch.tensor(list(seen))
         trained = (torch.isin(data.home, known) | (data.home < 0)) & ~data.heldout
+        self.tuned, self.probed = (self._usable(one, known, trained) for one in (data.tuned, data.probed))
+        counted = self.tuned.model if recipe.tuned_weight else self.tuned.model[:0]
+        tried, of_tried = counted.unique(return_inverse=True)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.space = CrossModalSpace(*width, recipe.dim, len(seen), len(tried))
+            self.probe_scale = nn.Parameter(self.space.fit_scale.detach().clone())
         self.space.fit_scales(data.queries[known], data.topology[trained], data.functional[trained])
         self.seen = list(seen)
         self.members = [data.members(task, heldout=False) for task in seen]
         # Deviations are those of what training sees: the rest must not move its targets.
-        self.tuned = self._usable(data.tuned, known, trained)
-        self.probed = self._usable(data.probed, known, trained)
         self.tuned_score, self.probed_score = self.tuned.scores(), self.probed.scores()
+        # What the cosine has to tell is what trials on other sources do not.
+        self.expected = [torch.zeros(len(self.tuned.task)), torch.zeros(len(self.probed.task))]
+        if len(tried):
+            self.space.prior.requires_grad_(False)
+            self.expected[0] = self._expect(self.space.tried, data, tried, of_tried, self.tuned, self.tuned_score)
+        known_by_probes, of_probed = self.probed.model.unique(return_inverse=True)
+        if len(known_by_probes) and recipe.probed_weight:
+            process = TrialPrior(len(known_by_probes), *width[1:])
+            self.expected[1] = self._expect(process, data, known_by_probes, of_probed, self.probed, self.probed_score)
+        with torch.no_grad():
+            told = sum(self.space.tried(*self.space.scaled(data.topology, data.functional)))
+        self.register_buffer("told", told, persistent=False)
         for name in ("samples", "topology", "functional", "score"):
             self.register_buffer(name, getattr(data, name), persistent=False)
         self.register_buffer("deviation", _deviation(self.space.functional.scale), persistent=False)
@@ -111,6 +126,12 @@ class TansObjective(nn.Module):
     def _usable(trials: Trials, seen: Tensor, trained: Tensor) -> Trials:
         return trials.where(torch.isin(trials.task, seen) & trained[trials.model])
 
+    def _expect(
+        self, process: TrialPrior, data: SpaceData, models: Tensor, of: Tensor, trials: Trials, score: Tensor
+    ) -> Tensor:
+        networks = self.space.scaled(data.topology[models], data.functional[models])
+        return process.fit(networks, of, score, groups_of([data.sources[task] for task in trials.task.tolist()]))
+
     def loss(self, step: int) -> Tensor:
         """Return the loss of one step; everything random in it follows from the seed and the step's number."""
         recipe = self.recipe
@@ -119,7 +140,7 @@ class TansObjective(nn.Module):
         queries = self._queries(generator).to(device)  # (D, d)
         chosen = torch.stack([m[torch.randint(len(m), (recipe.positives,), generator=generator)] for m in self.members])
         own = torch.arange(len(self.seen)).repeat_interleave(recipe.positives)
-        places, prior, _ = self._models(chosen.flatten(), generator)
+        places, prior = self._models(chosen.flatten(), generator)
         similarity = (queries[own.to(device)] * places).sum(dim=1)
         score = self.score[chosen.flatten().to(device)]
         by_task = places.view(len(self.seen), recipe.positives, -1)
@@ -127,23 +148,21 @@ class TansObjective(nn.Module):
         loss = loss + recipe.home_weight * F.mse_loss(prior + self.space.fit_scale * similarity, score)
         loss = loss + recipe.rank_weight * rank_loss(similarity, score, own.to(device), _MARGIN)
         loss = loss + recipe.frechet_weight * frechet_loss(queries, self.apart)
-        for trials, scores, weight, elsewhere in (
-            (self.tuned, self.tuned_score, recipe.tuned_weight, None),
-            (self.probed, self.probed_score, recipe.probed_weight, self.probe_prior),
+        for trials, scores, weight, expected, scale in (
+            (self.tuned, self.tuned_score, recipe.tuned_weight, self.expected[0], self.space.fit_scale),
+            (self.probed, self.probed_score, recipe.probed_weight, self.expected[1], self.probe_scale),
         ):
             if not weight or len(trials.task) == 0:
                 continue
             drawn = torch.randint(len(trials.task), (recipe.pairs_per_step,), generator=generator)
             asked = self.position[trials.task[drawn]].to(device)
-            places, prior, inputs = self._models(trials.model[drawn], generator)
+            places, _ = self._models(trials.model[drawn], generator)
             similarity = (queries[asked] * places).sum(dim=1)
             score = scores[drawn].to(device)
-            if elsewhere is None:
-                predicted = prior + self.space.fit_scale * similarity
+            score = score - expected[drawn].to(device)
+            if scale is self.space.fit_scale:
                 loss = loss + recipe.rank_weight * rank_loss(similarity, score, asked, _MARGIN)
-            else:
-                predicted = sum(elsewhere(*inputs)) + self.probe_scale * similarity
-            loss = loss + weight * F.mse_loss(predicted, score)
+            loss = loss + weight * F.mse_loss(scale * similarity, score)
         return loss
 
     def _queries(self, generator: torch.Generator) -> Tensor:
@@ -152,15 +171,16 @@ class TansObjective(nn.Module):
         noise = torch.randn(statistics.shape, generator=generator).to(statistics.device)
         return self.space.encode_query(statistics + self.recipe.query_noise * noise * self.query_deviation)
 
-    def _models(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def _models(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         topology, functional = self.topology[chosen], self.functional[chosen]
         noise = torch.randn(functional.shape, generator=generator).to(functional.device)
         functional = functional + self.recipe.functional_noise * noise * self.deviation
         noise = torch.randn(topology.shape, generator=generator).to(topology.device)
         topology = topology + self.recipe.topology_noise * noise * self.topology_deviation
-        capacity, start = self.space.parts(topology, functional)
+        capacity, start = self.space.prior(*self.space.scaled(topology, functional))
         places = self.space.encode_models(topology, functional)
-        return places, capacity + start, self.space.scaled(topology, functional)
+        # What trials tell is told of the network as it is.
+        return places, capacity + start + self.told[chosen]
 
 
 def _deviation(scale: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def test_release_of_another_format_is_listed_and_replaced_but_not_read(
     first = publish(project, serving)
     described = {**read_json(first.root / "release.json"), "format": number}
     write_json({key: value for key, value in described.items() if value is not None}, first.root / "release.json")
-    with pytest.raises(StoreError, match=r"of format \d.*reads 1\. Run `tans build`, then `tans publish`"):
+    with pytest.raises(StoreError, match=r"of format \d.*reads 2\. Run `tans build`, then `tans publish`"):
         open_production(serving)
     assert [(one.id, one.production) for one in list_releases(serving)] == [(first.id, True)]
     second = publish(build(project, models=4), serving)
