@@ -63,3 +63,14 @@ def test_missing_table_or_digest_names_the_command(tmp_path: Path) -> None:
 def test_vectors_and_matrix_undo_each_other() -> None:
     values = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     np.testing.assert_array_equal(matrix(pa.chunked_array([vectors(values[:2]), vectors(values[2:])])), values)
+
+
+def test_digest_of_a_table_with_numbers_that_are_not_there_survives_the_store(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for count in (3, 17, 200):
+        numbers = [None if index % 3 == 1 else float(rng.normal()) for index in range(count)]
+        table = pa.table({"id": [f"{index:03d}" for index in rng.permutation(count)], "number": numbers})
+        digest = write_table(tmp_path, "some", table)
+        assert digest_of(read_table(tmp_path, "some")) == digest
+        filled = table.set_column(1, "number", pa.array([value or 0.0 for value in numbers]))
+        assert digest_of(filled.sort_by("id")) != digest
