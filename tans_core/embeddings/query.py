@@ -61,14 +61,16 @@ def load_backbone(name: str, base_folder: Path) -> Backbone:
         ParamsError: torchvision has no network of this name.
         WeightsError: the weights are neither on this machine nor to be had.
     """
-    base, place = Base.open(base_folder), str(device())
+    place = str(device())
     if name == "base":
+        base = Base.open(base_folder)
         family = next(iter(base.families))
         network = base.load(family).to(place)
         # Where the statistics are the task's, these take no part.
         preprocess = get_family(family).preprocess(base.space(family), IMAGENET_MEAN, IMAGENET_STD)
         return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), place)
-    published = base.published(name)
+    # A library's network needs no base.
+    published = Base.open(base_folder).published(name) if (base_folder / "base.json").is_file() else None
     if published is not None:
         found, preprocess, path = published
         return Backbone(name, found.to(place).features, preprocess, sha256_file(path), place)

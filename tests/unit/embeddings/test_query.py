@@ -8,6 +8,7 @@ import torch
 from tans_core.embeddings.query import Backbone, embed_tasks, load_backbone, query_features
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
 from tans_core.tasks.task import Task, write_task
 from tans_core.zoo.base import save_base
 from tans_core.zoo.build import Zoo
@@ -116,3 +117,24 @@ def test_a_task_is_embedded_once_until_its_images_or_the_backbone_change(tmp_pat
     write_task(grating_task("a", classes=2), tmp_path / "a")
     embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
     assert len(calls) == seen + 5
+
+
+def test_published_network_that_a_base_started_from_embeds_queries(tmp_path: Path) -> None:
+    family = "elastic-mbconv"
+    settings = {
+        "image_size_px": 32,
+        "weights": "efficientnet-lite0",
+        "kernels": [3],
+        "expansions": [6],
+        "min_depth": 1,
+    }
+    space = get_family(family).space(settings)
+    save_base(tmp_path, {family: Zoo(space.supernet(2), [], {})}, {family: settings}, (), "fp32")
+    backbone = load_backbone("efficientnet-lite0", tmp_path)
+    features, _ = query_features(grating_task(), backbone, 4)
+    whole = space.supernet(2)
+    get_family(family).start(space, whole)
+    images = backbone.preprocess.chosen(grating_task(), [0, 1])
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.features(images), whole.eval().features(images))
+    assert features.shape == (12, 1280) and backbone.preprocess.image_size_px == 32

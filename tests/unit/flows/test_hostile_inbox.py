@@ -20,7 +20,7 @@ from tans_core.inbox import refresh
 from tans_core.index.releases import open_production
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
-from tests.factories.hostile import BAD_CARDS, SPOILED
+from tests.factories.hostile_newcomers import BAD_CARDS, SPOILED
 from tests.factories.newcomers import drop, tensors
 
 LEAST = 40

@@ -14,7 +14,7 @@ import pytest
 from tans_core.errors import WeightsError
 from tans_core.networks.elastic import FAMILY
 from tans_core.zoo.admission import read_newcomer
-from tests.factories.hostile import BAD_CARDS, SPOILED
+from tests.factories.hostile_newcomers import BAD_CARDS, SPOILED
 from tests.factories.newcomers import (
     CLASSES,
     LICENCES,
