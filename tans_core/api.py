@@ -264,10 +264,11 @@ def add_network(
 
     Raises:
         WeightsError: the package has no such network, or the file holds other weights, or a copy of what is here.
-        GateError: it does not do what a newcomer has to.
+        GateError: it does not do what a newcomer has to. It lies in quarantine/, as after a WeightsError of admission.
+        WithdrawnReleaseError: the release that it makes was rolled back; it is in data/arrivals, and not served.
         NoReleaseError: nothing was published yet.
     """
-    from tans_core.errors import WeightsError
+    from tans_core.errors import WithdrawnReleaseError
     from tans_core.inbox import refresh
     from tans_core.zoo.hand_in import HandIn, hand_in
 
@@ -275,13 +276,15 @@ def add_network(
     said = HandIn(package, name, Path(weights), home_task, size_px, licence, images, images_licence)
     entry = hand_in(said, project / "inbox", project / "data/tasks")
     outcome = refresh(project, lambda newcomer, release: None, only=entry)
-    if entry.name in outcome.refused:
-        raise WeightsError(f"{outcome.refused[entry.name]} It lies in quarantine/.")
+    if entry.name in outcome.errors:
+        raise outcome.errors[entry.name]
+    if outcome.withheld:
+        raise WithdrawnReleaseError(outcome.withheld)
     return outcome.admitted[entry.name].card
 
 
 def remove_networks(models: Sequence[str], root: str | Path | None = None) -> str:
-    """Take admitted newcomers out of service and out of data/arrivals; return the release that serves without them.
+    """Take admitted newcomers out of service, and from data/arrivals to quarantine; return the release that serves now.
 
     Raises:
         StoreError: there is no such model, or it is none that was admitted.
@@ -320,14 +323,16 @@ def profile_networks(
 
     Raises:
         StoreError: no such model, or the file is of another machine.
+        ParamsError: there is no such device here.
     """
     from tans_core.runtime import device as best_device
-    from tans_core.zoo.latency import Profile, add_latencies, measure_latencies
+    from tans_core.zoo.latency import Profile, add_latencies, measure_latencies, read_latencies
 
     project = find_root(root)
     service = Service.open(project)
     cards = [service.retriever.card(model) for model in models] or list(service.retriever.cards.values())
     place = best_device().type if device == "auto" else device
     made = Profile.here(place, threads, batch)
+    read_latencies(project / "latency", made)  # says what is wrong with it before anything is timed
     found = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), made)
     return made, found, add_latencies(project / "latency", made, found)

@@ -31,6 +31,7 @@ class Outcome:
 
     admitted: dict[str, Newcomer] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, TansError] = field(default_factory=dict)
     release: str = ""
     withheld: str = ""
     """Why serving stays as it is, although newcomers were admitted: the release that they make was rolled back."""
@@ -66,13 +67,15 @@ def refresh(
         # What a killed run left.
         shutil.rmtree(staging, ignore_errors=True)
         release = open_production(root / "serving")
+        # What is damaged there is no newcomer's fault.
+        release.check("space/")
         rows: dict[str, pa.Table] = {}
         known = read_table(release.store_dir, "index")
         for entry in [only] if only else waiting(root / "inbox", settle_s):
             try:
                 newcomer, placed = judge(entry, staging, release, root, [known, *rows.values()])
             except (GateError, WeightsError) as error:
-                outcome.refused[entry.name] = str(error)
+                outcome.refused[entry.name], outcome.errors[entry.name] = str(error), error
                 failures = list(error.failures) if isinstance(error, GateError) else []
                 details = {"error": type(error).__name__, "failures": failures}
                 quarantine(entry, root / "quarantine", str(error), details)
@@ -98,18 +101,28 @@ def refresh(
 
 
 def remove(root: Path, models: Sequence[str]) -> str:
-    """Take admitted newcomers out of service, then out of data/arrivals; return the release that serves without them.
+    """Take admitted newcomers out of service, then from data/arrivals to quarantine; return the release that serves without
+    them. Ended early, it can be done again.
 
     Raises:
-        StoreError: production has no such newcomer.
+        StoreError: there is no such newcomer.
+        WeightsError: what stays is damaged.
     """
+    from tans_core.embeddings.store import read_table
     from tans_core.index.blobs import hold_lock
-    from tans_core.index.releases import remove_models
+    from tans_core.index.releases import open_production, remove_models
+    from tans_core.zoo.admission import quarantine
 
     with hold_lock(root / "inbox/.lock"):
-        release = remove_models(root / "serving", models)
+        release, arrivals = open_production(root / "serving"), root / "data/arrivals"
+        served = set(read_table(release.store_dir, "index")["id"].to_pylist())
+        here = {path.name for path in arrivals.glob("*/")}
+        # Some are not served: those that were withheld, and those that an earlier call took out already.
+        if asked := [name for name in models if name in served or name not in here]:
+            release = remove_models(root / "serving", asked)
         for name in models:
-            shutil.rmtree(root / "data/arrivals" / name, ignore_errors=True)
+            if name in here:
+                quarantine(arrivals / name, root / "quarantine", "removed by `tans zoo remove`")
     return release.id
 
 

@@ -17,6 +17,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # A task's name becomes a folder, a DVC stage and part of model ids.
 TASK_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+RESERVED_TASK = "base"
 TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 
 
@@ -241,6 +242,8 @@ def _check_across_sections(params: Params, path: Path) -> None:
     both = sorted(params.tasks.meta_train.keys() & params.tasks.meta_test.keys())
     if both:
         found.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
+    if RESERVED_TASK in {**params.tasks.meta_train, **params.tasks.meta_test}:
+        found.append(f"tasks: {RESERVED_TASK}: is the home of the base's own networks. Take another name")
     for name in params.base.tasks:
         if name not in params.tasks.meta_train:
             found.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from tans_core.cli.catalogue import list_models, show_model
 from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, stdout, table
@@ -74,13 +75,16 @@ def admit(as_json: AsJson = False, root: Root = None) -> None:
     if as_json:
         print_json({**told, "release": outcome.release, "withheld": outcome.withheld})
         return
-    shown = table("entry", "became")
+    from tans_core.tasks.report import shown
+
+    # Entries may be named to steer a terminal.
+    rows = table("entry", "became")
     for entry, model in told["admitted"].items():
-        shown.add_row(entry, model)
+        rows.add_row(escape(shown(entry)), model)
     for entry, reason in told["refused"].items():
-        shown.add_row(entry, f"quarantine: {reason}")
+        rows.add_row(escape(shown(entry)), escape(f"quarantine: {shown(reason)}"))
     console = stdout()
-    console.print(shown, markup=False)
+    console.print(rows)
     if outcome.withheld:
         console.print(f"Serving stays as it is: {outcome.withheld}", markup=False, highlight=False)
     console.print(
@@ -94,7 +98,7 @@ def remove(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Take admitted newcomers out of service and out of data/arrivals."""
+    """Take admitted newcomers out of service, and from data/arrivals to quarantine."""
     from tans_core import api
 
     release = api.remove_networks(model, root)
@@ -106,8 +110,9 @@ def remove(
 
 @zoo.command("verify", epilog=EXAMPLES["zoo verify"])
 def verify(as_json: AsJson = False, root: Root = None) -> None:
-    """Hold each stored file of weights against the hash that was kept of it. Ends with 1 where one differs."""
+    """Hold each stored file of weights against the hash that was kept of it. Ends with 5 where one differs."""
     from tans_core import api
+    from tans_core.errors import WeightsError
 
     findings = api.verify(root)
     damaged = [one for one in findings if one.problem]
@@ -118,7 +123,7 @@ def verify(as_json: AsJson = False, root: Root = None) -> None:
             stdout().print(f"{one.path}: {one.problem}", markup=False, highlight=False, soft_wrap=True)
         stdout().print(f"{len(findings)} files, {len(damaged)} damaged", highlight=False)
     if damaged:
-        raise typer.Exit(1)
+        raise typer.Exit(WeightsError.exit_code)
 
 
 @zoo.command("profile", epilog=EXAMPLES["zoo profile"])

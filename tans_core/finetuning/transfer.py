@@ -114,7 +114,8 @@ def plan_pairs(
         queues = [sorted(homes[h], key=lambda c, t=task: derive_seed(seed, "pair", t, c.id)) for h in others]  # type: ignore[misc]
         turns = max(len(queue) for queue in queues)
         order = [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
-        drawn = sorted(general, key=lambda c, t=task: derive_seed(seed, "pair", t, c.id))  # type: ignore[misc]
+        rivals = [card for card in general if card.home_task != task]
+        drawn = sorted(rivals, key=lambda c, t=task: derive_seed(seed, "pair", t, c.id))  # type: ignore[misc]
         pairs[task] = order[:networks_per_task] + drawn[:general_per_task]
     taken = {card.id for chosen in pairs.values() for card in chosen}
     for card in cards:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from tans_core.errors import StoreError, WeightsError
-from tans_core.io import atomic_path, sha256_file
+from tans_core.io import atomic_path, read_json, sha256_file
 
 LOCK_TIMEOUT_S = 120.0
 
@@ -37,13 +37,20 @@ def store_blob(serving: Path, source: Path) -> str:
     """
     sha256 = sha256_file(source)
     blob = serving / "blobs" / sha256
-    if not blob.is_file() or file_digest(blob) != sha256:
+    damaged = blob.is_file() and file_digest(blob) != sha256
+    if damaged or not blob.is_file():
         with atomic_path(blob) as temporary:
             shutil.copyfile(source, temporary)
             if sha256_file(temporary) != sha256:
                 raise StoreError(f"{source}: changed while it was copied. Run the command again.")
         # Releases share it: nobody may write into it.
         blob.chmod(0o444)
+    if damaged:
+        # All releases that share the file share the damage.
+        for described in (serving / "releases").glob("[!.]*/release.json"):
+            for name, own in read_json(described)["files"].items():
+                if own == sha256:
+                    mend(serving, sha256, described.parent / name)
     return sha256
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table
 from tans_core.errors import StoreError
-from tans_core.index.blobs import inside
+from tans_core.index.blobs import file_digest, inside
 from tans_core.index.schema import space_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,20 @@ def keep_admitted(
         logger.warning("not in the new release, since another space embedded them: %s. Run `dvc repro` again.", names)
         return index, files
     merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
-    return merged, files | _weights_of(rows, current.root)
+    return merged, files | {name: _whole(current, data, name) for name in _weights_of(rows, current.root)}
+
+
+def _whole(current: Release, data: Path, name: str) -> Path:
+    """Return the copy of a newcomer's file that is as it was published.
+
+    Raises:
+        WeightsError: none is.
+    """
+    own = data / name
+    if own.is_file() and file_digest(own) == current.files.get(name):
+        return own
+    current.check(name)
+    return current.root / name
 
 
 def weight_names(index: pa.Table) -> list[str]:

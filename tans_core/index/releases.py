@@ -223,7 +223,6 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
     """
     with writers_lock(serving):
         history, current = read_history(serving), open_production(serving)
-        current.check()
         index = read_table(current.store_dir, "index")
         weights = {row["id"]: json.loads(row["card"])["weights"] for row in index.select(["id", "card"]).to_pylist()}
         for name in ids:
@@ -231,11 +230,14 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
                 raise StoreError(f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}.")
             if not weights[name].startswith("arrivals/"):
                 raise StoreError(
-                    f"{name}: is built from params.yaml. `tans tasks remove` takes a task and its networks away."
+                    f"{name}: is no newcomer, it follows from params.yaml. `tans tasks remove` takes a task and its "
+                    "networks away."
                 )
         kept = index.filter(pa.array([name not in ids for name in index["id"].to_pylist()], type=pa.bool_()))
         gone = tuple(weights[name].rpartition("/")[0] + "/" for name in ids)
         files = {name: current.root / name for name in current.files if not name.startswith(gone)}
+        for name in files:
+            current.check(name)
         return _go_live(serving, history, _draft(serving, history, kept, files, current.params), "remove")
 
 
@@ -247,6 +249,7 @@ def rollback(serving: Path, to: str | None = None) -> Release:
     Raises:
         NoReleaseError: nothing was published yet.
         StoreError: there is no such release, or another version of TANS made it.
+        WeightsError: some of its files are damaged, and so is what is kept of them.
     """
     with writers_lock(serving):
         current, history = _production(serving), read_history(serving)
@@ -259,6 +262,9 @@ def rollback(serving: Path, to: str | None = None) -> Release:
                 )
             to = earlier[0].release
         release = _open(serving, to)
+        for name, sha256 in release.files.items():
+            mend(serving, sha256, release.root / name)
+        release.check()
         history.back(to)
         return release
 

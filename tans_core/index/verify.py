@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tans_core.errors import TansError
+from tans_core.errors import StoreError, TansError
 from tans_core.io import read_json, sha256_file
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
@@ -36,7 +36,12 @@ def verify_weights(root: Path) -> Iterator[Finding]:
         One finding a file, paths relative to the project. Files of the built zoo that DVC keeps no list of are not among them.
     """
     for described in sorted((root / "serving/releases").glob("[!.]*/release.json")):
-        for name, sha256 in sorted(read_json(described)["files"].items()):
+        try:
+            files = sorted(read_json(described)["files"].items())
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            yield Finding(str(described.relative_to(root)), f"cannot be read ({error}). Run `tans publish`.")
+            continue
+        for name, sha256 in files:
             yield _held(root, described.parent / name, sha256, "Run `tans publish`, which stores it again.")
     for folder in sorted((root / "data/arrivals").glob("*/")):
         problem = ""
@@ -46,7 +51,7 @@ def verify_weights(root: Path) -> Iterator[Finding]:
                 problem = "card or weights are not those that were admitted under this id"
         except (OSError, ValueError, TansError) as error:
             problem = f"cannot be read ({error})"
-        advice = f". Run `tans zoo remove {folder.name}`, and hand it in again." if problem else ""
+        advice = f". `tans zoo remove {folder.name}` takes it away; hand it in again." if problem else ""
         yield Finding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
     for path, md5 in _built(root):
         own = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
@@ -62,11 +67,18 @@ def _held(root: Path, path: Path, sha256: str, advice: str) -> Finding:
 def _built(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield the weights of the built zoo with their MD5, by the lists that DVC keeps of what a stage gave."""
     lock = root / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise StoreError(f"{lock}: cannot be read ({error}). Run `tans build`.") from error
     for out in (out for stage in stages.values() for out in stage.get("outs", ())):
         if not out["path"].startswith(_BUILT):
             continue
         listed = root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
-        for one in json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else ():
+        try:
+            found = json.loads(listed.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for one in found:
             if one["relpath"].endswith(".safetensors"):
                 yield root / out["path"] / one["relpath"], one["md5"]

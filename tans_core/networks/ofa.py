@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
+from tans_core.io import sha256_file
 from tans_core.networks.family import (
     BaseWeights,
     Family,
@@ -191,9 +192,11 @@ class OnceForAll(Family):
         assert isinstance(space, OFASpace)
         if space.weights is None:
             return ()
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", Path(space.weights).stem)
-        source = f"{Path(space.weights).name} (trained on {_IMAGES})"
-        return (BaseWeights(name, source, _LICENCE, _IMAGES, _IMAGES_LICENCE),)
+        path = Path(space.weights)
+        name = "ofa-" + re.sub(r"[^A-Za-z0-9_-]", "-", path.name)
+        # Which file it was is part of what descends from it.
+        known = f"SHA-256 {sha256_file(path)}" if path.is_file() else "not here"
+        return (BaseWeights(name, f"{path.name}, {known} (trained on {_IMAGES})", _LICENCE, _IMAGES, _IMAGES_LICENCE),)
 
     def start(self, space: SearchSpace, supernet: Supernet) -> None:
         assert isinstance(space, OFASpace) and isinstance(supernet, OFANetwork)

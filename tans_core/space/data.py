@@ -137,7 +137,8 @@ def assemble(
         raise StoreError(f"the space needs at least 2 meta-train tasks, got {len(tasks)}. Add tasks to params.yaml.")
     number = {task: index for index, task in enumerate(tasks)}
     cards = models.cards
-    home = np.array([number.get(card.home_task, -1) for card in cards], dtype=np.int64)
+    # Features of no single task have no accuracy at home, whatever they name as it.
+    home = np.array([-1 if card.general else number.get(card.home_task, -1) for card in cards], dtype=np.int64)
     sources = []
     for task in tasks:
         own = [card for card in cards if card.home_task == task]

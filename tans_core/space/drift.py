@@ -125,8 +125,11 @@ class DriftReference:
         Raises:
             StoreError: they come from fewer than two tasks.
         """
-        homes = tuple(card.home_task for card in models.cards)
-        known = set(homes) & set(tasks)
+        # Features of no task, and newcomers of foreign ones, have no siblings, and are nobody's.
+        known = {card.home_task for card in models.cards if not card.general} & set(tasks)
+        homes = tuple(
+            card.home_task if card.home_task in known and not card.general else f"({card.id})" for card in models.cards
+        )
         if len(known) < 2:
             raise StoreError(f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `dvc repro embed`.")
         functional, topology = models.functional, models.topology

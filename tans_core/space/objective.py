@@ -130,7 +130,9 @@ class TansObjective(nn.Module):
         self, process: TrialPrior, data: SpaceData, models: Tensor, of: Tensor, trials: Trials, score: Tensor
     ) -> Tensor:
         networks = self.space.scaled(data.topology[models], data.functional[models])
-        return process.fit(networks, of, score, groups_of([data.sources[task] for task in trials.task.tolist()]))
+        groups = groups_of([data.sources[task] for task in trials.task.tolist()])
+        # Of one source alone, tasks have to tell of each other.
+        return process.fit(networks, of, score, groups if len(groups.unique()) > 1 else trials.task)
 
     def loss(self, step: int) -> Tensor:
         """Return the loss of one step; everything random in it follows from the seed and the step's number."""

@@ -73,8 +73,7 @@ class TrialPrior(nn.Module):
         self.covariance.copy_(
             torch.tensor([chosen.topology_length, chosen.functional_length, chosen.share, chosen.noise])
         )
-        alpha = _solve(_sum(chosen, networks, model), score.double(), chosen.noise)
-        self.weights.copy_(torch.zeros(len(self.weights), dtype=torch.float64).index_add_(0, model, alpha))
+        self.weights.copy_(_weights(_sum(chosen, networks), model, score.double(), chosen.noise))
         return expected.float()
 
     def forward(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,29 +89,36 @@ def _choose(networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group
     """Return the covariance by which trials of a group follow best from those of the others, and what follows."""
     best, least, kept = Covariance(0.5, 1.0, 1.0, 1.0), float("inf"), torch.zeros_like(score)
     groups = group.unique().tolist()
+    if len(groups) < 2:
+        return best, kept
     for values in product(_TOPOLOGY_LENGTHS, _FUNCTIONAL_LENGTHS, _SHARES, _NOISES):
         covariance = Covariance(*values)
-        matrix, expected = _sum(covariance, networks, model), torch.zeros_like(score)
-        for out in groups if len(groups) > 1 else ():
+        matrix, expected = _sum(covariance, networks), torch.zeros_like(score)
+        for out in groups:
             held, rest = group == out, group != out
-            alpha = _solve(matrix[rest][:, rest], score[rest], covariance.noise)
-            expected[held] = matrix[held][:, rest] @ alpha
+            expected[held] = matrix[model[held]] @ _weights(matrix, model[rest], score[rest], covariance.noise)
         error = float(((expected - score) ** 2).mean())
         if error < least:
             best, least, kept = covariance, error, expected
     return best, kept
 
 
-def _sum(covariance: Covariance, networks: tuple[Tensor, Tensor], model: Tensor) -> Tensor:
-    """Return the covariance of the trials' networks, (n, n) float64."""
+def _sum(covariance: Covariance, networks: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the covariance of networks, (K, K) float64."""
     wide = networks[0].double(), networks[1].double()
     alike, answers = covariance.between(wide, wide)
-    return (alike + answers)[model][:, model]
+    return alike + answers
 
 
-def _solve(matrix: Tensor, score: Tensor, noise: float) -> Tensor:
-    factor = torch.linalg.cholesky(matrix + noise * torch.eye(len(matrix), dtype=matrix.dtype))
-    return torch.cholesky_solve(score[:, None], factor)[:, 0]
+def _weights(matrix: Tensor, model: Tensor, score: Tensor, noise: float) -> Tensor:
+    """Return what each network weighs in the mean, (K,): the trials of one, (n,) together, count as their mean, and as often."""
+    counts = torch.bincount(model, minlength=len(matrix))
+    tried = counts > 0
+    means = torch.zeros(len(matrix), dtype=matrix.dtype).index_add_(0, model, score)[tried] / counts[tried]
+    factor = torch.linalg.cholesky(matrix[tried][:, tried] + torch.diag(noise / counts[tried]))
+    found = torch.zeros(len(matrix), dtype=matrix.dtype)
+    found[tried] = torch.cholesky_solve(means[:, None], factor)[:, 0]
+    return found
 
 
 def groups_of(names: Sequence[str]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,9 @@ def main(root: Path) -> None:
         own = params.base.of_family(family)
         training = SupernetRecipe.of(params.base.model_dump(), family, precision)
         recipe = BaseRecipe(training, own.start_share, own.subnets)
-        made_from = [own.model_dump(), settings, params.seed, precision, digests]
+        found = get_family(family)
+        begun = [asdict(one) for one in found.base_weights(found.space(settings))]
+        made_from = [own.model_dump(), settings, begun, params.seed, precision, digests]
         resume = resume_folder(root / ".resume/base" / family, made_from)
         jobs.append(_Job(family, settings, folders, recipe, params.seed, resume))
     at_once = min(cores(), len(jobs))

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch.utils.benchmark import Timer
 
-from tans_core.errors import StoreError
+from tans_core.errors import ParamsError, StoreError
 from tans_core.io import read_json, write_json
 from tans_core.networks.family import Network
 from tans_core.runtime import progress
@@ -41,7 +41,13 @@ class Profile(BaseModel):
 
     @classmethod
     def here(cls, device: str, threads: int, batch: int) -> Profile:
-        """Describe this machine."""
+        """Describe this machine.
+
+        Raises:
+            ParamsError: it has no such device.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ParamsError("device: got cuda, and torch finds no GPU here. Pass --device cpu.")
         name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
         return cls(device=device, processor=name, threads=threads, batch=batch, torch=torch.__version__)
 
@@ -99,21 +105,39 @@ def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
     )
 
 
+def read_latencies(folder: Path, profile: Profile) -> tuple[Path, dict[str, Any]]:
+    """Return the file of a profile and what it holds by id: nothing where there is none yet.
+
+    Raises:
+        StoreError: it is of another processor or version of torch, or no such file.
+    """
+    path = folder / f"{profile.name}.json"
+    if not path.is_file():
+        return path, {}
+    try:
+        kept = read_json(path)
+        told, networks = Profile.model_validate(kept["profile"]), dict(kept["networks"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path}: not what `tans zoo profile` writes ({error}). Move it away to begin anew."
+        ) from error
+    if told != profile:
+        raise StoreError(
+            f"{path}: was measured on {told.processor} with torch {told.torch}, here are {profile.processor} and "
+            f"{profile.torch}. Move it away to begin anew."
+        )
+    return path, networks
+
+
 def add_latencies(folder: Path, profile: Profile, found: dict[str, Latency]) -> Path:
     """Add figures to the file of their profile, and return it.
 
     Raises:
-        StoreError: the file is of another processor or version of torch.
+        StoreError: as `read_latencies`.
     """
-    path = folder / f"{profile.name}.json"
-    known: dict[str, Any] = read_json(path) if path.is_file() else {"profile": profile.model_dump(), "networks": {}}
-    if known["profile"] != profile.model_dump():
-        raise StoreError(
-            f"{path}: was measured on {known['profile']['processor']} with torch {known['profile']['torch']}, here are "
-            f"{profile.processor} and {profile.torch}. Move it away to begin anew."
-        )
-    known["networks"] |= {name: one.model_dump() for name, one in found.items()}
-    write_json(known, path)
+    path, networks = read_latencies(folder, profile)
+    networks |= {name: one.model_dump() for name, one in found.items()}
+    write_json({"profile": profile.model_dump(), "networks": networks}, path)
     return path
 
 

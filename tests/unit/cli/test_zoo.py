@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import tans_core
-from tans_core.errors import StoreError, WeightsError
+from tans_core.errors import GateError, ParamsError, StoreError, WeightsError, WithdrawnReleaseError
 from tans_core.index.releases import open_production
 from tans_core.zoo.weights import load_model
 from tests.factories.project import UNSEEN
@@ -70,7 +70,9 @@ def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, 
     torch.testing.assert_close(own.features(images), original.eval()(images))
     run = tans_core.finetune(UNSEEN, card["id"], epochs=1, root=root)
     assert run.test_accuracy > 0
-    assert "1 removed" in tans("zoo", "remove", card["id"], "--root", root).out
+    removed = json.loads(tans("zoo", "remove", card["id"], "--json", "--root", root).out)
+    assert removed["removed"] == [card["id"]]
+    assert (root / "quarantine" / card["id"] / "newcomer/weights.safetensors").is_file()
     assert {one.id for one in tans_core.list_models(root)} == before
     assert not list((root / "data/arrivals").iterdir())
     # Neither touched what was built.
@@ -85,7 +87,7 @@ def test_with_a_home_task_its_accuracy_is_measured_there(tans: Tans, root: Path,
     said = ("zoo", "add", "resnet10t", "--weights", tmp_path / "w.safetensors", "--home-task", "bars")
     done = tans(*said, "--size-px", 32, "--root", root)
     # Random weights are no better than chance, and that is what the card says of them.
-    assert done.code != 0 and "val_accuracy" in done.err
+    assert done.code == GateError.exit_code and "val_accuracy" in done.err
     (reason,) = (root / "quarantine").glob("*/reason.json")
     card = json.loads((reason.parent / "newcomer/card.json").read_text())
     assert card["home_task"] == "bars" and len(card["class_names"]) == classes
@@ -169,7 +171,7 @@ def test_a_flipped_byte_in_any_stored_weight_is_found(tans: Tans, root: Path, re
         path.chmod(0o644)
         path.write_bytes(contents)
         done = tans("zoo", "verify", "--json", "--root", root)
-        assert done.code == 1
+        assert done.code == WeightsError.exit_code
         assert str(path.relative_to(root)) in json.loads(done.out)["damaged"]
         path.write_bytes(kept)
     assert tans("zoo", "verify", "--root", root).code == 0
@@ -213,3 +215,82 @@ def test_listing_and_showing_are_those_of_models(tans: Tans, project: Path) -> N
     for command in (("list", "--json"), ("show", tans_core.list_models(project)[0].id, "--json")):
         own, other = (tans(group, *command, "--root", project).out for group in ("zoo", "models"))
         assert json.loads(own) == json.loads(other)
+
+
+def test_a_removal_that_was_cut_off_is_done_again(tans: Tans, root: Path, resnet: Path) -> None:
+    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--json", "--root", root).out)
+    kept = root / "kept"
+    shutil.copytree(root / "data/arrivals" / card["id"], kept)
+    assert tans("zoo", "remove", card["id"], "--root", root).code == 0
+    # As a kill between the two steps would have left it.
+    shutil.copytree(kept, root / "data/arrivals" / card["id"])
+    assert tans("zoo", "remove", card["id"], "--root", root).code == 0
+    assert not list((root / "data/arrivals").iterdir())
+    assert "has no model" in tans("zoo", "remove", card["id"], "--root", root).err
+
+
+def test_a_damaged_newcomer_is_published_from_its_whole_copy_and_can_be_removed(
+    tans: Tans, root: Path, resnet: Path
+) -> None:
+    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--json", "--root", root).out)
+    release = open_production(root / "serving")
+    for damaged in (1, 2):
+        path = open_production(root / "serving").root / card["weights"]
+        path.chmod(0o644)
+        contents = bytearray(path.read_bytes())
+        contents[len(contents) // 2] ^= 1
+        path.write_bytes(contents)
+        assert "the file is damaged" in tans("finetune", UNSEEN, "--model", card["id"], "--root", root).err
+        if damaged == 1:
+            assert tans("publish", "--root", root).code == 0
+            assert open_production(root / "serving").files == release.files
+            assert tans("zoo", "verify", "--root", root).code == 0
+    assert tans("zoo", "remove", card["id"], "--root", root).code == 0
+    assert card["id"] not in {one.id for one in tans_core.list_models(root)}
+
+
+def test_damage_that_releases_share_is_mended_in_all_of_them(tans: Tans, root: Path, resnet: Path) -> None:
+    for size in (32, 40):
+        assert tans("zoo", *RESNET[:-1], size, "--weights", resnet, "--root", root).code == 0
+    path = open_production(root / "serving").root / tans_core.list_models(root)[-1].weights
+    path.chmod(0o644)
+    contents = bytearray(path.read_bytes())
+    contents[-1] ^= 1
+    path.write_bytes(contents)  # one file under both releases' names
+    damaged = json.loads(tans("zoo", "verify", "--json", "--root", root).out)["damaged"]
+    assert len(damaged) == 2
+    assert tans("publish", "--root", root).code == 0
+    assert tans("zoo", "verify", "--root", root).code == 0
+
+
+def test_what_a_rollback_withholds_is_said(tans: Tans, root: Path, resnet: Path) -> None:
+    assert tans("zoo", *RESNET, "--weights", resnet, "--root", root).code == 0
+    assert tans("rollback", "--root", root).code == 0
+    shutil.rmtree(root / "data/arrivals")
+    done = tans("zoo", *RESNET, "--weights", resnet, "--root", root)
+    assert done.code == WithdrawnReleaseError.exit_code and "was rolled back" in done.err
+    (withheld,) = (root / "data/arrivals").iterdir()
+    assert tans("zoo", "remove", withheld.name, "--root", root).code == 0
+    assert not list((root / "data/arrivals").iterdir())
+
+
+def test_a_device_that_is_not_here_is_said_before_anything_is_timed(tans: Tans, project: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = tans("zoo", "profile", "--device", "cuda", "--root", project)
+    assert done.code == ParamsError.exit_code and "finds no GPU" in done.err
+
+
+@pytest.mark.parametrize("contents", [b"", b"\x80", b"PK\x03\x04" + bytes(40), b"\x80\x02}q\x00(X"])
+def test_files_cut_short_are_refused_by_name(tans: Tans, project: Path, tmp_path: Path, contents: bytes) -> None:
+    (tmp_path / "short.pth").write_bytes(contents)
+    done = tans("zoo", *RESNET, "--weights", tmp_path / "short.pth", "--root", project)
+    assert done.code == WeightsError.exit_code and "short.pth: not a file of tensors alone" in done.err
+
+
+def test_a_network_that_is_built_for_one_size_says_so(tans: Tans, project: Path, tmp_path: Path) -> None:
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False)
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, tmp_path / "v.safetensors")
+    said = ("zoo", "add", "vit_tiny_patch16_224", "--weights", tmp_path / "v.safetensors", "--size-px", 96)
+    done = tans(*said, "--root", project)
+    assert done.code == WeightsError.exit_code and "cannot read images of 96 pixels" in done.err

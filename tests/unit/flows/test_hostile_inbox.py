@@ -122,8 +122,9 @@ def check_whole(root: Path, names: list[str], before: set[str]) -> None:
     for folder in arrivals:
         card = ModelCard.from_dict(json.loads((folder / CARD_FILE).read_text()))
         assert identify(card, folder / WEIGHTS_FILE) == folder.name
-    waiting = [name for name in names if (root / "inbox" / name).is_dir()]
-    assert len(waiting) + len(arrivals) >= len(names)
+    # By their weights: one that is in both places must not stand for one that is in none.
+    kept = [path / WEIGHTS_FILE for path in (*arrivals, *(root / "inbox" / name for name in names))]
+    assert len({path.read_bytes() for path in kept if path.is_file()}) == len(names)
     assert not (root / "quarantine").exists()
     release = open_production(root / "serving")
     release.check()

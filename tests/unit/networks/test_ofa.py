@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tans_core.embeddings.published_topology import masked_topology
 from tans_core.errors import ParamsError, WeightsError
+from tans_core.io import sha256_file
 from tans_core.networks.inverted import Member
 from tans_core.networks.ofa import FAMILY, OFANetwork, published_code, translated
 
@@ -164,5 +165,6 @@ def test_files_of_other_networks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"other\.pth: missing .*unknown \['bias', 'weight'\]"):
         FAMILY.start(space, space.supernet(2))
     (weights,) = FAMILY.base_weights(space)
-    assert (weights.name, weights.licence, weights.images) == ("other", "MIT", "ImageNet-1k")
+    assert (weights.name, weights.licence, weights.images) == ("ofa-other-pth", "MIT", "ImageNet-1k")
+    assert sha256_file(path) in weights.source
     assert not FAMILY.base_weights(FAMILY.space(SETTINGS))
