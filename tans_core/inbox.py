@@ -16,7 +16,7 @@ from tans_core.errors import GateError, TansError, WeightsError, WithdrawnReleas
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tans_core.index.releases import Release
+    from tans_core.index.release import Release
     from tans_core.space.drift import Drift
     from tans_core.zoo.admission import Newcomer
 

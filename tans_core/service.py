@@ -25,7 +25,7 @@ from tans_core.retrieval.constraints import Constraints
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
     from tans_core.gates.query import QueryGate
-    from tans_core.index.releases import Release
+    from tans_core.index.release import Release
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tans_core.embeddings.store import FeatureRows
 from tans_core.evaluation.compare import Budget, Row, compare
 from tans_core.evaluation.strategies import Choice, line_up
-from tans_core.index.releases import Release
+from tans_core.index.release import Release
 from tans_core.retrieval.retriever import Candidate, Retriever
 from tans_core.runtime import begin_worker, progress
 from tans_core.tasks.task import Task

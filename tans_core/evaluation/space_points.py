@@ -12,7 +12,8 @@ import torch
 from tans_core.embeddings.store import FeatureRows, matrix, read_digests, read_table
 from tans_core.errors import StoreError
 from tans_core.evaluation.space_map import Kind, Place
-from tans_core.index.releases import PIPELINE, Release
+from tans_core.index.release import Release
+from tans_core.index.releases import PIPELINE
 from tans_core.io import read_json
 from tans_core.space.drift import DriftReference
 from tans_core.space.encoders import CrossModalSpace

@@ -15,7 +15,7 @@ from tans_core.index.blobs import file_digest, inside
 from tans_core.index.schema import space_of
 
 if TYPE_CHECKING:
-    from tans_core.index.releases import Release
+    from tans_core.index.release import Release
 
 logger = logging.getLogger(__name__)
 

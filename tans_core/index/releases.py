@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +22,11 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
-from tans_core.errors import NoReleaseError, StoreError, WeightsError, WithdrawnReleaseError, did_you_mean
-from tans_core.index.blobs import file_digest, inside, link_blob, mend, store_blob, writers_lock
+from tans_core.errors import NoReleaseError, StoreError, WithdrawnReleaseError, did_you_mean
+from tans_core.index.blobs import link_blob, mend, store_blob, writers_lock
 from tans_core.index.built import keep_admitted, read_built, weight_names
 from tans_core.index.history import History, production_id, read_history
+from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
 from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
@@ -35,63 +36,6 @@ logger = logging.getLogger(__name__)
 PIPELINE = "pipeline"
 FORMAT = 2
 """Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """What a reader holds from start to end.
-
-    Attributes:
-        id: of the release; `pipeline` for the view of data/.
-        root: the folder that holds space/, store/, base/, zoo/ and arrivals/.
-        params: the sections of params.yaml that it was built with.
-        files: SHA-256 by path of what was published; empty for the view of data/.
-    """
-
-    id: str
-    root: Path
-    params: dict[str, Any]
-    files: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def space_dir(self) -> Path:
-        return self.root / "space"
-
-    @property
-    def store_dir(self) -> Path:
-        return self.root / "store"
-
-    @property
-    def base_dir(self) -> Path:
-        return self.root / "base"
-
-    def resolve(self, relative: str) -> Path:
-        """Return the file that a card names, relative to data/. It, and what lies beside it under its name, is as published.
-
-        Raises:
-            WeightsError: it leads out of the release, is not there, or was changed since.
-        """
-        path = self.root / inside(relative)
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such file in release {self.id}. Run `dvc repro`, then `tans publish`.")
-        self.check(relative.removesuffix(".safetensors") + ".")
-        return path
-
-    def check(self, prefix: str = "") -> None:
-        """Hold all files whose path begins so against what was published.
-
-        Raises:
-            WeightsError: some are missing or were changed since.
-        """
-        if damaged := [name for name in self.files if name.startswith(prefix) and not self._whole(name)]:
-            raise WeightsError(
-                f"{', '.join(str(self.root / name) for name in damaged[:5])}: not what release {self.id} was published "
-                "with: the file is damaged. Run `tans publish`, which stores it again."
-            )
-
-    def _whole(self, name: str) -> bool:
-        path = self.root / name
-        return path.is_file() and file_digest(path) == self.files[name]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 from tans_core.errors import ParamsError, TansError, WeightsError, did_you_mean
 from tans_core.networks.family import Family
 
+LIBRARY = "library"
+"""The family of networks that others wrote; their files of weights can be handed in by name."""
 GROUP = "tans.families"
 """Entry points of this group name instances of `Family`."""
 
@@ -21,7 +23,7 @@ _OWN = {
     "elastic-residual": "tans_core.networks.elastic:FAMILY",
     "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
     "once-for-all": "tans_core.networks.ofa:FAMILY",
-    "library": "tans_core.networks.packaged:FAMILY",
+    LIBRARY: "tans_core.networks.packaged:FAMILY",
 }
 
 

@@ -11,7 +11,7 @@ from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.store import ModelRows, read_table
 from tans_core.errors import TansError, WeightsError
-from tans_core.index.releases import Release
+from tans_core.index.release import Release
 from tans_core.index.schema import index_table
 from tans_core.io import read_json
 from tans_core.space.drift import Drift, DriftReference

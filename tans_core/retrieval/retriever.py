@@ -16,7 +16,7 @@ import torch
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
 from tans_core.embeddings.store import matrix, open_table
 from tans_core.errors import NoModelFitsError, StoreError, did_you_mean
-from tans_core.index.releases import Release
+from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.search import columns_of, nearest
 from tans_core.io import read_json

@@ -12,7 +12,7 @@ from tans_core.errors import DataError, WeightsError
 from tans_core.io import atomic_folder, write_json
 from tans_core.networks.family import load_state
 from tans_core.networks.preprocess import Preprocess
-from tans_core.networks.registry import get_family
+from tans_core.networks.registry import LIBRARY, get_family
 from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
 from tans_core.zoo.admission import CARD_FILE, MAX_MACS_M, WEIGHTS_FILE
@@ -20,7 +20,6 @@ from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Licences, ModelCard, d
 from tans_core.zoo.claims import accuracies_at_home
 from tans_core.zoo.weights import save_tensors
 
-FAMILY = "library"
 _PLAIN = Preprocess(image_size_px=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """Where the package says nothing."""
 
@@ -62,7 +61,7 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
         WeightsError: the package has no such network, or the file holds other weights.
         DataError: the home task is not here.
     """
-    family = get_family(FAMILY)
+    family = get_family(LIBRARY)
     architecture: dict[str, Any] = {"package": said.package, "name": said.name}
     published = family.published_preprocess(architecture)
     if published is None and said.size_px is None:
@@ -93,7 +92,7 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
     lineage, texts = _lineage(said, info)
     card = ModelCard(
         id=f"{said.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', said.name)}-{size}",
-        family=FAMILY,
+        family=LIBRARY,
         architecture=architecture,
         class_names=info.class_names if info else (),
         preprocess=preprocess,

@@ -10,7 +10,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from tans_core.embeddings.store import read_table, write_table
-from tans_core.index.releases import Release
+from tans_core.index.release import Release
 from tans_core.index.schema import index_table
 from tans_core.index.settings import SECTIONS
 from tans_core.io import sha256_bytes

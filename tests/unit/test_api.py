@@ -43,16 +43,21 @@ PUBLIC = [
     "UnknownTaskError",
     "WeightsError",
     "__version__",
+    "add_network",
+    "admit",
     "build",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
     "model_card",
+    "profile_networks",
     "publish",
+    "remove_networks",
     "retrieve",
     "rollback",
     "scan",
+    "verify",
 ]
 
 

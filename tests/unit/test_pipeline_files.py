@@ -79,6 +79,7 @@ THROUGH_DATA = {
         "licences",
         "spdx",
         "index.releases",
+        "index.release",
         "index.built",
         "index.history",
         "index.blobs",

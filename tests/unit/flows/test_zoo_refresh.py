@@ -12,7 +12,7 @@ import torch
 
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
-from tans_core.errors import NoReleaseError, StoreError
+from tans_core.errors import NoReleaseError, WeightsError
 from tans_core.index.releases import list_releases, open_production, rollback
 from tans_core.networks.registry import get_family
 from tans_core.space.drift import judge
@@ -196,7 +196,9 @@ def test_with_a_release_that_cannot_place_newcomers_the_inbox_waits(root: Path) 
     drop(root, "good")
     for path in (root / "serving/releases").glob("*/space/anchors.safetensors"):
         path.unlink()
-    with pytest.raises(StoreError, match=r"anchors\.safetensors: no such file.*tans publish"):
+    with pytest.raises(
+        WeightsError, match=r"anchors\.safetensors: not what release .* was published with.*tans publish"
+    ):
         refresh(root, lambda newcomer, release: None, settle_s=0)
     assert (root / "inbox/good").is_dir() and not (root / "quarantine/good").exists()
 
