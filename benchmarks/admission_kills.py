@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     seconds, rng = clock(), random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        root = build_project(Path(folder) / "project")
+        root = build_project(Path(folder))
         before, names = served(root), [f"newcomer-{number:02d}" for number in range(options.newcomers)]
         hand_in(root, names)
         ended: Counter[str] = Counter()
