@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch.utils.benchmark import Timer
 
 from tans_core.errors import ParamsError, StoreError
 from tans_core.io import read_json, write_json
@@ -91,6 +91,10 @@ def measure_latencies(
 
 
 def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
+    # Its import looks for compilers, and tells of a GPU that is not there.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     network = network.to(profile.device).eval()
     images = torch.zeros(profile.batch, 3, size_px, size_px, device=profile.device)
     timer = Timer("network(images)", globals={"network": network, "images": images}, num_threads=profile.threads)
