@@ -30,13 +30,18 @@ class Outcome:
     """What became of the inbox: entries by what was decided, and why."""
 
     admitted: dict[str, Newcomer] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
     errors: dict[str, TansError] = field(default_factory=dict)
+    """Of those that went to quarantine."""
     release: str = ""
     withheld: str = ""
     """Why serving stays as it is, although newcomers were admitted: the release that they make was rolled back."""
     drift: dict[str, Drift] = field(default_factory=dict)
     """Of every newcomer in production, by id: those of earlier calls, too."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why each that is in quarantine is there."""
+        return {name: str(error) for name, error in self.errors.items()}
 
 
 def refresh(
@@ -75,7 +80,7 @@ def refresh(
             try:
                 newcomer, placed = judge(entry, staging, release, root, [known, *rows.values()])
             except (GateError, WeightsError) as error:
-                outcome.refused[entry.name], outcome.errors[entry.name] = str(error), error
+                outcome.errors[entry.name] = error
                 failures = list(error.failures) if isinstance(error, GateError) else []
                 details = {"error": type(error).__name__, "failures": failures}
                 quarantine(entry, root / "quarantine", str(error), details)

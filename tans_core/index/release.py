@@ -51,13 +51,13 @@ class Release:
         self.check(relative.removesuffix(".safetensors") + ".")
         return path
 
-    def check(self, prefix: str = "") -> None:
-        """Hold all files whose path begins so against what was published.
+    def check(self, *prefixes: str) -> None:
+        """Hold all files whose path begins with one of these against what was published; without any, all of them.
 
         Raises:
             WeightsError: some are missing or were changed since.
         """
-        if damaged := [name for name in self.files if name.startswith(prefix) and not self._whole(name)]:
+        if damaged := [name for name in self.files if name.startswith(prefixes or ("",)) and not self._whole(name)]:
             raise WeightsError(
                 f"{', '.join(str(self.root / name) for name in damaged[:5])}: not what release {self.id} was published "
                 "with: the file is damaged. Run `tans publish`, which stores it again."

@@ -180,8 +180,8 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
         kept = index.filter(pa.array([name not in ids for name in index["id"].to_pylist()], type=pa.bool_()))
         gone = tuple(weights[name].rpartition("/")[0] + "/" for name in ids)
         files = {name: current.root / name for name in current.files if not name.startswith(gone)}
-        for name in files:
-            current.check(name)
+        if files:
+            current.check(*files)
         return _go_live(serving, history, _draft(serving, history, kept, files, current.params), "remove")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +84,15 @@ def build_base(
     network = network.cpu()
     network.load_state_dict(_mixed(begun, network.state_dict(), recipe.start_share))
 
+    generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
+    share = max(1, _IMAGES // len(data))
+    chosen = [balanced_indices(d.labels, share, generator) for d in data]
+    members = [task.where("train")[indices.numpy()].tolist() for task, indices in zip(tasks, chosen, strict=True)]
+
+    @cache
     def images(size_px: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
-        share = max(1, _IMAGES // len(data))
-        chosen = [balanced_indices(d.labels, share, generator) for d in data]
-        if size_px == space.image_size_px:
-            return torch.cat([d.normalised(indices) for d, indices in zip(data, chosen, strict=True)])
-        parts = []
-        for task, indices in zip(tasks, chosen, strict=True):
-            members = task.where("train")[indices.numpy()].tolist()
-            parts.append(preprocess_of(family, space, task, size_px).chosen(task, members))
-        return torch.cat(parts)
+        pairs = zip(tasks, members, strict=True)
+        return torch.cat([preprocess_of(family, space, task, size_px).chosen(task, some) for task, some in pairs])
 
     # The stored statistics are those of the largest subnet, which also embeds queries.
     calibrate(network, images(space.image_size_px))
@@ -109,13 +108,13 @@ def build_base(
     infos = [task.info for task in tasks]
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
-    for number, (member, size_px) in enumerate(wanted):
-        subnet = network.extract(member)
+    for number, (choice, size_px) in enumerate(wanted):
+        subnet = network.extract(choice)
         calibrate(subnet, images(size_px))
         # Of images that keep their own statistics, those of no task are asked for.
         preprocess = found.preprocess(space, *_mean_statistics(infos)).model_copy(update={"image_size_px": size_px})
         model_id = f"{found.short}.{HOME}.{number:03d}"
-        made = _Made(model_id, family, space.describe(member), f"base/{family}.safetensors", HOME)
+        made = _Made(model_id, family, space.describe(choice), f"base/{family}.safetensors", HOME)
         cards.append(_general_card(made, preprocess, base_lineage(family, settings, infos), infos))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, [*_published_cards(family, settings), *cards], calibrations), losses

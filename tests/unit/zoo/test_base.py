@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from tans_core.errors import ParamsError
 from tans_core.networks.mbconv import FAMILY as MBCONV
+from tans_core.params import RESERVED_TASK, parse_params
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import Task
-from tans_core.zoo.base import BaseRecipe, base_lineage, build_base, save_base
+from tans_core.zoo.base import HOME, BaseRecipe, base_lineage, build_base, save_base
 from tans_core.zoo.build import Zoo, read_all_cards, read_cards
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
@@ -133,3 +134,11 @@ def test_a_base_made_again_is_the_same_in_every_byte() -> None:
     first, second = build(0.5, subnets=2), build(0.5, subnets=2)
     assert [card.to_json() for card in first.cards] == [card.to_json() for card in second.cards]
     assert all(torch.equal(value, second.calibrations[name]) for name, value in first.calibrations.items())
+
+
+def test_no_task_may_take_the_name_of_the_bases_home(tmp_path: Path) -> None:
+    assert HOME == RESERVED_TASK
+    text = (Path(__file__).parents[3] / "params.yaml").read_text()
+    taken = text.replace("  meta_test:\n", "  meta_test:\n    base: {source: animal-mnist}\n")
+    with pytest.raises(ParamsError, match=r"tasks: base: is the home of the base's own networks"):
+        parse_params(taken, tmp_path / "params.yaml")
