@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
 from tans_core.networks.family import Supernet
-from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrate
+from tans_core.networks.preprocess import balanced_indices, calibrate
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task, TaskInfo
 from tans_core.zoo.build import Zoo, preprocess_of, write_cards
-from tans_core.zoo.card import Ancestor, Licences, ModelCard, descend
+from tans_core.zoo.card import Ancestor, Made, ModelCard, card_of, descend
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import calibration_file, calibration_of, save_tensors
 
@@ -106,6 +106,8 @@ def build_base(
         for number in range(recipe.subnets)
     ]
     infos = [task.info for task in tasks]
+    lineage = base_lineage(family, settings, infos)
+    texts = {ref: text for info in infos for ref, text in info.licence_texts.items()}
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
     for number, (choice, size_px) in enumerate(wanted):
@@ -114,8 +116,8 @@ def build_base(
         # Of images that keep their own statistics, those of no task are asked for.
         preprocess = found.preprocess(space, *_mean_statistics(infos)).model_copy(update={"image_size_px": size_px})
         model_id = f"{found.short}.{HOME}.{number:03d}"
-        made = _Made(model_id, family, space.describe(choice), f"base/{family}.safetensors", HOME)
-        cards.append(_general_card(made, preprocess, base_lineage(family, settings, infos), infos))
+        made = Made(model_id, family, space.describe(choice), f"base/{family}.safetensors")
+        cards.append(card_of(made, preprocess, lineage, home_task=HOME, source=_sources(lineage), texts=texts))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, [*_published_cards(family, settings), *cards], calibrations), losses
 
@@ -162,48 +164,18 @@ def base_lineage(family: str, settings: Mapping[str, Any], tasks: Sequence[TaskI
     return lineage
 
 
-@dataclass(frozen=True)
-class _Made:
-    id: str
-    family: str
-    architecture: dict[str, Any]
-    weights: str
-    home_task: str
-
-
-def _general_card(
-    made: _Made, preprocess: Preprocess, lineage: tuple[Ancestor, ...], infos: Sequence[TaskInfo] = ()
-) -> ModelCard:
-    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, 1)
-    texts = {ref: text for info in infos for ref, text in info.licence_texts.items()}
-    return ModelCard(
-        id=made.id,
-        family=made.family,
-        architecture=made.architecture,
-        class_names=(),
-        preprocess=preprocess,
-        home_task=made.home_task,
-        source=", ".join(dict.fromkeys(one.source for one in lineage)),
-        licences=Licences.of_lineage(lineage, texts),
-        lineage=lineage,
-        params_m=cost.params_m,
-        macs_m=cost.macs_m,
-        val_accuracy=None,
-        test_accuracy=None,
-        weights=made.weights,
-    )
-
-
 def _published_cards(family: str, settings: Mapping[str, Any]) -> list[ModelCard]:
     found = get_family(family)
     space = found.space(settings)
     preprocess = found.preprocess(space, (0.5,) * 3, (0.25,) * 3)
     architecture, lineage = space.describe(space.largest()), _published_lineage(family, settings)
     return [
-        _general_card(
-            _Made(f"{one.name}.{size}", family, architecture, f"base/{one.name}.safetensors", one.images or one.name),
+        card_of(
+            Made(f"{one.name}.{size}", family, architecture, f"base/{one.name}.safetensors"),
             preprocess.model_copy(update={"image_size_px": size}),
             lineage,
+            home_task=one.images or one.name,
+            source=_sources(lineage),
         )
         for one in found.base_weights(space)
         for size in found.sizes_px(space)
@@ -218,6 +190,10 @@ def _published_lineage(family: str, settings: Mapping[str, Any]) -> tuple[Ancest
         if one.images:
             lineage.append(Ancestor(kind="task", name=one.images, source=one.source, licence=one.images_licence))
     return tuple(lineage)
+
+
+def _sources(lineage: Sequence[Ancestor]) -> str:
+    return ", ".join(dict.fromkeys(one.source for one in lineage))
 
 
 def _mixed(begun: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrat
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
-from tans_core.zoo.card import Ancestor, Licences, ModelCard, descend
+from tans_core.zoo.card import Made, ModelCard, card_of, descend
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, calibration_file, calibration_of, save_tensors
 
@@ -90,7 +90,17 @@ def build_zoo(
             accuracies = {split: accuracy(subnet, *measured) for split, measured in look.splits.items()}
         model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
         made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
-        cards.append(describe(made, task, look.preprocess, base.lineages[family], accuracies))
+        card = card_of(
+            made,
+            look.preprocess,
+            descend(base.lineages[family], info),
+            home_task=info.name,
+            source=info.source,
+            texts=info.licence_texts,
+            class_names=info.class_names,
+            accuracies=accuracies,
+        )
+        cards.append(card)
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, cards, calibrations)
 
@@ -162,49 +172,6 @@ class _Looks:
         chosen = task.where("train")[sample.numpy()].tolist()
         splits = {split: (data.normalised(), data.labels) for split, data in measured.items()}
         return cls(preprocess, preprocess.chosen(task, chosen), splits)
-
-
-@dataclass(frozen=True)
-class Made:
-    """A network that was made: its id, its architecture as its family describes it, and where its weights will lie."""
-
-    id: str
-    family: str
-    architecture: dict[str, Any]
-    weights: str
-
-
-def describe(
-    made: Made, task: Task, preprocess: Preprocess, ancestors: Sequence[Ancestor], accuracies: Mapping[str, float]
-) -> ModelCard:
-    """Return the card of a network trained on a task.
-
-    Args:
-        made: the network.
-        task: its home.
-        preprocess: that it was trained with.
-        ancestors: what the weights that it started from descend from.
-        accuracies: on the splits `val` and `test`, 0..1.
-    """
-    info = task.info
-    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, info.num_classes)
-    lineage = descend(ancestors, info)
-    return ModelCard(
-        id=made.id,
-        family=made.family,
-        architecture=made.architecture,
-        class_names=info.class_names,
-        preprocess=preprocess,
-        home_task=info.name,
-        source=info.source,
-        licences=Licences.of_lineage(lineage, info.licence_texts),
-        lineage=lineage,
-        params_m=cost.params_m,
-        macs_m=cost.macs_m,
-        val_accuracy=accuracies["val"],
-        test_accuracy=accuracies["test"],
-        weights=made.weights,
-    )
 
 
 @torch.no_grad()

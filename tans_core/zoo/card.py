@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tans_core.errors import WeightsError, problems
 from tans_core.licences import TEXTS, combine, is_expression, normalise, texts_of
 from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import TaskInfo
 
@@ -158,6 +160,58 @@ class ModelCard(_Part):
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         return cls.from_dict(json.loads(text))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that was made: its id, its architecture as its family describes it, and where its weights will lie."""
+
+    id: str
+    family: str
+    architecture: dict[str, Any]
+    weights: str
+
+
+def card_of(
+    made: Made,
+    preprocess: Preprocess,
+    lineage: Sequence[Ancestor],
+    *,
+    home_task: str,
+    source: str,
+    texts: Mapping[str, str] | None = None,
+    class_names: Sequence[str] = (),
+    accuracies: Mapping[str, float] | None = None,
+) -> ModelCard:
+    """Return the card of a network that was made here: its exact costs, and licences that follow from its lineage.
+
+    Args:
+        made: the network.
+        preprocess: that it is used with.
+        lineage: what its weights descend from, the home among it.
+        home_task, source: as on the card.
+        texts: terms that the ancestors brought along, by `LicenseRef-`.
+        class_names: none for features without a classifier.
+        accuracies: on the splits `val` and `test`, 0..1; None without a classifier.
+    """
+    found = accuracies or {}
+    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, len(class_names) or 1)
+    return ModelCard(
+        id=made.id,
+        family=made.family,
+        architecture=made.architecture,
+        class_names=tuple(class_names),
+        preprocess=preprocess,
+        home_task=home_task,
+        source=source,
+        licences=Licences.of_lineage(lineage, texts),
+        lineage=tuple(lineage),
+        params_m=cost.params_m,
+        macs_m=cost.macs_m,
+        val_accuracy=found.get("val"),
+        test_accuracy=found.get("test"),
+        weights=made.weights,
+    )
 
 
 def descend(ancestors: Sequence[Ancestor], info: TaskInfo) -> tuple[Ancestor, ...]:

@@ -16,7 +16,7 @@ from tans_core.networks.registry import LIBRARY, get_family
 from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
 from tans_core.zoo.admission import CARD_FILE, MAX_MACS_M, WEIGHTS_FILE
-from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Licences, ModelCard, descend
+from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Made, card_of, descend
 from tans_core.zoo.claims import accuracies_at_home
 from tans_core.zoo.weights import save_tensors
 
@@ -79,33 +79,26 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
     load_state(outline, {name: value.to("meta") for name, value in tensors.items()}, str(said.weights))
     size = said.size_px or (published.image_size_px if published else 0)
     preprocess = (published or _PLAIN).model_copy(update={"image_size_px": size})
+    lineage, texts = _lineage(said, info)
+    model_id = f"{said.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', said.name)}-{size}"
     try:
-        cost = family.cost(architecture, size, outputs)
+        card = card_of(
+            Made(model_id, LIBRARY, architecture, WEIGHTS_FILE),
+            preprocess,
+            lineage,
+            home_task=info.name if info else said.images,
+            source=said.package,
+            texts=texts,
+            class_names=info.class_names if info else (),
+        )
     except Exception as error:  # a library's network may be built for one size alone, and fail on others in any way
         raise WeightsError(
             f"{said.name}: cannot read images of {size} pixels ({type(error).__name__}: {error})."
         ) from error
-    if cost.macs_m > MAX_MACS_M:
+    if card.macs_m > MAX_MACS_M:
         raise WeightsError(
-            f"{said.name}: {cost.macs_m:,.0f} M MACs an image of {size} pixels, want at most {MAX_MACS_M:,.0f} M."
+            f"{said.name}: {card.macs_m:,.0f} M MACs an image of {size} pixels, want at most {MAX_MACS_M:,.0f} M."
         )
-    lineage, texts = _lineage(said, info)
-    card = ModelCard(
-        id=f"{said.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', said.name)}-{size}",
-        family=LIBRARY,
-        architecture=architecture,
-        class_names=info.class_names if info else (),
-        preprocess=preprocess,
-        home_task=info.name if info else said.images,
-        source=said.package,
-        licences=Licences.of_lineage(lineage, texts),
-        lineage=lineage,
-        params_m=cost.params_m,
-        macs_m=cost.macs_m,
-        val_accuracy=None,
-        test_accuracy=None,
-        weights=WEIGHTS_FILE,
-    )
     # Hidden: whoever empties the inbox meanwhile leaves it to us. What an earlier call left goes.
     folder = inbox / f".{card.id}"
     shutil.rmtree(folder, ignore_errors=True)
