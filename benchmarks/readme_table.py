@@ -19,6 +19,7 @@ STARTS = {
     "picked": "the network that TANS ranks first",
     "refined": "the first after `--refine 8`",
     "imagenet": "the ImageNet network as it is",
+    "imagenet-long": "the same, given more steps",
     "scratch": "the picked architecture, fresh weights",
     "base": "the picked architecture, base weights",
     "random": "random networks of the zoo",

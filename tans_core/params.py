@@ -99,8 +99,15 @@ class BaseParams(TrainParams):
 
 class ZooParams(TrainParams):
     subnets: Annotated[int, Field(ge=2)]
+    select_from: Annotated[int, Field(ge=0)] = 0
     calibration_images: Count
-    own: ClassVar[tuple[str, ...]] = ("batch_size", "steps", "subnets")
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "steps", "subnets", "select_from")
+
+    @model_validator(mode="after")
+    def _choice(self) -> Self:
+        if 0 < self.select_from < self.subnets:
+            raise ValueError(f"select_from: got {self.select_from}, want 0, or at least subnets, {self.subnets}")
+        return self
 
 
 class EmbedParams(_Section):
@@ -170,6 +177,7 @@ class EvaluateParams(_Section):
     points: Annotated[int, Field(ge=2)]
     seeds: Annotated[int, Field(ge=2)]
     random_draws: Annotated[int, Field(ge=3)]
+    longer: Annotated[int, Field(ge=0)]
 
 
 class QueryGateParams(_Section):

@@ -123,7 +123,7 @@ def reproduce(
     if not stages and jobs > 1:
         params = load_params(root)
         # At once, and not after the minutes that the tasks take.
-        check_settings(params.networks, params.data.stored_size_px)
+        check_settings(params.networks, params.data.stored_size_px, params.finetune.families)
         tasks = params.tasks
         _dvc_repro(
             root,

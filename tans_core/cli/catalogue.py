@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,10 @@ models = typer.Typer(help="The networks in production.", no_args_is_help=True, e
 def list_models(
     options: Constraints,
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Only the networks of this home task.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw accuracy at home against MACs, and the front, as a PNG."),
+    ] = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -34,6 +39,13 @@ def list_models(
     if task is not None and task not in homes:
         raise UnknownTaskError(f"{task!r}: no network has this home task{did_you_mean(task, homes)}.")
     chosen = [card for card in cards if (task is None or card.home_task == task) and options.fit(card)]
+    if plot is not None:
+        from tans_core.evaluation.front import draw_front
+        from tans_core.evaluation.plots import to_png
+        from tans_core.io import atomic_path
+
+        with atomic_path(plot) as temporary:
+            temporary.write_bytes(to_png(draw_front(chosen)))
     if as_json:
         print_json([card.to_dict() for card in chosen])
         return

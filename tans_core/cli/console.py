@@ -169,7 +169,10 @@ EXAMPLES = {
         ("tans models list --task optdigits", "the networks of one home task"),
         ("tans models show elastic.optdigits.007", "one network's card"),
     ),
-    "models list": examples(("tans models list --task optdigits", "the networks of one home task")),
+    "models list": examples(
+        ("tans models list --task optdigits", "the networks of one home task"),
+        ("tans models list --task optdigits --plot front.png", "also as a picture: accuracy against cost"),
+    ),
     "models show": examples(("tans models show elastic.optdigits.007 --json", "one network's card, as JSON")),
     "zoo": examples(
         ("tans zoo add resnet18 --package torchvision --weights resnet18.pth", "a network of a library"),

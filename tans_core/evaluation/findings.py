@@ -10,7 +10,7 @@ from tans_core.evaluation.style import display_name
 
 def headline(metrics: dict[str, Any], steps: int) -> str:
     """Return one sentence: where the picked model stands among the strategies, by mean test accuracy."""
-    means = {name: value["mean"] for name, value in metrics["accuracy"].items()}
+    means = {name: metrics["accuracy"][name]["mean"] for name in metrics["rank"]}
     order = sorted(means, key=lambda name: (-means[name], name != PICKED))
     tasks = _count(len(metrics["tasks"]), "unseen task")
     others = [name for name in order if name != PICKED]
@@ -52,6 +52,7 @@ def _phrase(strategy: str) -> str:
         "refined": "the first once eight were probed",
         "scratch": "the same architecture from scratch",
         "imagenet": "the ImageNet network as it is",
+        "imagenet-long": "the ImageNet network given more steps",
         "base": "the same architecture from the base supernet",
         "random": "random models of the zoo",
         "largest": "the zoo's largest model",

@@ -62,6 +62,7 @@ def meta_test(
     budget: Budget,
     seeds: Sequence[int],
     random_draws: int,
+    longer: int,
     top_k: int,
     seed: int,
     resume: Path | None = None,
@@ -75,6 +76,7 @@ def meta_test(
         budget: of every fit.
         seeds: of the fits.
         random_draws: models drawn by `random` on each task.
+        longer: how many times the steps of the budget `imagenet-long` gets; 0 leaves it out.
         top_k: candidates that the report shows.
         seed: of the random draws.
         resume: folder where finished fits are kept; None keeps none.
@@ -89,6 +91,7 @@ def meta_test(
         budget=budget,
         seeds=tuple(seeds),
         random_draws=random_draws,
+        longer=longer,
         top_k=top_k,
         seed=seed,
         resume=resume,
@@ -113,11 +116,12 @@ def _one_task(
     budget: Budget,
     seeds: Sequence[int],
     random_draws: int,
+    longer: int,
     top_k: int,
     seed: int,
     resume: Path | None,
 ) -> tuple[list[Row], Story]:
     retriever, features = Retriever.open(release), FeatureRows.read(release.store_dir)
-    line = line_up(retriever, features, task, random_draws=random_draws, top_k=top_k, seed=seed)
+    line = line_up(retriever, features, task, random_draws=random_draws, longer=longer, top_k=top_k, seed=seed)
     rows = compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)
     return rows, Story(task, line.candidates, line.choices)

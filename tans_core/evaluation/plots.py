@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from tans_core.evaluation.compare import Row
-from tans_core.evaluation.metrics import PICKED, mean_curve, summarise
+from tans_core.evaluation.metrics import LONG, PICKED, mean_curve, summarise
 from tans_core.evaluation.style import DASHES, LIGHT, Theme, display_name, spread, tidy
 
 
@@ -29,16 +29,21 @@ def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT)
     tidy(axes, theme, grid="y")
     strategies = list(dict.fromkeys(row.strategy for row in rows))
     ends: dict[str, float] = {}
+    steps, _ = mean_curve([row for row in rows if row.strategy == PICKED])
     # Picked last, on top of all others.
     for strategy in sorted(strategies, key=lambda name: name == PICKED):
-        steps, curves = mean_curve([row for row in rows if row.strategy == strategy])
+        own, curves = mean_curve([row for row in rows if row.strategy == strategy])
         colour, heavy = theme.colour(strategy), strategy == PICKED
+        style: Any = DASHES.get(strategy, "solid")
+        ends[strategy] = float(curves.mean(axis=0)[-1])
+        if strategy == LONG:
+            # Where it ends, far to the right of this picture.
+            axes.axhline(ends[strategy], color=colour, linewidth=1.2, linestyle=style)
+            continue
         if len(curves) > 1:
             alpha = 0.18 if heavy else 0.07
-            axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=alpha, linewidth=0)
-        style: Any = DASHES.get(strategy, "solid")
-        axes.plot(steps, curves.mean(axis=0), color=colour, linewidth=3 if heavy else 1.6, linestyle=style)
-        ends[strategy] = float(curves.mean(axis=0)[-1])
+            axes.fill_between(own, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=alpha, linewidth=0)
+        axes.plot(own, curves.mean(axis=0), color=colour, linewidth=3 if heavy else 1.6, linestyle=style)
     last = int(steps[-1])
     axes.axhline(1 / num_classes, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 3)))
     axes.annotate(

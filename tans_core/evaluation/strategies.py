@@ -64,6 +64,7 @@ def line_up(
     task: Task,
     *,
     random_draws: int,
+    longer: int = 0,
     top_k: int,
     seed: int,
 ) -> Line:
@@ -74,6 +75,7 @@ def line_up(
         features: query features of the home tasks, for `nearest`.
         task: unseen by the zoo.
         random_draws: distinct models drawn by `random`.
+        longer: how many times the steps of all others `imagenet-long` gets; 0 leaves it out.
         top_k: candidates to retrieve; the first is picked.
         seed: of the random draws, which also depend on the task's name.
     """
@@ -106,6 +108,10 @@ def line_up(
         first, *others = [_zoo(retriever, model) for model in published]
         why = f"{' or '.join(published)}, as published; whichever does best on validation"
         strategies["imagenet"] = ([first._replace(or_else=tuple(others))], tuple(published), why)
+        if longer:
+            first, *others = [_longer(one, longer) for one in (first, *others)]
+            long = [first._replace(or_else=tuple(others))], tuple(published), f"{why}; {longer} times the steps"
+            strategies["imagenet-long"] = long
     strategies["scratch"] = (
         [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
         (picked,),
@@ -155,6 +161,10 @@ def _zoo(retriever: Retriever, model: str) -> Contender:
 
 def _as(label: str, retriever: Retriever, model: str, load: Callable[[str, int, int], Network]) -> Contender:
     return Contender(label, partial(load, model), retriever.card(model).preprocess, retriever.recipe(model))
+
+
+def _longer(contender: Contender, times: int) -> Contender:
+    return contender._replace(label=f"{contender.label}, {times} times the steps", longer=times)
 
 
 def _is_of_base(card: ModelCard, like: ModelCard) -> bool:

@@ -17,6 +17,7 @@ NAMES = {
     "refined": "TANS, refined",
     "scratch": "from scratch",
     "imagenet": "ImageNet as it is",
+    "imagenet-long": "ImageNet, longer",
     "base": "base supernet",
     "random": "random from zoo",
     "largest": "largest in zoo",
@@ -28,6 +29,7 @@ DASHES = {
     "random": (0, (5, 2)),
     "base": "solid",
     "imagenet": (0, (2, 1)),
+    "imagenet-long": (0, (1, 3)),
     "largest": (0, (6, 1.5, 1, 1.5)),
 }
 
@@ -59,6 +61,7 @@ LIGHT = Theme(
         "scratch": "#4a4a4a",
         "base": "#0072b2",
         "imagenet": "#5b3fa8",
+        "imagenet-long": "#5b3fa8",
         "random": "#8c8c8c",
         "largest": "#b5568f",
         "nearest": "#009e73",
@@ -76,6 +79,7 @@ DARK = Theme(
         "scratch": "#d2d2d2",
         "base": "#56b4e9",
         "imagenet": "#b39ddb",
+        "imagenet-long": "#b39ddb",
         "random": "#8f8f8f",
         "largest": "#e29ac6",
         "nearest": "#2fc79a",

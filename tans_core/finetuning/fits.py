@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +37,7 @@ class Contender(NamedTuple):
         preprocess: what images go through before it.
         recipe: that it is fine-tuned by.
         or_else: other ways to start that count as the same; whichever does best on the validation split is the one.
+        longer: how many times the steps of the budget it gets; its label says so where that is not once.
     """
 
     label: str
@@ -44,11 +45,12 @@ class Contender(NamedTuple):
     preprocess: Preprocess
     recipe: Recipe
     or_else: tuple[Contender, ...] = ()
+    longer: int = 1
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every network gets, the same for all."""
+    """What every network gets, the same for all but those whose contender says how much longer."""
 
     steps: int
     batch_size: int
@@ -72,6 +74,7 @@ class Fit:
 def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume: Path | None) -> Fit:
     """Fine-tune a contender on a task, or read what an earlier run left in `resume`; None keeps nothing."""
     own_seed = derive_seed(seed, "evaluate", task.info.name)
+    budget = replace(budget, steps=contender.longer * budget.steps)
     model = contender.factory(task.info.num_classes, own_seed)
     kept = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
     if kept and kept.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,5 +51,7 @@ def save_curve(curve: Sequence[dict[str, float]], best_step: int, title: str, pa
         axes.spines["bottom"].set_color("#c5ccd4")
     # Class and task names come from outside; a dollar sign would start a formula.
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK, weight="bold", parse_math=False)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A script that no font here has is drawn as boxes; the run's other files say the name as it is.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Mapping
@@ -15,8 +16,11 @@ from tans_core.finetuning.finetune import FinetuneResult
 from tans_core.finetuning.plot import save_curve
 from tans_core.io import atomic_folder, write_csv, write_json
 from tans_core.tasks.task import Task
+from tans_core.zoo.admission import card_problems
 from tans_core.zoo.card import Licences, ModelCard, descend
 from tans_core.zoo.weights import save_tensors
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
 _PACKAGES = ("tans", "torch", "pytorch-lightning", "numpy", "safetensors")
@@ -49,6 +53,8 @@ def write_run(
         The new model's card.
     """
     made = tuned_card(folder.name, result, task, card)
+    for problem in card_problems(made):
+        logger.warning("%s: as it is, no zoo will admit it: card.json: %s", folder, problem)
     info = task.info
     provenance = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

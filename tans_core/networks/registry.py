@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -70,17 +70,25 @@ def network_files() -> list[str]:
     return sorted(own)
 
 
-def check_settings(networks: Mapping[str, Mapping[str, Any]], stored_size_px: int) -> None:
+def check_settings(
+    networks: Mapping[str, Mapping[str, Any]], stored_size_px: int, fine_tuned: Iterable[str] = ()
+) -> None:
     """Check the section `networks` of params.yaml: families by name, and each one's own settings.
 
     Args:
         networks: settings by family.
         stored_size_px: `data.stored_size_px`, which no family's input may exceed.
+        fine_tuned: families that `finetune.families` names; a newcomer may be of one that no zoo is built of.
 
     Raises:
         ParamsError: a family is unknown, or some of its settings are wrong; all of them are listed.
     """
-    problems = []
+    known = known_families()
+    problems = [
+        f"finetune.families: {name}: no such family{did_you_mean(name, known)}"
+        for name in fine_tuned
+        if name not in known
+    ]
     for name, settings in networks.items():
         try:
             size = get_family(name).space(settings).image_size_px

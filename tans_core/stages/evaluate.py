@@ -32,6 +32,7 @@ def main(root: Path) -> None:
         budget=Budget(evaluate.steps, params.finetune.batch_size, evaluate.points, precision),
         seeds=[params.seed + index for index in range(evaluate.seeds)],
         random_draws=evaluate.random_draws,
+        longer=evaluate.longer,
         top_k=params.retrieval.top_k,
         seed=params.seed,
         resume=resume,

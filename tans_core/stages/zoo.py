@@ -13,7 +13,7 @@ from tans_core.params import load_params
 from tans_core.runtime import clock
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_task
-from tans_core.zoo.build import build_zoo, write_zoo
+from tans_core.zoo.build import Sampling, build_zoo, write_zoo
 from tans_core.zoo.supernet import SupernetRecipe
 from tans_core.zoo.weights import Base
 
@@ -31,8 +31,8 @@ def main(root: Path, name: str) -> None:
         recipe = SupernetRecipe.of(own.model_dump(), family, base.precision)
         made_from = [own.model_dump(), base.precision, params.seed, sha256_file(base.path(family)), images]
         resumes.append(resume_folder(root / ".resume/zoo" / name / family, made_from))
-        counts = own.subnets, own.calibration_images
-        zoos[family] = build_zoo(task, base, family, recipe, *counts, params.seed, resumes[-1])
+        sampling = Sampling(own.subnets, own.select_from, own.calibration_images)
+        zoos[family] = build_zoo(task, base, family, recipe, sampling, params.seed, resumes[-1])
     write_zoo(zoos, out)
     shutil.rmtree(root / ".resume/zoo" / name)
     cards = [card for zoo in zoos.values() for card in zoo.cards]

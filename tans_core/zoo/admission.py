@@ -41,7 +41,9 @@ MAX_LAYER_M = 4.0
 SETTLE_S = 2.0
 
 _TEXT = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
-_TASK = re.compile(r"^[\w][\w .-]{0,62}$")
+# What a folder can be called, since a data set's name and those of its classes come from folders.
+_CLASS = re.compile(r"^[^\x00-\x1f\x7f]{1,255}$")
+_HOME = re.compile(r"^(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]{1,255}$")
 _OTHER_FORMATS = {
     b"\x80": "a Python pickle",
     b"PK\x03\x04": "a zip, as `torch.save` writes it",
@@ -195,7 +197,7 @@ def _read_card(data: bytes) -> ModelCard:
         raise WeightsError(f"{CARD_FILE}: got {type(raw).__name__}, want an object.")
     try:
         card = ModelCard.from_dict(raw, strict=True)
-        problems = _card_problems(card)
+        problems = card_problems(card)
         if not problems:
             cost = _cost(card)
     except WeightsError as error:
@@ -226,19 +228,23 @@ def _cost(card: ModelCard) -> Cost:
         raise WeightsError(f"architecture: family {card.family!r} fails ({type(error).__name__}: {error}).") from error
 
 
-def _card_problems(card: ModelCard) -> list[str]:
+def card_problems(card: ModelCard) -> list[str]:
+    """Say what of a card keeps its network out, but for costs and weights; nothing where it may come in."""
     problems = []
+    size = len(json.dumps(card.to_dict(), ensure_ascii=False, indent=2).encode())
+    if size > MAX_CARD_BYTES:
+        problems.append(f"{size:,} bytes, want at most {MAX_CARD_BYTES:,}")
     for name in ("id", "source"):
         if not _TEXT.match(getattr(card, name)):
             problems.append(f"{name}: want 1 to 200 printable characters")
-    if not _TASK.match(card.home_task):
-        problems.append("home_task: want up to 63 letters, digits, spaces, '-', '_' and '.'")
+    if not _HOME.match(card.home_task):
+        problems.append("home_task: want 1 to 255 printable characters, and no '/' or '\\'")
     names = card.class_names
     if not card.general and not (
-        2 <= len(names) <= 1000 and len(set(names)) == len(names) and all(_TEXT.match(name) for name in names)
+        2 <= len(names) <= 1000 and len(set(names)) == len(names) and all(_CLASS.match(name) for name in names)
     ):
         problems.append(
-            "class_names: want 2 to 1000 different names of 1 to 200 printable characters, or none for features without a "
+            "class_names: want 2 to 1000 different names of 1 to 255 printable characters, or none for features without a "
             "classifier"
         )
     for name in ("val_accuracy", "test_accuracy"):

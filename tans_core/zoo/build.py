@@ -24,10 +24,27 @@ from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import Made, ModelCard, card_of, descend
+from tans_core.zoo.select import extend_front
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, calibration_file, calibration_of, save_tensors
 
 CARDS_FILE = "models.parquet"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which subnets become models.
+
+    Attributes:
+        subnets: how many: the smallest, the largest, and distinct random ones, at the input sizes in turn.
+        select_from: members, each at every input size, of which those are taken instead that are expected to extend the front of
+            accuracy against cost (`extend_front`); 0 for random ones.
+        calibration_images: size of the shuffled, class-balanced sample that BatchNorm is re-calibrated on.
+    """
+
+    subnets: int
+    select_from: int
+    calibration_images: int
 
 
 @dataclass(frozen=True)
@@ -50,24 +67,22 @@ def build_zoo(
     base: Base,
     family: str,
     recipe: SupernetRecipe,
-    subnets: int,
-    calibration_images: int,
+    sampling: Sampling,
     seed: int,
     resume_folder: Path | None = None,
 ) -> Zoo:
-    """Fine-tune a family's base supernet on one task, then sample, calibrate and measure its subnets.
+    """Fine-tune a family's base supernet on one task, then choose, calibrate and measure its subnets.
 
     Args:
         task: a meta-train task.
         base: what the supernet starts from.
         family: whose supernet; one of the base's.
         recipe: of the fine-tuning.
-        subnets: how many models to make: the smallest, the largest, and distinct random ones.
-        calibration_images: size of the shuffled, class-balanced sample that BatchNorm is re-calibrated on.
+        sampling: which subnets become models.
         seed: of everything random.
         resume_folder: where checkpoints are kept while it runs.
     """
-    info, space = task.info, base.space(family)
+    info, space, found = task.info, base.space(family), get_family(family)
     preprocess = preprocess_of(family, space, task)
     generator = torch.Generator().manual_seed(derive_seed(seed, "zoo", info.name))
     network = base.load(family)
@@ -76,23 +91,42 @@ def build_zoo(
     own_seed = derive_seed(seed, "zoo", info.name)
     train_supernet(network, [network.classifier], [train], recipe, own_seed, resume_folder, info.name)
     network = network.cpu()
-    sample = balanced_indices(train.labels, calibration_images, generator)
-    sizes_px = get_family(family).sizes_px(space)
+    sample = balanced_indices(train.labels, sampling.calibration_images, generator)
+    sizes_px = found.sizes_px(space)
     looks = {size: _Looks.of(task, preprocess_of(family, space, task, size), sample) for size in sizes_px}
-    cards: list[ModelCard] = []
-    calibrations: dict[str, Tensor] = {}
-    members = sample_members(space, subnets, derive_seed(seed, "subnets", info.name))
-    for number, member in enumerate(progress(members, f"{info.name}: measuring")):
-        subnet, look = network.extract(member), looks[sizes_px[number % len(sizes_px)]]
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+    precision = recipe.precision
+    measured: dict[int, tuple[dict[str, Tensor], dict[str, float]]] = {}
+
+    def measure(index: int) -> float:
+        member, size = ways[index]
+        subnet, look = network.extract(member), looks[size]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             calibrate(subnet, look.sample)
             subnet.eval()
-            accuracies = {split: accuracy(subnet, *measured) for split, measured in look.splits.items()}
-        model_id = f"{get_family(family).short}.{info.name}.{number:03d}"
+            accuracies = {split: accuracy(subnet, *images) for split, images in look.splits.items()}
+        measured[index] = calibration_of(subnet), accuracies
+        return accuracies["val"]
+
+    own_seed = derive_seed(seed, "subnets", info.name)
+    if sampling.select_from:
+        ways = list(itertools.product(sample_members(space, sampling.select_from, own_seed), sizes_px))
+        described = [(space.describe(member), size) for member, size in ways]
+        codes = np.stack([found.topology(architecture, size) for architecture, size in described])
+        macs_m = [found.cost(architecture, size, info.num_classes).macs_m for architecture, size in described]
+        extend_front(codes.astype(np.float64), macs_m, measure, sampling.subnets)
+    else:
+        ways = list(zip(sample_members(space, sampling.subnets, own_seed), itertools.cycle(sizes_px), strict=False))
+        for index in progress(range(len(ways)), f"{info.name}: measuring"):
+            measure(index)
+    cards: list[ModelCard] = []
+    calibrations: dict[str, Tensor] = {}
+    for number, (index, (calibration, accuracies)) in enumerate(measured.items()):
+        member, size = ways[index]
+        model_id = f"{found.short}.{info.name}.{number:03d}"
         made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
         card = card_of(
             made,
-            look.preprocess,
+            looks[size].preprocess,
             descend(base.lineages[family], info),
             home_task=info.name,
             source=info.source,
@@ -101,7 +135,7 @@ def build_zoo(
             accuracies=accuracies,
         )
         cards.append(card)
-        calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
+        calibrations |= {f"{model_id}/{name}": value for name, value in calibration.items()}
     return Zoo(network, cards, calibrations)
 
 

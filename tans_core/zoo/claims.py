@@ -63,9 +63,9 @@ def accuracies_at_home(card: ModelCard, weights: Path, tasks: Path) -> Mapping[s
 
 def _home(card: ModelCard, tasks: Path) -> Task | None:
     folder = tasks / card.home_task
-    if not (folder / "task.json").is_file():
-        return None
     try:
+        if not (folder / "task.json").is_file():
+            return None
         return read_task(folder) if read_info(folder).class_names == card.class_names else None
     except (TansError, OSError, ValueError, KeyError, pa.ArrowException) as error:
         # One task that is being built, or is of an earlier version, keeps nobody out.

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import tans_core as tans
@@ -51,6 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base=with_family("base", **RECIPE, steps=3, start_share=0.5, subnets=3),
         zoo=with_family("zoo", **RECIPE, steps=3, subnets=4),
         finetune=with_family("finetune", **RECIPE),
+        evaluate={**PARAMS["evaluate"], "longer": 3},
     )
     before = {card.id: card for card in tans.list_models(root)}
     for names in NAMES:
@@ -108,6 +110,11 @@ def test_evaluation_compares_with_the_imagenet_network_at_the_best_of_its_sizes(
     assert set(PUBLISHED) <= labels
     metrics = json.loads((project / "metrics/evaluate.json").read_text())
     assert metrics["accuracy"].keys() > {"picked", "base", "imagenet"}
+    # Three times the steps, as the curve shows; no rival at the budget of the others.
+    curves = pd.read_csv(project / "plots/evaluate.csv")
+    steps = curves.groupby("strategy")["step"].max()
+    assert steps["imagenet-long"] == 3 * steps["imagenet"] == 3 * steps["picked"]
+    assert metrics["rank"].keys() == metrics["accuracy"].keys() - {"imagenet-long"}
     # The whole network, ImageNet's classifier replaced.
     base = Base.open(project / "data/base")
     space = base.space(FAMILY)

@@ -1,6 +1,7 @@
 """Every setting of params.yaml does something: changed, what its stage writes or says is another.
 
-`gates.query.*` is held against scans in tests/unit/gates/test_query_limits.py.
+`gates.query.*` is held against scans in tests/unit/gates/test_query_limits.py, `evaluate.longer` against a zoo that has published
+networks in test_real_networks.py.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ CASES: dict[str, Case] = {
     "zoo.momentum": Case(run_zoo, 0.5),
     "zoo.weight_decay": Case(run_zoo, 0.1),
     "zoo.subnets": Case(run_zoo, 5),
+    "zoo.select_from": Case(run_zoo, 6),
     "zoo.calibration_images": Case(run_zoo, 12),
     "embed.anchors_per_task": Case(run_embed, 2),
     "embed.projection_dim": Case(run_embed, 8),
@@ -272,7 +274,7 @@ def one_core() -> Iterator[None]:
 
 
 def test_every_setting_has_a_case_here() -> None:
-    known = {key for key in keys(Params) if not key.startswith("gates.query.")}
+    known = {key for key in keys(Params) if not key.startswith(("gates.query.", "evaluate.longer"))}
     assert known == set(CASES)
 
 

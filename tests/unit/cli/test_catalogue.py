@@ -1,7 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import tans_core
+from tans_core.evaluation.front import draw_front, pareto_front
 from tests.unit.cli.conftest import Tans
 
 
@@ -15,6 +19,22 @@ def test_models_are_listed_by_home_task_and_size(tans: Tans, project: Path) -> N
     limit = sorted(card.params_m for card in cards)[5]
     small = json.loads(tans("models", "list", "--max-params-m", limit, "--json", "--root", project).out)
     assert {one["id"] for one in small} == {card.id for card in cards if card.params_m <= limit}
+
+
+def test_networks_are_drawn_with_the_front_of_each_home(tans: Tans, project: Path, tmp_path: Path) -> None:
+    cards = [card for card in tans_core.list_models(project) if card.home_task == "bars"]
+    out = tmp_path / "front.png"
+    assert "networks" in tans("models", "list", "--task", "bars", "--plot", out, "--root", project).out
+    with Image.open(out) as picture:
+        assert picture.width > 500
+    axes = draw_front(cards).axes[0]
+    dots = np.concatenate([one.get_offsets() for one in axes.collections])
+    assert sorted(map(tuple, dots.tolist())) == sorted((card.macs_m, card.val_accuracy) for card in cards)
+    front = pareto_front(cards)
+    assert axes.lines[0].get_xdata() == [card.macs_m for card in front]
+    for card in cards:
+        better = [one for one in front if one.macs_m <= card.macs_m and one.val_accuracy >= card.val_accuracy]  # type: ignore[operator]
+        assert better
 
 
 def test_unknown_home_task_is_answered_with_the_nearest(tans: Tans, project: Path) -> None:

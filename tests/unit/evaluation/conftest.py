@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tans_core.evaluation.compare import Fit, Row
+from tans_core.evaluation.metrics import LONG
 
-DRAWS = {"picked": 1, "refined": 1, "scratch": 1, "base": 1, "random": 3, "largest": 1, "nearest": 1}
+DRAWS = {"picked": 1, "refined": 1, "scratch": 1, "base": 1, "random": 3, "largest": 1, "nearest": 1, LONG: 1}
 
 
 def make_fit(test_accuracy: float, curve: list[float], seconds: float = 2.0) -> Fit:
@@ -38,7 +39,8 @@ def make_rows() -> Callable[..., list[Row]]:
             for strategy, draws in DRAWS.items():
                 for draw in range(draws):
                     for seed in range(seeds):
-                        curve = np.round(np.sort(rng.uniform(0.1, 0.9, 4)), 3).tolist()
+                        points = 8 if strategy == LONG else 4
+                        curve = np.round(np.sort(rng.uniform(0.1, 0.9, points)), 3).tolist()
                         label = f"{strategy}-{draw}"
                         fit = make_fit(float(np.round(rng.uniform(0.2, 0.95), 3)), curve, float(rng.uniform(1, 3)))
                         rows.append(Row(task, strategy, draw, seed, label, fit))

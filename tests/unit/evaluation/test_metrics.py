@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tans_core.evaluation.compare import Fit, Row
-from tans_core.evaluation.metrics import curves_frame, steps_to_match, summarise
+from tans_core.evaluation.metrics import LONG, curves_frame, steps_to_match, summarise
 
 MakeRows = Callable[..., list[Row]]
 
@@ -96,13 +96,17 @@ def test_a_shared_fit_costs_once() -> None:
 def test_metrics_are_plain_json_between_0_and_1(make_rows: MakeRows) -> None:
     metrics = json.loads(json.dumps(summarise(make_rows()), allow_nan=False))
     values: list[dict[str, Any]] = list(metrics["accuracy"].values())
-    assert set(metrics["accuracy"]) == {"picked", "refined", "scratch", "base", "random", "largest", "nearest"}
+    rivals = {"picked", "refined", "scratch", "base", "random", "largest", "nearest"}
+    assert set(metrics["accuracy"]) == {*rivals, LONG}
+    assert set(metrics["rank"]) == rivals
     assert all(0 <= value["mean"] <= 1 and 0 <= value["std"] <= 1 for value in values)
 
 
 def test_curves_have_a_line_for_each_validation_of_each_run(make_rows: MakeRows) -> None:
     rows = make_rows()
     frame = curves_frame(rows)
-    assert len(frame) == 4 * len(rows) == 4 * 3 * 9 * 2
+    # Ten rows a task and seed, one of which was trained twice as long.
+    assert len(rows) == 3 * 2 * 10
+    assert len(frame) == 3 * 2 * (9 * 4 + 8)
     assert list(frame.columns[:5]) == ["task", "strategy", "draw", "seed", "step"]
     assert not frame.isna().any(axis=None)

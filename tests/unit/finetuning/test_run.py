@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from tans_core.errors import WeightsError
 from tans_core.finetuning.finetune import finetune
 from tans_core.finetuning.run import tuned_card, write_run
 from tans_core.licences import lacking, satisfied
 from tans_core.recipe import Recipe
+from tans_core.zoo.admission import read_newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 from tests.factories.embeddings import card
+from tests.factories.networks import tiny_network
 
 SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 16, "seed": 3}
 RECIPE = Recipe(lr=0.01)
@@ -46,6 +50,37 @@ def test_weights_and_card_alone_give_the_network_back(written: Any) -> None:
     assert made.class_names == task.info.class_names
     assert (made.preprocess.mean, made.preprocess.std) == (task.info.mean, task.info.std)
     assert (made.home_task, made.val_accuracy) == ("shades", result.best_val_accuracy)
+
+
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("photos (1)", 4), ("Fotos, Sommer & Meer", 4), ("n" * 80, 4), ("shades", 210), ("日本の花" * 20, 80)],
+    ids=["bracket", "comma", "long", "long-classes", "not-latin"],
+)
+def test_what_a_run_leaves_is_admitted_whatever_the_folders_were_called(
+    written: Any, name: str, letters: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, task, result = written
+    classes = tuple(f"{index}".rjust(letters, "c") for index in range(task.info.num_classes))
+    named = replace(task, info=replace(task.info, name=name, class_names=classes))
+    home = card("home.1", "elsewhere", "other", architecture=tiny_network().architecture.model_dump(mode="json"))
+    folder = tmp_path / "runs/run"
+    write_run(folder, result=result, task=named, card=home, settings=SETTINGS)
+    assert read_newcomer(folder, tmp_path / "staging").card.home_task == name
+    assert not caplog.records
+
+
+def test_a_run_that_no_zoo_will_admit_says_so_at_once(
+    written: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, _, task, result = written
+    classes = tuple(f"{index}".rjust(300, "c") for index in range(task.info.num_classes))
+    named = replace(task, info=replace(task.info, class_names=classes))
+    home = card("home.1", "elsewhere", "other", architecture=tiny_network().architecture.model_dump(mode="json"))
+    write_run(tmp_path / "runs/run", result=result, task=named, card=home, settings=SETTINGS)
+    assert "no zoo will admit it" in caplog.text and "class_names" in caplog.text
+    with pytest.raises(WeightsError, match="class_names"):
+        read_newcomer(tmp_path / "runs/run", tmp_path / "staging")
 
 
 def test_tuned_network_descends_from_all_that_its_start_does_and_from_the_task(written: Any) -> None:

@@ -21,7 +21,7 @@ from tans_core.finetuning.transfer import TransferBudget, plan_pairs, transfer_s
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import read_task, write_task
 from tans_core.zoo.base import save_base
-from tans_core.zoo.build import Zoo, build_zoo, write_zoo
+from tans_core.zoo.build import Sampling, Zoo, build_zoo, write_zoo
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.supernet import SupernetRecipe
 from tans_core.zoo.weights import Base
@@ -59,7 +59,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[ModelCard]
     for seed, name in enumerate(TASKS):
         task = grating_task(name, seed=seed)
         write_task(task, data / "tasks" / name)
-        zoo = build_zoo(task, Base.open(data / "base"), FAMILY, recipe, 4, 30, seed=0)
+        zoo = build_zoo(task, Base.open(data / "base"), FAMILY, recipe, Sampling(4, 0, 30), seed=0)
         write_zoo({FAMILY: zoo}, data / "zoo" / name)
         cards += zoo.cards
     return data, cards

@@ -126,6 +126,13 @@ def test_all_problems_of_the_settings_come_at_once(install: Install) -> None:
         assert words in text
 
 
+def test_a_family_that_only_fine_tuning_names_has_to_exist() -> None:
+    good = {"elastic-residual": tiny_space().model_dump(mode="json")}
+    check_settings(good, 32, ["once-for-all", "library"])
+    with pytest.raises(ParamsError, match=r"finetune\.families: libary: no such family \(did you mean 'library'\?\)"):
+        check_settings(good, 32, ["libary"])
+
+
 def test_family_that_reads_larger_images_than_are_kept_is_named() -> None:
     large = {"elastic-residual": tiny_space(image_size_px=64).model_dump(mode="json")}
     check_settings(large, 64)

@@ -206,7 +206,7 @@ def options_in_use() -> Iterator[tuple[str, dict[str, Any]]]:
     """Sources with no options, with those of every task that we ship, and with every choice that a licence hangs on."""
     yield from ((name, {}) for name in SOURCES)
     for file in (ROOT / "params.yaml", *ROOT.glob("profiles/*.yaml")):
-        for tasks in yaml.safe_load(file.read_text(encoding="utf-8"))["tasks"].values():
+        for tasks in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {}).values():
             yield from ((task["source"], task.get("options", {})) for task in tasks.values())
     yield from (("torchvision", {"dataset": dataset}) for dataset in KNOWN)
     yield from (("medmnist", {"dataset": dataset}) for dataset in NAMES)

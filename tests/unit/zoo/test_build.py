@@ -19,6 +19,7 @@ from tans_core.tasks.task import Task
 from tans_core.zoo import supernet
 from tans_core.zoo.base import BaseRecipe, build_base, save_base
 from tans_core.zoo.build import (
+    Sampling,
     accuracy,
     build_zoo,
     read_all_cards,
@@ -56,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task, list[
     base, losses = build_base(NAME, SETTINGS, tasks, BaseRecipe(RECIPE, 0, 2), seed=0, resume_folder=None)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     save_base(data / "base", {NAME: base}, {NAME: SETTINGS}, BASE_TASKS, "fp32")
-    zoo = build_zoo(tasks[0], Base.open(data / "base"), NAME, RECIPE, 6, 60, seed=0)
+    zoo = build_zoo(tasks[0], Base.open(data / "base"), NAME, RECIPE, Sampling(6, 0, 60), seed=0)
     write_zoo({NAME: zoo}, data / "zoo/a")
     return data, tasks[0], zoo.cards
 
@@ -64,6 +65,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Task, list[
 def test_models_of_the_zoo_have_learnt_their_task(project: tuple[Path, Task, list[ModelCard]]) -> None:
     assert np.mean([card.val_accuracy for card in project[2]]) > 0.6
     assert project[2][1].params_m == max(card.params_m for card in project[2])
+
+
+def test_selected_models_are_those_that_the_front_asks_for(
+    project: tuple[Path, Task, list[ModelCard]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The supernet need not be trained again to see which of its members are taken, and that they are measured as ever.
+    monkeypatch.setattr("tans_core.zoo.build.train_supernet", lambda *_: [])
+    data, task, _ = project
+    recipe = replace(RECIPE, steps=1)
+    zoo = build_zoo(task, Base.open(data / "base"), NAME, recipe, Sampling(4, 9, 60), seed=0)
+    assert [card.id for card in zoo.cards] == [f"elastic.a.00{number}" for number in range(4)]
+    assert len({json.dumps(card.architecture) for card in zoo.cards}) == 4
+    pool = [SPACE.describe(member) for member in sample_members(SPACE, 9, derive_seed(0, "subnets", "a"))]
+    assert all(card.architecture in pool for card in zoo.cards)
+    macs = [FAMILY.cost(one, 16, 3).macs_m for one in pool]
+    assert [zoo.cards[0].macs_m, zoo.cards[1].macs_m] == [min(macs), max(macs)]
 
 
 def test_loaded_model_repeats_its_measured_accuracies(project: tuple[Path, Task, list[ModelCard]]) -> None:
