@@ -24,6 +24,7 @@ from tans_core.space.measure import (
     calibration,
     measure,
     measure_elsewhere,
+    measure_refined,
     orders_elsewhere,
     refine_weights,
     worth_of_fit,
@@ -95,7 +96,7 @@ def fit_space(
     together = [order for fold in judged_orders for order in fold]
     worth = worth_of_fit([order for fold in orders for order in fold])
     space.weigh_fit(worth)
-    metrics["elsewhere"] |= measure_elsewhere(together)
+    metrics["elsewhere"] |= measure_elsewhere(together) | measure_refined(judged_orders)
     metrics["worth_of_fit"] = worth
     metrics["heldout"]["chance"] = metrics["heldout_tasks"]["chance"] = 1 / len(data.tasks)
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -190,6 +190,32 @@ def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
         for name in names
     }
     return {**means, "spearman": inside, "spearman_across": across}
+
+
+def measure_refined(folds: Sequence[Sequence[Order]]) -> dict[str, float]:
+    """Judge the orders by predicted score and probe together, each fold with the weights that the others give.
+
+    Args:
+        folds: of whole sources, each judged by a space that never saw it.
+
+    Returns:
+        `refined_weighted_tau`, `refined_regret_at_1`, `refined_regret_at_3`: means over the tasks; 0 where fewer than two folds
+        tell.
+    """
+    rows = []
+    for index, fold in enumerate(folds):
+        others = [order for rest in (*folds[:index], *folds[index + 1 :]) for order in rest]
+        if others:
+            worth = refine_weights(others)
+            rows += [order_quality(refined_order(order, worth), order.tuned) for order in fold]
+    names = ("weighted_tau", "regret_at_1", "regret_at_3")
+    return {f"refined_{name}": float(np.mean([row[name] for row in rows])) if rows else 0.0 for name in names}
+
+
+def refined_order(order: Order, worth: Mapping[str, float]) -> Floats:
+    """Return scores of networks that were all probed, (n,) float64, with weights from `refine_weights`."""
+    refined: Floats = worth["predicted"] * deviations(order.predicted) + worth["probe"] * deviations(order.probed)
+    return refined
 
 
 def calibration(folds: Sequence[Sequence[Order]]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from tans_core.space.measure import (
     Order,
     measure,
     measure_elsewhere,
+    measure_refined,
     orders_elsewhere,
     refine_weights,
     scores_on_other_tasks,
@@ -161,6 +162,19 @@ def make_orders(predicted: float, probe: float, tasks: int = 40) -> list[Order]:
 def test_refining_weighs_both_parts_as_the_truth_does_whatever_their_units() -> None:
     found = refine_weights(make_orders(predicted=0.3, probe=0.9))
     assert found["probe"] / found["predicted"] == pytest.approx(3, rel=0.05)
+
+
+def test_refined_orders_are_judged_by_the_weights_of_the_other_folds() -> None:
+    orders = make_orders(predicted=0.5, probe=0.8, tasks=12)
+    found = measure_refined([orders[:4], orders[4:8], orders[8:]])
+    plain = measure_elsewhere(orders)
+    assert found["refined_weighted_tau"] > 0.95 > plain["weighted_tau"] + 0.2
+    assert found["refined_regret_at_1"] < plain["regret_at_1"]
+    # Where one fold rewards what the other punishes, each is judged by what the other says.
+    turned = [replace(order, probed=-order.probed, predicted=0 * order.predicted) for order in orders]
+    same = [replace(order, predicted=0 * order.predicted) for order in orders]
+    assert measure_refined([same, turned])["refined_weighted_tau"] < 0.1
+    assert set(measure_refined([orders]).values()) == {0.0}
 
 
 def test_part_that_misleads_weighs_nothing() -> None:
