@@ -118,7 +118,7 @@ def add(
     from tans_core.edits import add_task
     from tans_core.params import load_params
     from tans_core.project import find_root
-    from tans_core.tasks.sources.image_folder import ImageFolder
+    from tans_core.sources.image_folder import ImageFolder
 
     project = find_root(root)
     params = load_params(project)
@@ -180,7 +180,7 @@ def _judge(path: str, given: Path, params: Params, project: Path, **chosen: bool
 
     from tans_core.dataset import QueryLimits, open_dataset, query_gate
     from tans_core.errors import TooFewImagesError
-    from tans_core.tasks.build import check_coverage
+    from tans_core.sources.build import check_coverage
 
     limits = QueryLimits.of(project)
     limits = replace(limits, min_images_per_class=max(_SPLITS, limits.min_images_per_class))
@@ -222,8 +222,8 @@ def _entry(
     name: str, role: Role, source: str, options: Mapping[str, Any], built: TaskInfo | None, project: Path
 ) -> dict[str, Any]:
     from tans_core.licences import Licence, texts_of
-    from tans_core.tasks.sources import SOURCES
-    from tans_core.tasks.sources.base import stated_licence
+    from tans_core.sources import SOURCES
+    from tans_core.sources.base import stated_licence
 
     origin = SOURCES.get(source)
     stated = stated_licence(origin, options) if origin else Licence("-")
@@ -248,7 +248,7 @@ def _entry(
 
 
 def _list_sources(project: Path, as_json: bool) -> None:
-    from tans_core.tasks.sources import SOURCES
+    from tans_core.sources import SOURCES
 
     with contextlib.chdir(project):
         rows: list[dict[str, Any]] = [

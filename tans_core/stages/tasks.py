@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tans_core.errors import UnknownTaskError, did_you_mean
 from tans_core.params import Params, TaskParams, load_params
+from tans_core.sources.build import build_task
 from tans_core.stages._main import run_stage
-from tans_core.tasks.build import build_task
 from tans_core.tasks.task import Role, write_task
 
 

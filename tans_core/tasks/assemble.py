@@ -1,6 +1,7 @@
 """From decoded samples to a task: duplicates, classes, splits, caps, normalisation.
 
-Axes: N images, K classes, s = an image's side and S = the largest one, in pixels.
+Axes: N images, K classes, H and W = an original image's height and width, s = a stored one's side and S = the largest, in
+pixels.
 """
 
 from __future__ import annotations
@@ -20,11 +21,31 @@ from tans_core.errors import DataError, TooFewImagesError
 from tans_core.licences import Licence
 from tans_core.tasks.decode import fit_box
 from tans_core.tasks.pixels import SquareImages
-from tans_core.tasks.sources.base import Sample
 from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
 
 _MIN_STD = 0.01
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image, at its original size.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        label: the class's name.
+        group: what never straddles splits: a typeface, a field, a region of a picture. Empty: the image stands alone.
+        path: a name for people.
+        split: set where the source itself draws the line, else None.
+        sha256: hash of the file's content; None where the image is no file of its own.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    group: str
+    path: str
+    split: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

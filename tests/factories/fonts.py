@@ -11,7 +11,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from tans_core.io import sha256_file
-from tans_core.tasks.fetch import Package, packages_folder
+from tans_core.sources.fetch import Package, packages_folder
 
 Polygon = Sequence[tuple[int, int]]
 

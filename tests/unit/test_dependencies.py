@@ -25,7 +25,7 @@ for package in (tans_core, flows):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-from tans_core.tasks.sources import SOURCES
+from tans_core.sources import SOURCES
 print(len(SOURCES), len(tans_core.list_tasks({root!r})))
 sys.argv = ["tans", "tasks", "list", "--sources", "--json"]
 from tans_core.cli import main

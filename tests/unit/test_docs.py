@@ -21,9 +21,9 @@ from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.params import Params, load_params
 from tans_core.recipe import Recipe
-from tans_core.tasks.sources import SOURCES
-from tans_core.tasks.sources.pictures import PICTURE_LICENCES
-from tans_core.tasks.sources.torchvision import KNOWN
+from tans_core.sources import SOURCES
+from tans_core.sources.pictures import PICTURE_LICENCES
+from tans_core.sources.torchvision import KNOWN
 from tans_core.zoo.card import Ancestor, Licences, ModelCard
 
 PROJECT = Path(__file__).resolve().parents[2]

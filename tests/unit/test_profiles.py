@@ -11,8 +11,8 @@ import yaml
 
 from tans_core.edits import apply_profile, list_profiles
 from tans_core.params import Params, TaskParams, load_params
-from tans_core.tasks.sources import get_source
-from tans_core.tasks.sources.base import licence_of
+from tans_core.sources import get_source
+from tans_core.sources.base import licence_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 

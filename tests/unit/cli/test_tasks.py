@@ -11,8 +11,8 @@ from PIL import Image
 from tans_core.errors import EmptyClassError
 from tans_core.licences import TEXTS
 from tans_core.params import load_params
-from tans_core.tasks.build import build_task
-from tans_core.tasks.sources.image_folder import ImageFolder
+from tans_core.sources.build import build_task
+from tans_core.sources.image_folder import ImageFolder
 from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import TASKS, UNSEEN, make_task

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError
-from tans_core.tasks.build import build_task
+from tans_core.sources.build import build_task
 from tans_core.tasks.pixels import INTERPOLATIONS, Pixels, SquareImages
 from tans_core.tasks.task import Task, read_info, read_task, write_task
 from tests.factories.images import encoded, equal_images, noise

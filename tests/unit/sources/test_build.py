@@ -9,11 +9,10 @@ import pytest
 
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.licences import Licence
-from tans_core.tasks.assemble import Prepared, assemble, prepare
-from tans_core.tasks.build import build_task
+from tans_core.sources.build import build_task
+from tans_core.tasks.assemble import Prepared, Sample, assemble, prepare
 from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
 from tans_core.tasks.pixels import SquareImages
-from tans_core.tasks.sources import Sample
 from tans_core.tasks.task import Task, read_task, write_task
 from tests.factories.images import encoded, equal_images, noise, write_class_folders
 
@@ -69,7 +68,7 @@ def test_caps_hold_and_counts_are_those_of_the_rows() -> None:
 
 
 def test_no_typeface_and_no_content_lies_in_two_splits() -> None:
-    from tans_core.tasks.sources.fonts import TEXT_FACES
+    from tans_core.sources.fonts import TEXT_FACES
 
     task = build()
     groups = [TEXT_FACES[path.split("/")[0]] for path in task.paths]

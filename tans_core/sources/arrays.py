@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from tans_core.errors import DataError
 from tans_core.licences import UNSTATED
-from tans_core.tasks.sources.base import Sample, check_options, missing_file, package_file
+from tans_core.sources.base import check_options, missing_file, package_file
+from tans_core.tasks.assemble import Sample
 
 Images = npt.NDArray[np.uint8]
 

@@ -17,8 +17,8 @@ import pytest
 
 from tans_core.errors import DataError, SourceUnavailableError
 from tans_core.io import sha256_file
-from tans_core.tasks import fetch as fetching
-from tans_core.tasks.fetch import Package, fetch, is_fetched, missing_package, packages_folder
+from tans_core.sources import fetch as fetching
+from tans_core.sources.fetch import Package, fetch, is_fetched, missing_package, packages_folder
 
 ROOT = Path(__file__).parents[3]
 
@@ -175,7 +175,7 @@ def test_a_download_that_fails_says_why_and_leaves_nothing(
     monkeypatch.setenv("npm_config_fetch_retry_mintimeout", "1")
     package = Package("npm", "@tans/seeds", "1.2.0", "ab" * 32, 7)
     with (
-        caplog.at_level(logging.INFO, logger="tans_core.tasks.fetch"),
+        caplog.at_level(logging.INFO, logger="tans_core.sources.fetch"),
         pytest.raises(
             SourceUnavailableError, match=r"npm could not fetch it .*ECONNREFUSED.*put tans-seeds-1\.2\.0\.tgz"
         ),
@@ -194,7 +194,7 @@ def start_fetch(package: Package) -> subprocess.Popen[str]:
     code = f"""
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
-from tans_core.tasks.fetch import Package, fetch
+from tans_core.sources.fetch import Package, fetch
 print(fetch({package!r}))
 """
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tans_core.tasks.fetch import Package
-from tans_core.tasks.sources.svg import Drawing
+from tans_core.sources.fetch import Package
+from tans_core.sources.svg import Drawing
 
 ICONIFY = Package(
     manager="npm",

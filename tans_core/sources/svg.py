@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from tans_core.errors import DataError
-from tans_core.tasks.sources.drawing import CANVAS_PX, Look, Mask, crop_to_ink
+from tans_core.sources.drawing import CANVAS_PX, Look, Mask, crop_to_ink
 
 Pixels = npt.NDArray[np.uint8]
 

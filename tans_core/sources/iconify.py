@@ -20,10 +20,10 @@ from PIL import Image
 from tans_core.errors import ParamsError, did_you_mean
 from tans_core.licences import combine
 from tans_core.runtime import derive_seed
-from tans_core.tasks.fetch import fetch, missing_package
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
-from tans_core.tasks.sources.drawing import LOOKS, Look, draw
-from tans_core.tasks.sources.iconify_sets import (
+from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.drawing import LOOKS, Look, draw
+from tans_core.sources.fetch import fetch, missing_package
+from tans_core.sources.iconify_sets import (
     EMOJI_NAMES,
     EMOJI_SETS,
     FLAG_SETS,
@@ -37,8 +37,9 @@ from tans_core.tasks.sources.iconify_sets import (
     read_emoji,
     read_set,
 )
-from tans_core.tasks.sources.icons import concept_of
-from tans_core.tasks.sources.svg import Drawing, Pixels, draw_picture, rasterise, shape_of
+from tans_core.sources.icons import concept_of
+from tans_core.sources.svg import Drawing, Pixels, draw_picture, rasterise, shape_of
+from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "emoji-sorts", "emoji", "emoji-vendors", "flags")
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tans_core.errors import ParamsError, did_you_mean
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
-from tans_core.tasks.sources.drawing import LOOKS
-from tans_core.tasks.sources.typefaces import Drawing, Face, render
+from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.drawing import LOOKS
+from tans_core.sources.typefaces import Drawing, Face, render
+from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "variants")
 

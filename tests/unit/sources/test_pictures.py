@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tans_core.licences import UNSTATED
-from tans_core.tasks.sources.arrays import Faces
-from tans_core.tasks.sources.base import licence_of
-from tans_core.tasks.sources.pictures import PICTURE_LICENCES, PICTURES, ScikitImagePictures
+from tans_core.sources.arrays import Faces
+from tans_core.sources.base import licence_of
+from tans_core.sources.pictures import PICTURE_LICENCES, PICTURES, ScikitImagePictures
 
 FUNCTIONS = {
     **{label: label for label in ("astronaut", "cat", "coffee", "retina", "rocket")},

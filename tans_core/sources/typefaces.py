@@ -18,8 +18,8 @@ from PIL import Image, ImageFont
 
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
-from tans_core.tasks.sources.base import Sample
-from tans_core.tasks.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
+from tans_core.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
+from tans_core.tasks.assemble import Sample
 
 MIN_COPY_CORRELATION = 0.9
 """Mean correlation of two faces' glyphs from which on they are near-copies of each other."""

@@ -11,11 +11,11 @@ from typing import Any
 
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
-from tans_core.tasks.assemble import Prepared, assemble, prepare
+from tans_core.sources import get_source
+from tans_core.sources.base import stated_licence
+from tans_core.tasks.assemble import Prepared, Sample, assemble, prepare
 from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.pixels import SquareImages
-from tans_core.tasks.sources import Sample, get_source
-from tans_core.tasks.sources.base import stated_licence
 from tans_core.tasks.task import SPLITS, Role, Task
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def build_task(
 
     Args:
         name: the task's name; it enters the seed, so that two tasks of one source differ.
-        source: a key of `tans_core.tasks.sources.SOURCES`.
+        source: a key of `tans_core.sources.SOURCES`.
         options: the source's own options.
         role: "meta-train" or "meta-test".
         stored_size_px: the largest side of the square images that are kept; smaller ones stay as they are.

@@ -1,42 +1,15 @@
-"""What a source is, and how sources find the files of installed packages without importing them.
-
-Axes: H, W = height and width of an original image in pixels.
-"""
+"""What a source is, and how sources find the files of installed packages without importing them."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
 from tans_core.licences import Licence
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image, at its original size.
-
-    Attributes:
-        image: (H, W) grey or (H, W, 3) RGB, uint8.
-        label: the class's name.
-        group: what never straddles splits: a typeface, a field, a region of a picture. Empty: the image stands alone.
-        path: a name for people.
-        split: set where the source itself draws the line, else None.
-        sha256: hash of the file's content; None where the image is no file of its own.
-    """
-
-    image: npt.NDArray[np.uint8]
-    label: str
-    group: str
-    path: str
-    split: str | None = None
-    sha256: str | None = None
+from tans_core.tasks.assemble import Sample
 
 
 class Source(Protocol):

@@ -9,9 +9,10 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tans_core.tasks.sources.base import Sample, check_choice, check_options, missing_file, package_file
-from tans_core.tasks.sources.drawing import LOOKS
-from tans_core.tasks.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.drawing import LOOKS
+from tans_core.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.tasks.assemble import Sample
 
 # Faces whose outlines are near-copies (an oblique is its upright face, sheared) share a group: they never face each other.
 TEXT_FACES = {

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from tans_core.errors import ParamsError, did_you_mean
-from tans_core.tasks.sources.arrays import AnimalMnist, Digits, Faces, IndianPines, Mnist
-from tans_core.tasks.sources.base import Sample, Source
-from tans_core.tasks.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
-from tans_core.tasks.sources.fonts import MatplotlibFonts
-from tans_core.tasks.sources.iconify import Iconify
-from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS
-from tans_core.tasks.sources.image_folder import ImageFolder
-from tans_core.tasks.sources.medmnist import MedMnist
-from tans_core.tasks.sources.noto_fonts import NotoFonts
-from tans_core.tasks.sources.packages_arrays import BrainRegions, FashionMnist
-from tans_core.tasks.sources.packages_pictures import GameTextures, Sky
-from tans_core.tasks.sources.pictures import Earth, PhotoRegions, ScikitImagePictures
-from tans_core.tasks.sources.strokes import HersheyFonts
-from tans_core.tasks.sources.torchvision import TorchvisionDatasets
+from tans_core.sources.arrays import AnimalMnist, Digits, Faces, IndianPines, Mnist
+from tans_core.sources.base import Source
+from tans_core.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
+from tans_core.sources.fonts import MatplotlibFonts
+from tans_core.sources.iconify import Iconify
+from tans_core.sources.icons import QTAWESOME, TKINTER_ICONS
+from tans_core.sources.image_folder import ImageFolder
+from tans_core.sources.medmnist import MedMnist
+from tans_core.sources.noto_fonts import NotoFonts
+from tans_core.sources.packages_arrays import BrainRegions, FashionMnist
+from tans_core.sources.packages_pictures import GameTextures, Sky
+from tans_core.sources.pictures import Earth, PhotoRegions, ScikitImagePictures
+from tans_core.sources.strokes import HersheyFonts
+from tans_core.sources.torchvision import TorchvisionDatasets
 
-__all__ = ["SOURCES", "Sample", "Source", "get_source"]
+__all__ = ["SOURCES", "Source", "get_source"]
 
 _ALL: tuple[Source, ...] = (
     AENIGMA,

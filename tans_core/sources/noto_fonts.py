@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tans_core.errors import ParamsError
-from tans_core.tasks.fetch import Package, fetch, missing_package
-from tans_core.tasks.sources.base import Sample, check_choice, check_options
-from tans_core.tasks.sources.debian_fonts import font_files
-from tans_core.tasks.sources.drawing import LOOKS
-from tans_core.tasks.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.sources.base import check_choice, check_options
+from tans_core.sources.debian_fonts import font_files
+from tans_core.sources.drawing import LOOKS
+from tans_core.sources.fetch import Package, fetch, missing_package
+from tans_core.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.tasks.assemble import Sample
 
 NOTO = Package(
     manager="debian",

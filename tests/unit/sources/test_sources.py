@@ -19,21 +19,22 @@ import yaml
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
 from tans_core.licences import Licence, is_expression, normalise, texts_of
 from tans_core.params import load_params
-from tans_core.tasks.sources import SOURCES, Sample, get_source
-from tans_core.tasks.sources.arrays import ANIMALS, COVERS, read_pickled_array
-from tans_core.tasks.sources.base import licence_of, package_file
-from tans_core.tasks.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
-from tans_core.tasks.sources.fonts import CHARACTERS, TEXT_FACES
-from tans_core.tasks.sources.iconify import KINDS
-from tans_core.tasks.sources.iconify_sets import EMOJI_NAMES, ICONIFY
-from tans_core.tasks.sources.icons import QTAWESOME, TKINTER_ICONS, concept_of, read_names
-from tans_core.tasks.sources.medmnist import NAMES
-from tans_core.tasks.sources.noto_fonts import NOTO
-from tans_core.tasks.sources.packages_arrays import FASHION, MRICRON
-from tans_core.tasks.sources.packages_pictures import OPENARENA, STELLARIUM
-from tans_core.tasks.sources.pictures import PICTURES
-from tans_core.tasks.sources.torchvision import KNOWN
-from tans_core.tasks.sources.typefaces import Face
+from tans_core.sources import SOURCES, get_source
+from tans_core.sources.arrays import ANIMALS, COVERS, read_pickled_array
+from tans_core.sources.base import licence_of, package_file
+from tans_core.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
+from tans_core.sources.fonts import CHARACTERS, TEXT_FACES
+from tans_core.sources.iconify import KINDS
+from tans_core.sources.iconify_sets import EMOJI_NAMES, ICONIFY
+from tans_core.sources.icons import QTAWESOME, TKINTER_ICONS, concept_of, read_names
+from tans_core.sources.medmnist import NAMES
+from tans_core.sources.noto_fonts import NOTO
+from tans_core.sources.packages_arrays import FASHION, MRICRON
+from tans_core.sources.packages_pictures import OPENARENA, STELLARIUM
+from tans_core.sources.pictures import PICTURES
+from tans_core.sources.torchvision import KNOWN
+from tans_core.sources.typefaces import Face
+from tans_core.tasks.assemble import Sample
 
 ROOT = Path(__file__).parents[3]
 
@@ -234,5 +235,5 @@ def test_no_package_gives_images_to_both_roles() -> None:
 
 
 def test_building_tasks_never_imports_torch() -> None:
-    code = "import sys, tans_core.tasks.build, tans_core.tasks.scan; sys.exit('torch' in sys.modules)"
+    code = "import sys, tans_core.sources.build, tans_core.tasks.scan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -9,9 +9,10 @@ from typing import Any
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.licences import USERS_OWN, Licence, normalise
+from tans_core.sources.base import check_options
+from tans_core.tasks.assemble import Sample
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import read_images
-from tans_core.tasks.sources.base import Sample, check_options
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
-from tans_core.tasks.build import build_task
-from tans_core.tasks.sources.base import Sample, licence_of
-from tans_core.tasks.sources.torchvision import KNOWN, TorchvisionDatasets
+from tans_core.sources.base import licence_of
+from tans_core.sources.build import build_task
+from tans_core.sources.torchvision import KNOWN, TorchvisionDatasets
+from tans_core.tasks.assemble import Sample
 from tests.factories.images import noise, write_class_folders
 
 
@@ -215,7 +216,7 @@ def test_unknown_data_sets_are_answered_with_the_nearest() -> None:
 
 def test_the_list_of_sources_needs_no_torch() -> None:
     code = (
-        "import sys; from tans_core.tasks.sources import SOURCES; "
+        "import sys; from tans_core.sources import SOURCES; "
         "[source.missing({}) for source in SOURCES.values()]; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tans_core.errors import ParamsError
-from tans_core.tasks.sources import Sample, get_source, noto_fonts
-from tans_core.tasks.sources.debian_fonts import AENIGMA, ARABIC, CULMUS, Alphabet, FontSource
-from tans_core.tasks.sources.noto_fonts import LETTERS, NOTO, SCRIPTS, SECTIONS, letter_name
-from tans_core.tasks.sources.typefaces import Face, group_faces
+from tans_core.sources import get_source, noto_fonts
+from tans_core.sources.debian_fonts import AENIGMA, ARABIC, CULMUS, Alphabet, FontSource
+from tans_core.sources.noto_fonts import LETTERS, NOTO, SCRIPTS, SECTIONS, letter_name
+from tans_core.sources.typefaces import Face, group_faces
+from tans_core.tasks.assemble import Sample
 from tests.factories.fonts import Polygon, pack, shape, write_font
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
