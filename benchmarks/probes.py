@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from tans_core.embeddings.probe import probe_features, probe_sample, ridge_probe
+from tans_core.embeddings.probe import probe_sample
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.io import write_json
+from tans_core.networks.head import features_of
+from tans_core.networks.ridge import ridge_probe
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, clock, progress
 from tans_core.space.metrics import order_quality
@@ -67,7 +69,7 @@ def main() -> None:
         for model in tuned:
             card, elapsed = cards[model], clock()
             network = load_model(card, told.root / "data" / card.weights)
-            features = probe_features(network, sample.images(card.preprocess), precision)
+            features = features_of(network, sample.images(card.preprocess), precision)
             seconds["features"] += elapsed()
             elapsed = clock()
             ridge = ridge_probe(features, sample.labels)

@@ -22,6 +22,10 @@ class Recipe(BaseModel):
         momentum: of SGD; AdamW's first beta.
         weight_decay: on all weights but biases and the scales of norms.
         warmup: share of the steps.
+        head: what the classifier begins as: `fresh`, drawn at random, or `fitted` to the features as they are
+            (`tans_core.networks.head`).
+        lr_floor: under a fitted classifier, `lr` counts less by the share of the labels' variance that the features as they are
+            explain, but no less than this share of it: what is right already wants small steps. 1 leaves it as it is.
     """
 
     # What a newer version added to a card is kept.
@@ -32,12 +36,18 @@ class Recipe(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    head: Literal["fresh", "fitted"] = "fresh"
+    lr_floor: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], family: str) -> Recipe:
         """Return the recipe that a section of params.yaml says for a family."""
         own = for_family(settings, family)
         return cls.model_validate({name: own[name] for name in cls.model_fields if name in own})
+
+    def knowing(self, fit: float) -> Recipe:
+        """Return the recipe for features that explain a share of the labels' variance (at most 1) as they are."""
+        return self.model_copy(update={"lr": self.lr * min(1.0, max(self.lr_floor, 1 - fit))})
 
     def factor(self, step: int, steps: int) -> float:
         """Return the share of the learning rate at a step, counted from 0, of a run."""

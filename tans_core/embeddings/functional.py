@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tans_core.embeddings.probe import probe_features
 from tans_core.errors import StoreError, TooFewImagesError
 from tans_core.networks.family import Network
+from tans_core.networks.head import features_of
 from tans_core.networks.preprocess import Preprocess, normalise
 from tans_core.runtime import derive_seed, device
 from tans_core.tasks.pixels import SquareImages
@@ -181,7 +181,7 @@ class Anchors:
         # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             try:
-                features = probe_features(network.to(device()), self.questions.images(preprocess))
+                features = features_of(network.to(device()), self.questions.images(preprocess))
             finally:
                 network.to(place)
         answers = torch.from_numpy(features).float()

@@ -1,4 +1,4 @@
-"""Fine-tune one network on one task by a recipe: all weights, under a fresh classifier.
+"""Fine-tune one network on one task by a recipe: all weights, under a classifier that is fresh or fitted to the features first.
 
 Every network begins with BatchNorm statistics of the task's own training images, whatever it came with: those of
 another task would be wrong here, and a short run does not wash them out.
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.networks.family import Network
+from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
 from tans_core.recipe import Recipe
@@ -114,6 +115,10 @@ def finetune(
     total = _total_steps(epochs, steps, batches_per_epoch(len(images), batch_size))
     model.to(place)
     begin_at_home(model, task, own, seed, precision)
+    if recipe.head == "fitted":
+        chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(place)
+        known = normalise(images[chosen], mean, std), labels[chosen]
+        recipe = recipe.knowing(fit_head(model, model.classifier, *known, precision))
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )

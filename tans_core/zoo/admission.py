@@ -307,7 +307,11 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
 def identify(card: ModelCard, weights: Path) -> str:
     """Return the id that a newcomer gets by its card and its file of weights."""
     described = {key: value for key, value in card.to_dict().items() if key not in ("id", "weights")}
-    if described["recipe"] is None:  # cards had none at first: theirs keep their names
+    # Cards had no recipe at first, and recipes neither of these: what is as it was then keeps its name.
+    if described["recipe"] is None:
         del described["recipe"]
+    else:
+        later = {"head": "fresh", "lr_floor": 1.0}
+        described["recipe"] = {k: v for k, v in described["recipe"].items() if k not in later or v != later[k]}
     text = json.dumps(described, sort_keys=True, ensure_ascii=True) + sha256_file(weights)
     return f"arrival-{sha256_bytes(text.encode())[:16]}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tans_core.errors import DataError
 from tans_core.networks.family import Supernet
+from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, normalise, random_shift
 from tans_core.recipe import Recipe, for_family
 from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress
@@ -106,6 +107,9 @@ def train_supernet(
     keep_freed_memory()
     quiet_lightning()
     network.train()  # Lightning leaves a network in the mode that it finds
+    if recipe.recipe.head == "fitted":
+        # A run that goes on from a checkpoint does so, too: its learning rate is to be the same.
+        recipe = replace(recipe, recipe=recipe.recipe.knowing(_fit_heads(network, heads, data, recipe.precision, seed)))
     module = _SupernetModule(network, heads, data, recipe, seed)
     callbacks: list[Callback] = [_Bar(description)] if show_progress() else []
     checkpoint = None
@@ -136,6 +140,18 @@ def train_supernet(
         trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None), ckpt_path=checkpoint)
     network.active = None
     return module.losses
+
+
+def _fit_heads(
+    network: Supernet, heads: Sequence[nn.Linear], data: Sequence[TrainingData], precision: str, seed: int
+) -> float:
+    """Fit each task's classifier, and return the mean over the tasks of what the features explain as they are."""
+    network.to(device())
+    found = []
+    for number, (head, own) in enumerate(zip(heads, data, strict=True)):
+        chosen = head_sample(own.labels, torch.Generator().manual_seed(derive_seed(seed, "head", number)))
+        found.append(fit_head(network, head, own.normalised(chosen), own.labels[chosen], precision))
+    return float(np.mean(found))
 
 
 class _Steps(IterableDataset[int]):

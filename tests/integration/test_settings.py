@@ -144,6 +144,8 @@ CASES: dict[str, Case] = {
     "base.lr": Case(run_base, 0.01),
     "base.head_factor": Case(run_base, 5.0),
     "base.warmup": Case(run_base, 0.5),
+    "base.head": Case(run_base, "fresh"),
+    "base.lr_floor": Case(run_base, 1.0),
     "base.families": Case(run_base, {FAMILY: {"steps": 20}}),
     "base.momentum": Case(run_base, 0.5),
     "base.weight_decay": Case(run_base, 0.1),
@@ -156,6 +158,8 @@ CASES: dict[str, Case] = {
     "zoo.lr": Case(run_zoo, 0.01),
     "zoo.head_factor": Case(run_zoo, 5.0),
     "zoo.warmup": Case(run_zoo, 0.5),
+    "zoo.head": Case(run_zoo, "fresh"),
+    "zoo.lr_floor": Case(run_zoo, 1.0),
     "zoo.families": Case(run_zoo, {FAMILY: {"subnets": 6}}),
     "zoo.momentum": Case(run_zoo, 0.5),
     "zoo.weight_decay": Case(run_zoo, 0.1),
@@ -203,6 +207,8 @@ CASES: dict[str, Case] = {
     "finetune.lr": Case(run_finetune, 0.1),
     "finetune.head_factor": Case(run_finetune, 5.0),
     "finetune.warmup": Case(run_finetune, 0.5),
+    "finetune.head": Case(run_finetune, "fresh"),
+    "finetune.lr_floor": Case(run_finetune, 1.0),
     "finetune.families": Case(run_finetune, {FAMILY: {"lr": 0.1}}),
     "finetune.momentum": Case(run_finetune, 0.1),
     "finetune.weight_decay": Case(run_finetune, 0.5),
@@ -229,7 +235,10 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project of four sources, and short enough fits."""
-    sections = {"space": {**PARAMS["space"], "steps": 10, "log_every": 10}, "base": {**PARAMS["base"], "subnets": 2}}
+    fitted = {"head": "fitted", "lr_floor": 0.1}
+    sections = {name: {**PARAMS[name], **fitted} for name in ("base", "zoo", "finetune")}
+    sections["base"]["subnets"] = 2
+    sections["space"] = {**PARAMS["space"], "steps": 10, "log_every": 10}
     root = build_project(tmp_path_factory.mktemp("settings"), sources=SOURCES, **sections)
     shutil.rmtree(root / "serving")
     return root

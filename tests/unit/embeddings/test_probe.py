@@ -3,9 +3,11 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from tans_core.embeddings.probe import probe, probe_features, probe_sample, ridge_probe
+from tans_core.embeddings.probe import probe, probe_sample
 from tans_core.errors import TooFewImagesError, WeightsError
 from tans_core.networks.elastic import ElasticNetwork
+from tans_core.networks.head import features_of
+from tans_core.networks.ridge import ridge_probe
 from tans_core.tasks.task import Task
 from tests.factories.networks import PREPROCESS, tiny_network
 from tests.factories.tasks import grating_task
@@ -92,7 +94,7 @@ class _WithDropout(ElasticNetwork):
 def test_probing_switches_no_dropout_on() -> None:
     task = grating_task()
     model = _WithDropout(network().architecture, 2).eval()
-    first, second = (probe_features(model, probe_sample(task, 10, 100).images(PREPROCESS)) for _ in range(2))
+    first, second = (features_of(model, probe_sample(task, 10, 100).images(PREPROCESS)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -101,7 +103,7 @@ def test_broken_weights_are_named_and_a_single_class_is_refused() -> None:
     with torch.no_grad():
         model.stem.weight.fill_(float("nan"))
     with pytest.raises(WeightsError, match="NaN"):
-        probe_features(model, probe_sample(task, 5, 100).images(PREPROCESS))
+        features_of(model, probe_sample(task, 5, 100).images(PREPROCESS))
     lonely = type(task)(
         task.info, task.images, np.zeros_like(task.labels), task.splits, task.sha256, task.paths, task.sizes
     )

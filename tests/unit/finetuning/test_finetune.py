@@ -56,6 +56,25 @@ def test_network_learns_and_all_its_weights_move(make_task: Any, make_network: A
     assert all(not torch.equal(before[name], value.cpu()) for name, value in network.named_parameters())
 
 
+def test_fitted_classifier_is_right_from_the_first_step_and_the_rate_falls_by_what_it_knows(
+    make_task: Any, make_network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def watched(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    little = {"steps": 2, "eval_points": 2}
+    fresh = run(make_network(), make_task(), recipe=RECIPE.model_copy(update={"lr": 1e-4}), **little)
+    fitted = run(make_network(), make_task(), recipe=Recipe(lr=1e-4, head="fitted", lr_floor=0.2), **little)
+    assert fitted.curve[0]["val_accuracy"] > fresh.curve[0]["val_accuracy"] + 0.2
+    assert fitted.curve[0]["train_loss"] < fresh.curve[0]["train_loss"]
+    assert 0.2e-4 <= rates[-2] < 0.9e-4
+
+
 def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_network: Any) -> None:
     task, network = make_task(), make_network()
     # Validation calls every class by another's name: the more the network learns, the worse it does there.
