@@ -21,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+import psutil
+
 from tans_core.errors import ParamsError, TansError
 
 HOST, DEFAULT_PORT = "127.0.0.1", 4200
@@ -200,40 +202,30 @@ def reaping() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def children() -> list[int]:
-    """Return this process's children, as far as the system has /proc; those that ended are reaped."""
+    """Return this process's children; those that ended are reaped."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # "pid (name, which may hold spaces) state ppid …"
-            state, parent = path.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid():
-                found.append((int(path.parent.name), state))
-    for pid, state in found:
-        if state == "Z":
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-    return sorted(pid for pid, state in found if state != "Z")
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                process.wait()
+            else:
+                found.append(process.pid)
+    return found
 
 
 def end(pid: int, grace_s: float = STOP_TIMEOUT_S) -> None:
     """Ask a child to end; after `grace_s` end it and its process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline:
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                return
-        except ChildProcessError:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.terminate()
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(grace_s)
             return
-        time.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
 
 
 def _die_with_parent() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
 
 from tans_core.errors import StoreError, WeightsError
 from tans_core.io import atomic_path, read_json, sha256_file
@@ -91,18 +91,13 @@ def hold_lock(path: Path) -> Iterator[None]:
         StoreError: another process has held it for too long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreError(
-                        f"{path}: another process has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
-                    ) from None
-                time.sleep(0.05)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(path, timeout=LOCK_TIMEOUT_S))
+        except Timeout:
+            raise StoreError(
+                f"{path}: another process has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
+            ) from None
         yield
 
 
