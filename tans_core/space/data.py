@@ -20,8 +20,11 @@ from tans_core.embeddings.scores import ScoreRows
 from tans_core.embeddings.store import FeatureRows, ModelRows
 from tans_core.errors import StoreError
 from tans_core.runtime import derive_seed
-from tans_core.space.metrics import standardise_within
+from tans_core.space.metrics import spread_within, standardise_within
 from tans_core.space.queries import query_statistics, sampled_statistics
+
+_SEEDS = 0.04
+"""By how much two seeds of one short fine-tuning differ, in accuracy (`noise.between_seeds` of the evaluation)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Trials:
     def scores(self) -> Tensor:
         """Return (n,) float32: values in deviations of the task's trials: raw ones mostly tell how easy it is."""
         return torch.from_numpy(standardise_within(self.value.double().numpy(), self.task.numpy()))
+
+    def weights(self) -> Tensor:
+        """Return (n,) float32 in 0..1: how sure a score is. Where the trials of a task differ little, seeds decide."""
+        spread = spread_within(self.value.double().numpy(), self.task.numpy()) ** 2
+        return torch.from_numpy(spread / (spread + _SEEDS**2)).float()
 
     def where(self, chosen: Tensor) -> Trials:
         """Return the chosen (n,) bool trials."""

@@ -63,6 +63,14 @@ def deviations(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return found
 
 
+def spread_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the standard deviation of each value's group, (M,)."""
+    spread = np.zeros(len(values))
+    for group in np.unique(groups):
+        spread[groups == group] = values[groups == group].std()
+    return spread
+
+
 def standardise_within(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64], unknown: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.float32]:

@@ -21,6 +21,8 @@ from tans_core.space.training import Precision, step_generator
 
 _MARGIN = 0.1
 """Of the rank loss, in cosines."""
+_NEAR = 0.1
+"""How much a trial on a task of the network's own source counts, for what it is worth whatever the task."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,12 @@ class TansObjective(nn.Module):
     ) -> Tensor:
         networks = self.space.scaled(data.topology[models], data.functional[models])
         groups = groups_of([data.sources[task] for task in trials.task.tolist()])
+        # What a network does on its own source says how near that is, and not what it is worth elsewhere.
+        near = torch.tensor([data.comes_from(model, task) for task, model, _ in trials.rows()])
+        weight = torch.where(near, _NEAR, 1.0) * trials.weights()
         # Of one source alone, tasks have to tell of each other.
-        return process.fit(networks, of, score, groups if len(groups.unique()) > 1 else trials.task)
+        apart = groups if len(groups.unique()) > 1 else trials.task
+        return process.fit(networks, of, score, apart, trials.task, weight if weight.any() else trials.weights())
 
     def loss(self, step: int) -> Tensor:
         """Return the loss of one step; everything random in it follows from the seed and the step's number."""

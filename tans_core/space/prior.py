@@ -4,7 +4,10 @@ Networks that are built alike did alike, and those that also answer alike did so
 a Gaussian of the distance of their topology codes, times one plus a Gaussian of that of their functional embeddings. A zoo holds
 few architectures many times over, which a process tells apart and a linear map does not.
 
-Axes: n trials, m networks, K networks known from trials, T topology width, E functional width.
+A trial is relative to the others on its task, and which these were is chance: a network that was tried beside good ones is not
+worse for it. So each task has a level of its own, which the process does not know beforehand.
+
+Axes: n trials, D tasks, m networks, K networks known from trials, T topology width, E functional width.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-_TOPOLOGY_LENGTHS, _FUNCTIONAL_LENGTHS = (0.25, 0.5, 1.0), (0.5, 1.0)
+_TOPOLOGY_LENGTHS, _FUNCTIONAL_LENGTHS = (0.25, 0.5, 1.0, 2.0), (0.5, 1.0, 2.0)
 _SHARES, _NOISES = (0.3, 1.0), (0.3, 1.0, 3.0)
 
 
@@ -58,22 +61,27 @@ class TrialPrior(nn.Module):
         self.register_buffer("weights", torch.zeros(known))
         self.register_buffer("covariance", torch.ones(4))
 
-    def fit(self, networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group: Tensor) -> Tensor:
-        """Learn from trials, and return what each would have been expected to be by those of other groups, (n,).
+    def fit(
+        self, networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group: Tensor, task: Tensor, weight: Tensor
+    ) -> Tensor:
+        """Learn from trials, and return what each was to be expected by those of other groups, (n,): relative to what is
+        expected of the others on its task, as scores are.
 
         Args:
             networks: (K, T) and (K, E) float32, standardised, of the networks that were tried.
             model: (n,) int64 in [0, K).
             score: (n,) float32, in deviations inside a task.
             group: (n,) int64, of trials that must not tell of each other: the task's source.
+            task: (n,) int64 in [0, D).
+            weight: (n,) float32, how sure each is: the noise counts by its inverse.
         """
         self.topology.copy_(networks[0])
         self.functional.copy_(networks[1])
-        chosen, expected = _choose(networks, model, score.double(), group)
+        chosen, expected = _choose(networks, model, score.double(), group, task, weight.double())
         self.covariance.copy_(
             torch.tensor([chosen.topology_length, chosen.functional_length, chosen.share, chosen.noise])
         )
-        self.weights.copy_(_weights(_sum(chosen, networks), model, score.double(), chosen.noise))
+        self.weights.copy_(_weights(_sum(chosen, networks), model, score.double(), task, weight.double(), chosen.noise))
         return expected.float()
 
     def forward(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +93,9 @@ class TrialPrior(nn.Module):
         return alike @ self.weights, answers @ self.weights
 
 
-def _choose(networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group: Tensor) -> tuple[Covariance, Tensor]:
+def _choose(
+    networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group: Tensor, task: Tensor, weight: Tensor
+) -> tuple[Covariance, Tensor]:
     """Return the covariance by which trials of a group follow best from those of the others, and what follows."""
     best, least, kept = Covariance(0.5, 1.0, 1.0, 1.0), float("inf"), torch.zeros_like(score)
     groups = group.unique().tolist()
@@ -96,8 +106,9 @@ def _choose(networks: tuple[Tensor, Tensor], model: Tensor, score: Tensor, group
         matrix, expected = _sum(covariance, networks), torch.zeros_like(score)
         for out in groups:
             held, rest = group == out, group != out
-            expected[held] = matrix[model[held]] @ _weights(matrix, model[rest], score[rest], covariance.noise)
-        error = float(((expected - score) ** 2).mean())
+            weights = _weights(matrix, model[rest], score[rest], task[rest], weight[rest], covariance.noise)
+            expected[held] = _centred(matrix[model[held]] @ weights, task[held], weight[held])
+        error = float((weight * (expected - _centred(score, task, weight)) ** 2).sum() / weight.sum())
         if error < least:
             best, least, kept = covariance, error, expected
     return best, kept
@@ -110,15 +121,26 @@ def _sum(covariance: Covariance, networks: tuple[Tensor, Tensor]) -> Tensor:
     return alike + answers
 
 
-def _weights(matrix: Tensor, model: Tensor, score: Tensor, noise: float) -> Tensor:
-    """Return what each network weighs in the mean, (K,): the trials of one, (n,) together, count as their mean, and as often."""
-    counts = torch.bincount(model, minlength=len(matrix))
-    tried = counts > 0
-    means = torch.zeros(len(matrix), dtype=matrix.dtype).index_add_(0, model, score)[tried] / counts[tried]
-    factor = torch.linalg.cholesky(matrix[tried][:, tried] + torch.diag(noise / counts[tried]))
-    found = torch.zeros(len(matrix), dtype=matrix.dtype)
-    found[tried] = torch.cholesky_solve(means[:, None], factor)[:, 0]
+def _weights(matrix: Tensor, model: Tensor, score: Tensor, task: Tensor, weight: Tensor, noise: float) -> Tensor:
+    """Return what each network weighs in the mean, (K,), where the levels of tasks are free."""
+    tried, tasks = len(matrix), int(task.max()) + 1
+    flat = torch.zeros(tasks * tried, dtype=matrix.dtype).index_add_(0, task * tried + model, weight)
+    counts = flat.view(tasks, tried)
+    of_task = counts.sum(dim=1).clamp_min(1e-9)
+    # What trials tell of networks once each task's mean is taken off: its precision, and the mean times that.
+    precision = (torch.diag(counts.sum(dim=0)) - counts.T @ (counts / of_task[:, None])) / noise
+    told = torch.zeros(tried, dtype=matrix.dtype).index_add_(0, model, weight * _centred(score, task, weight)) / noise
+    found: Tensor = torch.linalg.solve(torch.eye(tried, dtype=matrix.dtype) + precision @ matrix, told)
     return found
+
+
+def _centred(values: Tensor, task: Tensor, weight: Tensor) -> Tensor:
+    """Return values (n,) less the mean of their task, by their weights."""
+    tasks = int(task.max()) + 1
+    sums, counts = (
+        torch.zeros(tasks, dtype=values.dtype).index_add_(0, task, one) for one in (weight * values, weight)
+    )
+    return values - (sums / counts.clamp_min(1e-9))[task]
 
 
 def groups_of(names: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ from tans_core.runtime import derive_seed
 from tans_core.space.data import SpaceData, Trials, assemble
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import SpaceReport, fit_on, fit_space, source_folds
-from tans_core.space.measure import measure_elsewhere, orders_elsewhere, worth_of_fit
+from tans_core.space.measure import measure_elsewhere, measure_refined, orders_elsewhere, worth_of_fit
 from tans_core.space.objective import TansObjective
 from tans_core.space.training import CHECKPOINT_FILE
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
@@ -153,9 +153,10 @@ def test_folds_count_by_the_tasks_that_were_judged(data: SpaceData) -> None:
     weighed = []
     for index, fold in enumerate(orders):
         worth = worth_of_fit([order for rest in (*orders[:index], *orders[index + 1 :]) for order in rest])
-        weighed += [order.with_fit(worth) for order in fold]
+        weighed.append([order.with_fit(worth) for order in fold])
     space, report = fit_space(some, SHORT, folds=3, log_every=6, seed=0)
-    assert report.metrics["elsewhere"] == pytest.approx(measure_elsewhere(weighed))
+    wanted = measure_elsewhere([order for fold in weighed for order in fold]) | measure_refined(weighed)
+    assert report.metrics["elsewhere"] == pytest.approx(wanted)
     plain, _ = fit_on(some, range(12), SHORT, log_every=0, seed=derive_seed(0, "space"))
     worth = worth_of_fit([order for fold in orders for order in fold])
     assert space.fit_scale.item() == pytest.approx(worth * plain.fit_scale.item(), abs=1e-6)
