@@ -27,11 +27,9 @@ from space_plain import PlainSpace, PlainTasks, PlainTraining, collate, plain_lo
 from torch import Tensor
 
 from tans_core.io import write_json
+from tans_core.published.fit import PUBLISHED_RECIPE, PublishedData, fit_tans, hold_out
+from tans_core.published.paper import PaperRecipe, PaperSpace, fit_paper, measure_paper, model_inputs, paper_loss, pool
 from tans_core.runtime import cores
-from tans_core.space.paper import PaperSpace, model_inputs, paper_loss
-from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
-from tans_core.space.published_fit import PUBLISHED_RECIPE, fit_published, measure_published, published_data
-from tans_core.space.quality import hold_out
 
 WORKERS = 4
 WANTED = {f"{WORKERS}_workers": 50.0, "no_workers": 20.0}
@@ -42,55 +40,45 @@ KEPT = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "median_rank"
 
 
 class Files:
-    """Both files, and the tensors that ours takes them as."""
+    """Both files, and the data that ours takes them as."""
 
     def __init__(self, zoo: dict[str, Any], queries: dict[str, Any]) -> None:
         self.zoo, self.queries = zoo, queries
-        number = {name: index for index, name in enumerate(queries)}
-        self.home = torch.tensor([number[name] for name in zoo["dataset"]])
-        self.topology = torch.tensor(zoo["topol"], dtype=torch.float32)
-        self.functional = torch.stack(zoo["f_emb"])
-        self.accuracy = torch.tensor(zoo["acc"], dtype=torch.float32)
-        self.pooled_train = self._pool("train")
-        self.pooled_test = self._pool("test")
+        names = tuple(queries)
+        number = {name: index for index, name in enumerate(names)}
+        self.data = PublishedData(
+            tasks=names,
+            sources=names,
+            topology=torch.tensor(zoo["topol"], dtype=torch.float32),
+            functional=torch.stack(zoo["f_emb"]),
+            accuracy=torch.tensor(zoo["acc"], dtype=torch.float32),
+            params_m=torch.tensor(zoo["n_params"], dtype=torch.float32),
+            home=torch.tensor([number[name] for name in zoo["dataset"]]),
+            **{f"{ours}_features": self._stacked(theirs) for ours, theirs in (("train", "train"), ("val", "test"))},
+        )
+        self.none = torch.zeros(len(zoo["acc"]), dtype=torch.bool)
 
-    def _pool(self, split: str) -> Tensor:
-        return torch.stack([torch.stack(one[f"x_query_{split}"]).mean(dim=0) for one in self.queries.values()])
+    def _stacked(self, split: str) -> tuple[Tensor, ...]:
+        return tuple(torch.stack(one[f"x_query_{split}"]) for one in self.queries.values())
 
     def fit(self, recipe: PaperRecipe, heldout: Tensor | None = None) -> PaperSpace:
-        networks = (self.topology, self.functional, self.accuracy, self.home)
-        queries = (self.pooled_train, self.pooled_test)
-        return fit_paper(*queries, *networks, recipe=recipe, seed=0, heldout=heldout, device="cpu")[0]
+        return fit_paper(self.data, self.none if heldout is None else heldout, recipe, seed=0, device="cpu")[0]
 
     def measure(self, space: PaperSpace, heldout: Tensor | None = None) -> dict[str, dict[str, float]]:
-        networks = (self.topology, self.functional, self.accuracy, self.home)
-        return measure_paper(space, self.pooled_test, *networks, heldout=heldout)
-
-    def fit_tans(self, heldout: Tensor) -> dict[str, dict[str, float]]:
-        """Fit this project's own objective on the same files, and measure it."""
-        # Not before the plain loop forks: LanceDB, which this imports, warns of that.
-        from tans_core.embeddings.published import masked_topology
-
-        train, test = (
-            [torch.stack(one[f"x_query_{split}"]) for one in self.queries.values()] for split in ("train", "test")
-        )
-        topology = torch.from_numpy(masked_topology(self.topology.numpy()))
-        params_m, names = torch.tensor(self.zoo["n_params"], dtype=torch.float32), list(self.queries)
-        networks = (topology, self.functional, self.accuracy, params_m, self.home)
-        data = published_data(names, names, train, test, *networks, heldout, seed=0)
-        return measure_published(fit_published(data, PUBLISHED_RECIPE, seed=0), data)
+        return measure_paper(space, self.data, self.none if heldout is None else heldout)
 
     def seconds(self, recipe: PaperRecipe) -> float:
-        """Fit from the images on: what is pooled and scaled once counts."""
+        """Fit from the images on: what is put together, pooled and scaled once counts."""
         start = time.perf_counter()
-        self.pooled_train, self.pooled_test = self._pool("train"), self._pool("test")
+        self.data = replace(self.data, train_features=self._stacked("train"), val_features=self._stacked("test"))
         self.fit(recipe)
         return time.perf_counter() - start
 
 
 def as_ours(plain: PlainSpace, files: Files) -> PaperSpace:
     """Return the plain loop's space as one of ours, to be measured alike."""
-    space = PaperSpace(files.pooled_train.shape[1], files.topology.shape[1], files.functional.shape[1])
+    features, zoo = files.data.train_features[0], files.data
+    space = PaperSpace(features.shape[1], zoo.topology.shape[1], zoo.functional.shape[1])
     space.load_state_dict(plain.state_dict())
     return space.eval()
 
@@ -99,14 +87,14 @@ def losses_apart(files: Files) -> float:
     """Return how far the two losses differ at equal weights and networks, relative to their size."""
     first = [files.zoo["dataset"].index(name) for name in files.queries]
     tasks = PlainTasks(files.zoo, files.queries, "train", first)
-    ours = files.fit(PaperRecipe(steps=20))  # before training all pairs cost alike
-    plain = PlainSpace(files.pooled_train.shape[1], files.topology.shape[1] + files.functional.shape[1])
+    ours, zoo = files.fit(PaperRecipe(steps=20)), files.data  # before training all pairs cost alike
+    plain = PlainSpace(zoo.train_features[0].shape[1], zoo.topology.shape[1] + zoo.functional.shape[1])
     plain.load_state_dict(ours.state_dict())
     with torch.no_grad():
         wanted = float(plain_loss(plain(collate([tasks[task] for task in range(len(tasks))]))))
-        queries = ours.encode_pooled(files.pooled_train)
-        models = ours.encode_inputs(model_inputs(files.topology[first], files.functional[first]))
-        got = float(paper_loss(queries, models, ours.predict(queries, models), files.accuracy[first]))
+        queries = ours.encode_query(pool(zoo.train_features))
+        models = ours.encode_models(model_inputs(zoo.topology[first], zoo.functional[first]))
+        got = float(paper_loss(queries, models, ours.predict(queries, models), zoo.accuracy[first]))
     apart = abs(got - wanted) / wanted
     assert apart < 1e-4, f"the losses differ at equal weights and networks: {got} and {wanted}"
     return apart
@@ -151,12 +139,12 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
 
 def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
     """Return what a quarter of each task's networks, held out, say of the paper at two weights of its error, and of ours."""
-    heldout = hold_out(files.home, 0.25, seed=0)
+    heldout = hold_out(files.data.home, 0.25, seed=0)
     measured = {}
     for weight in (1, 100):
         space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)
         measured[f"weight_{weight}"] = files.measure(space, heldout)["heldout"]
-    measured["tans"] = files.fit_tans(heldout)["heldout"]
+    measured["tans"] = fit_tans(files.data, heldout, PUBLISHED_RECIPE, seed=0)[1]["heldout"]
     return {name: {key: round(value, 4) for key, value in found.items()} for name, found in measured.items()}
 
 
@@ -218,7 +206,7 @@ def main() -> None:
     quality, heldout = qualities(files, chosen.after), on_heldout(files, max(chosen.after))
     result = {
         "tasks": chosen.tasks,
-        "networks": len(files.home),
+        "networks": len(files.data.home),
         "images": sum(len(one["x_query_train"]) + len(one["x_query_test"]) for one in files.queries.values()),
         "rounds": chosen.rounds,
         "epochs_a_round": chosen.epochs,

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tans_core.published.fit import PublishedData
+from tans_core.published.paper import PaperRecipe, PaperSpace, fit_paper, model_inputs
 from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.refine import RefineWeights, refined_scores
 from tans_core.runtime import derive_seed
@@ -20,8 +22,6 @@ from tans_core.space.data import SpaceData
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.measure import Order, calibration
 from tans_core.space.metrics import deviations, order_quality
-from tans_core.space.paper import PaperSpace
-from tans_core.space.paper_fit import PaperRecipe, fit_paper
 
 Floats = npt.NDArray[np.float64]
 OURS = "tans"
@@ -58,17 +58,14 @@ def paper_on(data: SpaceData, seen: Sequence[int], steps: int, seed: int) -> Pap
     place = {task: index for index, task in enumerate(seen)}
     models = torch.tensor([index for index, home in enumerate(data.home.tolist()) if home in place])
     home = torch.tensor([place[int(data.home[index])] for index in models])
-    pooled = data.queries[list(seen), :width], data.val_queries[list(seen), :width]
-    accuracy = data.accuracy[models]
-    return fit_paper(
-        *pooled,
-        data.topology[models],
-        data.functional[models],
-        accuracy,
-        home,
-        recipe=PaperRecipe(steps=steps),
-        seed=seed,
-    )[0]
+    pooled = [
+        [data.queries[task, None, :width] for task in seen],
+        [data.val_queries[task, None, :width] for task in seen],
+    ]
+    names, sources = zip(*((data.tasks[task], data.sources[task]) for task in seen), strict=True)
+    networks = (values[models] for values in (data.topology, data.functional, data.accuracy, data.params_m))
+    zoo = PublishedData(names, sources, *networks, home, *map(tuple, pooled))
+    return fit_paper(zoo, torch.zeros(len(home), dtype=torch.bool), PaperRecipe(steps=steps), seed)[0]
 
 
 @torch.no_grad()
@@ -92,8 +89,8 @@ def rankings(
     refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
     published: dict[str, Floats] = {}
     for name, (paper, known) in papers.items():
-        asked = paper.encode_pooled(statistics[:, :width])
-        found = paper.encode_models(known.topology[models], known.functional[models])
+        asked = paper.encode_query(statistics[:, :width])
+        found = paper.encode_models(model_inputs(known.topology[models], known.functional[models]))
         published[f"{name}, similarity"] = (found @ asked[0]).double().numpy()
         published[f"{name}, predictor"] = paper.predict(asked.expand_as(found), found).double().numpy()
     params_m = deviations(data.params_m[models].double().log().numpy())

@@ -14,9 +14,9 @@ from tans_core.cli.console import AsJson, Root, examples, print_json, stderr, st
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tans_core.embeddings.published import PublishedData
+    from tans_core.published.fit import PublishedData
+    from tans_core.published.paper import PaperSpace
     from tans_core.space.encoders import CrossModalSpace
-    from tans_core.space.paper import PaperSpace
     from tans_core.space.training import Precision
 
 EXAMPLES = examples(
@@ -83,11 +83,11 @@ def fit(
     folder = out if out is not None else source.with_name(f"{source.name}-space")
     _check_out(folder)
     with stderr().status("reading the store"):
-        from tans_core.embeddings.published import read_published
         from tans_core.embeddings.store import read_digests
         from tans_core.io import atomic_folder
+        from tans_core.published.fit import hold_out
+        from tans_core.published.store import read_published
         from tans_core.runtime import clock, one_thread
-        from tans_core.space.quality import hold_out
 
         one_thread()
         data = read_published(source)
@@ -121,27 +121,11 @@ def _fit_tans(
 ) -> tuple[CrossModalSpace, dict[str, Any], dict[str, dict[str, float]]]:
     from dataclasses import asdict, replace
 
-    import torch
-
-    from tans_core.embeddings.published import masked_topology
-    from tans_core.space.published_fit import PUBLISHED_RECIPE, fit_published, measure_published, published_data
+    from tans_core.published.fit import PUBLISHED_RECIPE, fit_tans
 
     recipe = replace(PUBLISHED_RECIPE, steps=steps or PUBLISHED_RECIPE.steps, precision=precision)
-    assembled = published_data(
-        data.tasks,
-        data.sources,
-        data.train_features,
-        data.val_features,
-        torch.from_numpy(masked_topology(data.topology.numpy())),
-        data.functional,
-        data.accuracy,
-        data.params_m,
-        data.home,
-        unseen,
-        seed,
-    )
-    space = fit_published(assembled, recipe, seed, resume)
-    return space, asdict(recipe), measure_published(space, assembled)
+    space, metrics = fit_tans(data, unseen, recipe, seed, resume)
+    return space, asdict(recipe), metrics
 
 
 def _fit_paper(
@@ -155,16 +139,12 @@ def _fit_paper(
 ) -> tuple[PaperSpace, dict[str, Any], dict[str, dict[str, float]]]:
     from dataclasses import asdict
 
-    import torch
+    from tans_core.published.paper import PaperRecipe, fit_paper, measure_paper
 
-    from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
-
-    train, test = (torch.stack([one.mean(0) for one in part]) for part in (data.train_features, data.val_features))
-    networks = (data.topology, data.functional, data.accuracy, data.home)
     weight = 1.0 if prediction_weight is None else prediction_weight
     recipe = PaperRecipe(steps=steps or 1000, prediction_weight=weight, precision=precision)
-    space, _ = fit_paper(train, test, *networks, recipe=recipe, seed=seed, heldout=unseen, resume_folder=resume)
-    return space, asdict(recipe), measure_paper(space, test, *networks, heldout=unseen)
+    space, _ = fit_paper(data, unseen, recipe, seed, resume)
+    return space, asdict(recipe), measure_paper(space, data, unseen)
 
 
 def _check_out(folder: Path) -> None:

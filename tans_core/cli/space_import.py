@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from tans_core.cli.console import AsJson, Root, examples, print_json, stderr, stdout, table
-
-if TYPE_CHECKING:
-    from tans_core.embeddings.published_import import Imported
 
 EXAMPLES = examples(
     ("tans space import --zoo p_mod_zoo.pt --queries p_m_train.pt", "the networks and data sets to fit on"),
@@ -58,36 +55,39 @@ def import_files(
             bar.update(work, description=step, completed=begun)
             begun += 1
 
-        from tans_core.embeddings.published_import import import_published
+        from tans_core.published.store import import_published
 
         made = import_published(zoo, queries, target, tests, show)
     if as_json:
-        print_json(made.to_dict())
+        print_json(made)
     else:
         _show(made)
 
 
-def _show(made: Imported) -> None:
+def _show(made: dict[str, Any]) -> None:
     shown = table("", "")
     shown.show_header = False
-    fewest, most = made.networks_per_task
+    fewest, most = made["networks_per_task"]
     each = f"{most}" if fewest == most else f"{fewest} to {most}"
-    shown.add_row("data sets", f"{made.tasks:,} of {made.sources:,} sources")
-    shown.add_row("networks", f"{made.networks:,}, {each} a data set")
-    shown.add_row("widths", f"topology 45, functional {made.functional_width:,}, image features {made.feature_width:,}")
-    shown.add_row("image features", f"{made.train_features:,} train, {made.val_features:,} val")
-    if made.test_tasks:
-        shown.add_row("test data sets", f"{made.test_tasks:,}, {made.test_features:,} image features")
-    lowest, median, highest = (100 * value for value in made.accuracy)
+    shown.add_row("data sets", f"{made['tasks']:,} of {made['sources']:,} sources")
+    shown.add_row("networks", f"{made['networks']:,}, {each} a data set")
     shown.add_row(
-        "accuracy (%)", f"{lowest:.1f} to {highest:.1f}, median {median:.1f}; the file has {made.units['acc']}"
+        "widths", f"topology 45, functional {made['functional_width']:,}, image features {made['feature_width']:,}"
     )
-    lowest, median, highest = made.params_m
+    shown.add_row("image features", f"{made['train_features']:,} train, {made['val_features']:,} val")
+    if made["test_tasks"]:
+        shown.add_row("test data sets", f"{made['test_tasks']:,}, {made['test_features']:,} image features")
+    lowest, median, highest = (100 * value for value in made["accuracy"])
     shown.add_row(
-        "parameters (M)", f"{lowest:.2f} to {highest:.2f}, median {median:.2f}; the file has {made.units['n_params']}"
+        "accuracy (%)", f"{lowest:.1f} to {highest:.1f}, median {median:.1f}; the file has {made['units']['acc']}"
     )
-    shown.add_row("store", escape(made.store))
+    lowest, median, highest = made["params_m"]
+    shown.add_row(
+        "parameters (M)",
+        f"{lowest:.2f} to {highest:.2f}, median {median:.2f}; the file has {made['units']['n_params']}",
+    )
+    shown.add_row("store", escape(made["store"]))
     console = stdout()
     console.print(shown, markup=False)
-    for warning in made.warnings:
+    for warning in made["warnings"]:
         console.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)

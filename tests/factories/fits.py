@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from tans_core.published.fit import PublishedData
 from tans_core.space.training import step_generator
 
 TASKS, NETWORKS, LATENT = 12, 10, 6
@@ -83,10 +84,13 @@ class Zoo:
         self.accuracy = torch.sigmoid(self.topology[:, 0] - 5 + 0.1 * normal(count))
 
     @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        queries = (self.pooled_train, self.pooled_test)
-        return (*queries, self.topology, self.functional, self.accuracy, self.home)
+    def data(self) -> PublishedData:
+        """What the published space is fitted on; of each task one image, which is the mean."""
+        names, count = tuple(f"task-{number}" for number in range(TASKS)), len(self.home)
+        networks = (self.topology, self.functional, self.accuracy, torch.ones(count), self.home)
+        queries = (tuple(pooled[:, None].unbind()) for pooled in (self.pooled_train, self.pooled_test))
+        return PublishedData(names, names, *networks, *queries)
 
     @property
-    def measured(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return self.pooled_test, self.topology, self.functional, self.accuracy, self.home
+    def none_held_out(self) -> Tensor:
+        return torch.zeros(len(self.home), dtype=torch.bool)

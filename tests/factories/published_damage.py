@@ -108,6 +108,12 @@ def _doubling() -> bytes:
     return b"\x80\x02" + asks + b"U\x04aaaa" + b"X\x03\x00\x00\x00hex\x86R" * 30 + b"."
 
 
+def _repeating() -> bytes:
+    """Ask for five million bytes of one text a thousand times."""
+    text = b"X" + struct.pack("<I", 5_000_000) + b"a" * 5_000_000 + b"q\x000"
+    return b"\x80\x02" + text + b"]" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86Ra" * 1000 + b"."
+
+
 def _pickled(path: Path, content: bytes) -> None:
     """Put another pickle in the place of the file's own."""
     with zipfile.ZipFile(path) as archive:
@@ -165,130 +171,152 @@ def _bytes_of(content: Any) -> bytes:
 NAN = float("nan")
 DAMAGES: dict[str, Damage] = {
     "missing file": _file(Path.unlink, "no such file"),
-    "a folder": _file(_folder, "a folder"),
-    "empty file": _file(lambda path: path.write_bytes(b""), "empty"),
-    "truncated": _file(lambda path: _cut(path, 0.6), "damaged or cut short"),
+    "a folder": _file(_folder, "no such file"),
+    "empty file": _file(lambda path: path.write_bytes(b""), "not a file of torch.save"),
+    "truncated": _file(lambda path: _cut(path, 0.6), "damaged, cut short or no plain data"),
     "one byte left": _file(lambda path: path.write_bytes(b"P"), "not a file of torch.save"),
-    "text": _file(lambda path: path.write_text("dataset,topol\n"), "not a file of torch.save", "its first bytes"),
-    "npz": _file(lambda path: path.write_bytes(_bytes_of([1])), "a zip, but not one of torch.save"),
-    "bare pickle": _file(lambda path: path.write_bytes(pickle.dumps({"acc": [1]}, 4)), "a bare pickle"),
-    "before torch 1.6": _file(_legacy, "before 1.6", "torch.save(torch.load(path, weights_only=True), new_path)"),
-    "whole module": _file(
-        _module, "whole pickled module", "torch.nn.modules.linear.Linear", "state_dict()", "Nothing of it was run"
+    "text": _file(lambda path: path.write_text("dataset,topol\n"), "not a file of torch.save"),
+    "npz": _file(
+        lambda path: path.write_bytes(_bytes_of([1])), "a zip, but of a TorchScript program, or not of torch.save"
     ),
+    "bare pickle": _file(lambda path: path.write_bytes(pickle.dumps({"acc": [1]}, 4)), "not a file of torch.save"),
+    "before torch 1.6": _file(_legacy, "as torch writes it since 1.6"),
+    "whole module": _file(_module, "refused: ", "torch.nn.modules.linear.Linear", "Nothing of it was run"),
     "TorchScript": _file(_scripted, "TorchScript"),
-    "bomb": _file(lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed", "can unpack to any size"),
-    "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
-    "two directories": _file(_two_directories, "its directory does not lie where its end record says"),
-    "two pickles": _file(
-        lambda path: _rewrite(path, add=(f"{path.stem}/DATA.PKL", pickle.dumps({}, 2))), "its names are not unique"
+    "bomb": _file(
+        lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed or encrypted", "can unpack to any size"
     ),
-    "zero in a name": _file(_zero_in_a_name, "its names are not unique"),
-    "two sizes": _file(_two_sizes, "a record with two sizes"),
+    "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
+    "two directories": _file(_two_directories, "its directory is not where it belongs"),
+    "two pickles": _file(
+        lambda path: _rewrite(path, add=(f"{path.stem}/DATA.PKL", pickle.dumps({}, 2))),
+        "records of one name, or of two sizes",
+    ),
+    "zero in a name": _file(_zero_in_a_name, "records of one name, or of two sizes"),
+    "two sizes": _file(_two_sizes, "records of one name, or of two sizes"),
     # Two billion bytes, asked for in twenty.
     "bytearray of any size": _file(
         lambda path: _pickled(path, b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."),
-        "refused: it asks for a bytearray",
+        "refused: more than data (builtins.bytearray)",
     ),
-    "bytes that double": _file(lambda path: _pickled(path, _doubling()), "refused: it asks for bytes encoded by 'hex'"),
-    "bytes after the end": _file(lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "no end record"),
-    "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "0 records data.pkl"),
+    "bytes that double": _file(lambda path: _pickled(path, _doubling()), "more than data (bytes encoded by 'hex')"),
+    "bytes of one text again and again": _file(
+        lambda path: _pickled(path, _repeating()), "more than data (a long text encoded again and again)"
+    ),
+    "bytes after the end": _file(
+        lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "its directory is not where"
+    ),
+    "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "not of torch.save"),
     "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
     "spoilt pickle": _file(_overwrite_pickle, "p_mod_zoo.pt"),
     "NumPy array": Damage(_put("f_emb", 0, np.zeros(WIDTH)), ("refused", "numpy.ndarray")),
-    "NumPy text": Damage(_put("acc", 0, np.str_("0.5")), ("p_mod_zoo.pt: refused", "no plain number")),
+    "NumPy text": Damage(_put("acc", 0, np.str_("0.5")), ("p_mod_zoo.pt: damaged", "no plain number")),
     "a list": _file(lambda path: torch.save([1, 2], path), "a list of 2, must be a dict of dataset, topol"),
     "queries as the zoo": _file(
-        lambda path: torch.save({"a_0_1": {"x_query_train": []}}, path), "this is no zoo, pass it as --queries"
+        lambda path: torch.save({"a_0_1": {"x_query_train": []}}, path),
+        "a dict of 'a_0_1', must be a dict of dataset, topol",
     ),
-    "key missing": Damage(lambda zoo, _: zoo.update(accs=zoo.pop("acc")), ("no key 'acc' (did you mean 'accs'?)",)),
+    "key missing": Damage(
+        lambda zoo, _: zoo.update(accs=zoo.pop("acc")), ("'accs', must be a dict of dataset, topol",)
+    ),
     "unequal lists": Damage(lambda zoo, _: zoo["acc"].pop(), ("not equally long", "acc 119", "topol 120")),
-    "no networks": Damage(lambda zoo, _: zoo.update({key: [] for key in zoo}), ("no network in it",)),
-    "accuracy NaN": Damage(_put("acc", 7, NAN), ("acc: NaN or infinite: row 7",)),
-    "accuracy text": Damage(_put("acc", 7, "0.9"), ("acc: not a number: row 7",)),
-    "accuracy negative": Damage(_put("acc", 7, -0.1), ("acc: below 0: row 7",)),
-    "accuracy above 1": Damage(_put("acc", 7, 1.2), ("acc: above 1, and too little for percent: row 7",)),
+    "no networks": Damage(
+        lambda zoo, _: zoo.update({key: [] for key in zoo}), ("acc: a list of 0, must be rows of numbers",)
+    ),
+    "accuracy NaN": Damage(_put("acc", 7, NAN), ("acc: NaN, infinite or no number: row 7",)),
+    "accuracy text": Damage(_put("acc", 7, "0.9"), ("acc: NaN, infinite or no number: row 7",)),
+    "accuracy negative": Damage(_put("acc", 7, -0.1), ("acc: not in 0 to 1: row 7",)),
+    "accuracy above 1": Damage(_put("acc", 7, 1.2), ("acc: not in 0 to 1: row 7",)),
     "accuracy above 100": Damage(
-        _put("acc", 7, 170.0), ("acc: above 100: row 7", "at most 1 in all networks of a data set")
+        _put("acc", 7, 170.0), ("acc: not in 0 to 100: row 7", "at most 1 in all networks of data sets")
     ),
     "accuracy in two units": Damage(
         lambda zoo, _: zoo.update(acc=[(1 if row < 20 else 100) * value for row, value in enumerate(zoo["acc"])]),
         ("acc: percent elsewhere", "'leaf-shapes_ann_0_5'", "'street_signs_1_6'"),
     ),
     "accuracies without end": Damage(
-        lambda zoo, _: zoo.update(acc=torch.zeros(1).expand(9_000_000)), ("not equally long", "acc 9,000,000")
+        lambda zoo, _: zoo.update(acc=torch.zeros(1).expand(9_000_000)),
+        ("acc: a float32 tensor (9000000,), must be rows",),
     ),
     "accuracies in pairs": Damage(
-        lambda zoo, _: zoo.update(acc=torch.ones(120, 2)), ("acc: not a number: row 0, row 1, row 2 and 117 more",)
+        lambda zoo, _: zoo.update(acc=torch.ones(120, 2)),
+        ("acc: not 1 wide", "tensor (2,): row 0, row 1, row 2 and 117 more"),
     ),
     "parameters in two units": Damage(
-        _put("n_params", 3, 4_100_000), ("n_params: counts elsewhere", "row 0, row 1, row 2 and 116 more")
+        _put("n_params", 3, 4_100_000),
+        ("n_params: not above 10,000, as others are", "row 0, row 1, row 2 and 116 more"),
     ),
-    "parameters zero": Damage(_put("n_params", 3, 0), ("n_params: not above 0: row 3",)),
+    "parameters zero": Damage(_put("n_params", 3, 0), ("n_params: not above 0, as others are: row 3",)),
     "embedding infinite": Damage(_put("f_emb", 5, torch.full((WIDTH,), torch.inf)), ("f_emb: NaN, infinite", "row 5")),
     "embedding beyond float32": Damage(
         _put("f_emb", 5, torch.full((WIDTH,), 1e300, dtype=torch.float64)),
-        ("f_emb: NaN, infinite, or beyond float32: row 5",),
+        ("f_emb: NaN, infinite or no number: row 5",),
     ),
-    "embedding of another width": Damage(_put("f_emb", 0, torch.zeros(7)), ("f_emb: not 24 wide: row 0 (7 wide)",)),
+    "embedding of another width": Damage(
+        _put("f_emb", 0, torch.zeros(7)), ("f_emb: not 24 wide", "a float32 tensor (7,): row 0")
+    ),
     "embedding complex": Damage(
         _put("f_emb", 2, torch.zeros(WIDTH, dtype=torch.complex64)),
-        ("f_emb: not a vector of real numbers: row 2 (a complex64",),
+        ("f_emb: not 24 wide, such as a complex64 tensor (24,): row 2",),
     ),
     "embedding of any size": Damage(
-        _put("f_emb", 1, torch.zeros(1).expand(1_000_000_000)), ("f_emb: not 24 wide: row 1 (1,000,000,000 wide)",)
+        _put("f_emb", 1, torch.zeros(1).expand(1_000_000_000)),
+        ("f_emb: not 24 wide", "tensor (1000000000,): row 1"),
     ),
     "embeddings absurdly wide": Damage(
         lambda zoo, _: zoo.update(f_emb=[torch.zeros(1).expand(1_000_000_000)] * 120),
-        ("f_emb: 120 x 1,000,000,000, must be 1 to",),
+        ("f_emb: a list of 120, must be rows of numbers, no more than a file of its size holds",),
     ),
     "embeddings more than the file": Damage(
         lambda zoo, _: zoo.update(f_emb=torch.zeros(1).expand(1_000_000, 60_000)),
-        ("f_emb: 1,000,000 x 60,000 numbers, more than a file of its size holds",),
+        ("f_emb: a float32 tensor (1000000, 60000), must be rows of numbers, no more than",),
     ),
     "topology without end": Damage(
         lambda zoo, _: zoo.update(topol=torch.zeros(1, 44).expand(9_000_000, 44)),
-        ("topol: not 45 wide: row 0 (44 wide)",),
+        ("topol: a float32 tensor (9000000, 44), must be rows of numbers",),
     ),
     "topology of bits": Damage(
         lambda zoo, _: zoo.update(topol=torch.zeros(1, 45, dtype=torch.bool).expand(9_000_000, 45)),
-        ("topol: a bool tensor (9000000, 45), must be a matrix of numbers",),
+        ("topol: a bool tensor (9000000, 45), must be rows of numbers",),
     ),
     "topology named again and again": Damage(
-        lambda zoo, _: zoo.update(topol=[[3] * 65_536] * 20_000), ("topol: not 45 wide: row 0 (65,536 wide)",)
+        lambda zoo, _: zoo.update(topol=[[3] * 65_536] * 20_000),
+        ("topol: not 45 wide, such as a list of 65,536: row 0",),
     ),
-    "topology too short": Damage(lambda zoo, _: zoo["topol"][4].pop(), ("topol: not 45 wide: row 4 (44 wide)",)),
-    "kernel size": Damage(
-        _slot(4, 0, 4), ("topol: a block's kernel size that is none of (3, 5, 7): row 4 slot 0 (4)",)
+    "topology too short": Damage(
+        lambda zoo, _: zoo["topol"][4].pop(), ("topol: not 45 wide, such as a list of 44: row 4",)
     ),
-    "expand ratio": Damage(
-        _slot(4, 20, 5), ("topol: a block's expand ratio that is none of (3, 4, 6): row 4 slot 20 (5)",)
-    ),
-    "depth": Damage(_slot(4, 44, 5), ("topol: a depth that is none of (2, 3, 4): row 4 slot 44 (5)",)),
-    "name no text": Damage(_put("dataset", 6, 6), ("dataset: a name is an int, must be text: row 6",)),
-    "name unprintable": Damage(_put("dataset", 6, "a\x1b[2J_0_1"), ("characters that cannot be printed: row 6",)),
+    "kernel size": Damage(_slot(4, 0, 4), ("topol: not in the search space: row 4 slot 0 (4)",)),
+    "expand ratio": Damage(_slot(4, 20, 5), ("topol: not in the search space: row 4 slot 20 (5)",)),
+    "depth": Damage(_slot(4, 44, 5), ("topol: not in the search space: row 4 slot 44 (5)",)),
+    "name no text": Damage(_put("dataset", 6, 6), ("dataset: must be a name: text", "row 6")),
+    "name unprintable": Damage(_put("dataset", 6, "a\x1b[2J_0_1"), ("dataset: must be a name: text", "row 6")),
     "zoo without queries": Damage(
         lambda _, queries: queries.pop("leaf-shapes_ann_0_5"), ("lacks 1 data sets", "'leaf-shapes_ann_0_5'")
     ),
     "queries without zoo": Damage(
         lambda _, queries: queries.update(stray_0_1=queries["leaf-shapes_ann_0_5"]),
-        ("holds no network of 1 data sets", "'stray_0_1'"),
+        ("p_mod_zoo.pt: lacks 1 data sets of p_m_train.pt", "'stray_0_1'"),
     ),
-    "no queries at all": Damage(lambda _, queries: queries.clear(), ("p_m_train.pt: a dict of 0",)),
+    "no queries at all": Damage(
+        lambda _, queries: queries.clear(), ("p_m_train.pt: a dict of , must be a dict of data sets",)
+    ),
     "split missing": Damage(
         lambda _, queries: queries["leaf-shapes_ann_0_5"].pop("x_query_test"),
-        ("p_m_train.pt: no key 'x_query_test': 'leaf-shapes_ann_0_5'",),
+        ("'leaf-shapes_ann_0_5': a dict of 4, must be a name and a dict of x_query_train, x_query_test",),
     ),
     "data set no dict": Damage(
         lambda _, queries: queries.update({"leaf-shapes_ann_0_5": []}),
-        ("not a dict: 'leaf-shapes_ann_0_5' (a list of 0)",),
+        ("'leaf-shapes_ann_0_5': a list of 0, must be a name and a dict of x_query_train",),
     ),
-    "queries empty": Damage(_first("x_query_train", []), ("x_query_train: no row: 'leaf-shapes_ann_0_5'",)),
+    "queries empty": Damage(_first("x_query_train", []), ("'leaf-shapes_ann_0_5' x_query_train: a list of 0",)),
     "queries NaN": Damage(
-        _first("x_query_test", torch.full((3, FEATURES), NAN)), ("'leaf-shapes_ann_0_5' row 0", "NaN")
+        _first("x_query_test", torch.full((3, FEATURES), NAN)),
+        ("leaf-shapes_ann_0_5' x_query_test: NaN", "row 0"),
     ),
     "queries of another width": Damage(
-        _first("x_query_test", torch.zeros(3, 5)), ("not 16 wide like the most: 'leaf-shapes_ann_0_5' val (5 wide)",)
+        _first("x_query_test", torch.zeros(3, 5)),
+        ("_ann_0_5' x_query_test: not 16 wide", "(5,): row 0"),
     ),
 }
 

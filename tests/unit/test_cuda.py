@@ -19,13 +19,13 @@ from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.finetuning import finetune as finetuning
 from tans_core.finetuning.finetune import finetune
 from tans_core.networks.elastic import ElasticNetwork
+from tans_core.published.paper import PaperRecipe, fit_paper, measure_paper
 from tans_core.recipe import Recipe
 from tans_core.space import training
 from tans_core.space.data import SpaceData, assemble
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.fit import fit_space
 from tans_core.space.objective import TansObjective
-from tans_core.space.paper_fit import PaperRecipe, fit_paper, measure_paper
 from tans_core.space.training import train_steps
 from tans_core.zoo.base import save_base
 from tans_core.zoo.build import Zoo as BuiltZoo
@@ -154,8 +154,8 @@ def test_the_published_space_finds_as_much() -> None:
     zoo = Zoo()
 
     def recall(device: str) -> float:
-        space, _ = fit_paper(*zoo.tensors, recipe=PaperRecipe(steps=150, dim=16), seed=0, device=device)
-        return measure_paper(space, *zoo.measured)["insample"]["recall_at_1"]
+        space, _ = fit_paper(zoo.data, zoo.none_held_out, PaperRecipe(steps=150, dim=16), seed=0, device=device)
+        return measure_paper(space, zoo.data, zoo.none_held_out)["insample"]["recall_at_1"]
 
     assert recall("cuda") == pytest.approx(recall("cpu"), abs=0.1)
 

@@ -116,3 +116,15 @@ def test_stage_depends_on_all_code_that_makes_what_it_writes(name: str) -> None:
 def test_change_of_topology_codes_or_of_the_weights_reader_embeds_anew() -> None:
     deps = STAGES["embed"]["deps"]
     assert {"tans_core/networks", "tans_core/zoo"} <= set(deps)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_stage_depends_on_what_others_published_or_imports_it(name: str) -> None:
+    import grimp
+
+    body = STAGES[name].get("do", STAGES[name])
+    room = "tans_core/published"
+    assert not [dep for dep in body["deps"] if f"{dep}/".startswith(f"{room}/") or room.startswith(f"{dep}/")]
+    graph = grimp.build_graph("tans_core", cache_dir=None)
+    imported = graph.find_upstream_modules(body["cmd"].split()[6])
+    assert not [one for one in imported if one.startswith("tans_core.published")]

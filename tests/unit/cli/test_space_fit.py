@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from tans_core.cli.space_fit import LossPrecision
-from tans_core.embeddings.published_import import import_published
-from tans_core.space.encoders import CrossModalSpace
-from tans_core.space.paper import PaperSpace
+from tans_core.published.store import import_published
 from tans_core.space.training import Precision
 from tests.factories.published import save, zoo_and_queries
 from tests.unit.cli.conftest import Tans
@@ -24,10 +22,10 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "data/published"
 
 
-KINDS = {"tans": CrossModalSpace, "paper": PaperSpace}
+KINDS = ("tans", "paper")
 
 
-@pytest.mark.parametrize("objective", list(KINDS))
+@pytest.mark.parametrize("objective", KINDS)
 def test_fit_says_how_it_does_and_where_the_space_is(tans: Tans, fresh: Path, store: Path, objective: str) -> None:
     store.parent.rename(fresh / "data")
     done = tans("space", "fit", "--objective", objective, "--steps", 60, "--root", fresh)
@@ -38,11 +36,11 @@ def test_fit_says_how_it_does_and_where_the_space_is(tans: Tans, fresh: Path, st
     folder = fresh / "data/published-space"
     assert str(folder) in done.out
     assert sorted(path.name for path in folder.iterdir()) == ["space.json", "space.safetensors"]
-    assert KINDS[objective].load(folder).dims["functional_dim"] == 24
+    assert json.loads((folder / "space.json").read_text())["dims"]["functional_dim"] == 24
     assert sorted(path.name for path in folder.parent.iterdir()) == ["published", "published-space"]
 
 
-@pytest.mark.parametrize("objective", list(KINDS))
+@pytest.mark.parametrize("objective", KINDS)
 def test_json_is_all_of_stdout_and_a_seed_gives_the_same_bytes(
     tans: Tans, store: Path, tmp_path: Path, objective: str
 ) -> None:
@@ -62,7 +60,7 @@ def test_json_is_all_of_stdout_and_a_seed_gives_the_same_bytes(
     assert made["recipe"]["steps"] == 30 and made["out"] == str(tmp_path / "s")
 
 
-@pytest.mark.parametrize("objective", list(KINDS))
+@pytest.mark.parametrize("objective", KINDS)
 def test_loss_in_half_precision_is_asked_for_and_told(tans: Tans, store: Path, tmp_path: Path, objective: str) -> None:
     options = ("--objective", objective, "--store", store, "--steps", 60, "--json")
     whole, half = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tans_core.embeddings.published import read_published
+from tans_core.published.store import read_published
 from tests.factories.published import VARIANTS, Payload, save, unseen_set, zoo_and_queries
 from tests.factories.published_damage import DAMAGES, damaged
 from tests.unit.cli.conftest import Tans
@@ -74,7 +74,7 @@ def test_payload_is_refused_by_the_program_itself(fresh: Path, tmp_path: Path) -
         check=False,
         timeout=120,
     )
-    assert done.returncode == 4 and "refused: holds more than data" in done.stderr
+    assert done.returncode == 4 and "refused: more than data" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "ran").exists()
 
 

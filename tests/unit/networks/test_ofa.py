@@ -14,11 +14,11 @@ import torch
 from ofa.imagenet_classification.elastic_nn.networks.ofa_mbv3 import OFAMobileNetV3
 from torch import Tensor, nn
 
-from tans_core.embeddings.published_topology import masked_topology
 from tans_core.errors import ParamsError, WeightsError
 from tans_core.io import sha256_file
 from tans_core.networks.inverted import Member
 from tans_core.networks.ofa import FAMILY, OFANetwork, published_code, translated
+from tans_core.published.files import masked_topology
 
 SETTINGS: dict[str, Any] = {"image_size_px": 64, "width": 1.2}
 OLD_NAMES = (

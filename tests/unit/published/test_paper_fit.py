@@ -11,17 +11,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tans_core.errors import StoreError
-from tans_core.space.paper import PaperSpace
-from tans_core.space.paper_fit import PaperRecipe, _Objective, fit_paper, measure_paper
-from tans_core.space.quality import hold_out
+from tans_core.published.fit import hold_out
+from tans_core.published.paper import PaperRecipe, PaperSpace, _Objective, fit_paper, measure_paper
 from tans_core.space.training import Curve
 from tests.factories.fits import NETWORKS, TASKS, StoppedError, Zoo, stopping
 
 RECIPE = PaperRecipe(steps=150, dim=16)
 
 
-def fit(zoo: Zoo, recipe: PaperRecipe = RECIPE, seed: int = 0, **options: object) -> tuple[PaperSpace, Curve]:
-    return fit_paper(*zoo.tensors, recipe=recipe, seed=seed, device="cpu", **options)  # type: ignore[arg-type]
+def fit(
+    zoo: Zoo, recipe: PaperRecipe = RECIPE, seed: int = 0, heldout: Tensor | None = None, resume: Path | None = None
+) -> tuple[PaperSpace, Curve]:
+    return fit_paper(zoo.data, zoo.none_held_out if heldout is None else heldout, recipe, seed, resume, device="cpu")
 
 
 def weights(space: PaperSpace) -> bytes:
@@ -33,16 +34,16 @@ def test_networks_find_their_tasks_and_a_weighted_predictor_learns(ragged: bool)
     zoo = Zoo(ragged)
     heldout = hold_out(zoo.home, 0.25, seed=0)
     before = PaperSpace(20, 9, 30, 16).initialise(torch.Generator().manual_seed(0))
-    start = measure_paper(before, *zoo.measured, heldout=heldout)
+    start = measure_paper(before, zoo.data, heldout)
     space, _ = fit(zoo, replace(RECIPE, prediction_weight=100), heldout=heldout)
-    found = measure_paper(space, *zoo.measured, heldout=heldout)
+    found = measure_paper(space, zoo.data, heldout)
     assert start["insample"]["recall_at_1"] < 0.4
     assert found["insample"]["recall_at_1"] > 0.95
     assert found["heldout"]["recall_at_1"] > 0.9
     assert found["insample"]["mse"] < start["insample"]["mse"]
     assert found["heldout"]["regret"] < found["heldout"]["chance_regret"]
     assert not space.training
-    assert measure_paper(space, *zoo.measured)["heldout"] == {}
+    assert measure_paper(space, zoo.data, zoo.none_held_out)["heldout"] == {}
 
 
 def test_heldout_networks_leave_no_trace() -> None:
@@ -60,8 +61,8 @@ def test_run_killed_at_any_step_ends_with_the_same_bytes(
     whole, wanted = fit(zoo, recipe)
     with monkeypatch.context() as patched, pytest.raises(StoppedError):
         patched.setattr(_Objective, "step_loss", stopping(_Objective.step_loss, at))
-        fit(zoo, recipe, resume_folder=tmp_path)
-    rest, curve = fit(zoo, recipe, resume_folder=tmp_path)
+        fit(zoo, recipe, resume=tmp_path)
+    rest, curve = fit(zoo, recipe, resume=tmp_path)
     assert weights(rest) == weights(whole)
     assert curve == wanted
 
@@ -101,24 +102,22 @@ def test_one_step_moves_the_weights_as_the_images_one_by_one_would() -> None:
 def test_a_seed_gives_the_same_bytes_and_a_curve_changes_none(tmp_path: Path) -> None:
     zoo = Zoo(ragged=True)
     space, nothing = fit(zoo)
-    with_curve, curve = fit(zoo, replace(RECIPE, eval_every=50), resume_folder=tmp_path)
+    with_curve, curve = fit(zoo, replace(RECIPE, eval_every=50), resume=tmp_path)
     assert weights(space) == weights(with_curve)
     assert weights(fit(zoo, seed=1)[0]) != weights(space)
     assert nothing == []
     assert [row["step"] for row in curve] == [50, 100, 150]
     assert set(curve[0]) == {"step", "recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "median_rank", "mse"}
-    assert fit(zoo, replace(RECIPE, eval_every=50), resume_folder=tmp_path)[1] == curve
+    assert fit(zoo, replace(RECIPE, eval_every=50), resume=tmp_path)[1] == curve
     # Other data starts over, in the same folder.
     zoo.accuracy[0] += 0.01
-    again = fit(zoo, replace(RECIPE, eval_every=50), resume_folder=tmp_path)[0]
+    again = fit(zoo, replace(RECIPE, eval_every=50), resume=tmp_path)[0]
     assert weights(again) == weights(fit(zoo)[0]) != weights(space)
 
 
 def test_each_step_draws_one_network_of_every_task_and_all_in_time() -> None:
-    from tans_core.space.paper_fit import _Objective
-
     zoo = Zoo(ragged=True)
-    objective = _Objective(zoo.tensors, torch.ones(len(zoo.home), dtype=torch.bool), RECIPE, seed=0)
+    objective = _Objective(zoo.data, zoo.none_held_out, RECIPE, seed=0)
     drawn = [objective.draw(step) for step in range(200)]
     for chosen in drawn:
         assert torch.equal(zoo.home[chosen], torch.arange(TASKS))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from tans_core.embeddings.published_import import import_published
-from tans_core.embeddings.torch_file import read_torch_file
 from tans_core.errors import DataError
+from tans_core.published.store import import_published
+from tans_core.published.torch_file import read_torch_file
 from tests.factories.published import FEATURES, Content, Payload, save, unseen_set, zoo_and_queries
 from tests.factories.published_damage import DAMAGES, damaged
 
@@ -42,12 +42,11 @@ def test_all_problems_are_listed_not_the_first_alone(tmp_path: Path) -> None:
         "accuracy NaN",
         "embedding of another width",
         "kernel size",
-        "depth",
         "parameters zero",
         "queries empty",
     )
-    said = refusal(*damaged(tmp_path, *together, "unequal lists"))
-    assert "7 problems, " in said
+    said = refusal(*damaged(tmp_path, *together, "name unprintable"))
+    assert "6 problems, " in said
     for name in together:
         assert all(words in said for words in DAMAGES[name].words), said
 
@@ -56,7 +55,7 @@ def test_problem_of_many_rows_is_one_line(tmp_path: Path) -> None:
     zoo, queries = zoo_and_queries()
     zoo["acc"] = [float("nan")] * 120
     said = refusal(*save(tmp_path, zoo, queries))
-    assert "1 problem," in said and "acc: NaN or infinite: row 0, row 1, row 2 and 117 more" in said
+    assert "1 problem," in said and "acc: NaN, infinite or no number: row 0, row 1, row 2 and 117 more" in said
 
 
 @pytest.mark.parametrize("means", ["system", "open", "exec"])
@@ -107,11 +106,11 @@ def test_numpy_itself_is_not_reached_by_scalars(tmp_path: Path) -> None:
 
 
 TEST_DAMAGES: dict[str, tuple[Content | list[int], str]] = {
-    "no query": ({"x_train": torch.zeros(1)}, "must be a dict with 'query'"),
-    "no dict": ([1], "a list of 1, must be a dict with 'query'"),
-    "another width": ({"query": torch.zeros(3, 5)}, "query: not 16 wide: row 0 (5 wide)"),
-    "NaN": ({"query": torch.full((2, FEATURES), torch.nan)}, "query: NaN, infinite"),
-    "empty": ({"query": []}, "query: no row"),
+    "no query": ({"x_train": torch.zeros(1)}, "a dict of 'x_train', must be a dict of query"),
+    "no dict": ([1], "a list of 1, must be a dict of query"),
+    "another width": ({"query": torch.zeros(3, 5)}, "query: not 16 wide, such as a float32 tensor (5,): row 0"),
+    "NaN": ({"query": torch.full((2, FEATURES), torch.nan)}, "query: NaN, infinite or no number"),
+    "empty": ({"query": []}, "query: a list of 0, must be rows"),
 }
 
 
@@ -126,5 +125,5 @@ def test_damaged_test_set_is_named_beside_good_ones(tmp_path: Path, name: str) -
 
 def test_folder_without_test_sets_is_said(tmp_path: Path) -> None:
     files = save(tmp_path / "files", *zoo_and_queries())
-    assert "no such folder" in refusal(*files, tmp_path / "nowhere")
+    assert "no file meta_test_<name>.pt" in refusal(*files, tmp_path / "nowhere")
     assert "no file meta_test_<name>.pt" in refusal(*files, tmp_path)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from tans_core.errors import StoreError, WeightsError
-from tans_core.space.paper import PaperSpace, contrastive_sum, model_inputs, paper_loss
+from tans_core.published.paper import PaperSpace, model_inputs, paper_loss
 
 Array = npt.NDArray[np.float64]
 
@@ -60,28 +57,26 @@ def test_loss_of_equal_and_of_opposite_embeddings_is_the_published_sum() -> None
 
 def test_loss_of_separated_tasks_is_the_error_of_the_predictor_alone() -> None:
     axes, predicted, accuracy = torch.eye(5), torch.full((5,), 0.5), torch.full((5,), 0.75)
-    assert contrastive_sum(axes, axes) == 0
+    assert paper_loss(axes, axes, accuracy, accuracy) == 0
     assert paper_loss(axes, axes, predicted, accuracy) == pytest.approx(1 / 16)
-    assert paper_loss(axes, axes, predicted, accuracy, prediction_weight=100) == pytest.approx(100 / 16)
+    assert paper_loss(axes, axes, predicted, accuracy, weight=100) == pytest.approx(100 / 16)
 
 
 def test_encoding_the_mean_of_images_is_the_mean_of_encoded_images() -> None:
     space = PaperSpace(6, 4, 5, dim=3)
     features = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(0))
-    encoded = space.encode_query(features)
+    encoded = space.encode_query(features.mean(dim=1))
     for query, images in zip(encoded, features, strict=True):
         mean = torch.stack([space.query_encoder(image) for image in images]).mean(dim=0)
         torch.testing.assert_close(query, mean / mean.norm())
-    torch.testing.assert_close(encoded, space.encode_pooled(features.mean(dim=1)))
 
 
 def test_models_and_predictions_are_those_of_the_formulas() -> None:
     space = PaperSpace(6, 4, 5, dim=3)
     generator = torch.Generator().manual_seed(0)
     topology, functional = torch.randn(8, 4, generator=generator), 9 * torch.randn(8, 5, generator=generator)
-    models = space.encode_models(topology, functional)
-    torch.testing.assert_close(models, space.encode_inputs(model_inputs(topology, functional)))
-    queries = space.encode_pooled(torch.randn(8, 6, generator=generator))
+    models = space.encode_models(model_inputs(topology, functional))
+    queries = space.encode_query(torch.randn(8, 6, generator=generator))
     predicted = space.predict(queries, models)
     assert predicted.shape == (8,)
     for row in range(8):
@@ -97,25 +92,3 @@ def test_weights_follow_from_the_generator_alone() -> None:
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
         assert 0 < float(value.abs().max()) <= (6 if name.startswith("query") else 9) ** -0.5
-
-
-def test_saved_space_comes_back(tmp_path: Path) -> None:
-    space = PaperSpace(6, 4, 5, dim=3)
-    space.save(tmp_path, {"steps": 1})
-    loaded = PaperSpace.load(tmp_path)
-    assert loaded.dims == space.dims
-    assert not loaded.training
-    for name, value in space.state_dict().items():
-        assert torch.equal(value, loaded.state_dict()[name])
-
-
-def test_what_is_no_space_of_the_published_objective_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="tans space fit --objective paper"):
-        PaperSpace.load(tmp_path)
-    (tmp_path / "space.json").write_text('{"dims": {}}')
-    with pytest.raises(StoreError, match="published objective"):
-        PaperSpace.load(tmp_path)
-    PaperSpace(6, 4, 5, dim=3).save(tmp_path, {})
-    (tmp_path / "space.safetensors").unlink()
-    with pytest.raises(WeightsError):
-        PaperSpace.load(tmp_path)
