@@ -104,6 +104,7 @@ def scan(
     max_images: int | None = None,
     drop_empty_classes: bool = False,
     follow_links: bool = False,
+    group: str | None = None,
     root: str | Path | None = None,
 ) -> ScanRun:
     """Read every image of a path once, judge what was found, and write `scan.json` and `scan.html` to `runs/<id>`.
@@ -117,6 +118,8 @@ def scan(
         max_images: open at most so many files, evenly over classes.
         drop_empty_classes: leave out classes without a usable image, instead of stopping.
         follow_links: follow links that lead outside `path`, to files and folders.
+        group: keep images together in one split by this column of a table; "folder": by the folders below each class; "none":
+            one by one. By default a column of a usual name, such as patient, is taken.
         root: as for `retrieve`.
 
     Returns:
@@ -141,6 +144,7 @@ def scan(
             max_images=max_images,
             drop_empty_classes=drop_empty_classes,
             follow_links=follow_links,
+            group=group,
             name=save,
         )
     folder = new_run_folder(project, "scan")

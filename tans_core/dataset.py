@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean, problems
 from tans_core.index.settings import read_params
 from tans_core.io import atomic_path, write_json
+from tans_core.known import known_images, say_known
 from tans_core.params import TASK_NAME, QueryGateParams
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 
@@ -56,7 +57,7 @@ class QueryLimits:
             ParamsError: what it says of these cannot be used, or there is neither.
         """
         path = root / "params.yaml"
-        if not path.is_file() and release is not None:
+        if not path.exists() and release is not None:
             data, gates = release["data"], {}
         else:
             found = read_params(root, ("data", "gates"))
@@ -80,6 +81,7 @@ class Scanned:
         report: what was found.
         manifest: a row for each file: what it is, and what became of it (`tans_core.tasks.cleaning.MANIFEST`).
         verdict: of the gate.
+        known: by task of the zoo, how many of the images it was trained on.
         examples: by class, a few images (3, s, s) uint8, as `scan.html` shows them.
     """
 
@@ -87,22 +89,25 @@ class Scanned:
     manifest: pa.Table = field(repr=False)
     verdict: Verdict
     examples: Mapping[str, Sequence[npt.NDArray[np.uint8]]] = field(repr=False)
+    known: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: the report's, and the gate's failures and warnings."""
-        return {**self.report.to_dict(), "gate": self.verdict.to_dict()}
+        return {**self.report.to_dict(), "gate": self.verdict.to_dict(), "known": dict(self.known)}
 
     def summary(self) -> str:
         """Return a few lines for a person."""
+        from tans_core.views.summary import summary
+
         refused = [f"  refused: {failure}" for failure in self.verdict.failures]
         warned = [f"  warning: {warning}" for warning in self.verdict.warnings]
-        return "\n".join([self.report.summary(), *refused, *warned])
+        return "\n".join([summary(self.report), *refused, *warned])
 
     def write(self, folder: Path) -> None:
         """Write `scan.json`, `files.parquet`, and `scan.html`: one page that needs no network."""
         import pyarrow.parquet as pq
 
-        from tans_core.tasks.page import write_scan_page
+        from tans_core.views.scan_page import write_scan_page
 
         with atomic_path(folder / "files.parquet") as temporary:
             pq.write_table(self.manifest, temporary)
@@ -164,6 +169,7 @@ def open_dataset(
     gate: QueryGate | None,
     drop_empty_classes: bool = False,
     follow_links: bool = False,
+    group: str | None = None,
 ) -> tuple[Task, Scanned | None]:
     """Read a task by its name, or scan a path, which has to pass the gate.
 
@@ -175,6 +181,7 @@ def open_dataset(
         gate: from `query_gate`.
         drop_empty_classes: leave classes of a path out that have no usable image, instead of stopping.
         follow_links: follow links of a path that lead outside it.
+        group: what keeps images of a path in one split (`tans_core.tasks.inputs.open.open_input`).
 
     Returns:
         The task, and what scanning found (None for a task of the project).
@@ -202,7 +209,14 @@ def open_dataset(
         )
     name = printable(path.resolve().name) or "data"
     task, scanned = scan_path(
-        path, root, limits, gate, drop_empty_classes=drop_empty_classes, follow_links=follow_links, name=name
+        path,
+        root,
+        limits,
+        gate,
+        drop_empty_classes=drop_empty_classes,
+        follow_links=follow_links,
+        group=group,
+        name=name,
     )
     if task is None:
         details = new_run_folder(root, "scan")
@@ -235,6 +249,7 @@ def scan_path(
     max_images: int | None = None,
     drop_empty_classes: bool = False,
     follow_links: bool = False,
+    group: str | None = None,
     name: str | None = None,
 ) -> tuple[Task | None, Scanned]:
     """Scan a path and judge it.
@@ -246,8 +261,8 @@ def scan_path(
         DataError: the path cannot be scanned; the subclasses say why.
     """
     from tans_core.gates.query import check_query
-    from tans_core.tasks.page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
     from tans_core.tasks.scan import scan
+    from tans_core.views.scan_page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
 
     judge = gate.judge if gate is not None else check_query
     # A scan that is killed goes on where it was; another one of the same path at a time does without.
@@ -259,6 +274,7 @@ def scan_path(
         max_images=max_images,
         drop_empty_classes=drop_empty_classes,
         follow_links=follow_links,
+        group=group,
         resume=resume,
     ) as found:
         verdict = judge(
@@ -269,9 +285,12 @@ def scan_path(
             max_bad_share=limits.max_bad_share,
             drop_empty_classes=drop_empty_classes,
         )
-        scanned = Scanned(
-            found.report, found.manifest, verdict, found.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
-        )
+        known = known_images(root, found.digests)
+        if known:
+            said = (*verdict.warnings, say_known(known, found.report.used))
+            verdict = replace(verdict, warnings=said)
+        examples = found.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
+        scanned = Scanned(found.report, found.manifest, verdict, examples, known)
         if name is None or not verdict.passed:
             return None, scanned
         return found.task(name, min_images_per_class=limits.min_images_per_class), scanned

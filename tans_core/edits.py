@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import yaml
 from filelock import FileLock
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import write_text
 from tans_core.params import Params, parse_params
+from tans_core.yaml_file import compose, flow, parse_yaml, read_text
 
 ROLES = {"meta-train": "meta_train", "meta-test": "meta_test"}
 """A task's role, and the mapping below `tasks` that it stands in."""
@@ -39,10 +40,10 @@ class Change:
     def __str__(self) -> str:
         where = ".".join(self.path)
         if self.before is None:
-            return f"+ {where}: {_flow(self.after)}"
+            return f"+ {where}: {flow(self.after)}"
         if self.after is None:
-            return f"- {where}: {_flow(self.before)}"
-        return f"  {where}: {_flow(self.before)} -> {_flow(self.after)}"
+            return f"- {where}: {flow(self.before)}"
+        return f"  {where}: {flow(self.before)} -> {flow(self.after)}"
 
 
 def add_task(
@@ -116,7 +117,7 @@ def apply_profile(root: Path, name: str, dry_run: bool = False) -> list[Change]:
             f"profile {name!r}: no profiles/{name}.yaml{did_you_mean(name, known)}. Known: {', '.join(known) or 'none'}."
         )
     path = root / "profiles" / f"{name}.yaml"
-    overlay = _parse(path.read_text(encoding="utf-8"), path)
+    overlay = _parse(read_text(path), path)
     with _edited(root, dry_run) as edit:
         for where, value in _differences(edit.values, overlay):
             edit.set(where, value)
@@ -163,7 +164,10 @@ class Edit:
         Raises:
             ParamsError: its layout is one that cannot be edited line by line.
         """
-        if _parse(self.text, self.path) != self.values:
+        said: Any = None
+        with contextlib.suppress(ParamsError):
+            said = _parse(self.text, self.path)
+        if said != self.values:
             wanted = "\n  ".join(str(change) for change in self.changes)
             raise ParamsError(f"{self.path}: its layout cannot be edited by a command. Edit it by hand:\n  {wanted}")
 
@@ -200,14 +204,13 @@ class Edit:
 @contextlib.contextmanager
 def _edited(root: Path, dry_run: bool = False) -> Iterator[Edit]:
     path = root / "params.yaml"
-    if not path.is_file():
-        raise ParamsError(f"{path}: no such file. Run from the project's folder, or pass --root.")
+    read_text(path)
     stamp = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     lock = platformdirs.user_cache_path("tans") / "locks" / f"params-{stamp}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     # Two commands at a time: the second would write over what the first has added.
     with FileLock(lock):
-        edit = Edit(path.read_text(encoding="utf-8"), path)
+        edit = Edit(read_text(path), path)
         before: Params = parse_params(edit.text, path)
         yield edit
         edit.check()
@@ -232,10 +235,7 @@ def _differences(
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from error
+    values = parse_yaml(text, path)
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: got {type(values).__name__}, want a mapping.")
     return values
@@ -247,10 +247,10 @@ Pair = tuple[Any, Any]
 
 def _find(text: str, where: Sequence[str]) -> list[Pair]:
     """Return the (key, value) nodes from the document's own down to that of `where`, or as far as there are any."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = compose(text)
     chain: list[Pair] = [(None, node)]
     for key in where:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        pairs = node.value if isinstance(node, MappingNode) else []
         pair = next((pair for pair in pairs if pair[0].value == key), None)
         if pair is None:
             break
@@ -259,14 +259,14 @@ def _find(text: str, where: Sequence[str]) -> list[Pair]:
     return chain
 
 
-def _is_closed(node: yaml.Node) -> bool:
+def _is_closed(node: Node) -> bool:
     """Say whether it is a mapping that no line can be added to: in braces, or empty."""
-    return not isinstance(node, yaml.MappingNode) or bool(node.flow_style) or not node.value
+    return not isinstance(node, MappingNode) or bool(node.flow_style) or not node.value
 
 
-def _end(node: yaml.Node, text: str) -> int:
+def _end(node: Node, text: str) -> int:
     """Return where a value ends. The parser lets a block end where the next thing begins, comments and all."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+    if isinstance(node, CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last, text)
     end: int = node.end_mark.index
@@ -277,13 +277,8 @@ def _end(node: yaml.Node, text: str) -> int:
 
 def _render(key: str, value: Any, column: int) -> list[str]:
     """Write an entry on one line where it fits, else one line a key."""
-    line = f"{' ' * column}{_flow(key)}: {_flow(value)}"
+    line = f"{' ' * column}{flow(key)}: {flow(value)}"
     if len(line) <= _LINE or not isinstance(value, dict) or not value:
         return [line]
     inner = [line for name, held in value.items() for line in _render(name, held, column + 2)]
-    return [f"{' ' * column}{_flow(key)}:", *inner]
-
-
-def _flow(value: Any) -> str:
-    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**9)
-    return text.strip()[1:-1]
+    return [f"{' ' * column}{flow(key)}:", *inner]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,39 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tans_core.errors import StoreError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Write `target` inside.
+
+    Raises:
+        StoreError: the disk is full, or the folder may not be written into.
+    """
+    try:
+        yield
+    except OSError as error:
+        there = error.filename is None or str(error.filename).startswith((str(target), str(target.parent)))
+        if error.errno in _FULL or (error.errno in _CLOSED and there):
+            raise _unwritten(target, os.strerror(error.errno), error.errno in _FULL) from error
+        raise
+    except Exception as error:
+        # Writers in other languages tell by their text alone.
+        if "No space left" in str(error) or "File too large" in str(error):
+            raise _unwritten(target, str(error)[:120], True) from error
+        raise
+
+
+def _unwritten(target: Path, why: str, full: bool) -> StoreError:
+    way = (
+        "Free some space there" if full else "Make the folder writable for your user, or work in a copy of the project"
+    )
+    return StoreError(f"{target}: cannot be written: {why}. Nothing half is left. {way}, then run the command again.")
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
@@ -21,22 +55,23 @@ def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
 
     `sync=False` saves the wait for the disk, for what can be made again where a loss of power tears it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-        # mkstemp makes files private; an artefact is as readable as the umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            if sync:
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+            # mkstemp makes files private; an artefact is as readable as the umask allows.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -45,20 +80,21 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     A reader never sees a half-written folder; a folder that was there before goes only once the new one is whole.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    temporary.chmod(0o755)
-    try:
-        yield temporary
-        if target.exists():
-            old = temporary.with_suffix(".old")
-            target.rename(old)
-            temporary.rename(target)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            if target.exists():
+                old = temporary.with_suffix(".old")
+                target.rename(old)
+                temporary.rename(target)
+                shutil.rmtree(old)
+            else:
+                temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(value: Any, path: Path) -> None:

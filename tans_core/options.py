@@ -18,6 +18,11 @@ _Result = TypeVar("_Result")
 
 _Refine = Annotated[int, Field(ge=0, json_schema_extra={"metavar": "K"})]
 _Count = Annotated[int | None, Field(ge=1)]
+GROUP_HELP = (
+    "Keep images together in one split by this column of a table, such as a patient's; `folder`: by the folders below each "
+    "class; `none`: one by one. By default a column of a usual name is taken."
+)
+_Group = Annotated[str | None, Field(description=GROUP_HELP, json_schema_extra={"metavar": "COLUMN"})]
 
 
 class RetrieveOptions(Constraints):
@@ -28,6 +33,7 @@ class RetrieveOptions(Constraints):
         _Refine,
         Field(description="Run the first K on the images, and rank all again by what that shows; 0 runs none."),
     ] = 0
+    group: _Group = None
 
 
 class FinetuneOptions(Constraints):
@@ -53,6 +59,7 @@ class FinetuneOptions(Constraints):
         int,
         Field(ge=0, lt=2**63, description="Of the fresh classifier, the order of the images and the augmentation."),
     ] = 0
+    group: _Group = None
 
     @classmethod
     def read(cls, **values: Any) -> FinetuneOptions:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tans_core.errors import ParamsError, did_you_mean, problems
 from tans_core.recipe import Recipe, for_family
+from tans_core.yaml_file import parse_yaml, read_text
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -22,7 +22,7 @@ TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TaskParams(_Section):
@@ -54,7 +54,7 @@ class DataParams(_Section):
 class RecipeParams(_Section, Recipe):
     """A recipe, and how families differ from it: `families.<name>` holds the settings that are others for one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     families: dict[str, dict[str, Any]] = {}
     own: ClassVar[tuple[str, ...]] = ("batch_size",)
     """What beside the recipe may differ."""
@@ -181,11 +181,12 @@ class EvaluateParams(_Section):
 
 
 class QueryGateParams(_Section):
-    """What a user's images must pass before a search. Shares are in 0..1; the first three stop, the others warn."""
+    """What a user's images must pass before a search. Shares are in 0..1; the first four stop, the others warn."""
 
     min_median_side_px: Count = 8
     max_leak_share: Fraction = 0.2
     max_contradiction_share: Fraction = 0.1
+    max_blank_share: Fraction = 0.5
     max_copy_share: Fraction = 0.2
     max_elongated_share: Fraction = 0.1
     max_imbalance: Annotated[float, Field(ge=1)] = 20.0
@@ -220,9 +221,7 @@ def load_params(root: Path) -> Params:
         ParamsError: the file is missing or is not YAML, or some values cannot be meant; all of them are listed.
     """
     path = root / "params.yaml"
-    if not path.is_file():
-        raise ParamsError(f"{path}: no such file. Run from the project's folder, or pass --root.")
-    return parse_params(path.read_text(encoding="utf-8"), path)
+    return parse_params(read_text(path), path)
 
 
 def parse_params(text: str, path: Path) -> Params:
@@ -231,10 +230,7 @@ def parse_params(text: str, path: Path) -> Params:
     Raises:
         ParamsError: as for `load_params`.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}") from error
+    raw = parse_yaml(text, path)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:

@@ -20,6 +20,7 @@ from tans_core.errors import (
     TansError,
     WeightsError,
 )
+from tans_core.io import writing
 
 if TYPE_CHECKING:
     from tans_core.tasks.task import Task, TaskInfo
@@ -71,7 +72,8 @@ def new_run_folder(root: Path, kind: str) -> Path:
     """Make and return `runs/<UTC time>-<kind>-<6 hex digits>`: names sort by time, and two runs of one second differ."""
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     folder = root / "runs" / f"{moment}-{kind}-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.mkdir(parents=True)
     return folder
 
 
@@ -119,6 +121,13 @@ def reproduce(
         raise ParamsError(f"{root / 'dvc.yaml'}: no such file. Run from the project's folder, or pass --root.")
     if shutil.which("git") is None:
         raise ParamsError("git: not found on PATH. DVC needs it; install git.")
+    config = root / ".dvc/config"
+    without_git = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8", errors="replace").lower()
+    if not without_git and not any((folder / ".git").exists() for folder in (root, *root.absolute().parents)):
+        raise ParamsError(
+            f"{root}: no git repository, which DVC needs; a download as zip and a COPY into an image leave it out. "
+            "Run `git init` there, or clone the project; `dvc config core.no_scm true` does without git."
+        )
     jobs = jobs or cores()
     if not stages and jobs > 1:
         params = load_params(root)
@@ -140,11 +149,11 @@ def reproduce(
 
 
 def _stage_names(root: Path) -> set[str]:
-    import yaml
+    from tans_core.yaml_file import read_yaml
 
     try:
-        return set(yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return set(read_yaml(root / "dvc.yaml")["stages"])
+    except (ParamsError, KeyError, TypeError):
         return set()  # whatever is wrong with it, `dvc repro` says so better
 
 

@@ -211,6 +211,20 @@ def _end_group(process: subprocess.Popen[str], grace_s: float = 5.0) -> None:
     process.wait()
 
 
+@contextlib.contextmanager
+def training() -> Iterator[None]:
+    """Let Ctrl-C during a training be a KeyboardInterrupt: Lightning makes an exit with code 1 of it, and ignores the next."""
+    held = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            with contextlib.suppress(ValueError):  # not in the main thread, where no signal comes
+                signal.signal(signal.SIGINT, held)
+            raise KeyboardInterrupt from None
+        raise
+
+
 def clock() -> Callable[[], float]:
     """Return a function that gives the seconds since this call."""
     start = time.perf_counter()

@@ -102,7 +102,7 @@ class Service:
         options = options or RetrieveOptions()
         with self._gate(dataset) as gate:
             self.retriever.fitting(options)
-            task, scan = open_dataset(dataset, self.project, self.limits, gate)
+            task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
         return self._retrieve(dataset, task, scan, options)
 
     def finetune(
@@ -112,7 +112,7 @@ class Service:
         options = options or FinetuneOptions()
         with self._gate(dataset) as gate:
             self._check(options)
-            task, scan = open_dataset(dataset, self.project, self.limits, gate)
+            task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
         model = options.model
         if model is None:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tans_core.errors import TansError
+from tans_core.options import GROUP_HELP
 
 # What a shell reports for a program that a closed pipe ended.
 _READER_GONE = 141
@@ -30,6 +31,7 @@ Root = Annotated[
     typer.Option(help="The project's folder; by default the nearest one with params.yaml, from here upwards."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
+Group = Annotated[str | None, typer.Option(metavar="COLUMN", help=GROUP_HELP)]
 DataSet = Annotated[
     str,
     typer.Argument(

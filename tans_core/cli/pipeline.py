@@ -131,10 +131,11 @@ def version() -> None:
 
 def _count_stages(root: Path) -> int | None:
     """Count the stages of dvc.yaml, each entry of a `foreach` by itself; None where that cannot be read off."""
-    import yaml
+    from tans_core.errors import ParamsError
+    from tans_core.yaml_file import read_yaml
 
     try:
-        params, pipeline = (yaml.safe_load((root / name).read_text("utf-8")) for name in ("params.yaml", "dvc.yaml"))
+        params, pipeline = (read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
         count = 0
         for stage in pipeline["stages"].values():
             entries = stage.get("foreach", [None])
@@ -142,7 +143,7 @@ def _count_stages(root: Path) -> int | None:
                 keys = entries.strip("${}").split(".")
                 entries = functools.reduce(lambda section, key: section[key], keys, params)
             count += len(entries)
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (ParamsError, AttributeError, KeyError, TypeError):
         # Whatever is wrong with them, `dvc repro` says so better.
         return None
     return count

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tans_core.cli.console import AsJson, Root, print_json, stderr, stdout
+from tans_core.cli.console import AsJson, Group, Root, print_json, stderr, stdout
 
 
 def scan_path(
@@ -36,12 +36,14 @@ def scan_path(
             help="Follow links that lead outside PATH, each file and folder once; else they are only counted.",
         ),
     ] = False,
+    group: Group = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
     """Read every image once: classes, bad files, copies, near-copies, leaks; judge them; write scan.json and scan.html."""
     from tans_core import api
     from tans_core.runtime import collect_rarely
+    from tans_core.views.summary import summary
 
     collect_rarely()
     run = api.scan(
@@ -50,13 +52,14 @@ def scan_path(
         max_images=max_images,
         drop_empty_classes=drop_empty_classes,
         follow_links=follow_links,
+        group=group,
         root=root,
     )
     if as_json:
         print_json(run.to_dict())
     else:
         console = stdout()
-        console.print(run.scanned.report.summary(), markup=False, highlight=False, soft_wrap=True)
+        console.print(summary(run.scanned.report), markup=False, highlight=False, soft_wrap=True)
         for warning in run.scanned.verdict.warnings:
             console.print(f"  warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  page: {run.folder / 'scan.html'}", markup=False, highlight=False, soft_wrap=True)

@@ -113,6 +113,13 @@ def _show_run(run: FinetuneRun) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if run.scan is not None and run.scan.known:
+        console.print(
+            f"That test accuracy is no measure: the zoo was trained on images of {', '.join(run.scan.known)}, which are these.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
 
 

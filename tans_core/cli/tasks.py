@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, show_fields, stderr, stdout, table
+from tans_core.cli.console import EXAMPLES, AsJson, Group, Root, print_json, show_fields, stderr, stdout, table
 from tans_core.licences import USERS_OWN
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def add(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Follow links that lead outside PATH; the build will, too.")
     ] = False,
+    group: Group = None,
     replace: Annotated[bool, typer.Option("--replace", help="Take the place of a task of this name.")] = False,
     root: Root = None,
 ) -> None:
@@ -124,8 +125,8 @@ def add(
     params = load_params(project)
     given = path_of(path).resolve()
     place = given.relative_to(project) if given.is_relative_to(project) else given
-    chosen = {"drop_empty_classes": drop_empty_classes, "follow_links": follow_links}
-    options: dict[str, Any] = {"path": str(place), **{option: True for option, wanted in chosen.items() if wanted}}
+    chosen: dict[str, Any] = {"drop_empty_classes": drop_empty_classes, "follow_links": follow_links, "group": group}
+    options: dict[str, Any] = {"path": str(place), **{option: value for option, value in chosen.items() if value}}
     options |= _stated(licence)
     # A name that cannot be taken is known before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
@@ -170,7 +171,7 @@ def _stated(licence: str) -> dict[str, Any]:
     return {"licence": stated.expression, "licence_texts": stated.texts}
 
 
-def _judge(path: str, given: Path, params: Params, project: Path, **chosen: bool) -> str:
+def _judge(path: str, given: Path, params: Params, project: Path, **chosen: Any) -> str:
     """Scan the images, say what was found, and return their digest.
 
     Raises:
@@ -268,8 +269,8 @@ def _write_sheet(project: Path, name: str, target: Path) -> Path:
     """Write the contact sheet of a task that was built, or saved by a scan."""
     from tans_core.io import atomic_path
     from tans_core.project import find_task_folder
-    from tans_core.tasks.contact_sheet import contact_sheet
     from tans_core.tasks.task import read_task
+    from tans_core.views.contact_sheet import contact_sheet
 
     task = read_task(find_task_folder(project, name) or project / "data/tasks" / name)
     with atomic_path(target) as temporary:

@@ -5,8 +5,10 @@ Lance names its files at random, so the same rows give other bytes each time; wh
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -122,7 +124,12 @@ def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id")
             twice = sorted({k for k in keys if keys.count(k) > 1})
             raise StoreError(f"table {name!r}: {len(twice)} ids stand twice: {twice[:5]}.")
     store.mkdir(parents=True, exist_ok=True)
-    connect(store).create_table(name, data=table, mode="overwrite")
+    try:
+        connect(store).create_table(name, data=table, mode="overwrite")
+    except (OSError, RuntimeError, ValueError):
+        # A damaged table cannot be written over.
+        shutil.rmtree(store / f"{name}.lance", ignore_errors=True)
+        connect(store).create_table(name, data=table)
     digest = digest_of(table)
     write_text(digest + "\n", store / f"{name}.digest")
     return digest
@@ -157,7 +164,8 @@ def read_table(store: Path, name: str) -> pa.Table:
     Raises:
         StoreError: there is no such table.
     """
-    return cast(pa.Table, open_table(store, name).to_arrow())
+    with _readable(store, name):
+        return cast(pa.Table, open_table(store, name).to_arrow())
 
 
 def open_table(store: Path, name: str) -> Any:
@@ -168,7 +176,22 @@ def open_table(store: Path, name: str) -> Any:
     """
     if not (store / f"{name}.lance").is_dir():
         raise StoreError(f"{store}: has no table {name!r}. Run `dvc repro` to build it.")
-    return connect(store).open_table(name)
+    with _readable(store, name):
+        return connect(store).open_table(name)
+
+
+@contextlib.contextmanager
+def _readable(store: Path, name: str) -> Iterator[None]:
+    """Make a StoreError of whatever Lance trips over in a damaged table."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise StoreError(
+            f"{store}: the table {name!r} is damaged ({why}). Run `tans build`, then `tans publish`: they write it again."
+        ) from error
 
 
 def connect(store: Path) -> Any:

@@ -30,7 +30,7 @@ from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
 from tans_core.recipe import Recipe
-from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning
+from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning, training
 from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
@@ -135,7 +135,7 @@ def finetune(
     # A loaded network is in eval mode, and Lightning would leave its BatchNorm there.
     model.train()
     # Dropout, where a network has it, draws from the global generator: it is seeded here and given back as it was.
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with torch.random.fork_rng(), warnings.catch_warnings(), training():
         # Lightning's loader reads torch's trees by a name that torch has since replaced; nothing that we could change.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         torch.manual_seed(derive_seed(seed, "dropout"))

@@ -99,6 +99,9 @@ def _data_set(facts: Facts) -> dict[str, Any]:
         "doubtful": len(report.doubtful),
         "imbalance": report.imbalance,
         "copy_share": len(report.copies) / files,
+        "blank_share": report.blank_share,
+        "blank": len(report.blank),
+        "straddling": len(report.straddling),
         "elongated_share": report.elongated / max(report.used, 1),
         "outside": report.skipped.get(OUTSIDE_CLASSES, 0),
     }
@@ -129,10 +132,12 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
 def _planned(facts: Facts) -> dict[str, dict[str, int]]:
     """Return, by class and split, how many images a task of these would have, counted up to a few."""
     given = {split: counts for split, counts in facts.report.splits.items() if any(counts.values())}
-    names = [name for name, number in facts.report.classes.items() if number >= max(facts.min_images_per_class, 1)]
+    classes = facts.report.classes
+    names = [name for name, number in classes.items() if number >= max(facts.min_images_per_class, 1)]
     if not given:
-        drawn = _drawn([facts.report.classes[name] for name in names])
-        return {name: drawn[min(facts.report.classes[name], _ENOUGH)] for name in names}
+        units = {name: facts.report.units.get(name, classes[name]) for name in names}
+        drawn = _drawn(units.values())
+        return {name: drawn[min(units[name], _ENOUGH)] for name in names}
     plan = {name: {split: given.get(split, {}).get(name, 0) for split in SPLITS} for name in names}
     if {"val", "test"} <= given.keys():
         return plan
@@ -181,12 +186,16 @@ RULES = (
          error=GateError, hides="leaks"),
     Rule("data set", "contradiction_share", words.say_contradictions,
          high=lambda facts: facts.thresholds.max_contradiction_share, error=GateError, hides="contradictions"),
+    Rule("data set", "blank_share", words.say_blank, high=lambda facts: facts.thresholds.max_blank_share,
+         error=GateError, hides="blank"),
     Rule("classes", "taught", words.say_untaught, low=_one, error=GateError),
     Rule("classes", "dropped", words.say_dropped, high=_none),
     Rule("data set", "outside", words.say_outside, high=_none),
     Rule("data set", "contradictions", words.say_contradictions, high=_none),
     Rule("data set", "doubtful", words.say_doubtful, high=_none),
     Rule("data set", "leaks", words.say_leaks, high=_none),
+    Rule("data set", "straddling", words.say_straddling, high=_none),
+    Rule("data set", "blank", words.say_blank, high=_none),
     Rule("data set", "copy_share", words.say_copies, high=lambda facts: facts.thresholds.max_copy_share),
     Rule("classes", "test", words.say_unseen("test", "measure accuracy on"), low=_one),
     Rule("classes", "val", words.say_unseen("val", "choose the best epoch by"), low=_one),

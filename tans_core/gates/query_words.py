@@ -154,6 +154,23 @@ def say_copies(facts: Facts, _: Sequence[str]) -> str:
     )
 
 
+def say_blank(facts: Facts, _: Sequence[str]) -> str:
+    report, allowed = facts.report, facts.thresholds.max_blank_share
+    over = f", more than the share of {allowed:g} that is allowed" if report.blank_share > allowed else ""
+    return (
+        f"{len(report.blank):,} of {count(report.files, 'file')} are blank, of one colour or nearly{over}: "
+        f"{listed([shown(name) for name in report.blank], 3)}. Look at them: remove them, or save them again from their source."
+    )
+
+
+def say_straddling(facts: Facts, _: Sequence[str]) -> str:
+    groups = facts.report.straddling
+    return (
+        f"{count(len(groups), 'group')} with images in more than one of your splits: {listed([shown(one) for one in groups])}. "
+        "Accuracies will be too good: move each group into one split."
+    )
+
+
 def say_elongated(facts: Facts, _: Sequence[str]) -> str:
     return (
         f"{facts.report.elongated:,} of {count(facts.report.used, 'image')} have sides in a ratio above {MAX_ASPECT:g} to 1, and "

@@ -241,11 +241,13 @@ def _readable_production(serving: Path) -> Release | None:
     if production_id(serving) is None:
         return None
     try:
-        return open_production(serving)
+        current = open_production(serving)
+        read_table(current.store_dir, "index")
     except StoreError as error:
         # To publish is what mends this.
         logger.warning("models admitted since the last build are left out until the next one: %s", error)
         return None
+    return current
 
 
 def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
@@ -308,12 +310,23 @@ def _ids(serving: Path, release: str) -> set[str]:
     return set(read_table(store, "index")["id"].to_pylist()) if store.is_dir() else set()
 
 
+def _mend_table(store: Path, index: pa.Table) -> None:
+    """Write a release's table again where it is damaged."""
+    try:
+        whole = digest_of(read_table(store, "index")) == digest_of(index)
+    except StoreError:
+        whole = False
+    if not whole:
+        write_table(store, "index", index)
+
+
 def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit", "remove"]) -> Release:
     """Write a release, unless its folder is there, and make it the production one; the lock is held."""
     folder = serving / "releases" / draft.id
     if (folder / "release.json").is_file():
         for name, sha256 in draft.content["files"].items():
             mend(serving, sha256, folder / name)
+        _mend_table(folder / "store", draft.index)
     else:
         described = {
             **draft.content,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tans_core.errors import ParamsError
+from tans_core.yaml_file import read_yaml
 
 SECTIONS = ("seed", "data", "networks", "embed", "transfer", "space", "retrieval", "finetune")
 """What a release carries. Gates are none of its: they are the project's, as they are now."""
@@ -21,10 +20,8 @@ def read_params(root: Path, names: Sequence[str] = SECTIONS) -> dict[str, Any]:
         ParamsError: it cannot be read, or lacks one of them.
     """
     path = root / "params.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: raw[name] for name in names}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ParamsError(
-            f"{path}: cannot be read ({error!r}). Run from the project's folder, or pass --root."
-        ) from error
+    raw = read_yaml(path)
+    lacks = [name for name in names if not isinstance(raw, dict) or name not in raw]
+    if lacks:
+        raise ParamsError(f"{path}: lacks {', '.join(lacks)}. Run from the project's folder, or pass --root.")
+    return {name: raw[name] for name in names}

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from tans_core.errors import StoreError, TansError
+from tans_core.errors import ParamsError, StoreError, TansError
 from tans_core.io import read_json, sha256_file
+from tans_core.yaml_file import read_yaml
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
 
@@ -68,8 +67,8 @@ def _built(root: Path) -> Iterator[tuple[Path, str]]:
     """Yield the weights of the built zoo with their MD5, by the lists that DVC keeps of what a stage gave."""
     lock = root / "dvc.lock"
     try:
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    except (yaml.YAMLError, LookupError, TypeError) as error:
+        stages = read_yaml(lock)["stages"] if lock.is_file() else {}
+    except (ParamsError, LookupError, TypeError) as error:
         raise StoreError(f"{lock}: cannot be read ({error}). Run `tans build`.") from error
     for out in (out for stage in stages.values() for out in stage.get("outs", ())):
         if not out["path"].startswith(_BUILT):

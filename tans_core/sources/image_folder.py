@@ -21,7 +21,7 @@ _SCANNED_PX = 32
 
 
 class ImageFolder:
-    """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links.
+    """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links, group.
 
     And licence_texts, the terms of each LicenseRef-... in the licence; digest, that of the `ScanReport`, where empty
     takes any.
@@ -37,6 +37,7 @@ class ImageFolder:
         "max_bad_share": 0.5,
         "drop_empty_classes": False,
         "follow_links": False,
+        "group": "",
         "digest": "",
     }
 
@@ -61,7 +62,7 @@ class ImageFolder:
             )
         root = Path(chosen["path"])
         drop = chosen["drop_empty_classes"]
-        opened = open_input(root, drop, chosen["follow_links"])
+        opened = open_input(root, drop, chosen["follow_links"], chosen["group"] or None)
         # Imported here: the scan stands on what is beside this module.
         from tans_core.tasks.scan import scan_input
 

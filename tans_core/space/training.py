@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tans_core import io
 from tans_core.errors import TansError, WeightsError
 from tans_core.networks.family import load_state
-from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning
+from tans_core.runtime import derive_seed, keep_freed_memory, progress, quiet_lightning, training
 from tans_core.runtime import device as best_device
 from tans_core.zoo.weights import load_tensors, save_tensors
 
@@ -124,7 +124,8 @@ def train_steps(
         num_sanity_val_steps=0,
     )
     if start < steps:
-        trainer.fit(loop, DataLoader(_Chunks(start, steps, chunk, description), batch_size=None))
+        with training():
+            trainer.fit(loop, DataLoader(_Chunks(start, steps, chunk, description), batch_size=None))
     elif found:
         load_state(module, found.module, CHECKPOINT_FILE)
     module.cpu().eval()

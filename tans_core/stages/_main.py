@@ -6,6 +6,7 @@ import argparse
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
     one_thread()
+    # Lightning would end with 0; a handler that is there before is asked as well.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main(parsed.root, *(getattr(parsed, key) for key in keys))
     except TansError as error:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
@@ -27,6 +26,7 @@ from tans_core.params import load_params
 from tans_core.runtime import begin_worker, choose_precision, clock, cores
 from tans_core.stages._main import run_stage
 from tans_core.tasks.task import read_info, read_task
+from tans_core.yaml_file import read_yaml
 from tans_core.zoo.base import BaseRecipe, build_base, save_base
 from tans_core.zoo.build import Zoo
 from tans_core.zoo.card import ModelCard
@@ -117,7 +117,7 @@ def check_dependencies(root: Path, tasks: Sequence[str]) -> None:
     path = root / "dvc.yaml"
     if not path.is_file():  # the stage runs without DVC, too
         return
-    deps = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]["base"]["deps"]
+    deps = read_yaml(path)["stages"]["base"]["deps"]
     have, want = {d for d in deps if d.startswith("data/tasks/")}, {f"data/tasks/{task}" for task in tasks}
     changes = [
         f"{verb} {', '.join(sorted(names))}" for verb, names in (("add", want - have), ("drop", have - want)) if names

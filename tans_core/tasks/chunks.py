@@ -38,7 +38,8 @@ class Chunks:
     Args:
         entries: what is to be decoded.
         stored_size_px: the largest side that is kept.
-        folder: where chunks are kept; None keeps them in memory, and so does a folder that another scan is using.
+        folder: where chunks are kept; None, one that another scan
+            uses, and one that is read-only keep them in memory.
     """
 
     def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None) -> None:
@@ -51,11 +52,11 @@ class Chunks:
         self._folder = folder
         self._lock: FileLock | None = None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / "in-use.lock")
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0)
-            except Timeout:
+            except (Timeout, OSError):  # of another scan, or a folder that may not be written into
                 self._folder = None
             else:
                 self._lock = lock

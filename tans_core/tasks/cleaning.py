@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated, without_leaks
+from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated, together, without_leaks
 from tans_core.tasks.inputs.base import Entry
 
 MANIFEST = pa.schema(
@@ -20,6 +20,7 @@ MANIFEST = pa.schema(
         ("status", pa.string()),
         ("reason", pa.string()),
         ("format", pa.string()),
+        ("note", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("sha256", pa.string()),
@@ -29,7 +30,7 @@ MANIFEST = pa.schema(
 
 
 class Row(NamedTuple):
-    """One image that stays; `entry` is its entry's number, `group` names its near-copies or is empty."""
+    """One image that stays; `entry` is its entry's number, `group` names what stays with it in one split, or is empty."""
 
     entry: int
     path: str
@@ -71,7 +72,7 @@ class Cleaned(NamedTuple):
             "label": [entry.label for entry in entries],
             "split": [entry.split for entry in entries],
             "status": status,
-            **{name: facts[name] for name in ("reason", "format", "width", "height", "sha256")},
+            **{name: facts[name] for name in ("reason", "format", "note", "width", "height", "sha256")},
         }
         opened = pa.table(columns, schema=MANIFEST)
         unopened = [{"name": name, "status": "unreadable", "reason": reason} for name, reason in bad]
@@ -102,9 +103,10 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
         kept, near_leaks = without_leaks(rows, groups)
         rows, groups, leaks = [rows[index] for index in kept], groups[kept], leaks + near_leaks
     near = repeated(groups.tolist())
-    for members in near:
+    joined = together(groups, [entries[row.entry].group for row in rows])
+    for members in repeated(joined.tolist()):
         for index in members:
-            rows[index] = rows[index]._replace(group=f"near-{groups[index]}")
+            rows[index] = rows[index]._replace(group=f"group-{joined[index]}")
     return Cleaned(
         rows=rows,
         copies=tuple(exact.copies),

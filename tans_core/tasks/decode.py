@@ -12,14 +12,17 @@ import math
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from tans_core.tasks.colours import in_srgb
 from tans_core.tasks.deep_grey import NoPixelValueError, from_deep_grey, is_deep_grey
-from tans_core.tasks.headers import MAX_SCANS, count_scans, icon_sides, scale_key
+from tans_core.tasks.headers import MAX_SCANS, count_scans, icon_sides, is_preview, named, scale_key
 from tans_core.tasks.jpeg import decode_jpeg
 from tans_core.tasks.strips import strips
 
@@ -42,6 +45,11 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JP
 _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
 
 _ORIENTATION = 274
+
+# Profiles of grey are passed over: their curves are close to that of sRGB.
+_GREY = ("1", "L", "LA", "La")
+# Grey levels by which something shows on its background.
+_SHOWS = 12
 
 # Where formats keep what may hold an orientation.
 _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
@@ -73,15 +81,17 @@ class Decoded:
     """One decoded image.
 
     Attributes:
-        image: RGB, upright, transparency composited on white.
+        image: RGB in sRGB, upright, transparency composited on white, or on black where white shows nothing.
         width: of the upright original, in pixels; likewise `height`.
         format: what the content is, such as "JPEG".
+        note: what was changed in values or colours, for a report; None where nothing was.
     """
 
     image: Image.Image
     width: int
     height: int
     format: str
+    note: str | None = None
 
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
@@ -110,6 +120,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         with _taking_turns(icon), Image.open(io.BytesIO(data), formats=_known_formats()) as image:
             file_format = image.format or "unknown"
             _check_sides(image.size, max_pixels, file_format)
+            if is_preview(getattr(image, "tag_v2", None)):
+                raise UnreadableImageError(
+                    f"a preview of {image.width}x{image.height} pixels before the full picture, as in a camera's raw file: "
+                    "export the picture as JPEG or TIFF",
+                    file_format,
+                )
             if file_format in ("JPEG", "MPO") and (scans := count_scans(data)) > MAX_SCANS:
                 raise UnreadableImageError(f"{scans:,} scans, more than {MAX_SCANS}: save it anew", file_format)
             with _taking_turns(image.size):
@@ -119,7 +135,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     except NoPixelValueError as error:
         raise UnreadableImageError(str(error), file_format) from None
     except UnidentifiedImageError:
-        raise UnreadableImageError("not an image, or of a format that is not read") from None
+        raise UnreadableImageError(named(data)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"more than {max_pixels:,} pixels", file_format or _begins_as(data)) from None
     # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
@@ -178,6 +194,11 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
     return resized
 
 
+def spread(image: Image.Image) -> int:
+    """Return the largest difference of two values of one channel of an RGB image."""
+    return max(most - least for least, most in _extremes(image))
+
+
 def planes(image: Image.Image) -> npt.NDArray[np.uint8]:
     """Return a square RGB image of side s as (3, s, s) uint8."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
@@ -230,7 +251,8 @@ def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
     if upright.size == image.size[::-1]:
         width, height = sorted((width, height), reverse=upright.width > upright.height)
     # The upright copy no longer knows what file it came from.
-    return Decoded(_to_rgb(upright, image), width, height, file_format)
+    rgb, note = _to_rgb(upright, image)
+    return Decoded(rgb, width, height, file_format, note)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -245,29 +267,51 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image, original: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _to_rgb(image: Image.Image, original: Image.Image) -> tuple[Image.Image, str | None]:
+    """Return the image in sRGB, and a note of what was changed."""
+    profile = None if image.mode in _GREY else image.info.get("icc_profile")
     if is_deep_grey(image, original):
         return from_deep_grey(image, original)
     if image.mode == "CMYK":
-        return _from_cmyk(image, original.format)
+        upright = _true_cmyk(image, original.format)
+        rgb, note = in_srgb(upright, profile)
+        return rgb.convert("RGB"), note
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
-        return _on_white(image)
-    return image.convert("RGB")
+        return in_srgb(_opaque(image), profile)
+    return in_srgb(image if image.mode == "RGB" else image.convert("RGB"), profile)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Composite on white, in strips: whole, a large image would take four copies of itself."""
+def _opaque(image: Image.Image) -> Image.Image:
+    """Composite on white, or on black what white would swallow, such as white icons."""
+    grey = 0 if not _shows(image, 255) and _shows(image, 0) else 255
     whole = Image.new("RGB", image.size)
-    for top, strip in strips(image):
-        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
-        whole.paste(Image.alpha_composite(white, strip.convert("RGBA")).convert("RGB"), (0, top))
+    for top, strip in _composites(image, grey):
+        whole.paste(strip, (0, top))
     return whole
 
 
-def _from_cmyk(image: Image.Image, file_format: str | None) -> Image.Image:
+def _extremes(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    return cast("tuple[tuple[int, int], ...]", image.getextrema())
+
+
+def _shows(image: Image.Image, grey: int) -> bool:
+    return any(
+        abs(value - grey) > _SHOWS
+        for _, strip in _composites(image, grey)
+        for extremes in _extremes(strip)
+        for value in extremes
+    )
+
+
+def _composites(image: Image.Image, grey: int) -> Iterator[tuple[int, Image.Image]]:
+    """Yield an image on grey in strips: whole, a large one would take four copies of itself."""
+    for top, strip in strips(image):
+        ground = Image.new("RGBA", strip.size, (grey, grey, grey, 255))
+        yield top, Image.alpha_composite(ground, strip.convert("RGBA")).convert("RGB")
+
+
+def _true_cmyk(image: Image.Image, file_format: str | None) -> Image.Image:
     # Adobe writes CMYK JPEGs inverted and says so in a marker. Pillow inverts every one; those without the marker are undone.
     if file_format in ("JPEG", "MPO") and "adobe" not in image.info:
-        image = ImageChops.invert(image)
-    return image.convert("RGB")
+        return ImageChops.invert(image)
+    return image

@@ -19,10 +19,11 @@ _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 # Of the range: what falls below zero by less is what a filter pushed there.
 _SLIGHT = 0.05
+_MOST_MISSING = 0.5
 
 
 class NoPixelValueError(ValueError):
-    """No pixel has a finite value."""
+    """Most pixels have no finite value."""
 
 
 def is_deep_grey(image: Image.Image, original: Image.Image) -> bool:
@@ -30,11 +31,11 @@ def is_deep_grey(image: Image.Image, original: Image.Image) -> bool:
     return image.mode in _MODES or (image.mode == "L" and _type(original) == (8, _SIGNED))
 
 
-def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
-    """Return 8-bit RGB.
+def from_deep_grey(image: Image.Image, original: Image.Image) -> tuple[Image.Image, str | None]:
+    """Return 8-bit RGB, and a note of pixels without a value.
 
     Raises:
-        NoPixelValueError: no value is finite.
+        NoPixelValueError: most values are not finite.
     """
     bits, kind = _type(original)
     if image.mode.startswith("I;16") or (original.format == "PPM" and image.mode != "F"):
@@ -46,16 +47,22 @@ def from_deep_grey(image: Image.Image, original: Image.Image) -> Image.Image:
     inverted = bits > 8 and getattr(original, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
     # Of this one value a PNG says that it is transparent.
     key = image.info.get("transparency")
-    whole = Image.new("RGB", image.size)
+    whole, missing = Image.new("RGB", image.size), 0
     for top, values in _values(image, original):
         part = values.astype(np.float64)
-        part[~np.isfinite(part)] = least
+        lacks = ~np.isfinite(part)
+        missing += int(lacks.sum())
+        part[lacks] = least
         grey = np.clip((part - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
         grey = 255 - grey if inverted else grey
         if isinstance(key, int):
             grey[values == key] = 255
         whole.paste(Image.fromarray(grey), (0, top))
-    return whole
+    share = missing / (image.width * image.height)
+    if share > _MOST_MISSING:
+        raise NoPixelValueError(f"{share:.0%} of its pixels have no value (NaN or infinite)")
+    said = f"{share:.1%} of its pixels have no value (NaN or infinite), taken as the darkest"
+    return whole, said if missing else None
 
 
 def _type(original: Image.Image) -> tuple[int, int]:

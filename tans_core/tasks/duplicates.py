@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tans_core.tasks.reading import MIN_CONTRAST
+
 MAX_BITS = 7
 MIN_CORRELATION = 0.99
-MIN_CONTRAST = 2.0
-"""Standard deviation of a thumbnail, of 255, below which an image has no content to compare."""
 
 # Of MAX_BITS + 1 parts of two hashes that differ in MAX_BITS bits, one agrees.
 _BANDS = MAX_BITS + 1
@@ -129,7 +129,27 @@ def near_copies(
     for one, other in _candidates(hashes):
         alike = _alike(thumbnails, one, other)
         pairs.append(np.stack([one[alike], other[alike]]))
-    one, other = np.concatenate(pairs, axis=1)
+    return _connected(np.concatenate(pairs, axis=1), count)
+
+
+def together(groups: npt.NDArray[np.int64], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Join groups of near-copies that share a name, and names that share near-copies.
+
+    Args:
+        groups: (N,) from `near_copies`.
+        names: N; empty where an image has none.
+
+    Returns:
+        (N,) the number of each image's group.
+    """
+    named = [name or index for index, name in enumerate(names)]
+    pairs = [(first, index) for keys in (groups.tolist(), named) for first, *more in repeated(keys) for index in more]
+    return _connected(np.array(pairs, dtype=np.int64).reshape(-1, 2).T, len(names))
+
+
+def _connected(pairs: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the number of each image's group, (count,), from the pairs (2, P) that belong together."""
+    one, other = pairs
     if len(one) == 0:
         return np.arange(count)
     # Not above: importing it takes a third of a second, and most folders have no copies.

@@ -1,12 +1,15 @@
-"""What the headers of image files say that Pillow tells too late, or not at all."""
+"""What the headers of files say that Pillow tells too late, or not at all."""
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import struct
+from contextlib import suppress
 
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 MAX_SCANS = 100
 """Of a progressive JPEG, each of which takes as long as a whole image: a kilobyte can hold ten."""
@@ -16,6 +19,29 @@ _PNG_BITS = 24
 _OLD_BITMAP = 12  # bytes of its header
 # But those without a length, which stand alone.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+
+_AS_JPEG = "save it as JPEG or PNG"
+# By how they begin; of MP4 and its relatives, the kind stands at byte 8.
+_STARTS = {
+    rb"....ftyp(hei|hev|mif1|msf1)": ("HEIC, as phones take pictures,", "save it as JPEG, as `heif-convert` does"),
+    rb"....ftypcrx|FUJIFILMCCD|II[RU][OS\0]|\0MRM": ("a camera's raw file", "export it as JPEG"),
+    rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI |OggS|FLV\x01": ("a video", "save some of its frames as images"),
+    rb"DDS ": ("DDS", _AS_JPEG),
+    rb"qoif": ("QOI", _AS_JPEG),
+    rb"8BPS|gimp xcf": ("a file of Photoshop or GIMP", _AS_JPEG),
+    rb"\xff\x0a|\0\0\0\x0cJXL ": ("JPEG XL", _AS_JPEG),
+    rb"v/1\x01|SIMPLE  =": ("OpenEXR or FITS", _AS_JPEG),
+    rb"%!PS|\xc5\xd0\xd3\xc6|%PDF": ("PostScript or PDF", "save its pages as images"),
+    rb"\x93NUMPY|\x89HDF|.{128}DICM": ("a file of values (NumPy, HDF5, DICOM)", "save each image as PNG or TIFF"),
+    rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ": ("an archive", "unpack it"),
+    rb"version https://git-lfs": ("a pointer of Git LFS", "fetch the files with `git lfs pull`"),
+    rb"\s*(<[?!].*?>\s*)*<svg": ("an SVG drawing", "save it as PNG, as `resvg` does"),
+    rb"\s*<(!doctype )?html": ("a web page", "download the image itself"),
+}
+_START_BYTES = 4096
+_TIFF = (b"II*\0", b"MM\0*")
+_SUBFILE, _OLD_SUBFILE, _BITS, _SAMPLES, _KIND = 254, 255, 258, 277, 339
+_KINDS = {2: "signed ", 3: "floating "}
 
 
 def icon_sides(data: bytes) -> tuple[int, int]:
@@ -62,3 +88,29 @@ def scale_key(image: Image.Image, data: bytes) -> None:
         image.info["transparency"] = tuple(value >> (bits - 8) for value in key)
     elif bits > 1:  # of 1 bit, Pillow scales the value too
         image.info["transparency"] = (key & (2**bits - 1)) * 255 // (2**bits - 1)
+
+
+def named(data: bytes) -> str:
+    """Return why a file is not read: what it is by its content, and what to do."""
+    if data[:4] in _TIFF:
+        # A broken directory may trip the parser anywhere.
+        with suppress(Exception):
+            directory = ImageFileDirectory_v2(data[:8])
+            file = io.BytesIO(data)
+            file.seek(directory.next)
+            directory.load(file)
+            bits, kind = directory.get(_BITS, (1,))[0], _KINDS.get(directory.get(_KIND, (1,))[0], "")
+            values = f"{directory.get(_SAMPLES, 1)} x {bits}-bit {kind}values"
+            return f"a TIFF of {values} a pixel, which is not read: save it with 8 or 16 bits, without alpha"
+        return "a broken TIFF: save it again"
+    start = data[:_START_BYTES]
+    for pattern, (what, way) in _STARTS.items():
+        if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
+            return f"{what} which is not read: {way}" if what.endswith(",") else f"{what}, which is not read: {way}"
+    return "not an image, or of a format that is not read"
+
+
+def is_preview(tags: object) -> bool:
+    """Say whether the first picture of a TIFF is a reduced one, by its tags: in a camera's raw file the full one comes later."""
+    get = getattr(tags, "get", None)
+    return get is not None and bool(get(_SUBFILE, 0) & 1 or get(_OLD_SUBFILE) == 2)

@@ -19,13 +19,18 @@ from PIL import Image
 
 from tans_core.leash import die_with_parent
 from tans_core.runtime import keep_freed_memory
-from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit, take_turns_by
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit, spread, take_turns_by
 from tans_core.tasks.inputs.base import Entry, Input, file_content
 
-VERSION = 10
+VERSION = 11
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
+MIN_CONTRAST = 2.0
+"""Standard deviation of a thumbnail, of 255, below which an image has no content to compare."""
+
+# Noise of a sensor stays below it; a star in a dark picture does not.
+_STANDS_OUT = 32
 # An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
 _RUN = 256
 _HASHED_PX = 2 * THUMBNAIL_PX
@@ -51,6 +56,8 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("sha256", pa.string()),
         ("format", pa.string()),
+        ("note", pa.string()),
+        ("blank", pa.bool_()),
         ("phash", pa.uint64()),
         ("look", pa.binary(_LOOK_BYTES)),
         ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
@@ -72,8 +79,10 @@ def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBat
     reasons: list[str | None] = []
     hashes: list[str | None] = []
     formats: list[str | None] = []
+    notes: list[str | None] = []
     sides: list[tuple[int, int]] = []
     images: list[Image.Image] = []
+    clear: list[bool] = []
     for content in contents:
         data = file_content(content.path) if isinstance(content, OnDisk) else content
         hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
@@ -84,21 +93,26 @@ def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBat
         except UnreadableImageError as error:
             reasons.append(str(error))
             formats.append(error.format)
+            notes.append(None)
             continue
         reasons.append(None)
         formats.append(decoded.format)
+        notes.append(decoded.note)
         sides.append((decoded.width, decoded.height))
         images.append(fit(decoded.image, stored_size_px))
+        clear.append(any(spread(image) >= _STANDS_OUT for image in (images[-1], decoded.image)))
         # Else it is held while the next one is decoded.
         del data, decoded
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
     pixels = [np.ascontiguousarray(array.transpose(2, 0, 1)) for array in arrays]
     looks = [_look(image, *size) for image, size in zip(pixels, sides, strict=True)]
+    thumbnails = _thumbnails(grey)
     columns = [
+        pa.array((thumbnails.std(axis=(1, 2)) < MIN_CONTRAST) & ~np.array(clear, dtype=np.bool_)),
         pa.array(perceptual_hashes(grey), type=pa.uint64()),
         pa.array(looks, type=pa.binary(_LOOK_BYTES)),
-        _binary(_thumbnails(grey)),
+        _binary(thumbnails),
         *(pa.array([size[side] for size in sides], type=pa.int32()) for side in (0, 1)),
         pa.array([image.tobytes() for image in pixels], type=pa.large_binary()),
     ]
@@ -107,7 +121,7 @@ def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBat
         usable = np.array([reason is None for reason in reasons])
         place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
         columns = [column.take(place_of) for column in columns]
-    texts = [pa.array(values, type=pa.string()) for values in (reasons, hashes, formats)]
+    texts = [pa.array(values, type=pa.string()) for values in (reasons, hashes, formats, notes)]
     return pa.RecordBatch.from_arrays([*texts, *columns], schema=SCHEMA)
 
 

@@ -1,8 +1,8 @@
-"""What a scan found, as a value, as JSON, and as a few lines for a person."""
+"""What a scan found, as a value and as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SHOWN = 5
@@ -38,6 +38,11 @@ class ScanReport:
         not_sampled: files that were not opened because of the cap on images.
         digest: SHA-256 over names, classes, splits and contents of the files opened, whatever their order and times.
         seconds: how long it took.
+        notes: sentences about how the input was read, such as by which column images are grouped.
+        noted: (name, note) of images used that were changed to be used, such as in their colours.
+        blank: names of images that show nothing: one colour, or nearly.
+        straddling: groups of the input with images in more than one of its splits.
+        units: by class, what can be dealt to the splits: images, and groups of images that stay together.
     """
 
     path: str
@@ -62,6 +67,11 @@ class ScanReport:
     not_sampled: int
     digest: str
     seconds: float
+    notes: tuple[str, ...] = ()
+    noted: tuple[tuple[str, str], ...] = ()
+    blank: tuple[str, ...] = ()
+    straddling: tuple[str, ...] = ()
+    units: dict[str, int] = field(default_factory=dict)
 
     @property
     def imbalance(self) -> float:
@@ -84,42 +94,14 @@ class ScanReport:
         """Their share of the files opened, 0..1."""
         return self.contradictory / self.files if self.files else 0.0
 
+    @property
+    def blank_share(self) -> float:
+        """Share of the files opened that are blank, 0..1."""
+        return len(self.blank) / self.files if self.files else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that `write_json` takes."""
         return {**asdict(self), "imbalance": round(self.imbalance, 3), "bad_share": round(self.bad_share, 6)}
-
-    def summary(self) -> str:
-        """Return a few lines for a person."""
-        lines = [f"{self.path}: {self.used:,} images in {sum(map(bool, self.classes.values()))} classes"]
-        if self.not_sampled:
-            lines.append(f"  a sample: {self.not_sampled:,} more files were not opened")
-        if self.bad:
-            lines.append(f"  {count(len(self.bad), 'file')} left out, unreadable:")
-            lines += _some([f"{name}: {reason}" for name, reason in self.bad])
-        if self.copies:
-            lines.append(f"  {count(len(self.copies), 'copy', 'copies')} left out, such as {self.copies[0]}")
-        if self.contradictions:
-            lines.append(f"  {count(self.contradictory, 'file')} of images under two labels, left out:")
-            lines += _some([f"{one}, {other}" for one, other in self.contradictions])
-        if self.leaks:
-            lines.append(f"  {count(len(self.leaks), 'image')} of one split seen in another, left out of the first:")
-            lines += _some([f"{one}, {other}" for one, other in self.leaks])
-        if self.near_copies:
-            images = sum(len(group) for group in self.near_copies)
-            lines.append(
-                f"  {count(len(self.near_copies), 'group')} of near-copies ({images:,} images), each kept in one split, "
-                f"such as {', '.join(self.near_copies[0][:3])}"
-            )
-        if self.mislabelled:
-            lines.append(
-                f"  {count(len(self.mislabelled), 'file')} of another format than the name says; the content counts:"
-            )
-            lines += _some([f"{name}: {kind}" for name, kind in self.mislabelled])
-        if self.skipped:
-            lines.append(
-                "  passed over: " + ", ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
-            )
-        return "\n".join(map(shown, lines))
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -136,8 +118,3 @@ def shown(text: str) -> str:
         letter if letter.isprintable() or letter in _JOINERS else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
-
-
-def _some(lines: list[str]) -> list[str]:
-    more = [f"    ... and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
-    return [f"    {line}" for line in lines[:SHOWN]] + more

@@ -8,6 +8,7 @@ Axes: N images.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from natsort import natsorted
 
 from tans_core.errors import EmptyClassError
 from tans_core.licences import USERS_OWN, normalise
@@ -98,15 +100,16 @@ class Scan:
         """Return the images of some rows as they are kept."""
         return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
 
+    @functools.cached_property
+    def digests(self) -> list[bytes]:
+        """A hash of each row's image as it is kept."""
+        parts = np.split(np.arange(len(self.rows)), range(_PART, len(self.rows), _PART))
+        return [digest for part in parts for digest in self.pixels(part).digests]
+
     def _by_pixels(self) -> npt.NDArray[np.int64]:
         """Return the numbers of all rows, by class and by a hash of the images as they are kept."""
-        digests: list[bytes] = []
-        for start in range(0, len(self.rows), _PART):
-            digests += self.pixels(np.arange(start, min(start + _PART, len(self.rows)))).digests
-        order = sorted(
-            range(len(self.rows)), key=lambda row: (self.rows[row].label, digests[row], self.rows[row].content)
-        )
-        return np.array(order, dtype=np.int64)
+        keys = [(row.label, digest, row.content) for row, digest in zip(self.rows, self.digests, strict=True)]
+        return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
     def examples(self, classes: int, per_class: int, size_px: int) -> dict[str, list[Pixels]]:
         """Return the first images of the first classes, at most `per_class` of each, none larger than `size_px`."""
@@ -139,6 +142,7 @@ def scan(
     seed: int = 0,
     drop_empty_classes: bool = False,
     follow_links: bool = False,
+    group: str | None = None,
     resume: Path | None = None,
 ) -> Scan:
     """Decode everything that `path` holds, once.
@@ -152,6 +156,7 @@ def scan(
         seed: of the sample and the splits.
         drop_empty_classes: leave classes without a usable image out, instead of reporting them as empty.
         follow_links: follow links that lead outside `path`, to files and folders.
+        group: what keeps images in one split; see `open_input`.
         resume: a folder for what is decoded so far, of this scan alone; None keeps it in memory.
 
     Raises:
@@ -161,7 +166,7 @@ def scan(
         DataError: `path` cannot be read as any of these.
     """
     return scan_input(
-        open_input(path, drop_empty_classes, follow_links),
+        open_input(path, drop_empty_classes, follow_links, group),
         stored_size_px=stored_size_px,
         max_images=max_images,
         workers=workers,
@@ -194,7 +199,7 @@ def scan_input(
         raise
     rows, reasons = found.rows, facts["reason"].to_pylist()
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
-    formats = facts["format"].to_pylist()
+    formats, notes, blank = (facts[name].to_pylist() for name in ("format", "note", "blank"))
     used = Counter(row.label for row in rows)
     classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
     report = ScanReport(
@@ -224,6 +229,11 @@ def scan_input(
         not_sampled=len(source.entries) - len(entries),
         digest=_digest(entries, facts["sha256"].to_pylist()),
         seconds=round(time.monotonic() - start, 2),
+        notes=tuple(source.notes),
+        noted=tuple((entry.name, note) for entry, note in zip(entries, notes, strict=True) if note),
+        blank=tuple(entry.name for entry, empty in zip(entries, blank, strict=True) if empty),
+        straddling=_straddling(rows, entries),
+        units=dict(Counter(label for label, _ in {(row.label, row.group or row.entry) for row in rows})),
     )
     return Scan(report, rows, found.manifest(entries, facts, source.bad), chunks, seed)
 
@@ -243,7 +253,7 @@ def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequ
 def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
     hashed = hashlib.sha256()
     for row in sorted(
-        (entry.name, entry.label, entry.split or "", content or "")
+        (entry.name, entry.label, entry.split or "", content or "", *([entry.group] if entry.group else []))
         for entry, content in zip(entries, hashes, strict=True)
     ):
         hashed.update("\0".join((*row, "")).encode())
@@ -256,6 +266,12 @@ def _by_split(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str
     counts = Counter((row.split, row.label) for row in rows)
     given = {row.split for row in rows}
     return {split: {label: counts[split, label] for label in classes} for split in SPLITS if split in given}
+
+
+def _straddling(rows: Sequence[Row], entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return the input's own groups that have images in more than one of its splits."""
+    pairs = {(entries[row.entry].group, row.split) for row in rows if row.split and entries[row.entry].group}
+    return tuple(natsorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1))
 
 
 def _sides(rows: Sequence[Row]) -> tuple[int, int, int, int, int]:

@@ -24,7 +24,7 @@ from tans_core.networks.family import Supernet
 from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, normalise, random_shift
 from tans_core.recipe import Recipe, for_family
-from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress
+from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress, training
 from tans_core.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def train_supernet(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), training():
         trainer.fit(module, DataLoader(_Steps(recipe.steps), batch_size=None), ckpt_path=checkpoint)
     network.active = None
     return module.losses

@@ -84,8 +84,8 @@ def _check_broken(found: Found) -> None:
     formats = {"half.jpg": "JPEG", "half.png": "PNG", "a GIF.jpg": "GIF", "zero.png": None}
     assert {name: found.format(f"ash/{name}") for name in formats} == formats
     assert ("ash/a GIF.jpg", "GIF") in found.report.mislabelled
-    for name in ("text.png", "page.jpg", "zip.png"):
-        assert "not an image" in found.left_out(f"elm/{name}")
+    for name, what in {"text.png": "not an image", "page.jpg": "a web page", "zip.png": "an archive"}.items():
+        assert what in found.left_out(f"elm/{name}")
 
 
 def _bomb(root: Path) -> None:

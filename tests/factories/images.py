@@ -31,10 +31,10 @@ def encoded(pixels: npt.NDArray[Any], file_format: str = "PNG", **options: Any) 
     return encoded_image(Image.fromarray(pixels), file_format, **options)
 
 
-def tiff(pixels: npt.NDArray[Any], photometric: str = "minisblack") -> bytes:
+def tiff(pixels: npt.NDArray[Any], photometric: str = "minisblack", **options: Any) -> bytes:
     """Encode an array of any whole or floating type as TIFF; Pillow writes some of them alone."""
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, photometric=photometric)
+    tifffile.imwrite(buffer, pixels, photometric=photometric, **options)
     return buffer.getvalue()
 
 

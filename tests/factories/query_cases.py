@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tests.factories.images import encoded, noise, write_class_folders
@@ -88,6 +89,13 @@ def _long(root: Path) -> Path:
     return root
 
 
+def _blank(root: Path) -> Path:
+    _two_classes(root)
+    for number in range(3):
+        (root / f"ash/blank{number}.png").write_bytes(encoded(np.full((24, 24, 3), 60 * number, np.uint8)))
+    return root
+
+
 def _uneven(root: Path) -> Path:
     return write_class_folders(root, {"ash": 24, "oak": 8})
 
@@ -96,6 +104,7 @@ QUERY_CASES = {
     "min_median_side_px": QueryCase(_small, 12, 13, "median image is 12 pixels on its shorter side, want", stops=True),
     "max_leak_share": QueryCase(_leaking, 0.5, 0.05, "seen in another (8%, allowed: 5%)", stops=True),
     "max_contradiction_share": QueryCase(_contradictory, 0.5, 0.1, "two labels (15% of the files", stops=True),
+    "max_blank_share": QueryCase(_blank, 0.5, 0.1, "more than the share of 0.1 that is allowed", stops=True),
     "max_copy_share": QueryCase(_copied, 0.5, 0.1, "3 of 27 files are copies of others"),
     "max_elongated_share": QueryCase(_long, 0.5, 0.1, "3 of 27 images have sides in a ratio above 3 to 1"),
     "max_imbalance": QueryCase(_uneven, 4, 2, "largest class has 3 times the images of the smallest"),

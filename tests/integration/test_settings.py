@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 import tans_core as tans
+from tans_core import yaml_file
 from tans_core.errors import TansError
 from tans_core.io import sha256_file
 from tans_core.params import Params
@@ -107,6 +108,13 @@ def run_finetune(root: Path) -> Any:
     tans.publish(root)
     run = tans.finetune(UNSEEN, tans.list_models(root)[0].id, root=root)
     return len(run.curve), sha256_file(run.folder / "weights.safetensors")
+
+
+def run_finetune_fitted(root: Path) -> Any:
+    params = yaml_file.read_yaml(root / "params.yaml")
+    params["finetune"]["head"] = "fitted"
+    (root / "params.yaml").write_text(json.dumps(params))
+    return run_finetune(root)
 
 
 def run_scan(root: Path) -> Any:
@@ -207,8 +215,8 @@ CASES: dict[str, Case] = {
     "finetune.lr": Case(run_finetune, 0.1),
     "finetune.head_factor": Case(run_finetune, 5.0),
     "finetune.warmup": Case(run_finetune, 0.5),
-    "finetune.head": Case(run_finetune, "fresh"),
-    "finetune.lr_floor": Case(run_finetune, 1.0),
+    "finetune.head": Case(run_finetune, "fitted"),
+    "finetune.lr_floor": Case(run_finetune_fitted, 0.1),
     "finetune.families": Case(run_finetune, {FAMILY: {"lr": 0.1}}),
     "finetune.momentum": Case(run_finetune, 0.1),
     "finetune.weight_decay": Case(run_finetune, 0.5),
@@ -236,7 +244,7 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project of four sources, and short enough fits."""
     fitted = {"head": "fitted", "lr_floor": 0.1}
-    sections = {name: {**PARAMS[name], **fitted} for name in ("base", "zoo", "finetune")}
+    sections = {name: {**PARAMS[name], **fitted} for name in ("base", "zoo")}
     sections["base"]["subnets"] = 2
     sections["space"] = {**PARAMS["space"], "steps": 10, "log_every": 10}
     root = build_project(tmp_path_factory.mktemp("settings"), sources=SOURCES, **sections)

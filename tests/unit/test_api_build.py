@@ -93,3 +93,9 @@ def test_pipeline_that_dvc_cannot_read_is_an_error(pipeline: Path) -> None:
 def test_build_outside_a_project_says_so(tmp_path: Path) -> None:
     with pytest.raises(errors.ParamsError, match=r"dvc\.yaml"):
         tans.build(root=tmp_path)
+
+
+def test_build_without_a_git_repository_says_so_before_dvc_does(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    with pytest.raises(errors.ParamsError, match=r"no git repository, which DVC needs.*`git init`"):
+        tans.build(root=tmp_path, jobs=1)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tans_core.edits import Edit, add_task, apply_profile, list_profiles, remove_task
 from tans_core.errors import ParamsError, UnknownTaskError
 from tans_core.params import load_params
+from tans_core.yaml_file import parse_yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 Write = Callable[[str], Path]
@@ -127,7 +127,7 @@ def test_every_usual_layout_can_be_edited(name: str, change: str) -> None:
     else:
         edit.set(("a", "b", "d" if change == "new" else "c"), {"x": [1, 2], "y": "no"})
     edit.check()
-    assert yaml.safe_load(edit.text) == edit.values
+    assert parse_yaml(edit.text, edit.path) == edit.values
     assert edit.text.count("#") == text.count("#") or change == "gone"
 
 

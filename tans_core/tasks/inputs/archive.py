@@ -23,14 +23,17 @@ from tans_core.tasks.inputs.base import (
     ARCHIVE_SUFFIXES,
     BESIDE_SPLITS,
     MAX_FILE_BYTES,
+    NO_IMAGE_BY_NAME,
     SPLIT_NAMES,
     Entry,
     check_classes,
     empty_splits,
     outside_classes,
+    spelled_twice,
     too_large,
 )
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
+from tans_core.tasks.inputs.groups import FOLDER, check_folder_group, settled
 from tans_core.tasks.inputs.readers import BROKEN, UNPACK, Limits, Member, Reader, TarReader, ZipReader
 
 _MAGIC = {b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x1f\x8b": "tar", b"BZh": "tar", b"\xfd7zXZ\x00": "tar"}
@@ -48,6 +51,7 @@ class Archive:
     entries: list[Entry]
     skipped: Counter[str]
     bad: list[tuple[str, str]]
+    notes: list[str]
     _reader: Reader = field(repr=False)
     _numbers: dict[str, int] = field(repr=False)
 
@@ -79,7 +83,13 @@ def archive_kind(path: Path) -> str | None:
     return "zip" if zipfile.is_zipfile(path) else None
 
 
-def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits: Limits | None = None) -> Archive:
+def list_archive(
+    path: Path,
+    kind: str,
+    drop_empty_classes: bool = False,
+    limits: Limits | None = None,
+    group: str | None = None,
+) -> Archive:
     """List `<class>/**`, or `{train,val,test}/<class>/**`, also below folders that hold all the rest.
 
     Args:
@@ -87,20 +97,23 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
         kind: from `archive_kind`.
         drop_empty_classes: leave classes without a file out instead of failing.
         limits: what the archive may hold.
+        group: as for `list_folder`.
 
     Raises:
         ArchiveError: a name leads outside, the archive is encrypted, broken, or unpacks to more than `limits`.
         NoClassesError: there are no class folders, or only one.
         EmptyClassError: a class folder holds no file that can be read.
     """
+    check_folder_group(path, group)
     reader: Reader = ZipReader(path) if kind == "zip" else TarReader(path, limits or Limits())
     status = path.stat()
     skipped: Counter[str] = Counter()
     bad: list[tuple[str, str]] = []
     members: list[tuple[tuple[str, ...], Member]] = []
     seen: set[tuple[str, ...]] = set()
+    spelled: dict[str, set[str]] = {}
     for member in _checked(path, reader, limits or Limits(), status.st_size):
-        parts = _parts(path, member.name)
+        parts = _parts(path, member.name, spelled)
         visible = tuple(itertools.takewhile(_is_shown, parts))
         if visible != parts:
             skipped["hidden or system file"] += not member.folder
@@ -136,8 +149,8 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
             else:
                 skipped[outside_classes(parts[-1])] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
-            skipped["not an image by its name"] += 1
-            lost.setdefault(label, [])
+            skipped[NO_IMAGE_BY_NAME] += 1
+            lost.setdefault(label, []).append(NO_IMAGE_BY_NAME)
         else:
             reasons = lost.setdefault(label, [])
             problem = member.problem or _problem(member, rest[-1])
@@ -146,12 +159,14 @@ def list_archive(path: Path, kind: str, drop_empty_classes: bool = False, limits
                 reasons.append(problem)
                 continue
             stamp = f"{status.st_size}-{status.st_mtime_ns}-{member.number}"
-            entries.append(Entry(name, label, splits.get(parts[0]), None, stamp))
+            entries.append(Entry(name, label, splits.get(parts[0]), None, stamp, rest[0] if len(rest) > 1 else ""))
             numbers[name] = member.number
     if kind == "zip":
         entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
-    return Archive(path, kind, classes, entries, +skipped, bad, reader, numbers)
+    notes = spelled_twice(spelled, classes)
+    entries = settled(entries, FOLDER, group, notes)
+    return Archive(path, kind, classes, entries, +skipped, bad, notes, reader, numbers)
 
 
 def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterator[Member]:
@@ -171,8 +186,8 @@ def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterato
         raise ArchiveError(f"{path}: broken or cut short ({type(error).__name__}: {error}). {_AGAIN}") from error
 
 
-def _parts(path: Path, name: str) -> tuple[str, ...]:
-    """Return the folders and the file of a name.
+def _parts(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ...]:
+    """Return the folders and the file of a name in NFC; `spelled` is told how folders were written.
 
     Raises:
         ArchiveError: the name leads out of the folder that it is unpacked into.
@@ -185,8 +200,12 @@ def _parts(path: Path, name: str) -> tuple[str, ...]:
             "delete the archive, or pack the class folders again."
         )
     # Bytes that are no UTF-8 stay apart from each other, as \xff.
-    text = (part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts)
-    return tuple(unicodedata.normalize("NFC", part) for part in text)
+    text = [part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts]
+    plain_text = tuple(unicodedata.normalize("NFC", part) for part in text)
+    if not name.isascii():
+        for shown, written in zip(plain_text[:-1], text, strict=False):
+            spelled.setdefault(shown, set()).add(written)
+    return plain_text
 
 
 def _below_common_folders(

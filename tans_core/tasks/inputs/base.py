@@ -6,7 +6,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ SPLIT_NAMES = {
 OUTSIDE_CLASSES = "file outside class folders"
 PACKED = "archive that is not unpacked (unpack it, or scan it by itself)"
 BESIDE_SPLITS = "folder beside those of the splits"
+NO_IMAGE_BY_NAME = "not an image by its name"
 LEADS_OUTSIDE = "link that leads outside (`tans tasks scan --follow-links` follows it)"
 
 LEAVE_OUT = (
@@ -53,6 +54,7 @@ class Entry(NamedTuple):
         path: the file, where it lies on disk by itself; None where its content comes through `Input.read`. Text, since a `Path`
             is slow to make and to hand to another process.
         stamp: changes when the content does (size and time of the file, or of the archive it is in).
+        group: the patient, plant or film that it shows, which never straddles splits; empty where none is known.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Entry(NamedTuple):
     split: str | None
     path: str | None
     stamp: str
+    group: str = ""
 
 
 class Input(Protocol):
@@ -93,6 +96,11 @@ class Input(Protocol):
     @property
     def bad(self) -> Sequence[tuple[str, str]]:
         """(name, reason) of what is listed but can never be read, such as a link in an archive."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about how it was read, for a person."""
         ...
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
@@ -147,6 +155,15 @@ def check_classes(
         hint = f" If the folders in it are the classes, scan {root / classes[0]}." if below else ""
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
     return classes
+
+
+def spelled_twice(spelled: Mapping[str, set[str]], classes: Iterable[str]) -> list[str]:
+    """Say which classes have names of more than one spelling, by class the spellings that were met."""
+    return [
+        f"class {name!r} is written in {len(spelled[name])} ways that look alike (Unicode NFC and NFD): taken as one class"
+        for name in classes
+        if len(spelled.get(name, ())) > 1
+    ]
 
 
 def empty_splits(root: Path, names: Sequence[str], links_outside: int = 0) -> NoClassesError:

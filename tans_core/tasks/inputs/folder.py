@@ -13,13 +13,16 @@ from tans_core.errors import DataError
 from tans_core.tasks.inputs.base import (
     BESIDE_SPLITS,
     LEADS_OUTSIDE,
+    NO_IMAGE_BY_NAME,
     SPLIT_NAMES,
     Entry,
     check_classes,
     empty_splits,
     outside_classes,
     printable,
+    spelled_twice,
 )
+from tans_core.tasks.inputs.groups import FOLDER, check_folder_group, settled
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
 # Files that people keep beside images; anything else is opened, whatever its name.
@@ -42,12 +45,15 @@ class Folder:
     skipped: Counter[str]
     kind: str = "folder"
     bad: tuple[tuple[str, str], ...] = ()
+    notes: Sequence[str] = ()
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
         raise NotImplementedError("every entry of a folder has a path")
 
 
-def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Folder:
+def list_folder(
+    root: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
+) -> Folder:
     """List the files of `root/<class>/**`, or of `root/{train,val,test}/<class>/**`, classes and files in natural order.
 
     Hidden files and what operating systems leave behind are passed over; a file that is reachable twice is listed once.
@@ -57,15 +63,18 @@ def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool
         drop_empty_classes: leave classes without a file out instead of failing.
         follow_links: take links to files and folders outside `root` for what they lead to, and list those that lead nowhere;
             else both are passed over.
+        group: "folder" keeps images of one folder below a class in one split, with those of its name below other classes.
 
     Raises:
-        DataError: `root` is no folder that can be read.
+        DataError: `root` is no folder that can be read, or `group` is neither "folder" nor "none".
         NoClassesError: there are no class folders, or only one.
         EmptyClassError: a class folder holds no file that can be read.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
+    check_folder_group(root, group)
     skipped: Counter[str] = Counter()
+    spelled: dict[str, set[str]] = {}
     links = _Links(root, follow_links)
     seen: set[tuple[int, int, str, str | None]] = set()
     taken: set[str] = set()
@@ -84,10 +93,16 @@ def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool
                 continue
             label = printable(entry.name)
             lost.setdefault(label, [])
+            spelled.setdefault(label, set()).add(entry.name)
+            below = len(entry.path) + 1
             for path, status in _walk(entry.path, links, skipped):
                 if isinstance(status, str):
                     bad.append((_free(printable(path[start:]), taken), status))
                     lost[label].append(status)
+                    continue
+                if path.lower().endswith(OTHER_SUFFIXES):
+                    skipped[NO_IMAGE_BY_NAME] += 1
+                    lost[label].append(NO_IMAGE_BY_NAME)
                     continue
                 # A file that is linked into two classes, or into two splits, is as wrong as a copy there, and is said as one.
                 place = (status.st_dev, status.st_ino, label, split)
@@ -96,9 +111,12 @@ def list_folder(root: Path, drop_empty_classes: bool = False, follow_links: bool
                     continue
                 seen.add(place)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
-                entries.append(Entry(_free(printable(path[start:]), taken), label, split, path, stamp))
+                level = printable(path[below:].partition(os.sep)[0]) if os.sep in path[below:] else ""
+                entries.append(Entry(_free(printable(path[start:]), taken), label, split, path, stamp, level))
     classes = check_classes(root, lost, entries, skipped, drop_empty_classes)
-    return Folder(root, classes, entries, +skipped, bad=tuple(bad))
+    notes = spelled_twice(spelled, classes)
+    entries = settled(entries, FOLDER, group, notes)
+    return Folder(root, classes, entries, +skipped, bad=tuple(bad), notes=notes)
 
 
 class _Links:
@@ -216,8 +234,6 @@ def _walk(folder: str, links: _Links, skipped: Counter[str]) -> Iterator[tuple[s
                     folders.append(entry.path)
                 elif not stat.S_ISREG(status.st_mode):
                     skipped["not a plain file"] += 1
-                elif entry.name.lower().endswith(OTHER_SUFFIXES):
-                    skipped["not an image by its name"] += 1
                 else:
                     yield entry.path, status
 

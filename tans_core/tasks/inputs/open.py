@@ -12,13 +12,17 @@ from tans_core.tasks.inputs.folder import list_folder
 from tans_core.tasks.inputs.table import is_parquet_folder, is_table, list_table
 
 
-def open_input(path: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Input:
+def open_input(
+    path: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
+) -> Input:
     """List what a path holds, without decoding any of it.
 
     Args:
         path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths and
             labels; a Parquet file with images, or a folder of such files.
         drop_empty_classes: leave classes without a file out instead of failing.
+        group: what keeps images in one split: a table's column, or "folder" for the folders below each class; "none" for no
+            groups. Where None, a column of a usual name is taken (`tans_core.tasks.inputs.groups`).
         follow_links: follow links in a folder, or below a table's, that lead outside it; those in archives never are.
 
     Raises:
@@ -30,13 +34,13 @@ def open_input(path: Path, drop_empty_classes: bool = False, follow_links: bool 
     _check_readable(path)
     if path.is_dir():
         if is_parquet_folder(path):
-            return list_table(path, drop_empty_classes, follow_links)
-        return list_folder(path, drop_empty_classes, follow_links)
+            return list_table(path, drop_empty_classes, follow_links, group)
+        return list_folder(path, drop_empty_classes, follow_links, group)
     kind = archive_kind(path)
     if kind is not None:
-        return list_archive(path, kind, drop_empty_classes)
+        return list_archive(path, kind, drop_empty_classes, group=group)
     if is_table(path):
-        return list_table(path, drop_empty_classes, follow_links)
+        return list_table(path, drop_empty_classes, follow_links, group)
     raise DataError(
         f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders.\n"
         "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab to learn what it lacks."

@@ -5,6 +5,7 @@ Only the columns of labels, paths and splits are read to list them; images come 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,8 +22,16 @@ import pyarrow.parquet as pq
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import LEADS_OUTSIDE, SPLIT_NAMES, file_content, printable, within_limit
+from tans_core.tasks.inputs.base import (
+    LEADS_OUTSIDE,
+    NO_IMAGE_BY_NAME,
+    SPLIT_NAMES,
+    file_content,
+    printable,
+    within_limit,
+)
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
+from tans_core.tasks.inputs.groups import group_column
 from tans_core.tasks.inputs.rows import (
     BROKEN,
     LABEL_COLUMNS,
@@ -40,6 +49,7 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 CELL_COLUMNS = ("image", "img", "picture", "image_bytes", "bytes", *PATH_COLUMNS)
 WITHHELD = "label withheld (-1)"
 
+_SHARD = re.compile(r"([a-z]+)([-_.]?\d+([-_]?of[-_]?\d+)?(-[0-9a-f]{16})?)?")
 _BATCH = 16
 _BUFFER_BYTES = 2**20  # without a buffer, pyarrow reads a whole column of a row group at a time
 
@@ -58,11 +68,12 @@ def is_parquet_folder(path: Path) -> bool:
 
 
 class Part(NamedTuple):
-    """A Parquet file: in `column` it has images; row group g begins at row starts[g]."""
+    """A Parquet file: in `column` it has images, in `group` what keeps them together; row group g begins at row starts[g]."""
 
     path: Path
     column: str
     starts: list[int]
+    group: str | None = None
 
 
 def parquet_rows(
@@ -71,18 +82,18 @@ def parquet_rows(
     parts: list[Part],
     lost: dict[str, list[str]],
     skipped: Counter[str],
+    group: str | None = None,
     follow_links: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a file or of all below a folder; fill `parts`, and `lost` with the classes that files declare."""
     for file in parquet_files(path, skipped, follow_links) if path.is_dir() else [path]:
         name = printable(file.relative_to(home).as_posix())
-        words = [SPLIT_NAMES.get(word) for word in re.split(r"[^a-z]+", name.lower())]
-        split = next((word for word in reversed(words) if word), None)
+        split = _split_of(PurePosixPath(name.lower()))
         status = file.stat()
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
         try:
             with _opened(file) as table:
-                yield from _rows_of(table, file, name, split, stamp, parts, lost)
+                yield from _rows_of(table, file, name, split, stamp, parts, lost, group)
         except BROKEN as error:
             raise DataError(
                 f"{file}: no Parquet that can be read: broken or cut short ({first_line(error)}). Download or copy it again."
@@ -97,12 +108,13 @@ def _rows_of(
     stamp: str,
     parts: list[Part],
     lost: dict[str, list[str]],
+    group: str | None,
 ) -> Iterator[Row]:
     groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
-    for index, group in enumerate(groups):
-        if group.total_byte_size > MAX_TABLE_BYTES:
+    for index, one in enumerate(groups):
+        if one.total_byte_size > MAX_TABLE_BYTES:
             raise DataError(
-                f"{file}, row group {index}: {group.total_byte_size:,} bytes; at most {MAX_TABLE_BYTES:,} are held at a "
+                f"{file}, row group {index}: {one.total_byte_size:,} bytes; at most {MAX_TABLE_BYTES:,} are held at a "
                 "time. Write it with smaller row groups, such as row_group_size=1000."
             )
     schema: pa.Schema = table.schema_arrow
@@ -126,13 +138,13 @@ def _rows_of(
         columns.append(f"{image}.path")
     by_row = pick([key for key in schema.names if _is_text(schema.field(key).type)], SPLIT_COLUMNS)
     columns += [by_row] if by_row is not None else []
+    free = [key for key in schema.names if key not in (image, label) and _is_label(schema.field(key).type)]
+    by_group = group_column(file, free, group)
+    columns += [by_group] if by_group is not None else []
     declared = _class_names(features.get(label, {}))
-    for one in declared:
-        lost.setdefault(one, [])
-    starts = [0]
-    for group in groups:
-        starts.append(starts[-1] + group.num_rows)
-    parts.append(Part(file, image, starts))
+    lost.update({name: [] for name in declared if name not in lost})
+    starts = [0, *itertools.accumulate(one.num_rows for one in groups)]
+    parts.append(Part(file, image, starts, by_group))
     number = 0
     for batch in table.iter_batches(columns=columns, batch_size=1024, use_threads=False):
         found = batch.schema.names
@@ -141,13 +153,25 @@ def _rows_of(
             paths = pc.struct_field(paths, "path")
         files = paths.to_pylist() if paths is not None else [None] * len(batch)
         splits = batch[by_row].to_pylist() if by_row is not None else [split] * len(batch)
-        for value, one, part in zip(batch[label].to_pylist(), files, splits, strict=True):
+        members = batch[by_group].to_pylist() if by_group is not None else [None] * len(batch)
+        for value, one, part, member in zip(batch[label].to_pylist(), files, splits, members, strict=True):
             place = (len(parts) - 1, number) if embedded else None
             text, problem = _label(value, declared)
-            yield Row(f"{name}#{number}", one, text, part, f"{stamp}-{number}", place, problem)
+            shared = "" if member is None else str(member).strip()
+            yield Row(f"{name}#{number}", one, text, part, f"{stamp}-{number}", place, shared, problem)
             number += 1
     if number != starts[-1]:
         raise ValueError(f"{number:,} rows, not {starts[-1]:,}")
+
+
+def _split_of(name: PurePosixPath) -> str | None:
+    """Return the split that a folder is called after, or a whole file: `train/`, `train.parquet`, `train-00000-of-00002`.
+
+    A word in a name is none: `test-tube.parquet` is a class.
+    """
+    shard = _SHARD.fullmatch(name.stem)
+    words = [*name.parent.parts, shard[1] if shard else ""]
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -234,7 +258,7 @@ class Cells:
         return within_limit(data) if isinstance(data, bytes) else "no image in this row"
 
     def _begin(self, part: int, group: int) -> None:
-        path, column, starts = self._parts[part]
+        path, column, starts, _ = self._parts[part]
         if self._table is None or self._open is None or self._open[0] != part:
             if self._table is not None:
                 self._table.close()
@@ -270,7 +294,7 @@ def parquet_files(root: Path, skipped: Counter[str] | None = None, follow_links:
             if _hidden(name):
                 skipped["hidden or system file"] += 1
             elif not name.lower().endswith(PARQUET_SUFFIXES):
-                skipped["not an image by its name"] += 1
+                skipped[NO_IMAGE_BY_NAME] += 1
             elif not follow_links and not Path(os.path.realpath(path)).is_relative_to(real_root):
                 skipped[LEADS_OUTSIDE] += 1
             elif path.is_file():

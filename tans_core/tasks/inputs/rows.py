@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PureWindowsPath
@@ -12,12 +13,17 @@ import pyarrow as pa
 
 from tans_core.errors import DataError
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
+from tans_core.tasks.inputs.folder import OTHER_SUFFIXES
 
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "img")
+PATH_COLUMNS = (
+    *("path", "file", "filename", "file_name", "file_path", "filepath", "image", "image_path", "img"),
+    *("image_name", "image_id", "img_id", "id"),  # of Kaggle, often without a suffix
+)
 LABEL_COLUMNS = ("label", "class", "category", "target", "label_name", "class_name", "labels", "fine_label", "y")
 SPLIT_COLUMNS = ("split", "subset", "fold", "set")
 MAX_TABLE_BYTES = 2 * 2**30
 MAX_ROWS = 20_000_000
+NO_FILE = "no such file"
 BROKEN = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises for files that are not as they should be."""
 
@@ -35,6 +41,7 @@ class Row(NamedTuple):
     split: str | None
     stamp: str
     place: tuple[int, int] | None = None
+    group: str = ""
     problem: str | None = None
 
 
@@ -83,10 +90,59 @@ def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.
             real = Path(os.path.realpath(named))
         status = real.stat()
     except FileNotFoundError:
-        return "no such file"
+        return NO_FILE
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     return (real, status) if stat.S_ISREG(status.st_mode) else "not a plain file"
+
+
+class ByName:
+    """Finds files as `find` does; a path that leads nowhere is looked for by its name without a suffix, below the same folder.
+
+    Tables of Kaggle name `images/0001.jpg` as `0001`.
+    """
+
+    def __init__(self, find: Find, home: Path) -> None:
+        self._find, self._home = find, home
+        self._named: dict[str, list[str]] | None = None
+        self._times = 0
+        self._example = ""
+
+    def __call__(self, text: str) -> tuple[Path, os.stat_result] | str:
+        found = self._find(text)
+        if found != NO_FILE:
+            return found
+        if self._named is None:
+            self._named = _by_stem(self._home)
+        plain = posixpath.normpath(text.strip().replace("\\", "/"))
+        names = [
+            name
+            for name in self._named.get(posixpath.basename(plain), ())
+            if "/" not in plain or posixpath.splitext(name)[0] == plain
+        ]
+        if len(names) > 1:
+            return f"no such file, but {len(names):,} of this name, such as {names[0]} and {names[1]}: write the whole path"
+        if not names:
+            return NO_FILE
+        self._times += 1
+        self._example = f"{plain!r} as {names[0]}"
+        return self._find(names[0])
+
+    def notes(self) -> list[str]:
+        """Say how many were found so."""
+        return [f"{self._times:,} paths without a suffix, found by name: {self._example}"] if self._times else []
+
+
+def _by_stem(home: Path) -> dict[str, list[str]]:
+    """Return the files below a folder, by their names without a suffix; hidden ones and notes beside images left out."""
+    named: dict[str, list[str]] = {}
+    for folder, folders, files in os.walk(home):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(folder).relative_to(home)
+        for name in sorted(files):
+            if not name.startswith(".") and not name.lower().endswith(OTHER_SUFFIXES):
+                named.setdefault(posixpath.splitext(name)[0], []).append((below / name).as_posix())
+    return named
 
 
 def first_line(error: BaseException) -> str:

@@ -10,19 +10,20 @@ import csv
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.csv as pcsv
 from natsort import natsorted
 
 from tans_core.errors import DataError
-from tans_core.tasks.inputs.base import SPLIT_NAMES, Entry, check_classes, file_content, printable
+from tans_core.tasks.inputs.base import SPLIT_NAMES, Entry, check_classes, file_content, printable, spelled_twice
+from tans_core.tasks.inputs.csv_rows import DELIMITERS, csv_rows, read_columns
+from tans_core.tasks.inputs.groups import NONE, settled
+from tans_core.tasks.inputs.labels import check_one_label
 from tans_core.tasks.inputs.parquet import (
     PARQUET_SUFFIXES,
     WITHHELD,
@@ -33,22 +34,17 @@ from tans_core.tasks.inputs.parquet import (
     parquet_rows,
 )
 from tans_core.tasks.inputs.rows import (
-    BROKEN,
     LABEL_COLUMNS,
     MAX_ROWS,
-    MAX_TABLE_BYTES,
     PATH_COLUMNS,
-    SPLIT_COLUMNS,
+    ByName,
     Find,
     Row,
-    first_line,
     locate,
-    no_column,
     pick,
 )
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
-_DELIMITERS = ",\t;|"
 _START_BYTES = 2**16
 
 __all__ = ["Table", "is_parquet_folder", "is_table", "list_table", "parquet_files"]
@@ -64,6 +60,7 @@ class Table:
     entries: list[Entry]
     skipped: Counter[str]
     bad: list[tuple[str, str]]
+    notes: list[str]
     _cells: Cells = field(repr=False)
     _places: dict[str, tuple[int, int]] = field(repr=False)
 
@@ -77,20 +74,25 @@ def is_table(path: Path) -> bool:
     if path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1"):
         return True
     line = next(iter((_start(path) or "").splitlines()), "")
-    headers = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in _DELIMITERS]
+    headers = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in DELIMITERS]
     return any(pick(names, PATH_COLUMNS) and pick(names, LABEL_COLUMNS) for names in headers)
 
 
-def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool = False) -> Table:
+def list_table(
+    path: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
+) -> Table:
     """List the rows of a CSV (or TSV) or Parquet file, or of a folder of Parquet files.
 
     Args:
         path: the file or the folder.
         drop_empty_classes: leave classes without a row out instead of failing.
         follow_links: take links to files outside the table's folder, and on the way to them; else they are listed.
+        group: the column of what never straddles splits, such as a patient; "none" for no groups. Where None, one of a usual
+            name is taken.
 
     Raises:
-        DataError: it is no such file, is broken or too large, or no column holds images or labels.
+        DataError: it is no such file, is broken or too large, or no column holds images or labels; a quote swallows rows; rows
+            have several labels.
         NoClassesError: there are no classes, or only one.
         EmptyClassError: a class that a row or a Parquet file names has no row that can be used.
     """
@@ -98,14 +100,26 @@ def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool 
     bad: list[tuple[str, str]] = []
     lost: dict[str, list[str]] = {}
     parts: list[Part] = []
+    notes: list[str] = []
+    spelled: dict[str, set[str]] = {}
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES or _begins(path, b"PAR1"):
         kind, home = "parquet", path if path.is_dir() else path.parent
-        rows = parquet_rows(path, home, parts, lost, skipped, follow_links)
+        rows, column = parquet_rows(path, home, parts, lost, skipped, group, follow_links), None
     else:
         kind, home = "csv", path.parent
-        rows = _csv_rows(path, bad)
-    find = partial(locate, Path(os.path.realpath(home)), follow_links=follow_links)
-    entries, places = _entries(_counted(path, rows), find, skipped, bad, lost)
+        if _start(path) is None:
+            raise DataError(
+                f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a folder of "
+                "class folders. A table in another encoding: save it as CSV UTF-8."
+            )
+        columns = read_columns(path, group)
+        rows, column = csv_rows(path, columns, bad, columns.group is None and group != NONE, notes), columns.group
+    find = ByName(partial(locate, Path(os.path.realpath(home)), follow_links=follow_links), home)
+    entries, places = _entries(_counted(path, rows), find, skipped, bad, lost, spelled)
+    check_one_label(path, Counter(entry.label for entry in entries))
+    column = column or next((part.group for part in parts if part.group), "")
+    entries = settled(entries, column, group, notes)
+    notes += [*find.notes(), *spelled_twice(spelled, spelled)]
     if not entries:
         shown = "; ".join(
             [f"{name}: {why}" for name, why in bad[:3]] or [f"{why}: {n:,}" for why, n in skipped.items()]
@@ -116,64 +130,7 @@ def list_table(path: Path, drop_empty_classes: bool = False, follow_links: bool 
     if not places:
         entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
-    return Table(path, kind, classes, entries, skipped, bad, Cells(parts, find), places)
-
-
-def _csv_rows(path: Path, bad: list[tuple[str, str]]) -> Iterator[Row]:
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise DataError(
-            f"{path}: {path.stat().st_size:,} bytes; a CSV of at most {MAX_TABLE_BYTES:,} is read. Split it."
-        )
-    if _start(path) is None:
-        raise DataError(
-            f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a folder of "
-            "class folders. A table in another encoding: save it as CSV UTF-8."
-        )
-
-    ragged_rows: set[int] = set()
-
-    def ragged(row: pcsv.InvalidRow) -> str:
-        bad.append((f"{path.name}#{row.number}", f"{row.actual_columns} columns, not {row.expected_columns}"))
-        ragged_rows.add(row.number)
-        return "skip"
-
-    delimiter, columns = _header(path)
-    number = 1  # the line with the names
-    options = pcsv.ConvertOptions(
-        include_columns=[name for name in columns if name is not None],
-        column_types={name: pa.string() for name in columns if name is not None},
-    )
-    try:
-        for batch in pcsv.open_csv(path, _READ, _parsing(delimiter, ragged), options):
-            split = batch[columns[2]].to_pylist() if columns[2] is not None else [None] * len(batch)
-            for cells in zip(batch[columns[0]].to_pylist(), batch[columns[1]].to_pylist(), split, strict=True):
-                number += 1
-                while number in ragged_rows:
-                    number += 1
-                yield Row(f"{path.name}#{number}", cells[0], cells[1], cells[2], "")
-    except BROKEN as error:
-        raise DataError(f"{path}, after row {number}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
-
-
-_READ = pcsv.ReadOptions(use_threads=False)  # with threads, rows of a wrong length have no number
-
-
-def _parsing(delimiter: str, ragged: Callable[[pcsv.InvalidRow], str]) -> pcsv.ParseOptions:
-    return pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=ragged)
-
-
-def _header(path: Path) -> tuple[str, tuple[str, str, str | None]]:
-    """Return the delimiter with which the columns can be told apart, and the columns of paths, labels and splits."""
-    most: list[str] = []
-    for delimiter in _DELIMITERS:
-        names: list[str] = []
-        with suppress(*BROKEN), pcsv.open_csv(path, _READ, _parsing(delimiter, lambda row: "skip")) as table:
-            names = table.schema.names
-        file, label = pick(names, PATH_COLUMNS), pick(names, LABEL_COLUMNS)
-        if file is not None and label is not None:
-            return delimiter, (file, label, pick(names, SPLIT_COLUMNS))
-        most = max(most, names, key=len)
-    raise no_column(path, most, pick(most, PATH_COLUMNS) is None, PATH_COLUMNS)
+    return Table(path, kind, classes, entries, skipped, bad, notes, Cells(parts, find), places)
 
 
 class _Kept(NamedTuple):
@@ -190,8 +147,9 @@ def _entries(
     skipped: Counter[str],
     bad: list[tuple[str, str]],
     lost: dict[str, list[str]],
+    spelled: dict[str, set[str]],
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
-    """Return the entries, and the places of those that the table itself holds; fill `bad`, and `lost` (`check_classes`)."""
+    """Return the entries, and the places of those that the table itself holds; fill what is given to be filled."""
     kept: list[_Kept] = []
     left_out: list[tuple[str, str, str]] = []
 
@@ -203,6 +161,8 @@ def _entries(
     given: set[str | None] = set()
     for row in rows:
         name, label = _name(row), printable((row.label or "").strip())
+        if not label.isascii():
+            spelled.setdefault(label, set()).add((row.label or "").strip())
         if row.problem == WITHHELD:
             skipped[WITHHELD] += 1
             continue
@@ -242,7 +202,7 @@ def _entries(
         while name in names:
             name += "'"
         names.add(name)
-        entries.append(Entry(name, one.label, split, None if one.path is None else str(one.path), one.stamp))
+        entries.append(Entry(name, one.label, split, str(one.path) if one.path else None, one.stamp, one.row.group))
         if one.row.place is not None:
             places[name] = one.row.place
     counts.update(name for _, name, _ in left_out)

@@ -143,3 +143,14 @@ def test_file_without_tensors_fails(tmp_path: Path) -> None:
     save_file({}, tmp_path / FILES[1])
     with pytest.raises(GateError, match=r"problem: 1 of 3 .*elastic-residual.calibration.safetensors"):
         gate_weights(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["licences", "source", "weights", "home_task", "architecture", "id", "family"])
+def test_a_field_of_a_card_that_is_null_or_missing_is_named(tmp_path: Path, field: str) -> None:
+    for change in ({field: None}, {}):
+        table = card_table([make_card(index) for index in range(6)])
+        raw = json.loads(table["card"][0].as_py())
+        del raw[field]
+        cards = [json.dumps({**raw, **change}), *table["card"].to_pylist()[1:]]
+        with pytest.raises(GateError, match=rf"problem: 1 of 6 .*{field}"):
+            gate(table.set_column(table.schema.get_field_index("card"), "card", [cards]), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,3 +245,17 @@ def test_killed_writer_leaves_a_whole_release_and_no_rubbish(project: Path, serv
     publish(build(project, models=6), serving)
     assert not list((serving / "releases").glob(".*"))
     assert [path.name for path in serving.glob("**/.*")] == [".lock"]
+
+
+@pytest.mark.parametrize("damage", ["empty manifest", "no versions"])
+def test_a_damaged_table_is_said_and_publish_mends_it(project: Path, serving: Path, damage: str) -> None:
+    release = publish(project, serving)
+    versions = release.store_dir / "index.lance/_versions"
+    if damage == "no versions":
+        shutil.rmtree(versions)
+    else:
+        min(versions.glob("*.manifest")).write_bytes(b"")
+    with pytest.raises(StoreError, match=r"table 'index' is damaged .* `tans publish`"):
+        read_table(release.store_dir, "index")
+    assert publish(project, serving) == release
+    assert ids(release) == ["m0", "m1", "m2"]

@@ -74,7 +74,7 @@ def test_decompression_bomb_is_refused_before_its_pixels_are_read() -> None:
 
 
 def test_postscript_is_never_opened() -> None:
-    with pytest.raises(UnreadableImageError, match="not an image"):
+    with pytest.raises(UnreadableImageError, match="PostScript or PDF, which is not read"):
         decode(encoded(noise(), "EPS"))
 
 

@@ -24,6 +24,7 @@ from tans_core.gates.query import QueryThresholds, check_query
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.scan import scan
+from tans_core.views.summary import summary
 from tests.factories.hostile import PASSING, REFUSED, Found, everything, everything_in_splits, healthy
 
 SIZE = 32
@@ -48,7 +49,7 @@ def test_what_can_be_used_is_used_and_the_rest_is_said(tmp_path: Path, name: str
     check(found)
     found.check_account()
     json.dumps(found.report.to_dict(), ensure_ascii=False).encode()
-    assert found.report.summary()
+    assert summary(found.report)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tans_core.tasks.report import ScanReport
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import Task
 from tans_core.tasks.workers import CRASHED, Job, decode_all
+from tans_core.views.summary import summary
 from tests.factories.images import bomb, encoded, equal_images, noise, rotated_photo, write_class_folders
 
 SIZE = 16
@@ -62,7 +64,7 @@ def test_truncated_hidden_and_foreign_files_are_passed_over_and_said(tmp_path: P
     assert [path for path, _ in report.bad] == ["ash/empty.png", "ash/half.jpg", "oak/bomb.png"]
     assert all(reason for _, reason in report.bad)
     assert report.skipped == {"hidden or system file": 5, "not an image by its name": 1}
-    assert "ash/half.jpg" in report.summary() and "hidden" in report.summary()
+    assert "ash/half.jpg" in summary(report) and "hidden" in summary(report)
     assert json.loads(json.dumps(report.to_dict()))["used"] == 16
 
 
@@ -115,7 +117,7 @@ def test_copies_are_left_out_and_contradictions_are_listed(tmp_path: Path) -> No
     assert report.copies == ("ash/again.png",)
     assert report.contradictions == (("ash/5.png", "oak/lie.png"),)
     assert len(set(task.sha256)) == len(task.sha256) == 19
-    assert "two labels" in report.summary()
+    assert "two labels" in summary(report)
 
 
 def test_given_splits_are_kept_and_leaks_leave_train(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_near_copies_stay_in_one_split_and_digits_are_not_called_so(tmp_path: Pa
     assert report.near_copies == (("ash/a.png", "ash/b.jpg", "ash/c.webp"),)
     splits = dict(zip(task.paths, task.splits.tolist(), strict=True))
     assert len({splits[path] for path in report.near_copies[0]}) == 1
-    assert "near-copies" in report.summary()
+    assert "near-copies" in summary(report)
 
 
 def test_a_near_copy_of_a_test_image_leaves_train(tmp_path: Path) -> None:
@@ -314,3 +316,43 @@ def test_a_folder_around_the_classes_is_named_as_the_one_to_scan(tmp_path: Path)
     write_class_folders(tmp_path / "photos", {"ash": 3, "oak": 3})
     with pytest.raises(NoClassesError, match=f"scan {tmp_path / 'photos'}"):
         scan_folder(tmp_path)
+
+
+def test_blank_and_nearly_blank_pictures_are_counted_and_a_star_in_the_dark_is_none(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("ash", "oak"):
+        (tmp_path / label).mkdir()
+        for number in range(20):
+            near = 120 + number + rng.normal(0, 2, (64, 64, 3)).round()
+            (tmp_path / label / f"near{number}.png").write_bytes(encoded(near.astype(np.uint8)))
+            star = np.full((64, 64, 3), number, np.uint8)
+            star[number + 10, number + 20] = 255
+            (tmp_path / label / f"star{number}.png").write_bytes(encoded(star))
+    with scan(tmp_path, stored_size_px=32) as found:
+        assert len(found.report.blank) == 40 and all("near" in name for name in found.report.blank)
+        assert "40 blank images" in summary(found.report)
+
+
+def test_classes_spelled_in_two_ways_are_one_class_and_it_is_said(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "photos", {"oak": 4, unicodedata.normalize("NFC", "étang"): 4})
+    write_class_folders(root, {unicodedata.normalize("NFD", "étang"): 3}, seed=3)
+    for path in (root / unicodedata.normalize("NFD", "étang")).iterdir():
+        path.rename(path.with_name(f"other-{path.name}"))
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in names:
+            archive.write(root / name, name)
+    (root / "labels.csv").write_text("\n".join(["path,label", *(f"{name},{name.split('/')[0]}" for name in names)]))
+    for path in (root, tmp_path / "photos.zip", root / "labels.csv"):
+        with scan(path, stored_size_px=16) as found:
+            assert found.report.classes == {"oak": 4, unicodedata.normalize("NFC", "étang"): 7}, path
+            assert any("'étang' is written in 2 ways" in note for note in found.report.notes), path
+
+
+def test_folders_of_notes_alone_say_what_they_hold(tmp_path: Path) -> None:
+    for label in ("ash", "oak"):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            (tmp_path / label / f"{number}.txt").write_text("a word")
+    with pytest.raises(EmptyClassError, match=r"'ash' \(0 of 4: 4 x not an image by its name\)"):
+        scan(tmp_path, stored_size_px=16)

@@ -205,3 +205,30 @@ def test_our_own_parquet_is_scanned_with_its_splits(tmp_path: Path) -> None:
         again = found.task("t")
     assert again.info.class_names == task.info.class_names and not found.report.bad
     assert sum(again.info.counts.values()) + len(found.report.leaks) + len(found.report.copies) == len(task.labels)
+
+
+@pytest.mark.parametrize("names", [("steam-train", "test-tube", "tram"), ("train-ride", "test-drive", "walk")])
+def test_words_in_file_names_are_no_splits(names: tuple[str, ...], tmp_path: Path) -> None:
+    for index, name in enumerate(names):
+        columns = {"image": cells(range(40 * index, 40 * index + 40)), "label": [name] * 40}
+        write_parquet(tmp_path / f"{name}.parquet", columns)
+    listed = list_table(tmp_path)
+    assert len(listed.entries) == 120 and not listed.bad
+    assert {entry.split for entry in listed.entries} == {None}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"),
+        ("train", "train_1", "validation"),
+        ("default/train/0000", "default/train/0001", "default/test/0000"),
+        ("train-00000-of-00001-0123456789abcdef", "train-00001-of-00001-0123456789abcdef", "test-00000-of-00001"),
+    ],
+)
+def test_whole_names_of_shards_and_folders_are_splits(names: tuple[str, ...], tmp_path: Path) -> None:
+    for index, name in enumerate(names):
+        columns = {"image": cells(range(4 * index, 4 * index + 4)), "label": ["a", "b"] * 2}
+        write_parquet(tmp_path / f"{name}.parquet", columns)
+    splits = [entry.split for entry in list_table(tmp_path).entries]
+    assert splits.count("train") == 8 and len(set(splits)) == 2

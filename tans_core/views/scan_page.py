@@ -61,7 +61,7 @@ def render_scan_page(
         warnings: sentences of the gate.
         samples: images of (3, s, s) uint8 by class; at most 8 a class are shown, of at most 60 classes.
     """
-    environment = page_environment("tans_core.tasks")
+    environment = page_environment("tans_core.views")
     environment.filters["name"] = _name
     environment.filters["number"] = lambda value: f"{value:,}"
     verdict, mood = _verdict(failures, warnings)
@@ -193,6 +193,20 @@ def _lists(report: ScanReport) -> Iterable[_List]:
         "The first of each pair is left out; the other one, for which the split is meant, stays.",
         ("Left out", "the same as, or looks like"),
         report.leaks,
+    )
+    yield _List("How it was read", "", ("Note",), [(shown(note),) for note in report.notes], len(report.notes))
+    yield _pairs(
+        f"{count(len(report.noted), 'image')} changed to be used",
+        "Colours and values as they are used are not those of the file.",
+        ("File", "What was done"),
+        report.noted,
+    )
+    yield _List(
+        f"{count(len(report.blank), 'blank image')}",
+        "They show one colour, or nearly; they stay. Remove them, or save them again.",
+        ("File",),
+        [(_name(name),) for name in report.blank[:_ROWS_SHOWN]],
+        len(report.blank),
     )
     yield _List(
         f"{count(len(report.near_copies), 'group')} of near-copies",

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from tans_core.tasks.contact_sheet import contact_sheet
 from tans_core.tasks.pixels import Pixels, SquareImages
+from tans_core.views.contact_sheet import contact_sheet
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 LABELS_PX, GAP_PX = 150, 3

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from tans_core.tasks.page import contact_strip, render_scan_page, write_scan_page
+from tans_core.views.scan_page import contact_strip, render_scan_page, write_scan_page
 from tests.factories.reports import scanned
 
 HOSTILE = [

@@ -1,0 +1,165 @@
+"""The rows of a CSV: columns by their names, one class a row, and no quote that swallows rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from tans_core.errors import DataError
+from tans_core.tasks.inputs.groups import advise, group_column, may_group
+from tans_core.tasks.inputs.labels import many_labels
+from tans_core.tasks.inputs.rows import (
+    BROKEN,
+    LABEL_COLUMNS,
+    MAX_TABLE_BYTES,
+    PATH_COLUMNS,
+    SPLIT_COLUMNS,
+    Row,
+    first_line,
+    no_column,
+    pick,
+)
+from tans_core.tasks.report import count
+
+DELIMITERS = ",\t;|"
+
+_LINE_CHARS = 2**20
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+
+class Columns(NamedTuple):
+    """Where things stand: the delimiter, all names, and which of them hold what; `flags` where each class has a column."""
+
+    delimiter: str
+    names: list[str]
+    file: str
+    label: str | None
+    flags: tuple[str, ...]
+    split: str | None
+    group: str | None
+
+
+def csv_rows(path: Path, columns: Columns, bad: list[tuple[str, str]], ask: bool, notes: list[str]) -> Iterator[Row]:
+    """Yield the rows, named by their number: that of the names of the columns is 1, and blank lines are not counted.
+
+    Args:
+        path: the file.
+        columns: from `read_columns`.
+        bad: is told of rows of another length.
+        ask: tell `notes` of columns that may hold groups and are not used.
+
+    Raises:
+        DataError: a quote swallows rows, a row has several classes, or the file is no UTF-8.
+    """
+    place = {name: number for number, name in enumerate(columns.names)}
+    several: list[str] = []
+    total = 0
+    used = {columns.file, columns.label, columns.split, *columns.flags}
+    likely = {name: set[str]() for name in columns.names if ask and may_group(name) and name not in used}
+    for number, cells in _records(path, columns):
+        if number == 1:
+            continue
+        where = f"{path.name}#{number}"
+        if len(cells) != len(columns.names):
+            bad.append((where, f"{len(cells)} columns, not {len(columns.names)}"))
+            continue
+        total += 1
+        for name, values in likely.items():
+            values.add(cells[place[name]])
+        label = cells[place[columns.label]] if columns.label else None
+        if columns.flags:
+            on = [name for name in columns.flags if _FLAGS[cells[place[name]].strip().lower()]]
+            label = on[0] if on else None
+            several += [", ".join(on)] if len(on) > 1 else []
+        split, group = (cells[place[name]] if name else None for name in (columns.split, columns.group))
+        yield Row(where, cells[place[columns.file]], label, split, "", group=(group or "").strip())
+    if several:
+        raise many_labels(path, len(several), total, several[0])
+    for name, values in likely.items():
+        advise(name, values, total, notes)
+
+
+def read_columns(path: Path, group: str | None) -> Columns:
+    """Return the delimiter with which the columns can be told apart, and what they hold.
+
+    Raises:
+        DataError: it is too large, or no column holds paths, or labels.
+    """
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise DataError(
+            f"{path}: {path.stat().st_size:,} bytes; a CSV of at most {MAX_TABLE_BYTES:,} is read. Split it."
+        )
+    most: list[str] = []
+    for delimiter in DELIMITERS:
+        bare = Columns(delimiter, [], "", None, (), None, None)
+        _, names = next(_records(path, bare), (0, list[str]()))
+        file, label = pick(names, PATH_COLUMNS), pick(names, LABEL_COLUMNS)
+        split = pick(names, SPLIT_COLUMNS)
+        if file is not None:
+            columns = bare._replace(names=names, file=file, label=label, split=split)
+            flags = () if label is not None else _flags(path, columns)
+            if label is not None or flags:
+                free = [name for name in names if name not in {file, label, *flags}]
+                return columns._replace(flags=flags, group=group_column(path, free, group))
+        most = max(most, names, key=len)
+    raise no_column(path, most, pick(most, PATH_COLUMNS) is None, PATH_COLUMNS)
+
+
+def _flags(path: Path, columns: Columns) -> tuple[str, ...]:
+    """Return the columns that hold 0 and 1 alone, of which there are two or more: one a class (one-hot)."""
+    names = columns.names
+    left = {number: name for number, name in enumerate(names) if name not in (columns.file, columns.split)}
+    for number, cells in _records(path, columns):
+        if number > 1 and len(cells) == len(names):
+            left = {at: name for at, name in left.items() if cells[at].strip().lower() in _FLAGS}
+        if len(left) < 2 or len(set(left.values())) < len(left):
+            return ()
+    return tuple(left.values())
+
+
+def _records(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each row, the names of the columns first."""
+    lines: list[str] = []
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+
+            def kept() -> Iterator[str]:
+                while line := file.readline(_LINE_CHARS):
+                    if len(line) == _LINE_CHARS:
+                        raise ValueError(f"a line of {_LINE_CHARS:,} letters or more")
+                    lines.append(line)
+                    yield line
+
+            for cells in csv.reader(kept(), delimiter=columns.delimiter):
+                if len(lines) > 1:
+                    _check_quote(path, number + 1, lines, columns)
+                lines.clear()
+                if cells:
+                    number += 1
+                    yield number, cells
+    except (csv.Error, *BROKEN) as error:
+        if len(lines) > 1:
+            _check_quote(path, number + 1, lines, columns, " or more")
+        raise DataError(f"{path}, after row {number}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
+
+
+def _check_quote(path: Path, number: int, lines: Sequence[str], columns: Columns, more: str = "") -> None:
+    """Raise where a row that goes on over several lines holds other rows: lines of as many columns, and of such a path."""
+    at = columns.names.index(columns.file) if columns.file else 0
+    kind = _suffix(lines[0], columns.delimiter, at)
+    for line in lines[1:]:
+        cells = next(csv.reader([line], delimiter=columns.delimiter), [])
+        width = max(len(cells), line.count(columns.delimiter) + 1)
+        if width >= len(columns.names) > 1 and _suffix(line, columns.delimiter, at) == kind:
+            raise DataError(
+                f"{path}, row {number}: a quote opens in it and swallows {count(len(lines) - 1, 'line')}{more}: "
+                f"{lines[0].strip()[:80]!r}. Remove it, or close it in its own line; a quote that is meant is written twice."
+            )
+
+
+def _suffix(line: str, delimiter: str, at: int) -> str:
+    cells = line.split(delimiter)
+    return PurePosixPath(cells[at].strip(' "\r\n')).suffix.lower() if at < len(cells) else ""

@@ -1,0 +1,98 @@
+"""Which images show the same patient, plant or film: they stay in one split, or a network is tested on what it has seen."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tans_core.errors import DataError, did_you_mean
+from tans_core.tasks.inputs.base import Entry
+
+FOLDER, NONE = "folder", "none"
+"""Values of the option `group` that are no column: the level of folders below the classes, and no groups at all."""
+
+_WORDS = (
+    *("patient", "subject", "group", "site", "film", "plant", "person", "participant"),
+    *("individual", "donor", "animal", "specimen", "slide", "video"),
+)
+_NAME = re.compile(f"({'|'.join(_WORDS)})(id|no|nr|number|code|name)?")
+# What a column is called that may well hold groups; whether it does, shows in its values.
+_LIKELY = re.compile(f"(?i:{'|'.join(_WORDS)})|([_ .-](?i:id|no|nr|number|code)|[a-z]I[dD])$")
+
+
+def group_column(path: Path, names: Sequence[str], group: str | None) -> str | None:
+    """Return the column of groups: the one that is asked for, else one of a usual name; None where there is none.
+
+    Raises:
+        DataError: there is no column of the name that is asked for.
+    """
+    if group == NONE:
+        return None
+    if group is None:
+        return next((name for name in names if _NAME.fullmatch(_letters(name))), None)
+    if group not in names:
+        raise DataError(
+            f"{path}: no column {group!r} to group by{did_you_mean(group, names)}. Columns found: {', '.join(names[:20])}; "
+            f"want one of them, or {NONE!r}."
+        )
+    return group
+
+
+def may_group(name: str) -> bool:
+    """Say whether a column's name lets one expect groups."""
+    return _LIKELY.search(name) is not None
+
+
+def check_folder_group(root: Path, group: str | None) -> None:
+    """Raise DataError unless images in folders can be grouped in this way."""
+    if group not in (None, NONE, FOLDER):
+        wanted = f"{FOLDER!r}, for the folders below each class, or {NONE!r}"
+        raise DataError(f"{root}: no column {group!r} to group by, since it is no table. Want {wanted}.")
+
+
+def settled(entries: list[Entry], source: str, group: str | None, notes: list[str]) -> list[Entry]:
+    """Return the entries with their groups, or without where these were not asked for and would leave a class untested.
+
+    Args:
+        entries: with the groups that were found.
+        source: the column, or `FOLDER`.
+        group: what was asked for.
+        notes: is told what was done.
+    """
+    pairs = {(entry.label, entry.group) for entry in entries if entry.group}
+    if not pairs:
+        return entries
+    number = f"{len({name for _, name in pairs}):,} groups"
+    if group is None:
+        groups_of = Counter(label for label, _ in sorted(pairs))
+        lone = [label for label, many in groups_of.items() if many < 2]
+        if source == FOLDER or lone:
+            why = f": class {lone[0]!r} has one group alone, and could not be tested" if lone else ""
+            if source != FOLDER or (not lone and len(entries) >= 2 * len(pairs)):
+                notes.append(_advice(source, number, why))
+            return [entry._replace(group="") for entry in entries]
+    notes.append(f"{number} by {_called(source)}, each kept in one split (`--group {NONE}` takes images one by one)")
+    return entries
+
+
+def advise(column: str, values: set[str], rows: int, notes: list[str]) -> None:
+    """Tell of a column that is not used and may hold groups: its values repeat."""
+    if 1 < len(values) <= rows // 2:
+        notes.append(_advice(column, f"{len(values):,} values", ""))
+
+
+def _advice(source: str, number: str, why: str) -> str:
+    return (
+        f"{_called(source)} ({number}) may say which images belong together, such as those of a patient; not used{why}. "
+        f"`--group {source}` keeps each in one split, `--group {NONE}` silences this"
+    )
+
+
+def _called(source: str) -> str:
+    return "the folders below each class" if source == FOLDER else f"column {source!r}"
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())

@@ -1,0 +1,49 @@
+"""Labels that name more than one class: a task has one class an image, so such a table is refused, and says why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from tans_core.errors import DataError
+
+_BETWEEN = re.compile(r"\s*[|;,]\s*")
+# Names of classes rarely hold these: parts that come again tell, even where none stands alone.
+_STRONG = "|;"
+
+
+def check_one_label(path: Path, rows: Mapping[str, int]) -> None:
+    """Raise where labels are lists of other labels, such as "cat|dog" beside "cat" and "dog".
+
+    Args:
+        path: the table, for messages.
+        rows: how many rows each label has.
+
+    Raises:
+        DataError: some are.
+    """
+    parts = {label: [part.strip(" '\"") for part in _BETWEEN.split(label.strip("[](){}"))] for label in rows}
+    lists = {label: names for label, names in parts.items() if len(names) > 1}
+    if not lists:
+        return
+    alone = {names[0] for names in parts.values() if len(names) == 1}
+    times = Counter(name for names in lists.values() for name in set(names))
+    again = alone | {name for name, number in times.items() if number > 1}
+    several = [
+        label
+        for label, names in lists.items()
+        if all(name in (again if any(mark in label for mark in _STRONG) else alone) for name in names)
+    ]
+    if several:
+        raise many_labels(path, sum(rows[label] for label in several), sum(rows.values()), several[0])
+
+
+def many_labels(path: Path, number: int, rows: int, example: str) -> DataError:
+    """Return the error of a table in which some rows name several classes."""
+    return DataError(
+        f"{path}: {number:,} of {rows:,} rows have several labels, such as {example!r}. A task has one class an image: "
+        "several (multi-label) are not supported.\n"
+        "  Keep the rows of one label, or give each row the one that you want to tell apart."
+    )

@@ -1,0 +1,111 @@
+"""Profiles of colours: what people see is what networks get."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from tans_core.tasks.decode import decode
+from tans_core.tasks.scan import scan
+from tans_core.views.summary import summary
+from tests.factories.images import encoded, encoded_image, noise, write_class_folders
+
+# (x, y) of red, green and blue, and the white point D50 that profiles are made for.
+DISPLAY_P3 = {
+    "rXYZ": (0.51512, 0.2412, -0.00105),
+    "gXYZ": (0.29198, 0.69225, 0.04189),
+    "bXYZ": (0.1571, 0.06657, 0.78407),
+}
+ADOBE_RGB = {
+    "rXYZ": (0.60974, 0.31111, 0.01947),
+    "gXYZ": (0.20528, 0.62567, 0.06087),
+    "bXYZ": (0.14919, 0.06322, 0.74457),
+}
+
+
+def _profile(name: str, primaries: dict[str, tuple[float, float, float]], gamma: float = 2.2) -> bytes:
+    """An ICC profile (version 2) of a display: three colours, and one power for each."""
+
+    def xyz(values: tuple[float, float, float]) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    text = name.encode() + b"\0"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(8 + 3 + 67),
+        b"wtpt": xyz((0.9642, 1.0, 0.8249)),
+        **{key.encode(): xyz(values) for key, values in primaries.items()},
+        **{
+            key: b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+            for key in (b"rTRC", b"gTRC", b"bTRC")
+        },
+    }
+    table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
+    for key, value in tags.items():
+        value += bytes(-len(value) % 4)
+        table += key + struct.pack(">II", start + len(data), len(value))
+        data += value
+    head = struct.pack(">I4sI4s4s4s", start + len(data), b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    head += bytes(12) + b"acsp" + bytes(24) + struct.pack(">iii", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def _to_srgb(pixels: np.ndarray, primaries: dict[str, tuple[float, float, float]], gamma: float) -> np.ndarray:
+    """The slow, obvious way: to light, by the profile's colours to XYZ (D50), by those of sRGB back, to values."""
+    to_xyz = np.array([primaries[key] for key in ("rXYZ", "gXYZ", "bXYZ")]).T
+    from_xyz = np.linalg.inv(
+        [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
+    )
+    light = np.clip((pixels / 255) ** gamma @ to_xyz.T @ from_xyz.T, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+
+
+@pytest.mark.parametrize(("name", "primaries"), [("Display P3", DISPLAY_P3), ("Adobe RGB (1998)", ADOBE_RGB)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_colours_of_other_profiles_are_brought_to_srgb(name: str, primaries: dict, kind: str) -> None:
+    pixels = (
+        np.array([[[200, 60, 60], [60, 180, 70]], [[70, 80, 190], [128, 128, 128]]], np.uint8).repeat(8, 0).repeat(8, 1)
+    )
+    found = decode(encoded(pixels, kind, icc_profile=_profile(name, primaries)))
+    assert found.note == f"colours of the profile {name!r} brought to sRGB"
+    assert np.abs(found.pixels - _to_srgb(pixels, primaries, 2.2)).max() <= 2.5
+    assert np.abs(found.pixels.astype(int) - pixels).max() > 10
+
+
+def test_transparent_and_jpeg_pictures_are_converted_too() -> None:
+    profile = _profile("Display P3", DISPLAY_P3)
+    red = np.full((16, 16, 3), (200, 60, 60), np.uint8)
+    wanted = _to_srgb(red, DISPLAY_P3, 2.2)
+    see_through = encoded(np.dstack([red, np.full((16, 16), 255, np.uint8)]), icc_profile=profile)
+    assert np.abs(decode(see_through).pixels - wanted).max() <= 2.5
+    assert np.abs(decode(encoded(red, "JPEG", quality=98, icc_profile=profile)).pixels - wanted).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile", b""]
+)
+def test_srgb_and_broken_profiles_leave_pixels_as_they_are(profile: bytes) -> None:
+    pixels = noise(16, 16)
+    found = decode(encoded(pixels, icc_profile=profile))
+    assert found.note is None and np.array_equal(found.pixels, pixels)
+
+
+def test_a_profile_for_other_colours_than_the_picture_s_is_passed_over() -> None:
+    grey = Image.fromarray(noise(16, 16)[..., 0])
+    found = decode(encoded_image(grey, "PNG", icc_profile=_profile("Display P3", DISPLAY_P3)))
+    assert np.abs(found.pixels.astype(int) - np.asarray(grey)[..., None]).max() <= 3
+    cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert decode(encoded_image(cmyk, "JPEG", icc_profile=_profile("Display P3", DISPLAY_P3))).note is None
+
+
+def test_converted_pictures_are_counted(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ash": 4, "oak": 4})
+    for number in range(3):
+        data = encoded(noise(seed=number), icc_profile=_profile("Display P3", DISPLAY_P3))
+        (tmp_path / f"ash/phone {number}.png").write_bytes(data)
+    with scan(tmp_path, stored_size_px=16) as found:
+        assert len(found.report.noted) == 3
+        assert "3 images: colours of the profile 'Display P3' brought to sRGB" in summary(found.report)

@@ -1,0 +1,91 @@
+"""Ctrl-C and SIGTERM in the midst of a training: the codes that shells know, and nothing half."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.factories.images import write_class_folders
+
+_TRAIN = """
+import sys, torch
+import pytorch_lightning as pl
+from tans_core.runtime import training
+
+class Loop(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+    def training_step(self, batch, index):
+        print("step", flush=True)
+        return self.weight.sum()
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def main(root):
+    trainer = pl.Trainer(max_steps=10**9, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False, accelerator="cpu")
+    with training():
+        trainer.fit(Loop(), torch.utils.data.DataLoader(torch.zeros(10**6, 1), batch_size=1))
+
+from tans_core.stages._main import run_stage
+run_stage(main, [])
+"""
+
+
+def started(command: list[str]) -> subprocess.Popen[str]:
+    """Start a program that a terminal would send SIGINT to; where the tests run in the background, it would be ignored."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stage_that_is_stopped_while_it_trains_says_so_by_its_code(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "stage.py"
+    script.write_text(_TRAIN)
+    with started([sys.executable, str(script)]) as run:
+        assert run.stdout is not None and run.stderr is not None
+        assert "step" in next(line for line in run.stdout if "step" in line)
+        run.send_signal(number)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == code, said
+    assert ("interrupted" in said) == (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_fine_tuning_that_is_stopped_ends_with_its_code_and_keeps_nothing_half(
+    number: signal.Signals, code: int, project: Path, tmp_path: Path
+) -> None:
+    photos = write_class_folders(tmp_path / "photos", {"ash": 40, "oak": 40}, side=32)
+    before = set(project.glob("runs/*"))
+    command = [
+        sys.executable,
+        "-m",
+        "tans_core.cli",
+        "finetune",
+        str(photos),
+        "--epochs",
+        "100000",
+        "--root",
+        str(project),
+    ]
+    with started(command) as run:
+        # Whatever it is at by then, importing or training.
+        time.sleep(15)
+        run.send_signal(number)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == code, said
+    assert "Traceback" not in said
+    left = [
+        path for folder in set(project.glob("runs/*")) - before for path in folder.rglob("*") if "finetune" in str(path)
+    ]
+    assert not [path for path in left if path.suffix in (".safetensors", ".tmp")]

@@ -1,0 +1,66 @@
+"""Images of the zoo's own tasks, asked about again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tans_core
+from tans_core.gates import query
+from tans_core.tasks.task import read_task
+from tests.factories.images import write_class_folders
+from tests.factories.project import UNSEEN
+from tests.unit.cli.conftest import Tans, fresh, tans
+
+__all__ = ["fresh", "tans"]
+
+
+@pytest.fixture(autouse=True)
+def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the gate's process, which would import great-expectations anew for each test.
+    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
+
+
+def _exported(project: Path, name: str, root: Path) -> Path:
+    """A task's images as a user has them: files in class folders, of names of their own."""
+    task = read_task(project / "data/tasks" / name)
+    for number, (image, label) in enumerate(zip(task.images, task.labels.tolist(), strict=True)):
+        folder = root / task.info.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(folder / f"my {number}.bmp")
+    return root
+
+
+def test_images_of_a_meta_train_task_are_counted_by_scan_and_retrieve(project: Path, tmp_path: Path) -> None:
+    photos = _exported(project, "stripes", tmp_path / "photos")
+    run = tans_core.scan(photos, root=project)
+    assert run.scanned.known == {"stripes": run.scanned.report.used} and run.to_dict()["known"] == run.scanned.known
+    assert any("of the task 'stripes'" in warning for warning in run.scanned.verdict.warnings)
+    found = tans_core.retrieve(photos, root=project).scan
+    assert found is not None and found.known == run.scanned.known
+
+
+def test_fine_tuning_marks_its_test_accuracy(tans: Tans, project: Path, tmp_path: Path) -> None:
+    photos = _exported(project, "stripes", tmp_path / "photos")
+    model = tans_core.list_models(project)[0].id
+    done = tans("finetune", photos, "--model", model, "--epochs", 1, "--root", project)
+    assert done.code == 0 and "That test accuracy is no measure" in done.out and "stripes" in done.out
+
+
+@pytest.mark.parametrize("what", ["unseen", "other"])
+def test_images_that_the_zoo_was_not_trained_on_are_not(what: str, project: Path, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    photos = _exported(project, UNSEEN, root) if what == "unseen" else write_class_folders(root, {"ash": 9, "oak": 9})
+    assert not tans_core.scan(photos, root=project).scanned.known
+
+
+def test_tasks_that_are_not_there_are_passed_over(project: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("runs", ".resume"))
+    photos = _exported(project, "stripes", tmp_path / "photos")
+    (copy / "data/tasks/stripes/images.parquet").write_bytes(b"PAR1")
+    assert not tans_core.scan(photos, root=copy).scanned.known
