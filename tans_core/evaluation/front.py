@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from tans_core.evaluation.style import LIGHT, Theme, tidy
 from tans_core.zoo.card import ModelCard
+from tans_core.zoo.select import pareto_front
 
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#b5568f", "#b88600", "#6b5b4f")
 
@@ -24,10 +25,11 @@ def draw_front(cards: Sequence[ModelCard], theme: Theme = LIGHT) -> Figure:
     axes = figure.subplots()
     tidy(axes, theme, grid="both")
     for home in homes:
-        points = pareto_front([card for card in shown if card.home_task == home])
-        costs, accuracies = [card.macs_m for card in points], [card.val_accuracy or 0.0 for card in points]
+        own = [card for card in shown if card.home_task == home]
+        costs, accuracies = [card.macs_m for card in own], [card.val_accuracy or 0.0 for card in own]
+        front = pareto_front(costs, accuracies)
         line = {"color": theme.muted, "linewidth": 1.4 if len(homes) == 1 else 0.6, "zorder": 1}
-        axes.plot(costs, accuracies, drawstyle="steps-post", **line)  # type: ignore[arg-type]
+        axes.plot([costs[one] for one in front], [accuracies[one] for one in front], drawstyle="steps-post", **line)  # type: ignore[arg-type]
     for number, family in enumerate(sorted({card.family for card in shown})):
         own = [card for card in shown if card.family == family]
         colour = _COLOURS[number % len(_COLOURS)]
@@ -45,12 +47,3 @@ def draw_front(cards: Sequence[ModelCard], theme: Theme = LIGHT) -> Figure:
     if shown:
         axes.legend(frameon=False, fontsize=9, labelcolor=theme.muted, loc="lower right")
     return figure
-
-
-def pareto_front(cards: Sequence[ModelCard]) -> list[ModelCard]:
-    """Return the networks that are better on validation than all that cost no more, cheapest first."""
-    front: list[ModelCard] = []
-    for card in sorted(cards, key=lambda one: (one.macs_m, -(one.val_accuracy or 0.0), one.id)):
-        if not front or (card.val_accuracy or 0.0) > (front[-1].val_accuracy or 0.0):
-            front.append(card)
-    return front

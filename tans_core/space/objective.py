@@ -138,7 +138,7 @@ class TansObjective(nn.Module):
         weight = torch.where(near, _NEAR, 1.0) * trials.weights()
         # Of one source alone, tasks have to tell of each other.
         apart = groups if len(groups.unique()) > 1 else trials.task
-        return process.fit(networks, of, score, apart, trials.task, weight if weight.any() else trials.weights())
+        return process.fit(networks, of, score, apart, trials.task, weight)
 
     def loss(self, step: int) -> Tensor:
         """Return the loss of one step; everything random in it follows from the seed and the step's number."""

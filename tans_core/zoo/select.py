@@ -86,12 +86,23 @@ def expected_gain(cost: float, mean: float, deviation: float, front: Sequence[tu
     return gain
 
 
-def _front(costs: Floats, found: Mapping[int, float]) -> list[tuple[float, float]]:
-    front: list[tuple[float, float]] = []
-    for index in sorted(found, key=lambda one: (costs[one], -found[one])):
-        if not front or found[index] > front[-1][1]:
-            front.append((float(costs[index]), found[index]))
+def pareto_front(costs: Sequence[float] | Floats, accuracies: Sequence[float]) -> list[int]:
+    """Return the indices of those that are better than all that cost no more, cheapest first; of equals the first.
+
+    Args:
+        costs: (n,) on any axis.
+        accuracies: (n,).
+    """
+    front: list[int] = []
+    for index in sorted(range(len(accuracies)), key=lambda one: (costs[one], -accuracies[one])):
+        if not front or accuracies[index] > accuracies[front[-1]]:
+            front.append(index)
     return front
+
+
+def _front(costs: Floats, found: Mapping[int, float]) -> list[tuple[float, float]]:
+    places, accuracies = costs[list(found)].tolist(), list(found.values())
+    return [(places[index], accuracies[index]) for index in pareto_front(places, accuracies)]
 
 
 def _steps(front: Sequence[tuple[float, float]], start: float) -> list[tuple[float, float]]:

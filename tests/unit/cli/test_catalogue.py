@@ -5,7 +5,8 @@ import numpy as np
 from PIL import Image
 
 import tans_core
-from tans_core.evaluation.front import draw_front, pareto_front
+from tans_core.evaluation.front import draw_front
+from tans_core.zoo.select import pareto_front
 from tests.unit.cli.conftest import Tans
 
 
@@ -30,7 +31,8 @@ def test_networks_are_drawn_with_the_front_of_each_home(tans: Tans, project: Pat
     axes = draw_front(cards).axes[0]
     dots = np.concatenate([one.get_offsets() for one in axes.collections])
     assert sorted(map(tuple, dots.tolist())) == sorted((card.macs_m, card.val_accuracy) for card in cards)
-    front = pareto_front(cards)
+    accuracies = [card.val_accuracy or 0.0 for card in cards]
+    front = [cards[index] for index in pareto_front([card.macs_m for card in cards], accuracies)]
     assert axes.lines[0].get_xdata() == [card.macs_m for card in front]
     for card in cards:
         better = [one for one in front if one.macs_m <= card.macs_m and one.val_accuracy >= card.val_accuracy]  # type: ignore[operator]

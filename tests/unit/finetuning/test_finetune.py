@@ -27,9 +27,9 @@ def run(model: Network, task: Task, **changed: Any) -> FinetuneResult:
     return finetune(model, task, preprocess, recipe, **{**SETTINGS, **budget, **changed})
 
 
-def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
-    make_task: Any, make_network: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of each step of SGD, as they happen."""
     rates: list[float] = []
     step = torch.optim.SGD.step
 
@@ -38,6 +38,12 @@ def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    return rates
+
+
+def test_rate_starts_at_lr_falls_every_step_and_ends_near_zero(
+    make_task: Any, make_network: Any, rates: list[float]
+) -> None:
     run(make_network(), make_task(), epochs=5)
     assert len(rates) == 5 * 4
     assert rates[0] == RECIPE.lr
@@ -57,16 +63,8 @@ def test_network_learns_and_all_its_weights_move(make_task: Any, make_network: A
 
 
 def test_fitted_classifier_is_right_from_the_first_step_and_the_rate_falls_by_what_it_knows(
-    make_task: Any, make_network: Any, monkeypatch: pytest.MonkeyPatch
+    make_task: Any, make_network: Any, rates: list[float]
 ) -> None:
-    rates: list[float] = []
-    step = torch.optim.SGD.step
-
-    def watched(self: torch.optim.SGD, *args: Any, **kwargs: Any) -> Any:
-        rates.append(self.param_groups[0]["lr"])
-        return step(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", watched)
     little = {"steps": 2, "eval_points": 2}
     fresh = run(make_network(), make_task(), recipe=RECIPE.model_copy(update={"lr": 1e-4}), **little)
     fitted = run(make_network(), make_task(), recipe=Recipe(lr=1e-4, head="fitted", lr_floor=0.2), **little)
