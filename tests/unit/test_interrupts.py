@@ -80,7 +80,7 @@ def test_fine_tuning_that_is_stopped_ends_with_its_code_and_keeps_nothing_half(
     ]
     with started(command) as run:
         # Whatever it is at by then, importing or training.
-        time.sleep(10)
+        time.sleep(6)
         run.send_signal(number)
         _, said = run.communicate(timeout=60)
     assert run.returncode == code, said
