@@ -1,8 +1,8 @@
-"""The README's table of what the picked network reaches beside the alternatives, from metrics/evaluate.json.
+"""The README's table of test accuracies: the picked network and the alternatives, from metrics/evaluate.json.
 
     python benchmarks/readme_table.py [--write]
 
-Prints it; with `--write` puts it into README.md.
+Prints the table; with `--write` puts it into README.md.
 """
 
 from __future__ import annotations
@@ -19,41 +19,39 @@ STARTS = {
     "picked": "the network that TANS ranks first",
     "refined": "the first after `--refine 8`",
     "imagenet": "the ImageNet network as it is",
-    "imagenet-long": "the same, given more steps",
+    "imagenet-long": "the ImageNet network, given more steps",
     "scratch": "the picked architecture, fresh weights",
     "base": "the picked architecture, base weights",
     "random": "random networks of the zoo",
     "largest": "the network with most parameters",
-    "nearest": "the best one of the nearest task",
+    "nearest": "the best network of the nearest task",
 }
 
 
 def table(metrics: dict[str, Any]) -> str:
-    """Return the Markdown between the README's comments: a table, its rows best first, and what it says of the pick."""
+    """Return the Markdown between the README's comments: a table, best row first, and sentences about the pick."""
     accuracy, tasks = metrics["accuracy"], metrics["tasks"]
     mean = {name: accuracy[name]["mean"] for name in accuracy}
     heads = ["start", "mean", *tasks, "M parameters", "M MACs"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
-    for name in sorted(mean, key=lambda one: (-mean[one], one)):
+    for name in sorted(mean, key=lambda name: (-mean[name], name)):
         cost = metrics["cost"][name]
         cells = [mean[name], *(tasks[task][name]["mean"] for task in tasks), cost["params_m"], cost["macs_m"]]
         start = f"*{name}*: {STARTS[name]}" if name in STARTS else f"*{name}*"
         lines.append("| " + " | ".join([start, *(f"{cell:.2f}" for cell in cells)]) + " |")
     better = [f"*{name}* ({mean[name]:.2f})" for name in sorted(mean) if f"{mean[name]:.2f}" > f"{mean['picked']:.2f}"]
-    largest = metrics["cost"]["largest"]
-    said = [
-        f"The pick reaches {mean['picked']:.2f}.",
-        f"Refined, as `tans finetune` takes it, it reaches {mean['refined']:.2f}.",
-        f"Better than the pick on average: {', '.join(better) or 'none'}.",
-        f"On one task, two seeds of the same network end {metrics['noise']['between_seeds']:.2f} apart on average.",
-        f"The network with most parameters has {largest['params_m']:.2f} M of them, and {largest['macs_m']:.2f} M MACs",
-        "(multiply-accumulates of one image).",
+    sentences = [
+        f"The picked network reaches a mean of {mean['picked']:.2f}.",
+        f"Refined by eight probes, as `tans finetune` does by default, the pick reaches {mean['refined']:.2f}.",
+        f"Starts with a higher mean than *picked*: {', '.join(better) or 'none'}.",
+        f"On one task, two seeds of the same network differ by {metrics['noise']['between_seeds']:.2f} on average.",
+        "Parameters and MACs (multiply-accumulates of one image) are in millions, means over the tasks.",
     ]
-    return "\n".join([*lines, "", *said, ""])
+    return "\n".join([*lines, "", *sentences, ""])
 
 
 def with_table(readme: str, metrics: dict[str, Any]) -> str:
-    """Return the README with the table of these metrics between its comments."""
+    """Return the README with the table of these metrics between its two comments."""
     written, count = BLOCK.subn(lambda _: table(metrics), readme)
     if count != 1:
         raise SystemExit(f"README.md: got {count} blocks `<!-- evaluate -->` ... `<!-- /evaluate -->`, want 1.")
@@ -62,7 +60,7 @@ def with_table(readme: str, metrics: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put it into README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     metrics = json.loads((ROOT / "metrics/evaluate.json").read_text(encoding="utf-8"))
     if parser.parse_args().write:
         readme = ROOT / "README.md"
