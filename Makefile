@@ -9,11 +9,11 @@ VERSION_CHECK := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.versio
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	if $$p -c "$(VERSION_CHECK)" >/dev/null 2>&1; then echo $$p; break; fi; done)
 
-# An unseen task to try the result on, and the epochs it is fine-tuned for.
+# The unseen task that `make run` retrieves and fine-tunes for, and the number of epochs.
 TASK ?= animals
 EPOCHS ?= 5
 
-# `make PROFILE=full run` lays profiles/full.yaml over params.yaml first: the large zoo.
+# `make PROFILE=full run` first merges profiles/full.yaml into params.yaml: the large zoo.
 PROFILE ?=
 
 .DEFAULT_GOAL := help
@@ -39,32 +39,32 @@ check: install ## Lint, format check, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench-scan: install ## Scan 100,000 images, against Pillow alone (some minutes); writes metrics/bench-scan.json
+bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes); writes metrics/bench-scan.json
 	$(BIN)/python benchmarks/scan.py
 
-bench-space: install ## Fit the published space, against a plain loop (some minutes); writes metrics/bench-space.json
+bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
 
-bench-kills: install ## Kill 200 refreshes while they admit newcomers (a quarter of an hour); writes metrics/bench-kills.json
+bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
 
-bench-transfer: install ## Judge rankings on sources left out, against networks truly fine-tuned (an hour); writes metrics/bench-transfer.json
+bench-transfer: install ## Judge rankings by real fine-tunings on sources left out (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py
 
-format: install ## Put the code in order: format, and the fixes that ruff is sure of
+format: install ## Format the code, and apply the safe fixes of ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 serve: install ## Serve the flows (a Prefect server on loopback); Ctrl-C ends it
 	$(BIN)/tans serve
 
-clean: ## Delete the caches of the tools (data, weights, releases, runs and .venv stay)
+clean: ## Delete the tools' caches (data, weights, releases, runs and .venv stay)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: $(INSTALLED) ## Make .venv and install TANS into it (other targets do this for you)
 
-# A copy of pyproject.toml marks what .venv was installed from: a changed date alone installs nothing.
+# A copy of pyproject.toml records what .venv was installed from: a new date alone installs nothing.
 $(INSTALLED): pyproject.toml
 	@if cmp -s pyproject.toml $@; then touch $@; exit 0; fi; \
 	if [ ! -x $(BIN)/python ]; then \
