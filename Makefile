@@ -48,7 +48,7 @@ bench-space: install ## Fit the published space, compared with a plain loop (min
 bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
 
-bench-transfer: install ## Judge rankings on sources left out, by fine-tuning (1 h); writes metrics/bench-transfer.json
+bench-transfer: install ## Judge rankings on sources left out (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py
 
 format: install ## Format the code, and apply the safe fixes of ruff
