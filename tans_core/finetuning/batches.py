@@ -79,11 +79,11 @@ class TrainBatches:
             if position == 0:
                 order = torch.randperm(len(self.images), generator=generator)
             chosen = order[position * self.batch_size : (position + 1) * self.batch_size].to(self.images.device)
-            images = random_shift(self.images[chosen], max_shift_px, generator)
+            images = shift_mirroring_edges(self.images[chosen], max_shift_px, generator)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
 
 
-def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator) -> Tensor:
+def shift_mirroring_edges(images: Tensor, max_shift_px: int, generator: torch.Generator) -> Tensor:
     """Shift every image by its own whole number of pixels in both directions; what comes in from outside is mirrored.
 
     Args:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tans_core.errors import DataError
 from tans_core.networks.family import Supernet
 from tans_core.networks.head import fit_head, head_sample
-from tans_core.networks.preprocess import Preprocess, normalise, random_shift
+from tans_core.networks.preprocess import Preprocess, normalise, shift_repeating_edges
 from tans_core.recipe import Recipe, for_family
 from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress, training
 from tans_core.tasks.task import Task
@@ -74,7 +74,7 @@ class TrainingData:
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a batch with random shifts: images (B, 3, H, W) float32 and labels (B,)."""
         chosen = torch.randint(len(self.labels), (size,), generator=generator)
-        images = random_shift(self.images[chosen], round(SHIFT_SHARE * self.images.shape[-1]), generator)
+        images = shift_repeating_edges(self.images[chosen], round(SHIFT_SHARE * self.images.shape[-1]), generator)
         return normalise(images, self.mean, self.std), self.labels[chosen]
 
 
