@@ -1,4 +1,4 @@
-"""The folder `runs/<id>` of one fine-tuning: what was asked, what came out, and weights that can be used elsewhere."""
+"""Writes the folder `runs/<id>` of one fine-tuning: settings, results, and weights that can be used elsewhere."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def write_run(
     settings: Mapping[str, Any],
     release: str | None = None,
 ) -> ModelCard:
-    """Write everything that one fine-tuning leaves; the folder appears whole or not at all.
+    """Write all files of one fine-tuning; the folder appears whole or not at all.
 
     Files: `weights.safetensors` (its metadata holds class names and preprocessing), `card.json` (a model card: with the
-    weights, it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a
-    folder of this name held before, a scan report say, stays.
+    weights, it is all that the zoo's inbox needs), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. Existing
+    files of the folder, such as a scan report, are kept.
 
     Args:
         folder: `runs/<id>`; its name becomes the new model's id.
         result: of `finetune`.
-        task: what the model was fine-tuned on.
+        task: the task of the fine-tuning.
         card: of the zoo's model that it started from.
         settings: the fine-tuning's settings, seed included.
         release: id of the release that the model came from.
@@ -54,14 +54,14 @@ def write_run(
     """
     made = tuned_card(folder.name, result, task, card)
     for problem in card_problems(made):
-        logger.warning("%s: as it is, no zoo will admit it: card.json: %s", folder, problem)
+        logger.warning("%s: the zoo will refuse this model: card.json: %s", folder, problem)
     info = task.info
     provenance = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "release": release,
         "model": card.id,
         "model_licence": card.licence,
-        "model_lineage": [one.model_dump(mode="json") for one in card.lineage],
+        "model_lineage": [ancestor.model_dump(mode="json") for ancestor in card.lineage],
         "task": info.name,
         "task_licence": info.licence,
         "seed": settings.get("seed"),
@@ -91,9 +91,9 @@ def write_run(
 
 
 def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCard) -> ModelCard:
-    """Return the card of a fine-tuned model: the architecture of its home model, the classes and numbers of its task.
+    """Return the card of a fine-tuned model: the architecture of its home model, the classes and results of its task.
 
-    Its weights descend from all that those of its home model do, and from the task's images: all their licences hold.
+    Its lineage is that of its home model plus the task's images; all their licences apply.
     """
     info = task.info
     lineage = descend(home.lineage, info)

@@ -90,7 +90,8 @@ class Library(Family):
             return LibraryNetwork(parsed, num_classes)
         except (TypeError, ValueError, AssertionError, AttributeError) as error:
             raise WeightsError(
-                f"architecture: {parsed.package} cannot build {parsed.name!r} this way ({type(error).__name__}: {error})."
+                f"architecture: {parsed.package} cannot build {parsed.name!r} with these settings: "
+                f"{type(error).__name__}: {error}."
             ) from error
 
     def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
