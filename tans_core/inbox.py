@@ -75,10 +75,10 @@ def refresh(
         # A damaged release must not put newcomers into quarantine.
         release.check("space/")
         rows: dict[str, pa.Table] = {}
-        known = read_table(release.store_dir, "index")
+        served = read_table(release.store_dir, "index")
         for entry in [only] if only else waiting(root / "inbox", settle_s):
             try:
-                newcomer, placed = judge(entry, staging, release, root, [known, *rows.values()])
+                newcomer, placed = judge(entry, staging, release, root, [served, *rows.values()])
             except (GateError, WeightsError) as error:
                 outcome.errors[entry.name] = error
                 failures = list(error.failures) if isinstance(error, GateError) else []

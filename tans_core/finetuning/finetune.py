@@ -149,8 +149,8 @@ def finetune(
     test_accuracy = measure_accuracy(model, *test, mean=mean, std=std, precision=precision)
     seconds = elapsed()
     cost = cost_of(model, on_task.image_size_px)
-    kept = (best.step, best.accuracy, test_accuracy, seconds)
-    return FinetuneResult(module.curve, *kept, cost.params_m, cost.macs_m, on_task, best.weights)
+    results = (best.step, best.accuracy, test_accuracy, seconds)
+    return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, best.weights)
 
 
 @torch.no_grad()

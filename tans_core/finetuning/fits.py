@@ -76,13 +76,13 @@ def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume
     own_seed = derive_seed(seed, "evaluate", task.info.name)
     budget = replace(budget, steps=contender.longer * budget.steps)
     model = contender.factory(task.info.num_classes, own_seed)
-    kept = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
-    if kept and kept.is_file():
-        return Fit(**read_json(kept))
+    fit_path = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
+    if fit_path and fit_path.is_file():
+        return Fit(**read_json(fit_path))
     result = finetune(model, task, contender.preprocess, contender.recipe, seed=own_seed, **asdict(budget))
     fit = Fit(**{name: getattr(result, name) for name in Fit.__dataclass_fields__})
-    if kept:
-        write_json(asdict(fit), kept)
+    if fit_path:
+        write_json(asdict(fit), fit_path)
     return fit
 
 

@@ -52,8 +52,8 @@ def write_run(
     Returns:
         The new model's card.
     """
-    made = tuned_card(folder.name, result, task, card)
-    for problem in card_problems(made):
+    new_card = tuned_card(folder.name, result, task, card)
+    for problem in card_problems(new_card):
         logger.warning("%s: the zoo will refuse this model: card.json: %s", folder, problem)
     info = task.info
     provenance = {
@@ -73,21 +73,21 @@ def write_run(
     described = {
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "preprocess": result.preprocess.model_dump_json(),
-        "family": made.family,
-        "architecture": json.dumps(made.architecture, sort_keys=True),
+        "family": new_card.family,
+        "architecture": json.dumps(new_card.architecture, sort_keys=True),
         "home_model": card.id,
-        "licence": made.licence,
+        "licence": new_card.licence,
     }
     with atomic_folder(folder) as temporary:
         if folder.is_dir():
             shutil.copytree(folder, temporary, dirs_exist_ok=True)
         save_tensors(result.state_dict, temporary / WEIGHTS_FILE, described)
-        write_json(made.to_dict(), temporary / "card.json")
+        write_json(new_card.to_dict(), temporary / "card.json")
         write_json(dict(settings), temporary / "params.json")
         write_json(provenance, temporary / "provenance.json")
         write_csv(result.curve, temporary / "curve.csv")
         save_curve(result.curve, result.best_step, f"{card.id} on {info.name}", temporary / "curve.png")
-    return made
+    return new_card
 
 
 def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCard) -> ModelCard:

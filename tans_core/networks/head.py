@@ -35,7 +35,7 @@ def fit_head(network: Network, classifier: nn.Linear, images: Tensor, labels: Te
     """Fit a classifier to a network's features by logistic regression, in place; the network does not change.
 
     Args:
-        network: gives the features; a supernet those of its active member, by default the largest.
+        network: its features are used; of a supernet, those of the active member, by default the largest.
         classifier: (K, D) weights and (K,) biases, on any device; a class without images gets the smallest bias.
         images: (n, 3, S, S) float32, normalised.
         labels: (n,) int64 in [0, K).

@@ -196,11 +196,11 @@ class ElasticMBConv(Family):
         assert isinstance(space, MBConvSpace) and isinstance(supernet, MBConvNetwork)
         tensors = list(get_published(space.weights).read().values())
         # The published file has other names in the same order. Its last two tensors are ImageNet's classifier.
-        own = {name: value for name, value in supernet.state_dict().items() if not name.startswith("classifier.")}
-        shapes = [tuple(value.shape) for value in own.values()]
+        features = {name: value for name, value in supernet.state_dict().items() if not name.startswith("classifier.")}
+        shapes = [tuple(value.shape) for value in features.values()]
         if [tuple(value.shape) for value in tensors[:-2]] != shapes:
             raise WeightsError(f"{space.weights}: the shapes of its tensors are not those of this network.")
-        supernet.load_state_dict(dict(zip(own, tensors, strict=False)), strict=False)
+        supernet.load_state_dict(dict(zip(features, tensors, strict=False)), strict=False)
         supernet.sort_channels()
 
 

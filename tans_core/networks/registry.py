@@ -36,8 +36,8 @@ def get_family(name: str) -> Family:
     """
     if name in _OWN:
         module, _, attribute = _OWN[name].partition(":")
-        own: Family = getattr(importlib.import_module(module), attribute)
-        return own
+        own_family: Family = getattr(importlib.import_module(module), attribute)
+        return own_family
     points = [point for point in entry_points(group=GROUP) if point.name == name]
     if not points:
         known = known_families()

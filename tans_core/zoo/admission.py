@@ -285,18 +285,18 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
         wanted = {name: value for name, value in wanted.items() if not name.startswith("classifier.")}
     try:
         with safe_open(path, framework="pt") as tensors:
-            found = {
+            stored = {
                 name: (tensors.get_slice(name).get_dtype(), tensors.get_slice(name).get_shape())
                 for name in tensors.keys()  # noqa: SIM118
             }
     except SafetensorError as error:
         raise WeightsError(f"{WEIGHTS_FILE}: not readable as safetensors ({str(error)[:200]}).") from error
-    problems = [f"lacks {name}" for name in sorted(wanted.keys() - found.keys())]
-    problems += [f"has an unknown {name[:80]!r}" for name in sorted(found.keys() - wanted.keys())]
-    for name in sorted(wanted.keys() & found.keys()):
+    problems = [f"lacks {name}" for name in sorted(wanted.keys() - stored.keys())]
+    problems += [f"has an unknown {name[:80]!r}" for name in sorted(stored.keys() - wanted.keys())]
+    for name in sorted(wanted.keys() & stored.keys()):
         want = (_DTYPES.get(wanted[name].dtype, "another type"), list(wanted[name].shape))
-        if found[name] != want:
-            problems.append(f"{name}: got {found[name][0]} {found[name][1]}, want {want[0]} {want[1]}")
+        if stored[name] != want:
+            problems.append(f"{name}: got {stored[name][0]} {stored[name][1]}, want {want[0]} {want[1]}")
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise WeightsError(

@@ -24,7 +24,7 @@ from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task, TaskInfo
 from tans_core.zoo.build import Zoo, preprocess_of, write_cards
-from tans_core.zoo.card import Ancestor, Made, ModelCard, card_of, descend
+from tans_core.zoo.card import Ancestor, ModelCard, NetworkEntry, card_of, descend
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import calibration_file, calibration_of, save_tensors
 
@@ -118,8 +118,8 @@ def build_base(
         preprocess = implementation.preprocess(space, *_mean_statistics(infos))
         preprocess = preprocess.model_copy(update={"image_size_px": size_px})
         model_id = f"{implementation.short}.{HOME}.{number:03d}"
-        made = Made(model_id, family, space.describe(choice), f"base/{family}.safetensors")
-        cards.append(card_of(made, preprocess, lineage, home_task=HOME, source=_sources(lineage), texts=texts))
+        entry = NetworkEntry(model_id, family, space.describe(choice), f"base/{family}.safetensors")
+        cards.append(card_of(entry, preprocess, lineage, home_task=HOME, source=_sources(lineage), texts=texts))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, [*_published_cards(family, settings), *cards], calibrations), losses
 
@@ -173,7 +173,7 @@ def _published_cards(family: str, settings: Mapping[str, Any]) -> list[ModelCard
     architecture, lineage = space.describe(space.largest()), _published_lineage(family, settings)
     return [
         card_of(
-            Made(f"{weights.name}.{size}", family, architecture, f"base/{weights.name}.safetensors"),
+            NetworkEntry(f"{weights.name}.{size}", family, architecture, f"base/{weights.name}.safetensors"),
             preprocess.model_copy(update={"image_size_px": size}),
             lineage,
             home_task=weights.images or weights.name,

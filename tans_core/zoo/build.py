@@ -23,7 +23,7 @@ from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrat
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
-from tans_core.zoo.card import Made, ModelCard, card_of, descend
+from tans_core.zoo.card import ModelCard, NetworkEntry, card_of, descend
 from tans_core.zoo.select import extend_front
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, calibration_file, calibration_of, save_tensors
@@ -124,9 +124,9 @@ def build_zoo(
     for number, (index, (calibration, accuracies)) in enumerate(measured.items()):
         member, size = candidates[index]
         model_id = f"{implementation.short}.{info.name}.{number:03d}"
-        made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
+        entry = NetworkEntry(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
         card = card_of(
-            made,
+            entry,
             images_of[size].preprocess,
             descend(base.lineages[family], info),
             home_task=info.name,

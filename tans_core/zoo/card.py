@@ -163,7 +163,7 @@ class ModelCard(_Part):
 
 
 @dataclass(frozen=True)
-class Made:
+class NetworkEntry:
     """A new network: its id, its family's description of its architecture, and the future path of its weights."""
 
     id: str
@@ -173,7 +173,7 @@ class Made:
 
 
 def card_of(
-    made: Made,
+    entry: NetworkEntry,
     preprocess: Preprocess,
     lineage: Sequence[Ancestor],
     *,
@@ -186,7 +186,7 @@ def card_of(
     """Return the card of a network built here, with exact costs and the licences of its lineage.
 
     Args:
-        made: the network.
+        entry: the network.
         preprocess: how its input images are prepared.
         lineage: what its weights descend from, home task included.
         home_task, source: as on the card.
@@ -195,11 +195,11 @@ def card_of(
         accuracies: on the splits `val` and `test`, 0..1; None without a classifier.
     """
     measured = accuracies or {}
-    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, len(class_names) or 1)
+    cost = get_family(entry.family).cost(entry.architecture, preprocess.image_size_px, len(class_names) or 1)
     return ModelCard(
-        id=made.id,
-        family=made.family,
-        architecture=made.architecture,
+        id=entry.id,
+        family=entry.family,
+        architecture=entry.architecture,
         class_names=tuple(class_names),
         preprocess=preprocess,
         home_task=home_task,
@@ -210,14 +210,14 @@ def card_of(
         macs_m=cost.macs_m,
         val_accuracy=measured.get("val"),
         test_accuracy=measured.get("test"),
-        weights=made.weights,
+        weights=entry.weights,
     )
 
 
 def descend(ancestors: Sequence[Ancestor], info: TaskInfo) -> tuple[Ancestor, ...]:
     """Return the lineage of weights with these ancestors after training on a task."""
-    own = Ancestor(kind="task", name=info.name, source=info.source, licence=info.licence)
-    return tuple(dict.fromkeys([*ancestors, own]))
+    ancestor = Ancestor(kind="task", name=info.name, source=info.source, licence=info.licence)
+    return tuple(dict.fromkeys([*ancestors, ancestor]))
 
 
 _VERSION_0 = {

@@ -16,7 +16,7 @@ from tans_core.networks.registry import LIBRARY, get_family
 from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
 from tans_core.zoo.admission import CARD_FILE, MAX_MACS_M, WEIGHTS_FILE
-from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Made, card_of, descend
+from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, NetworkEntry, card_of, descend
 from tans_core.zoo.claims import accuracies_at_home
 from tans_core.zoo.weights import save_tensors
 
@@ -83,7 +83,7 @@ def hand_in(request: HandIn, inbox: Path, tasks: Path) -> Path:
     model_id = f"{request.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', request.name)}-{size}"
     try:
         card = card_of(
-            Made(model_id, LIBRARY, architecture, WEIGHTS_FILE),
+            NetworkEntry(model_id, LIBRARY, architecture, WEIGHTS_FILE),
             preprocess,
             lineage,
             home_task=info.name if info else request.images,

@@ -166,12 +166,12 @@ def load_model(card: ModelCard, weights: Path) -> Network:
     network = family.load(card.architecture, card.outputs, tensors, where)
     calibration = calibration_file(weights)
     if calibration.is_file():
-        own = load_tensors(calibration, prefix=f"{card.id}/")
-        if not own:
+        statistics = load_tensors(calibration, prefix=f"{card.id}/")
+        if not statistics:
             raise WeightsError(
                 f"{calibration}: contains nothing of model {card.id!r}. Run `dvc repro` to build it again."
             )
-        load_state(network, {**network.state_dict(), **own}, f"model {card.id!r} in {calibration}")
+        load_state(network, {**network.state_dict(), **statistics}, f"model {card.id!r} in {calibration}")
     return network
 
 
