@@ -23,7 +23,7 @@ from tans_core.networks.registry import get_family
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, derive_seed, progress
 from tans_core.tasks.task import Task, read_task
-from tans_core.zoo.build import accuracy, preprocess_of, sample_members
+from tans_core.zoo.build import accuracy_on_normalised, preprocess_of, sample_members
 from tans_core.zoo.select import area_below, extend_front, unit_costs
 from tans_core.zoo.supernet import TrainingData
 from tans_core.zoo.weights import Base
@@ -52,7 +52,7 @@ def compare(root: Path, base: Base, family: str, task: Task, candidates: int, im
         subnet, (sample, val_images, labels) = network.extract(member), looks[size]
         with torch.autocast("cpu", torch.bfloat16, enabled=base.precision == "bf16"):
             calibrate(subnet, sample)
-            accuracies.append(accuracy(subnet.eval(), val_images, labels))
+            accuracies.append(accuracy_on_normalised(subnet.eval(), val_images, labels))
     described = [(space.describe(member), size) for member, size in ways]
     codes = np.stack([found.topology(*one) for one in described]).astype(np.float64)
     macs_m = [found.cost(*one, task.info.num_classes).macs_m for one in described]

@@ -1,4 +1,4 @@
-"""The inbox: newcomers into the zoo, served at once, or into quarantine."""
+"""The inbox: admits newcomers to the zoo, served at once, or moves them to quarantine."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _SAME = 1e-5
-"""By how much places of one network may differ that was embedded on two machines; places are of unit length."""
+"""Maximum difference between places of one network embedded on two machines; places have unit length."""
 
 
 @dataclass
 class Outcome:
-    """What became of the inbox: entries by what was decided, and why."""
+    """The result of emptying the inbox: the decision on each entry, and the reason."""
 
     admitted: dict[str, Newcomer] = field(default_factory=dict)
     errors: dict[str, TansError] = field(default_factory=dict)
-    """Of those that went to quarantine."""
+    """Why each entry in quarantine was refused."""
     release: str = ""
     withheld: str = ""
-    """Why serving stays as it is, although newcomers were admitted: the release that they make was rolled back."""
+    """Why admitted newcomers are not served: they would recreate a release that was rolled back. Else empty."""
     drift: dict[str, Drift] = field(default_factory=dict)
-    """Of every newcomer in production, by id: those of earlier calls, too."""
+    """Of every newcomer in production, by id, those of earlier calls included."""
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why each that is in quarantine is there."""
+        """The message of each refused entry."""
         return {name: str(error) for name, error in self.errors.items()}
 
 
 def refresh(
     root: Path, announce: Callable[[Newcomer, str], None], settle_s: float = 2.0, only: Path | None = None
 ) -> Outcome:
-    """Empty the inbox. Whatever ends it early, the next call takes up what is left: each step can be done twice.
+    """Empty the inbox. If interrupted, the next call continues: each step can be repeated.
 
-    Where newcomers would bring back a release that was rolled back, serving stays as it is: they go to data/arrivals
-    unannounced.
+    If adding the newcomers would recreate a release that was rolled back, serving does not change: they go to
+    data/arrivals, and are not announced.
 
     Args:
         root: the project's folder.
-        announce: is told of each admitted model, with the release that serves it.
-        settle_s: entries that changed within so many seconds may still be on their way, and wait for the next call.
-        only: an entry that is known to be whole; the others wait.
+        announce: called for each admitted model, with the release that serves it.
+        settle_s: entries changed within this many seconds may be incomplete, and wait for the next call.
+        only: process only this entry, which is known to be complete.
 
     Raises:
-        NoReleaseError: nothing was published yet, so there is nothing to add models to.
+        NoReleaseError: there is no release yet to add models to.
         StoreError: the release cannot be read or written.
     """
     from tans_core.embeddings.store import read_table
@@ -69,16 +69,16 @@ def refresh(
 
     outcome, staging = Outcome(), root / ".resume/admission"
     with hold_lock(root / "inbox/.lock"):
-        # What a killed run left.
+        # Remains of a killed run.
         shutil.rmtree(staging, ignore_errors=True)
         release = open_production(root / "serving")
-        # What is damaged there is no newcomer's fault.
+        # A damaged release must not put newcomers into quarantine.
         release.check("space/")
         rows: dict[str, pa.Table] = {}
-        known = read_table(release.store_dir, "index")
+        served = read_table(release.store_dir, "index")
         for entry in [only] if only else waiting(root / "inbox", settle_s):
             try:
-                newcomer, placed = judge(entry, staging, release, root, [known, *rows.values()])
+                newcomer, placed = judge(entry, staging, release, root, [served, *rows.values()])
             except (GateError, WeightsError) as error:
                 outcome.errors[entry.name] = error
                 failures = list(error.failures) if isinstance(error, GateError) else []
@@ -92,7 +92,7 @@ def refresh(
                 outcome.release = add_models(root / "serving", _joined(rows), _files(outcome)).id
             except WithdrawnReleaseError as error:
                 outcome.withheld = str(error)
-        # Searchable first, then in data/ for the next `dvc repro`, then out of the inbox.
+        # Now searchable. Next: into data/ for the next `dvc repro`, then out of the inbox.
         for name, newcomer in outcome.admitted.items():
             if newcomer.folder.is_dir():
                 admit(newcomer, root / "data/arrivals")
@@ -106,12 +106,13 @@ def refresh(
 
 
 def remove(root: Path, models: Sequence[str]) -> str:
-    """Take admitted newcomers out of service, then from data/arrivals to quarantine; return the release that serves without
-    them. Ended early, it can be done again.
+    """Take admitted newcomers out of service, then move them from data/arrivals to quarantine.
+
+    If interrupted, it can be repeated. Returns the id of the release without them.
 
     Raises:
         StoreError: there is no such newcomer.
-        WeightsError: what stays is damaged.
+        WeightsError: a remaining model is damaged.
     """
     from tans_core.embeddings.store import read_table
     from tans_core.index.blobs import hold_lock
@@ -121,12 +122,12 @@ def remove(root: Path, models: Sequence[str]) -> str:
     with hold_lock(root / "inbox/.lock"):
         release, arrivals = open_production(root / "serving"), root / "data/arrivals"
         served = set(read_table(release.store_dir, "index")["id"].to_pylist())
-        here = {path.name for path in arrivals.glob("*/")}
-        # Some are not served: those that were withheld, and those that an earlier call took out already.
-        if asked := [name for name in models if name in served or name not in here]:
-            release = remove_models(root / "serving", asked)
+        arrived = {path.name for path in arrivals.glob("*/")}
+        # Not all are served: some were withheld, or taken out by an earlier call.
+        if to_remove := [name for name in models if name in served or name not in arrived]:
+            release = remove_models(root / "serving", to_remove)
         for name in models:
-            if name in here:
+            if name in arrived:
                 quarantine(arrivals / name, root / "quarantine", "removed by `tans zoo remove`")
     return release.id
 
@@ -134,8 +135,14 @@ def remove(root: Path, models: Sequence[str]) -> str:
 def judge(
     entry: Path, staging: Path, release: Release, root: Path, others: Sequence[pa.Table]
 ) -> tuple[Newcomer, pa.Table]:
-    """Check one entry's form and values, and place it in the live space, where it must be none of the others (tables of the
-    index's schema).
+    """Check one entry's form and values, and place it in the live space.
+
+    Args:
+        entry: of the inbox.
+        staging: a private folder for its copy.
+        release: in production.
+        root: the project's folder.
+        others: tables of the index's schema, with models that it must not be a copy of.
 
     Raises:
         WeightsError, GateError: it cannot be admitted.
@@ -156,10 +163,10 @@ def judge(
 
 
 def _check_new(model: str, placed: pa.Table, others: Sequence[pa.Table]) -> None:
-    """Refuse a network that answers just as one that is there already: under another name it would only crowd the answer.
+    """Refuse a network with the same outputs as one in the zoo: a copy would only lengthen every result.
 
     Raises:
-        WeightsError: it does; says as which.
+        WeightsError: it is a copy; names the original.
     """
     from tans_core.embeddings.store import matrix
 
@@ -167,18 +174,18 @@ def _check_new(model: str, placed: pa.Table, others: Sequence[pa.Table]) -> None
         parts = [rows[name].to_numpy()[:, None] for name in ("capacity", "start")]
         return np.concatenate([matrix(rows["vector"]), *parts], axis=1).astype(np.float64)
 
-    own = places(placed)
+    newcomer = places(placed)
     for rows in others:
-        same = np.abs(places(rows) - own).max(axis=1, initial=0.0) < _SAME
-        twins = [name for name, found in zip(rows["id"].to_pylist(), same, strict=True) if found and name != model]
-        if twins:
+        is_same = np.abs(places(rows) - newcomer).max(axis=1, initial=0.0) < _SAME
+        originals = [name for name, same in zip(rows["id"].to_pylist(), is_same, strict=True) if same and name != model]
+        if originals:
             raise WeightsError(
-                f"{model}: answers just as {twins[0]} does, which is in the zoo: a copy of it. Nothing to add."
+                f"{model}: gives the same outputs as {originals[0]}, which is in the zoo: a copy of it. Nothing to add."
             )
 
 
 def _drift(root: Path) -> dict[str, Drift]:
-    """Measure all newcomers; none where the space is older than drift, which is no reason to keep anybody out."""
+    """Measure the drift of all newcomers; empty if the space was fitted before drift was supported."""
     from tans_core.index.releases import open_production
     from tans_core.retrieval.placement import measure_drift
 

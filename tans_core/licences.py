@@ -1,8 +1,8 @@
-"""Licences as SPDX expressions: read, joined, and held against what somebody accepts.
+"""Licences as SPDX expressions: parsed, combined, and compared with the licences that a user accepts.
 
-An expression names licences by their SPDX ids (MIT, CC-BY-4.0) and joins them: AND where all of them hold at once, OR
-where one may be chosen, WITH for an exception that adds permissions. `LicenseRef-...` names terms that SPDX has no id
-for; what they say is in `TEXTS`, or travels with whoever stated them. Letter case tells no two names apart.
+An expression names licences by their SPDX ids (MIT, CC-BY-4.0) and joins them: AND where all of them apply, OR where
+one may be chosen, WITH for an exception that adds permissions. `LicenseRef-...` names terms without an SPDX id; their
+text is in `TEXTS`, or is passed along with the licence. Names are compared without regard to case.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ TEXTS: dict[str, str] = {
         "Country211: licences of Creative Commons that differ by picture (YFCC100M)."
     ),
 }
-"""LicenseRef-... -> its terms, and where they are from: all that TANS itself uses. docs/licences.md lists them."""
+"""LicenseRef-... -> its terms and their origin, for all that TANS itself uses. docs/licences.md lists them."""
 
 _MAX_SLUG, _HASH = 60, 8
-# Sets of licences that `lacking` compares at a time: its answer is exact for whatever a person would write.
+# Sets of licences that `lacking` compares at a time: enough for an exact result on any realistic expression.
 _MAX_CHOICES = 32
-# What was written before licences were SPDX expressions: cards and tasks of that time are still read.
+# Texts from before licences were SPDX expressions; old cards and tasks still contain them.
 _FORMER = {"": UNSTATED, "unstated by its authors": UNSTATED, "the user's own": USERS_OWN}
 
 
 @dataclass(frozen=True)
 class Licence:
-    """What somebody stated as a licence.
+    """A licence as a user or author stated it.
 
     Attributes:
         expression: valid SPDX in canonical form: ids as SPDX spells them, in alphabetical order, each once.
-        texts: LicenseRef-... -> the prose that was stated, where it was no SPDX expression.
+        texts: LicenseRef-... -> the stated prose, where it was not an SPDX expression.
     """
 
     expression: str
@@ -84,11 +84,10 @@ class Licence:
 
 
 def normalise(text: str) -> Licence:
-    """Return what was stated as an SPDX expression; prose becomes a LicenseRef-... of its words, and is kept.
+    """Convert a stated licence to an SPDX expression; prose becomes a LicenseRef-... of its words, and is kept.
 
-    Deprecated ids become today's: GPL-2.0 is GPL-2.0-only. No text is refused: what is too long or too deeply nested to
-    be an expression that a person wrote is prose, too, and control characters become spaces. The same prose always gets
-    the same name.
+    Deprecated ids become current ones: GPL-2.0 is GPL-2.0-only. No text is refused: expressions that are too long or
+    too deeply nested count as prose, and control characters become spaces. Equal prose always gets the same name.
     """
     tree = parse(text)
     if tree is not None:
@@ -101,26 +100,26 @@ def normalise(text: str) -> Licence:
 
 
 def is_expression(text: str) -> bool:
-    """Say whether a text is a valid SPDX expression, on one line; `normalise` may still spell it otherwise."""
+    """Return whether a text is a valid SPDX expression on one line; `normalise` may still change its spelling."""
     return text.isprintable() and parse(text) is not None
 
 
 def combine(expressions: Iterable[str]) -> str:
-    """Return the expression under which all of these hold: of MIT, OFL-1.1 and MIT it is `MIT AND OFL-1.1`.
+    """Join expressions by AND: MIT, OFL-1.1 and MIT give `MIT AND OFL-1.1`.
 
-    Parts are in alphabetical order, each once, and choices stay whole: `(Apache-2.0 OR MIT) AND ISC`. Prose is named as
-    by `normalise`. Of nothing it is LicenseRef-unstated.
+    Parts are in alphabetical order, each once, and choices stay intact: `(Apache-2.0 OR MIT) AND ISC`. Prose is named
+    as by `normalise`. No expressions give LicenseRef-unstated.
     """
     trees = [_tree(expression) for expression in expressions]
     return str(join("AND", trees)) if trees else UNSTATED
 
 
 def satisfied(expression: str, accepted: Collection[str]) -> bool:
-    """Say whether somebody who accepts these licences, and no others, may use what is under the expression.
+    """Return whether accepting these licences, and no others, is enough for an expression.
 
-    AND needs all, OR one. `X WITH exception` needs itself or X, since an exception only adds permissions. Each id
-    stands for itself alone: GPL-2.0-or-later needs GPL-2.0-or-later, though whoever accepts GPL-2.0-only could choose
-    that version.
+    AND needs all, OR one. `X WITH exception` needs itself or X, since an exception only adds permissions. An id is
+    satisfied only by itself: GPL-2.0-or-later needs GPL-2.0-or-later, although a user who accepts GPL-2.0-only could
+    choose that version.
 
     Args:
         expression: SPDX; prose is named as by `normalise`.
@@ -131,19 +130,19 @@ def satisfied(expression: str, accepted: Collection[str]) -> bool:
 
 
 def lacking(expression: str, accepted: Collection[str]) -> tuple[str, ...]:
-    """Return the fewest licences that would have to be accepted besides, in alphabetical order; none where `satisfied`.
+    """Return the smallest set of licences to accept in addition, in alphabetical order; empty where `satisfied`.
 
-    Of several smallest sets it is the one with the fewest LicenseRef-..., then the one with the most exceptions, then
-    the first by name. Arguments are those of `satisfied`.
+    Ties are resolved by the fewest LicenseRef-..., then the most exceptions, then the order of names. Arguments are
+    those of `satisfied`.
     """
     return tuple(sorted(_choices(_tree(expression), _names(frozenset(accepted)))[0], key=str.casefold))
 
 
 def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the licences that a user accepts as SPDX spells them, each once, in the order given.
+    """Return accepted licences in SPDX spelling, each once, in the order given.
 
     Raises:
-        ParamsError: a name is no SPDX id, no pair `X WITH exception` and no LicenseRef-...; all such names are listed.
+        ParamsError: a name is no SPDX id, no pair `X WITH exception` and no LicenseRef-...; lists all such names.
     """
     known: list[str] = []
     problems = []
@@ -164,14 +163,14 @@ def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def texts_of(expression: str, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return LicenseRef-... -> its text for each in an expression: that of `own`, else of `TEXTS`, else ""."""
+    """Return the text of each LicenseRef-... in an expression: from `own`, else from `TEXTS`, else ""."""
     known = {name.casefold(): text for name, text in {**TEXTS, **(own or {})}.items()}
     bases = sorted({leaf.base for leaf in _tree(expression).leaves}, key=str.casefold)
     return {name: known.get(name.casefold(), "") for name in bases if REFERENCE.fullmatch(name)}
 
 
 def suggest(text: str) -> str:
-    """Return ` (did you mean 'MIT'?)` for the SPDX id that is nearest to a text, or an empty string."""
+    """Return ` (did you mean 'MIT'?)` with the SPDX id closest to a text, or an empty string."""
     ids = {licence.casefold(): licence for licence in licence_ids()}
     wanted = clean(text[:_MAX_SLUG]).casefold().replace(" ", "-")
     close = difflib.get_close_matches(wanted, sorted(ids), n=1, cutoff=0.6)
@@ -180,7 +179,7 @@ def suggest(text: str) -> str:
 
 def _tree(expression: str) -> Tree:
     tree = parse(expression)
-    # Prose, or a card of a stranger: it holds like any other licence that one has to accept by its name.
+    # Prose, from an untrusted card for example: a licence that can be accepted by its LicenseRef name.
     return tree if tree is not None else Leaf(normalise(expression).expression)
 
 
@@ -203,18 +202,18 @@ def _holds(tree: Tree, accepted: frozenset[str]) -> bool:
 
 
 def _choices(tree: Tree, accepted: frozenset[str]) -> list[frozenset[str]]:
-    """Return sets of licences any of which would do, the best one first; at most `_MAX_CHOICES`."""
+    """Return sets of licences of which any one suffices, best first; at most `_MAX_CHOICES`."""
     if _holds(tree, accepted):
         return [frozenset()]
     if isinstance(tree, Leaf):
         return sorted({frozenset({tree.name}), frozenset({tree.base})}, key=_cost)
     together = tree.operator == "AND"
-    found: list[frozenset[str]] = [frozenset()] if together else []
+    sets: list[frozenset[str]] = [frozenset()] if together else []
     for part in tree.parts:
         choices = _choices(part, accepted)
-        grown = {one | other for one in found for other in choices} if together else {*found, *choices}
-        found = sorted(grown, key=_cost)[:_MAX_CHOICES]
-    return found
+        extended = {one | other for one in sets for other in choices} if together else {*sets, *choices}
+        sets = sorted(extended, key=_cost)[:_MAX_CHOICES]
+    return sets
 
 
 def _cost(names: frozenset[str]) -> tuple[int, int, int, list[str]]:
@@ -223,7 +222,7 @@ def _cost(names: frozenset[str]) -> tuple[int, int, int, list[str]]:
 
 
 def _reference(prose: str) -> str:
-    """Name prose by its words; a hash tells texts apart that share them, or of which only the beginning fits."""
+    """Name prose by its words, with a hash where these are not the complete text."""
     words = prose.casefold()
     plain = unicodedata.normalize("NFKD", words[: 4 * _MAX_SLUG]).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

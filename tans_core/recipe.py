@@ -1,4 +1,4 @@
-"""How weights are trained: what a model card and params.yaml say of it, and the optimizer that it means."""
+"""The training recipe of model cards and params.yaml, and its optimizer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Recipe(BaseModel):
 
     Attributes:
         optimizer: `sgd` (with Nesterov's momentum) or `adamw`.
-        lr: learning rate at its highest.
-        head_factor: how many times as fast the classifier learns, which is fresh where the rest is not.
+        lr: peak learning rate.
+        head_factor: factor of the learning rate for the classifier, which starts fresh unlike the other weights.
         momentum: of SGD; AdamW's first beta.
-        weight_decay: on all weights but biases and the scales of norms.
+        weight_decay: on all weights except biases and the scales of norms.
         warmup: share of the steps.
-        head: what the classifier begins as: `fresh`, drawn at random, or `fitted` to the features as they are
+        head: start of the classifier: `fresh`, drawn at random, or `fitted` to the frozen features
             (`tans_core.networks.head`).
-        lr_floor: under a fitted classifier, `lr` counts less by the share of the labels' variance that the features as they are
-            explain, but no less than this share of it: what is right already wants small steps. 1 leaves it as it is.
+        lr_floor: minimum factor of `lr` with a fitted classifier. There, `lr` is multiplied by the share of the labels'
+            variance that the frozen features leave unexplained: good features need small steps. 1 turns this off.
     """
 
-    # What a newer version added to a card is kept.
+    # Fields of newer versions are kept.
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)]
@@ -41,23 +41,23 @@ class Recipe(BaseModel):
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], family: str) -> Recipe:
-        """Return the recipe that a section of params.yaml says for a family."""
-        own = for_family(settings, family)
-        return cls.model_validate({name: own[name] for name in cls.model_fields if name in own})
+        """Return the recipe of a family from a section of params.yaml."""
+        own_settings = for_family(settings, family)
+        return cls.model_validate({name: own_settings[name] for name in cls.model_fields if name in own_settings})
 
-    def knowing(self, fit: float) -> Recipe:
-        """Return the recipe for features that explain a share of the labels' variance (at most 1) as they are."""
+    def scaled_by_fit(self, fit: float) -> Recipe:
+        """Return the recipe with `lr` scaled for frozen features that explain this share of the labels' variance."""
         return self.model_copy(update={"lr": self.lr * min(1.0, max(self.lr_floor, 1 - fit))})
 
     def factor(self, step: int, steps: int) -> float:
-        """Return the share of the learning rate at a step, counted from 0, of a run."""
+        """Return the factor of the learning rate at a step of a run, counted from 0."""
         warmup = math.ceil(self.warmup * steps)
         if step < warmup:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     def optimizers(self, body: Iterable[nn.Parameter], head: Iterable[nn.Parameter], steps: int) -> dict[str, Any]:
-        """Return optimizer and schedule as Lightning wants them, for a run of so many steps."""
+        """Return optimizer and schedule in Lightning's format, for a run of `steps` steps."""
         import torch
 
         groups = [
@@ -79,6 +79,6 @@ class Recipe(BaseModel):
 
 
 def for_family(settings: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """Return a section of params.yaml as it is for a family: what `families` says of it goes before the rest."""
-    own = {name: value for name, value in settings.items() if name != "families"}
-    return {**own, **settings.get("families", {}).get(family, {})}
+    """Return a section of params.yaml for a family: its entry under `families` overrides the other settings."""
+    common = {name: value for name, value in settings.items() if name != "families"}
+    return {**common, **settings.get("families", {}).get(family, {})}

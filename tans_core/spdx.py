@@ -1,7 +1,7 @@
 """SPDX licence expressions as trees: ids joined by AND, OR and WITH, in one canonical form.
 
-The library license-expression knows the ids and reads the syntax. Its own comparison is left alone: it simplifies,
-which can take very long, and does not know what an exception means.
+The library license-expression provides the ids and parses the syntax. Its comparison is not used: its simplification
+can take very long, and ignores the meaning of exceptions.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from functools import lru_cache
 from typing import Any
 
 REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+", re.IGNORECASE)
-"""The name of terms that SPDX has no id for."""
+"""The name of terms without an SPDX id."""
 
-# Beyond these a text is prose, whatever it looks like.
+# Longer or deeper texts count as prose.
 MAX_LETTERS, MAX_DEPTH = 8000, 32
 
-# In the library's index, but not in the list of SPDX.
+# In the library's index, but not in the SPDX list.
 _NOT_SPDX = frozenset({"gpl", "bsd-2", "verbatim-man-pages"})
-# An id of the list that the index takes for an exception.
+# A licence of the SPDX list that the index marks as an exception.
 _NO_EXCEPTION = "MPL-2.0-no-copyleft-exception"
-# Deprecated ids that held an exception, as what SPDX writes instead.
+# Deprecated ids that include an exception -> their current licence and exception.
 _PAIRS = {
     "ecos-2.0": ("GPL-2.0-or-later", "eCos-exception-2.0"),
     "gpl-2.0-with-autoconf-exception": ("GPL-2.0-only", "Autoconf-exception-2.0"),
@@ -59,7 +59,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Node:
-    """Parts joined by AND or OR, none of them joined by the same: alphabetical, each once."""
+    """Parts joined by AND or OR, in alphabetical order, each once; no part has the same operator."""
 
     operator: str
     parts: tuple[Leaf | Node, ...]
@@ -78,7 +78,7 @@ Tree = Leaf | Node
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Tree | None:
-    """Read an expression; None where it is none: prose, an unknown id, too long, or too deep in parentheses."""
+    """Parse an expression; None if it is prose, has an unknown id, is too long or too deeply nested."""
     if len(text) > MAX_LETTERS or not text.isascii():
         return None
     text = clean(text)
@@ -88,9 +88,9 @@ def parse(text: str) -> Tree | None:
     from license_expression import ExpressionError
 
     try:
-        return _grow(_licensing().parse(text, simple=True))
+        return _to_tree(_licensing().parse(text, simple=True))
     except (ExpressionError, LookupError, AssertionError):
-        # LookupError is an unknown id, but also a slip of the parser (at `()`), as AssertionError is.
+        # LookupError is an unknown id. Like AssertionError, it is also a bug of the parser (at `()`).
         return None
 
 
@@ -106,18 +106,18 @@ def join(operator: str, trees: Iterable[Tree]) -> Tree:
 
 
 def licence_ids() -> frozenset[str]:
-    """Return all ids of licences, as SPDX spells them today."""
+    """Return all current licence ids in SPDX spelling."""
     return frozenset(_ids()[0].values())
 
 
 def clean(text: str) -> str:
-    """Return a text on one line, without control characters, surrogates and marks that turn the way of writing."""
+    """Return a text on one line, without control characters, surrogates and text direction marks."""
     return " ".join("".join(" " if unicodedata.category(letter)[0] == "C" else letter for letter in text).split())
 
 
 @lru_cache(maxsize=1)
 def _licensing() -> Any:
-    # Imported here: its list of licences takes some 30 ms to read.
+    # Imported here: reading its list of licences takes some 30 ms.
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()
@@ -125,7 +125,7 @@ def _licensing() -> Any:
 
 @lru_cache(maxsize=1)
 def _ids() -> tuple[dict[str, str], dict[str, str]]:
-    """Return what SPDX calls licences and exceptions, by names in lower case; deprecated names lead to today's."""
+    """Return SPDX ids of licences and of exceptions by lower-case name; deprecated names map to current ids."""
     licences: dict[str, str] = {}
     exceptions: dict[str, str] = {}
     symbols = _licensing().known_symbols
@@ -133,7 +133,7 @@ def _ids() -> tuple[dict[str, str], dict[str, str]]:
     for key, symbol in symbols.items():
         former = [alias for alias in symbol.aliases if not REFERENCE.fullmatch(alias)]
         if REFERENCE.fullmatch(key):
-            # The index has dropped an id that SPDX keeps: Net-SNMP.
+            # An id that the index dropped but SPDX has: Net-SNMP.
             licences.update({alias.casefold(): alias for alias in former})
             continue
         names = exceptions if symbol.is_exception and key != _NO_EXCEPTION else licences
@@ -145,15 +145,15 @@ def _ids() -> tuple[dict[str, str], dict[str, str]]:
     return licences, exceptions
 
 
-def _grow(parsed: Any) -> Tree:
-    """Turn what the library has parsed into a tree.
+def _to_tree(parsed: Any) -> Tree:
+    """Convert the library's parse result to a tree.
 
     Raises:
         LookupError: a name in it is neither an SPDX id nor a LicenseRef-...
     """
     if not parsed.isliteral:
         operator = "AND" if isinstance(parsed, _licensing().AND) else "OR"
-        return join(operator, [_grow(part) for part in parsed.args])
+        return join(operator, [_to_tree(part) for part in parsed.args])
     pair = getattr(parsed, "exception_symbol", None)
     if pair is None:
         return _leaf(parsed.key)
@@ -171,7 +171,7 @@ def _leaf(key: str) -> Leaf:
         return Leaf(licences[low])
     if REFERENCE.fullmatch(key):
         return Leaf(f"LicenseRef-{key.partition('-')[2]}")
-    # `Apache-2.0+`: this version or a later one. The GPL's own ids say so themselves.
+    # `Apache-2.0+`: this version or a later one. GPL ids use -only and -or-later instead.
     if low.endswith("+") and low[:-1] in licences and not low.endswith(("-only+", "-or-later+")):
         return Leaf(f"{licences[low[:-1]]}+")
     raise LookupError(key)

@@ -25,7 +25,7 @@ def list_models(
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Only the networks of this home task.")] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also draw accuracy at home against MACs, and the front, as a PNG."),
+        typer.Option(metavar="FILE", help="Also draw home accuracy against MACs, with the front, as a PNG."),
     ] = None,
     as_json: AsJson = False,
     root: Root = None,
@@ -49,16 +49,16 @@ def list_models(
     if as_json:
         print_json([card.to_dict() for card in chosen])
         return
-    shown = table(
+    rows = table(
         *("model", "home task", "licence", "classes", "val accuracy", "params (M)", "MACs (M)"),
         right=("classes", "val accuracy", "params (M)", "MACs (M)"),
     )
     for card in chosen:
         accuracy = "-" if card.val_accuracy is None else f"{card.val_accuracy:.3f}"
         numbers = (str(len(card.class_names) or "-"), accuracy, f"{card.params_m:.3f}", f"{card.macs_m:.2f}")
-        shown.add_row(card.id, card.home_task, card.licence, *numbers)
+        rows.add_row(card.id, card.home_task, card.licence, *numbers)
     console = stdout()
-    console.print(shown)
+    console.print(rows)
     console.print(f"{len(chosen)} of {len(cards)} networks", highlight=False)
 
 
@@ -74,7 +74,7 @@ def show_model(
     card = api.model_card(model, root)
     fields = card.to_dict()
     if not as_json:
-        # For people: one line a licence and its sources, and the terms that no id stands for.
+        # For people: one line per source and licence, and the terms of licences without an id.
         licences = card.licences
         fields["licences"] = {"code": licences.code, "weights and all that they descend from": card.licence}
         fields["lineage"] = "\n".join(_lineage(card))
@@ -84,8 +84,8 @@ def show_model(
 
 
 def _lineage(card: ModelCard) -> Iterator[str]:
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in card.lineage:
-        found.setdefault((one.source, one.licence), []).append(one.name)
-    for (source, licence), names in found.items():
+    names_by_source: dict[tuple[str, str], list[str]] = {}
+    for ancestor in card.lineage:
+        names_by_source.setdefault((ancestor.source, ancestor.licence), []).append(ancestor.name)
+    for (source, licence), names in names_by_source.items():
         yield f"{', '.join(names)} ({source}): {licence}"

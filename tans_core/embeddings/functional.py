@@ -1,7 +1,7 @@
-"""The functional embedding: what a network answers to fixed images, as a vector of fixed size.
+"""The functional embedding: a network's features on fixed images, as a vector of fixed size.
 
-TANS feeds one noise image and keeps the answer itself, which needs every network to have the same width. Here the images are
-anchors, a few of each meta-train task.
+TANS uses one noise image and the features themselves, so all its networks need the same feature width. Here the images
+are anchors, a few from each meta-train task, and networks may have any width.
 
 Axes: P images, S their side in pixels, D feature width, E = `functional_dim(P, dim)`.
 """
@@ -30,25 +30,25 @@ from tans_core.zoo.weights import load_tensors, save_tensors
 FILE = "anchors.safetensors"
 
 
-class Questions(Protocol):
-    """What networks are asked about."""
+class FixedImages(Protocol):
+    """Fixed images that all networks are run on."""
 
     def __len__(self) -> int: ...
 
     def images(self, preprocess: Preprocess) -> Tensor:
-        """Return the P images as a network wants them, normalised: (P, 3, S, S) float32."""
+        """Return the P images, preprocessed for a network: (P, 3, S, S) float32."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that determines them, for a file or a digest."""
+        """Return everything that determines the images, for a file or a digest."""
         ...
 
 
 class Pictures:
-    """Images of tasks, each with the statistics of its own."""
+    """Images of tasks, each with the statistics of its task."""
 
     def __init__(self, pixels: SquareImages, mean: Tensor, std: Tensor) -> None:
-        """Hold P images, and the (P, 3) float32 means and deviations of their tasks."""
+        """Store P images, and the (P, 3) float32 means and deviations of their tasks."""
         self._pixels, self._mean, self._std = pixels, mean, std
         self._scaled: dict[tuple[int, str, float], Tensor] = {}
 
@@ -70,7 +70,7 @@ class Pictures:
 
 
 class Noise:
-    """Gaussian noise, which TANS asks networks about."""
+    """Gaussian noise, as in TANS."""
 
     def __init__(self, count: int, seed: int) -> None:
         self._count, self._seed = count, seed
@@ -87,33 +87,33 @@ class Noise:
 
 
 class Anchors:
-    """Embeds networks by their penultimate answers (P, D) to the same images, at each one's own input size.
+    """Embeds networks by their penultimate features (P, D) of the same images, at each network's own input size.
 
-    Two forms, concatenated. Both have a fixed size whatever D is:
+    Two parts are concatenated. Both have a fixed size for any D:
 
-    - projected: all P x D answers through a random matrix of a stored seed (it keeps distances); networks of one width are
-      compared channel by channel;
-    - Gram: the upper triangle of the P x P matrix of cosines between centred answers, through another such matrix where it is
-      longer than `dim`; it compares networks of any width and does not change when channels are permuted or rotated.
+    - projected: all P x D features through a random matrix with a stored seed, which preserves distances; networks of
+      one width are compared channel by channel;
+    - Gram: the upper triangle of the P x P matrix of cosines between centred features, through another such matrix if
+      it is longer than `dim`; it compares networks of any width, and is invariant to permuting or rotating channels.
 
-    BatchNorm takes its statistics from the images, as it will take them from those of a new task.
+    BatchNorm takes its statistics from the images, as it will on a new task.
 
     Attributes:
-        questions: the P images.
-        dim: width of a form.
+        inputs: the P images.
+        dim: width of each part.
         seed: of the random matrices.
     """
 
-    def __init__(self, questions: Questions, dim: int, seed: int) -> None:
-        self.questions, self.dim, self.seed = questions, dim, seed
+    def __init__(self, inputs: FixedImages, dim: int, seed: int) -> None:
+        self.inputs, self.dim, self.seed = inputs, dim, seed
         self._matrices: dict[str, Tensor] = {}
 
     @classmethod
     def of_tasks(cls, tasks: Iterable[Task], images_per_task: int, dim: int, seed: int) -> Anchors:
-        """Take training images of each task: those of the smallest hashes, so that neither order nor names of files matter.
+        """Take the training images with the smallest hashes from each task, independent of file order and names.
 
         Raises:
-            TooFewImagesError: a task has fewer.
+            TooFewImagesError: a task has too few training images.
         """
         pixels: list[npt.NDArray[np.uint8]] = []
         means, stds = [], []
@@ -132,62 +132,62 @@ class Anchors:
 
     @classmethod
     def of_noise(cls, count: int, dim: int, seed: int) -> Anchors:
-        """Draw Gaussian noise."""
+        """Use Gaussian noise."""
         return cls(Noise(count, seed), dim, seed)
 
     @classmethod
     def load(cls, folder: Path) -> Anchors:
-        """Read what `save` wrote of images.
+        """Read anchors that are images of tasks, from `save`.
 
         Raises:
-            StoreError: it is missing, or not what `save` writes.
-            WeightsError: it is damaged.
+            StoreError: the file is missing, or has other contents.
+            WeightsError: the file is damaged.
         """
         path = folder / FILE
-        found = load_tensors(path) if path.is_file() else {}
+        tensors = load_tensors(path) if path.is_file() else {}
         wanted = {"pixels", "sides", "mean", "std", "dim", "seed"}
-        if found.keys() != wanted:
-            what = f"got {sorted(found)}, want {', '.join(sorted(wanted))}" if found else "no such file"
-            raise StoreError(f"{path}: {what}. Run `tans build`, then `tans publish`.")
-        pixels = SquareImages(found["pixels"].numpy(), found["sides"].numpy())
-        return cls(Pictures(pixels, found["mean"], found["std"]), int(found["dim"]), int(found["seed"]))
+        if tensors.keys() != wanted:
+            fault = f"got {sorted(tensors)}, want {', '.join(sorted(wanted))}" if tensors else "no such file"
+            raise StoreError(f"{path}: {fault}. Run `tans build`, then `tans publish`.")
+        pixels = SquareImages(tensors["pixels"].numpy(), tensors["sides"].numpy())
+        return cls(Pictures(pixels, tensors["mean"], tensors["std"]), int(tensors["dim"]), int(tensors["seed"]))
 
     def save(self, folder: Path) -> None:
-        """Write the images and how they are used: embeddings by others cannot be compared with these."""
+        """Write the images and settings. Embeddings by other anchors are not comparable with these."""
         folder.mkdir(parents=True, exist_ok=True)
         save_tensors(self._tensors(), folder / FILE)
 
     def digest(self) -> str:
-        """Return a SHA-256 of all that determines what `embed` gives."""
+        """Return a SHA-256 of everything that determines the result of `embed`."""
         parts = [name.encode() + value.numpy().tobytes() for name, value in sorted(self._tensors().items())]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def _tensors(self) -> dict[str, Tensor]:
         settings = {"dim": torch.tensor(self.dim), "seed": torch.tensor(self.seed)}
-        return {**self.questions.tensors(), **settings}
+        return {**self.inputs.tensors(), **settings}
 
     @torch.no_grad()
     def embed(self, network: Network, preprocess: Preprocess) -> npt.NDArray[np.float32]:
-        """Return the (E,) float32 embedding of a network, from the best device; the network stays where and as it was.
+        """Return the (E,) float32 embedding of a network, computed on the best device; the network does not change.
 
         Args:
             network: of any family.
             preprocess: of its card.
 
         Raises:
-            WeightsError: the network answers with NaN or infinity.
+            WeightsError: a feature is NaN or infinite.
         """
-        place = next(network.parameters()).device
-        # Without TF32, the default of convolutions on a GPU: what is compared may have been embedded on another machine.
+        original_device = next(network.parameters()).device
+        # No TF32, the default for convolutions on a GPU: embeddings from different machines are compared.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             try:
-                features = features_of(network.to(device()), self.questions.images(preprocess))
+                features = features_of(network.to(device()), self.inputs.images(preprocess))
             finally:
-                network.to(place)
-        answers = torch.from_numpy(features).float()
-        projected = self._through(answers.flatten(), "projection")
-        centred = torch.nn.functional.normalize(answers - answers.mean(dim=0), dim=1)  # (P, D)
-        rows, columns = torch.triu_indices(len(answers), len(answers), offset=1)
+                network.to(original_device)
+        outputs = torch.from_numpy(features).float()
+        projected = self._through(outputs.flatten(), "projection")
+        centred = torch.nn.functional.normalize(outputs - outputs.mean(dim=0), dim=1)  # (P, D)
+        rows, columns = torch.triu_indices(len(outputs), len(outputs), offset=1)
         gram = (centred @ centred.T)[rows, columns]  # (P (P - 1) / 2,)
         if len(gram) > self.dim:
             gram = self._through(gram, "gram")
@@ -203,5 +203,5 @@ class Anchors:
 
 
 def functional_dim(images: int, dim: int) -> int:
-    """E, the size of a functional embedding."""
+    """Return E, the size of a functional embedding."""
     return dim + min(dim, images * (images - 1) // 2)

@@ -1,4 +1,4 @@
-"""Embedding models: each one's topology code and functional embedding. Axes: M models, T topology, E functional width."""
+"""Embeds models: topology code and functional embedding of each. Axes: M models, T topology, E functional width."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def embed_models(cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path
 
     Args:
         cards: M cards.
-        weights: gives the file that a card's weights lie in.
-        anchors: the images that networks are asked about.
+        weights: returns the path of a card's weights.
+        anchors: the images that networks are run on.
 
     Raises:
-        WeightsError: weights are missing, damaged, or answer with NaN.
+        WeightsError: weights are missing, damaged, or give features that are not finite.
     """
     topology, functional = [], []
     for card in progress(cards, "embedding models"):

@@ -1,4 +1,4 @@
-"""Query features: a task's images through a backbone.
+"""Query features: the features that a backbone computes from a task's images.
 
 Axes: N images, n chosen images, K classes, F feature width.
 """
@@ -36,14 +36,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Backbone:
-    """What turns images into query features.
+    """A network that turns images into query features.
 
     Attributes:
-        name: `base`, the name of weights that a base started from, or of a torchvision network.
+        name: `base`, or the name of a base's published weights or of a torchvision network.
         features: maps normalised images (n, 3, S, S) float32 to features (n, F), on the images' device.
-        preprocess: what images go through before it.
+        preprocess: how its input images are prepared.
         digest: changes with the weights.
-        device: where the images have to be.
+        device: the device for the images.
     """
 
     name: str
@@ -54,26 +54,30 @@ class Backbone:
 
 
 def load_backbone(name: str, base_folder: Path) -> Backbone:
-    """Load what `embed.backbone` names: `base`, the largest member of the base supernet (the first family's); the network that
-    a base started from, as it was published; or a torchvision network with its weights.
+    """Load the backbone that `embed.backbone` names.
+
+    It is `base`, the largest member of the first family's base supernet; the published network that a base started
+    from; or a torchvision network with its weights.
 
     Raises:
         ParamsError: torchvision has no network of this name.
-        WeightsError: the weights are neither on this machine nor to be had.
+        WeightsError: the weights are not on this machine and cannot be downloaded.
     """
-    place = str(device())
+    backbone_device = str(device())
     if name == "base":
         base = Base.open(base_folder)
         family = next(iter(base.families))
-        network = base.load(family).to(place)
-        # Where the statistics are the task's, these take no part.
+        network = base.load(family).to(backbone_device)
+        # Mean and std given here are unused if the family takes those of the task.
         preprocess = get_family(family).preprocess(base.space(family), IMAGENET_MEAN, IMAGENET_STD)
-        return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), place)
+        return Backbone(name, network.features, preprocess, sha256_file(base.path(family)), backbone_device)
     # A library's network needs no base.
     published = Base.open(base_folder).published(name) if (base_folder / "base.json").is_file() else None
     if published is not None:
-        found, preprocess, path = published
-        return Backbone(name, found.to(place).features, preprocess, sha256_file(path), place)
+        published_network, preprocess, path = published
+        return Backbone(
+            name, published_network.to(backbone_device).features, preprocess, sha256_file(path), backbone_device
+        )
     return _torchvision_backbone(name)
 
 
@@ -83,14 +87,14 @@ def query_features(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Embed the same number of images of each class.
 
-    The images are chosen by a hash of their pixels, so that neither their order nor their file format matters.
+    The images are chosen by a hash of their pixels, independent of their order and file format.
 
     Args:
-        task: whose images are looked at.
+        task: the task.
         backbone: from `load_backbone`.
-        images_per_class: at most; a class that has fewer gives all.
-        split: which images may be seen.
-        batch_size: images a forward pass.
+        images_per_class: maximum; all images of a smaller class are used.
+        split: the split to choose from.
+        batch_size: images per forward pass.
 
     Returns:
         Features (n, F) float32 and labels (n,) int64, ordered by label, then by pixel hash.
@@ -134,17 +138,17 @@ def _torchvision_backbone(name: str) -> Backbone:
             f"  Put {Path(weights.url).name} into {folder}, or use `backbone: base`, which needs no download."
         ) from error
     _drop_last_linear(network)
-    place = str(device())
-    network.eval().to(place)
+    backbone_device = str(device())
+    network.eval().to(backbone_device)
     # Published weights were trained on ImageNet's statistics, not on this task's.
     preprocess = Preprocess(
         image_size_px=weights.transforms().crop_size[0], mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"
     )
-    return Backbone(name, lambda images: network(images).flatten(start_dim=1), preprocess, weights.url, place)
+    return Backbone(name, lambda images: network(images).flatten(start_dim=1), preprocess, weights.url, backbone_device)
 
 
 def _drop_last_linear(network: nn.Module) -> None:
-    """Make a classifier answer with what it gives to its last linear layer."""
+    """Replace the last linear layer of a classifier by the identity."""
     path = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, leaf = path.rpartition(".")
     setattr(network.get_submodule(parent), leaf, nn.Identity())
@@ -156,19 +160,19 @@ def embed_tasks(
     """Embed the training and validation images of tasks on disk, one task in memory at a time.
 
     Args:
-        folders: one a task.
+        folders: one per task.
         backbone: from `load_backbone`.
-        images_per_class: at most, of each split.
-        done: a folder where each task's features are kept, so that they are computed once; None computes all.
+        images_per_class: maximum, for each split.
+        done: a folder that caches each task's features; None computes all.
     """
     names, labels, splits, features = [], [], [], []
     for folder in progress(folders, "embedding tasks"):
         for split in _EMBEDDED:
-            found, classes = _embed_once(folder, split, backbone, images_per_class, done)
-            names += [read_info(folder).name] * len(found)
-            splits += [split] * len(found)
+            task_features, classes = _embed_once(folder, split, backbone, images_per_class, done)
+            names += [read_info(folder).name] * len(task_features)
+            splits += [split] * len(task_features)
             labels.append(classes)
-            features.append(found)
+            features.append(task_features)
     return FeatureRows(
         np.array(names, dtype=np.str_),
         np.concatenate(labels),
@@ -183,12 +187,12 @@ def _embed_once(
     if done is None:
         return query_features(read_task(folder), backbone, images_per_class, split)
     made_from = [sha256_file(folder / name) for name in ("images.parquet", "task.json")]
-    described = [backbone.name, backbone.digest, backbone.preprocess.model_dump(mode="json")]
-    key = json.dumps([_VERSION, made_from, described, images_per_class, split])
+    backbone_key = [backbone.name, backbone.digest, backbone.preprocess.model_dump(mode="json")]
+    key = json.dumps([_VERSION, made_from, backbone_key, images_per_class, split])
     path = done / f"{sha256_bytes(key.encode())[:32]}.npz"
-    # What a loss of power tore is computed again.
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
-        return kept["features"], kept["labels"]
+    # A file damaged by a power loss is computed again.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as cached:
+        return cached["features"], cached["labels"]
     features, labels = query_features(read_task(folder), backbone, images_per_class, split)
     with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
         np.savez(file, features=features, labels=labels)

@@ -1,4 +1,4 @@
-"""Transfer scores in LanceDB: how networks do on tasks that are not their home. Axes: n scores."""
+"""Transfer scores in LanceDB: how networks perform on tasks other than their home task. Axes: n scores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ScoreRows:
     Attributes:
         tasks: (n,) str, the task that a network was tried on.
         models: (n,) str, ids.
-        kinds: (n,) str: `finetune`, the accuracy after a short fine-tuning on images that it did not see, 0..1; or `probe`, the
+        kinds: (n,) str: `finetune`, the accuracy on held-out images after a short fine-tuning, 0..1; or `probe`, the
             share of the labels' variance that the network's features explain, at most 1.
-        seeds: (n,) int64, of the fine-tuning; 0 for a probe, which has nothing random.
+        seeds: (n,) int64, of the fine-tuning; 0 for a probe, which is deterministic.
         values: (n,) float64.
     """
 

@@ -1,6 +1,6 @@
-"""Embeddings in LanceDB: one database, a table a stage, and a digest of each table's rows.
+"""Embeddings in LanceDB: one database with a table per stage, and a digest of each table's rows.
 
-Lance names its files at random, so the same rows give other bytes each time; what follows a table depends on its digest.
+Lance names its files at random, so equal rows give different bytes. Later stages depend on a table's digest instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-# Lance writes its notices to stderr from Rust; only this variable, read at import, silences them.
+# Lance writes notices to stderr from Rust; only this variable, read at import, turns them off.
 os.environ.setdefault("LANCEDB_LOG", "error")
 
 import lancedb
@@ -81,32 +81,32 @@ class FeatureRows:
 
     def of(self, task: str) -> npt.NDArray[np.float32]:
         """Return the (n, F) features of one task."""
-        found: npt.NDArray[np.float32] = self.features[self.tasks == task]
-        return found
+        features: npt.NDArray[np.float32] = self.features[self.tasks == task]
+        return features
 
 
 def card_columns(cards: Sequence[ModelCard]) -> dict[str, Any]:
-    """Return what a table of models can be filtered and read by: its ids, the constraints' columns, the card as JSON."""
+    """Return the columns of a table of models: ids, the columns for constraints, the card as JSON."""
     plain = ("id", "family", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy", "test_accuracy")
     return {name: [getattr(card, name) for card in cards] for name in plain} | {"card": [c.to_json() for c in cards]}
 
 
 def vectors(values: npt.NDArray[np.float32]) -> pa.Array:
-    """Turn a (M, D) float32 matrix into an Arrow column of vectors of fixed size."""
+    """Turn a (M, D) float32 matrix into an Arrow column of fixed-size vectors."""
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 def matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """Turn an Arrow column of M vectors of fixed size D into a (M, D) float32 matrix."""
+    """Turn an Arrow column of M vectors of size D into a (M, D) float32 matrix."""
     width = column.type.list_size
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    values: npt.NDArray[np.float32] = np.array(flat, dtype=np.float32)  # a copy: torch wants to be able to write
+    values: npt.NDArray[np.float32] = np.array(flat, dtype=np.float32)  # a copy: torch needs writable arrays
     return values.reshape(-1, width)
 
 
 def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id") -> str:
-    """Write a whole table, sorted, in place of what was there, and its digest beside it; return the digest.
+    """Write a table, sorted, replacing an existing one, and its digest beside it; return the digest.
 
     Args:
         store: the database's folder.
@@ -115,19 +115,19 @@ def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id")
         key: the column to sort by; None keeps the order.
 
     Raises:
-        StoreError: a key stands twice.
+        StoreError: a key occurs twice.
     """
     if key is not None:
         table = table.sort_by(key)
         keys = table[key].to_pylist()
         if len(set(keys)) != len(keys):
-            twice = sorted({k for k in keys if keys.count(k) > 1})
-            raise StoreError(f"table {name!r}: {len(twice)} ids stand twice: {twice[:5]}.")
+            repeated = sorted({k for k in keys if keys.count(k) > 1})
+            raise StoreError(f"table {name!r}: {len(repeated)} ids occur twice: {repeated[:5]}.")
     store.mkdir(parents=True, exist_ok=True)
     try:
         connect(store).create_table(name, data=table, mode="overwrite")
     except (OSError, RuntimeError, ValueError):
-        # A damaged table cannot be written over.
+        # A damaged table cannot be overwritten.
         shutil.rmtree(store / f"{name}.lance", ignore_errors=True)
         connect(store).create_table(name, data=table)
     digest = digest_of(table)
@@ -138,23 +138,21 @@ def write_table(store: Path, name: str, table: pa.Table, key: str | None = "id")
 def digest_of(table: pa.Table) -> str:
     """Return a SHA-256 of the rows in their order, and of the schema with its metadata."""
     sink = pa.BufferOutputStream()
-    whole = _without_nulls(table).combine_chunks()
-    with pa.ipc.new_stream(sink, whole.schema) as writer:
-        writer.write_table(whole)
+    complete = _without_nulls(table).combine_chunks()
+    with pa.ipc.new_stream(sink, complete.schema) as writer:
+        writer.write_table(complete)
     return sha256_bytes(sink.getvalue().to_pybytes())
 
 
 def _without_nulls(table: pa.Table) -> pa.Table:
-    """Return a table in which a number that is not there is 0, and a column beside it says so: what lies in memory under a
-    null is anybody's.
-    """
+    """Replace null numbers by 0 and add a column that marks them: the memory under a null is undefined."""
     for name in table.column_names:
         column = table[name]
         if column.null_count:
-            absent = column.is_null()
+            is_null = column.is_null()
             filled = column.fill_null(pa.scalar(0, column.type)) if pa.types.is_floating(column.type) else column
             table = table.set_column(table.column_names.index(name), table.schema.field(name), filled)
-            table = table.append_column(f"{name} is absent", absent)
+            table = table.append_column(f"{name} is absent", is_null)
     return table
 
 
@@ -182,20 +180,20 @@ def open_table(store: Path, name: str) -> Any:
 
 @contextlib.contextmanager
 def _readable(store: Path, name: str) -> Iterator[None]:
-    """Make a StoreError of whatever Lance trips over in a damaged table."""
+    """Turn any error of Lance in a damaged table into a StoreError."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise StoreError(
-            f"{store}: the table {name!r} is damaged ({why}). Run `tans build`, then `tans publish`: they write it again."
+            f"{store}: the table {name!r} is damaged ({reason}). Run `tans build`, then `tans publish`, to rewrite it."
         ) from error
 
 
 def connect(store: Path) -> Any:
-    # A bare name would be taken for a remote database.
+    # LanceDB would take a bare name for a remote database.
     return lancedb.connect(str(store.resolve()))
 
 
@@ -206,6 +204,6 @@ def read_digests(store: Path, *names: str) -> dict[str, str]:
         StoreError: one is missing.
     """
     paths = {name: store / f"{name}.digest" for name in names}
-    if absent := [str(path) for path in paths.values() if not path.is_file()]:
-        raise StoreError(f"no such file: {', '.join(absent)}. Run `dvc repro` to build the store.")
+    if missing := [str(path) for path in paths.values() if not path.is_file()]:
+        raise StoreError(f"no such file: {', '.join(missing)}. Run `dvc repro` to build the store.")
     return {name: path.read_text(encoding="utf-8").strip() for name, path in paths.items()}

@@ -120,7 +120,7 @@ def embed_functional(models: ModelRows, anchors: Anchors, data: Path, done: Path
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
         found: npt.NDArray[np.float32] = kept["functional"]
         return found
-    cards = progress(models.cards, f"embedding networks by {len(anchors.questions)} images")
+    cards = progress(models.cards, f"embedding networks by {len(anchors.inputs)} images")
     functional = np.stack([anchors.embed(load_model(card, data / card.weights), card.preprocess) for card in cards])
     with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
         np.savez(file, functional=functional)

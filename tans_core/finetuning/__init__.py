@@ -1,1 +1,1 @@
-"""One model on one task by the method's recipe, and the folder that holds what came out."""
+"""Fine-tunes one model on one task, and writes the folder of the run."""

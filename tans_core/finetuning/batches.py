@@ -1,4 +1,4 @@
-"""Batches of a task's images, in memory on the training device, drawn and shifted by a generator of their own.
+"""Batches of a task's images, in memory on the training device, drawn and shifted by their own generator.
 
 Axes: N images, B batch, 3 channels, H = W pixels.
 """
@@ -15,7 +15,7 @@ from tans_core.networks.preprocess import normalise
 
 
 def batches_per_epoch(num_images: int, batch_size: int) -> int:
-    """Count an epoch's batches; a last batch of one image is left out, since BatchNorm cannot train on it.
+    """Count an epoch's batches. A last batch of one image is left out: BatchNorm cannot train on it.
 
     Raises:
         ParamsError: batch_size is below 2.
@@ -25,15 +25,15 @@ def batches_per_epoch(num_images: int, batch_size: int) -> int:
         raise ParamsError(f"batch_size: got {batch_size}, want at least 2. Raise finetune.batch_size.")
     if num_images < 2:
         raise TooFewImagesError(f"Training split: got {num_images} images, want at least 2. Add images.")
-    full, rest = divmod(num_images, batch_size)
-    return full + (rest > 1)
+    full, remainder = divmod(num_images, batch_size)
+    return full + (remainder > 1)
 
 
 class TrainBatches:
-    """All batches of one run, epoch after epoch: iterating again gives the same ones.
+    """All batches of one run, epoch after epoch. Iterating again gives the same batches.
 
-    Every epoch visits the images in a new order. Images are shifted at random by up to an eighth of their size, which suits
-    characters and photographs alike; they are never flipped, since a flipped character is another one.
+    Every epoch visits the images in a new order. Images are shifted randomly by up to an eighth of their size, which
+    suits characters and photographs alike. They are never flipped, since a flipped character is another one.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield normalised images (B, 3, H, W) float32 and labels (B,) int64."""
-        # On the CPU whatever the device, so that a seed means the same batches everywhere.
+        # Always on the CPU, so that a seed gives the same batches on every device.
         generator = torch.Generator().manual_seed(self.seed)
         max_shift_px = self.images.shape[-1] // 8
         order = torch.empty(0, dtype=torch.int64)
@@ -79,27 +79,27 @@ class TrainBatches:
             if position == 0:
                 order = torch.randperm(len(self.images), generator=generator)
             chosen = order[position * self.batch_size : (position + 1) * self.batch_size].to(self.images.device)
-            images = random_shift(self.images[chosen], max_shift_px, generator)
+            images = shift_mirroring_edges(self.images[chosen], max_shift_px, generator)
             yield normalise(images, self.mean, self.std), self.labels[chosen]
 
 
-def random_shift(images: Tensor, max_shift_px: int, generator: torch.Generator) -> Tensor:
-    """Shift every image by its own whole number of pixels in both directions; what comes in from outside is mirrored.
+def shift_mirroring_edges(images: Tensor, max_shift_px: int, generator: torch.Generator) -> Tensor:
+    """Shift each image by a random whole number of pixels in both directions; mirror its edges to fill the gap.
 
     Args:
-        images: (B, 3, H, W), any type and device.
+        images: (B, 3, H, W), any dtype and device.
         max_shift_px: largest shift, below H.
         generator: on the CPU.
 
     Returns:
-        (B, 3, H, W), same type and device.
+        (B, 3, H, W), same dtype and device.
     """
     count, _, height, width = images.shape
     shifts = torch.randint(-max_shift_px, max_shift_px + 1, (2, count, 1), generator=generator)
     rows = _mirror(torch.arange(height) + shifts[0], height).to(images.device)  # (B, H)
     columns = _mirror(torch.arange(width) + shifts[1], width).to(images.device)  # (B, W)
     image = torch.arange(count, device=images.device).view(-1, 1, 1)
-    # Indices on both sides of the channel axis put it last: (B, H, W, 3).
+    # Index arrays on both sides of the channel axis move it to the end: (B, H, W, 3).
     return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 

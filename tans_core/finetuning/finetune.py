@@ -1,10 +1,11 @@
-"""Fine-tune one network on one task by a recipe: all weights, under a classifier that is fresh or fitted to the features first.
+"""Fine-tunes all weights of one network on one task by a recipe. Its classifier starts fresh or fitted to the features.
 
-Every network begins with BatchNorm statistics of the task's own training images, whatever it came with: those of
-another task would be wrong here, and a short run does not wash them out.
+Every network starts with BatchNorm statistics of the task's training images, in place of its stored ones. Those of
+another task would be wrong here, and a short run does not correct them.
 
-Lightning runs the loop, with the whole run as one epoch of batches in memory. Measured on one CPU core against a bare loop
-over the same batches, that costs about 1 ms a step, set-up included (60 steps of a tiny network: 0.64 s for 0.59 s).
+Lightning runs the loop, with the whole run as one epoch of batches in memory. Compared with a bare loop over the same
+batches on one CPU core, that costs about 1 ms a step, set-up included (60 steps of a tiny network: 0.64 s against
+0.59 s).
 
 Axes: N images, B batch, K classes, 3 channels, H = W pixels.
 """
@@ -40,18 +41,18 @@ CALIBRATION_IMAGES = 128
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
-        curve: one dict a validation: step and epoch (done so far), train_loss (mean since the last one), val_accuracy in 0..1,
-            seconds (since the start).
+        curve: one dict per validation: step and epoch (completed so far), train_loss (mean since the previous one),
+            val_accuracy in 0..1, seconds (since the start).
         best_step: the step whose weights were kept.
         best_val_accuracy: their accuracy on the validation split, in 0..1.
         test_accuracy: their accuracy on the test split, in 0..1.
         seconds: of the whole run, validation and test included.
         params_m: parameters in millions, classifier included.
         macs_m: multiply-accumulates of one image in millions.
-        preprocess: what images go through before the tuned network.
+        preprocess: how the tuned network's input images are prepared.
         state_dict: the kept weights, on the CPU.
     """
 
@@ -80,22 +81,22 @@ def finetune(
     progress: bool = False,
     precision: Precision = "fp32",
 ) -> FinetuneResult:
-    """Train all weights of `model`, whose classifier is fresh; the model itself ends with the weights that were kept.
+    """Train all weights of `model`, whose classifier is fresh; afterwards the model has the weights that were kept.
 
-    Validation happens at `eval_points` evenly spaced points, the last of them the end; the weights of the best one are kept (of
-    equals the latest, which has trained longest). The test split is read once, at the end, with these weights. On the CPU the
-    same seed and model give the same result; on CUDA, up to the order of sums.
+    Validation happens at `eval_points` evenly spaced points, the last one at the end. The weights of the best point are
+    kept (ties: the latest, which has trained longest). The test split is read once, at the end, with these weights. On
+    the CPU, the same seed and model give the same result; on CUDA, up to the order of sums.
 
     Args:
         model: maps normalised images (B, 3, H, W) float32 to logits (B, K).
-        task: what it is trained on.
-        preprocess: of the model's card: the size that its images are brought to, and what normalises them.
-        recipe: of the optimizer.
+        task: the task to train on.
+        preprocess: of the model's card: the size and the normalisation of its images.
+        recipe: optimizer, schedule and start of the classifier.
         epochs: budget in passes over the training split; give this or `steps`.
         steps: budget in batches.
         batch_size: B.
         seed: of the batches' order, of the shifts and of dropout.
-        eval_points: validations along the run; no more than steps happen.
+        eval_points: number of validations, at most one per step.
         progress: show a bar where stderr is a terminal.
         precision: "bf16" runs under autocast, where that is faster; weights stay float32.
 
@@ -103,28 +104,28 @@ def finetune(
         ParamsError: the budget is not exactly one of epochs and steps.
         DivergedError: the loss stopped being finite.
         TooFewImagesError: a split is empty, or the training split has one image only.
-        WeightsError: the classifier does not answer with the task's number of classes.
+        WeightsError: the classifier's outputs are not as many as the task's classes.
     """
     keep_freed_memory()
     elapsed = clock()
-    place = device()
+    run_device = device()
     _check(model, task)
-    own = preprocess.on(task.info)
-    mean, std = own.mean, own.std
-    images, labels = _to_device(task, own, "train", place)
+    on_task = preprocess.on(task.info)
+    mean, std = on_task.mean, on_task.std
+    images, labels = _to_device(task, on_task, "train", run_device)
     total = _total_steps(epochs, steps, batches_per_epoch(len(images), batch_size))
-    model.to(place)
-    begin_at_home(model, task, own, seed, precision)
+    model.to(run_device)
+    calibrate_on_task(model, task, on_task, seed, precision)
     if recipe.head == "fitted":
-        chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(place)
-        known = normalise(images[chosen], mean, std), labels[chosen]
-        recipe = recipe.knowing(fit_head(model, model.classifier, *known, precision))
+        chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(run_device)
+        head_data = normalise(images[chosen], mean, std), labels[chosen]
+        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, precision))
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
     module = _Finetuning(model, total, recipe)
     best = _BestByValidation(
-        task, own, place, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
+        task, on_task, run_device, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
     callbacks: list[pl.Callback] = [best]
     if progress and sys.stderr.isatty():
@@ -132,29 +133,31 @@ def finetune(
 
         callbacks.append(FinetuneBar(f"fine-tuning on {task.info.name}"))
     quiet_lightning()
-    # A loaded network is in eval mode, and Lightning would leave its BatchNorm there.
+    # A loaded network is in eval mode, and Lightning would not change that.
     model.train()
-    # Dropout, where a network has it, draws from the global generator: it is seeded here and given back as it was.
+    # Dropout draws from the global generator: it is seeded here, and its state is restored afterwards.
     with torch.random.fork_rng(), warnings.catch_warnings(), training():
-        # Lightning's loader reads torch's trees by a name that torch has since replaced; nothing that we could change.
+        # Lightning's loader uses a deprecated name of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         torch.manual_seed(derive_seed(seed, "dropout"))
-        _trainer(place, model.training_precision(precision, place.type), callbacks).fit(
+        _trainer(run_device, model.training_precision(precision, run_device.type), callbacks).fit(
             module, train_dataloaders=batches
         )
     model.load_state_dict(best.weights)
-    model.to(place)
-    test = _to_device(task, own, "test", place)
-    test_accuracy = accuracy(model, *test, mean=mean, std=std, precision=precision)
+    model.to(run_device)
+    test = _to_device(task, on_task, "test", run_device)
+    test_accuracy = measure_accuracy(model, *test, mean=mean, std=std, precision=precision)
     seconds = elapsed()
-    cost = cost_of(model, own.image_size_px)
-    kept = (best.step, best.accuracy, test_accuracy, seconds)
-    return FinetuneResult(module.curve, *kept, cost.params_m, cost.macs_m, own, best.weights)
+    cost = cost_of(model, on_task.image_size_px)
+    results = (best.step, best.accuracy, test_accuracy, seconds)
+    return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, best.weights)
 
 
 @torch.no_grad()
-def begin_at_home(model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32") -> None:
-    """Give a network BatchNorm statistics of up to `CALIBRATION_IMAGES` training images of a task, drawn by the seed."""
+def calibrate_on_task(
+    model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32"
+) -> None:
+    """Set a network's BatchNorm statistics to those of up to `CALIBRATION_IMAGES` random training images of a task."""
     members = task.where("train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = members[torch.randperm(len(members), generator=generator)[:CALIBRATION_IMAGES].numpy()]
@@ -183,19 +186,19 @@ class _Finetuning(pl.LightningModule):
 
 
 class _BestByValidation(pl.Callback):
-    """Measures the validation split at the run's points, writes the module's curve, keeps the best weights in memory."""
+    """Measures validation accuracy along the run, extends the module's curve, keeps the best weights in memory."""
 
     def __init__(
         self,
         task: Task,
         preprocess: Preprocess,
-        place: torch.device,
+        run_device: torch.device,
         points: int,
         per_epoch: int,
         precision: Precision,
         elapsed: Callable[[], float],
     ) -> None:
-        self.images, self.labels = _to_device(task, preprocess, "val", place)
+        self.images, self.labels = _to_device(task, preprocess, "val", run_device)
         self.mean, self.std = preprocess.mean, preprocess.std
         self.info, self.points, self.per_epoch, self.precision = task.info, points, per_epoch, precision
         self.elapsed = elapsed
@@ -215,25 +218,27 @@ class _BestByValidation(pl.Callback):
         if not math.isfinite(loss):
             raise DivergedError(
                 f"Fine-tuning on {self.info.name}: the loss was {loss} by step {step}, want a finite one. Lower the "
-                f"learning rate (now {pl_module.recipe.lr:g}: of the model's card, or of finetune in params.yaml), or "
+                f"learning rate (now {pl_module.recipe.lr:g}, from the model's card, or finetune in params.yaml), or "
                 "choose another model: this one's weights may be broken."
             )
         model = pl_module.model
-        reached = accuracy(model, self.images, self.labels, mean=self.mean, std=self.std, precision=self.precision)
+        val_accuracy = measure_accuracy(
+            model, self.images, self.labels, mean=self.mean, std=self.std, precision=self.precision
+        )
         model.train()
-        point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": reached}
+        point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": val_accuracy}
         pl_module.curve.append({**point, "seconds": self.elapsed()})
-        if reached >= self.accuracy:
-            self.step, self.accuracy = step, reached
+        if val_accuracy >= self.accuracy:
+            self.step, self.accuracy = step, val_accuracy
             self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def validation_steps(total: int, points: int) -> frozenset[int]:
-    """Return the steps, counted from 1, after which a run of `total` steps is validated; the last is always the end."""
+    """Return the steps, counted from 1, after which a run of `total` steps is validated; `total` is always one."""
     return frozenset(-(-total * point // points) for point in range(1, points + 1))
 
 
-def accuracy(
+def measure_accuracy(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -242,7 +247,7 @@ def accuracy(
     std: tuple[float, float, float],
     precision: Precision = "fp32",
 ) -> float:
-    """Return the share of images that the model, in eval mode, gives their label, in 0..1.
+    """Return the share of images whose label the model, in eval mode, predicts, in 0..1.
 
     Args:
         model: on the images' device; left in eval mode.
@@ -253,18 +258,18 @@ def accuracy(
         precision: as in `finetune`.
     """
     model.eval()
-    right = 0
+    correct = 0
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         for start in range(0, len(images), _EVAL_BATCH):
-            part = slice(start, start + _EVAL_BATCH)
-            logits = model(normalise(images[part], mean, std))
-            right += int((logits.argmax(dim=1) == labels[part]).sum())
-    return right / len(images)
+            batch = slice(start, start + _EVAL_BATCH)
+            logits = model(normalise(images[batch], mean, std))
+            correct += int((logits.argmax(dim=1) == labels[batch]).sum())
+    return correct / len(images)
 
 
-def _trainer(place: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(run_device: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
-        accelerator="gpu" if place.type == "cuda" else "cpu",
+        accelerator="gpu" if run_device.type == "cuda" else "cpu",
         devices=1,
         max_epochs=1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -296,10 +301,11 @@ def _check(model: Network, task: Task) -> None:
     outputs = model.classifier.out_features
     if outputs != task.info.num_classes:
         raise WeightsError(
-            f"Task {name} has {task.info.num_classes} classes, the network's classifier {outputs} outputs. Give it a fresh one."
+            f"Task {name} has {task.info.num_classes} classes, but the network's classifier has {outputs} outputs. "
+            "Reset the classifier."
         )
 
 
-def _to_device(task: Task, preprocess: Preprocess, split: str, place: torch.device) -> tuple[Tensor, Tensor]:
+def _to_device(task: Task, preprocess: Preprocess, split: str, run_device: torch.device) -> tuple[Tensor, Tensor]:
     labels = torch.from_numpy(task.labels[task.where(split)])
-    return preprocess.pixels(task, split).to(place), labels.to(place)
+    return preprocess.pixels(task, split).to(run_device), labels.to(run_device)

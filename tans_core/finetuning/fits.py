@@ -1,4 +1,4 @@
-"""One network on one task under a budget, once: what was finished survives a kill."""
+"""Fine-tunes one network on one task under a budget. Finished fits are stored, and not computed again."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Contender(NamedTuple):
     """A network to start from.
 
     Attributes:
-        label: names it; equal labels are the same network.
-        factory: takes the number of classes and a seed, returns the network under a fresh classifier.
-        preprocess: what images go through before it.
-        recipe: that it is fine-tuned by.
-        or_else: other ways to start that count as the same; whichever does best on the validation split is the one.
-        longer: how many times the steps of the budget it gets; its label says so where that is not once.
+        label: its name; equal labels mean the same network.
+        factory: takes the number of classes and a seed, returns the network with a fresh classifier.
+        preprocess: how its input images are prepared.
+        recipe: of its fine-tuning.
+        or_else: other ways to start that count as this contender; the best on the validation split is used.
+        longer: factor of the budget's steps; the label mentions it unless it is 1.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Contender(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """What every network gets, the same for all but those whose contender says how much longer."""
+    """The fine-tuning budget of every network; `Contender.longer` multiplies the steps."""
 
     steps: int
     batch_size: int
@@ -60,7 +60,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Fit:
-    """What one fine-tuning gave; see `FinetuneResult`."""
+    """The result of one fine-tuning; see `FinetuneResult`."""
 
     curve: list[dict[str, float]]
     best_step: int
@@ -72,22 +72,22 @@ class Fit:
 
 
 def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume: Path | None) -> Fit:
-    """Fine-tune a contender on a task, or read what an earlier run left in `resume`; None keeps nothing."""
+    """Fine-tune a contender on a task, or read the stored fit from the folder `resume`; None stores nothing."""
     own_seed = derive_seed(seed, "evaluate", task.info.name)
     budget = replace(budget, steps=contender.longer * budget.steps)
     model = contender.factory(task.info.num_classes, own_seed)
-    kept = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
-    if kept and kept.is_file():
-        return Fit(**read_json(kept))
+    fit_path = resume / f"{fingerprint(contender, model, task, own_seed, budget)}.json" if resume else None
+    if fit_path and fit_path.is_file():
+        return Fit(**read_json(fit_path))
     result = finetune(model, task, contender.preprocess, contender.recipe, seed=own_seed, **asdict(budget))
     fit = Fit(**{name: getattr(result, name) for name in Fit.__dataclass_fields__})
-    if kept:
-        write_json(asdict(fit), kept)
+    if fit_path:
+        write_json(asdict(fit), fit_path)
     return fit
 
 
 def fingerprint(contender: Contender, model: nn.Module, task: Task, seed: int, budget: Budget) -> str:
-    """Return a hash of all that determines a fit: the network as it starts, images, splits, seed, budget, and the code."""
+    """Return a hash of all that determines a fit: initial network, images, splits, seed, budget and code."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -114,6 +114,6 @@ def _task_digest(task: Task) -> str:
 
 @cache
 def code_digest(*more: ModuleType) -> str:
-    """Return a hash of the code of a fit, of that of `more`, and of what they stand on."""
+    """Return a hash of the code that computes a fit, and of the modules `more`."""
     modules = (batches_module, finetune_module, pixels_module, recipe_module, *more)
     return io.code_digest([*(module.__file__ or "" for module in modules), *network_files()])

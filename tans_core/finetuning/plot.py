@@ -1,4 +1,4 @@
-"""One run's curve as a picture."""
+"""Draws the curve of one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INK, _MUTED, _ACCENT = "#1f2933", "#6b7785", "#c8501e"
 
 
 def save_curve(curve: Sequence[dict[str, float]], best_step: int, title: str, path: Path) -> None:
-    """Draw validation accuracy and training loss against the step, and mark the weights that were kept."""
+    """Draw validation accuracy and training loss against the step, and mark the step whose weights were kept."""
     steps = [point["step"] for point in curve]
     accuracies = [point["val_accuracy"] for point in curve]
     figure = Figure(figsize=(6.4, 4.6), layout="constrained", dpi=150)
@@ -52,6 +52,6 @@ def save_curve(curve: Sequence[dict[str, float]], best_step: int, title: str, pa
     # Class and task names come from outside; a dollar sign would start a formula.
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK, weight="bold", parse_math=False)
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        # A script that no font here has is drawn as boxes; the run's other files say the name as it is.
+        # Characters without a font are drawn as boxes; the run's other files contain the full name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(temporary, format="png", metadata={"Software": None})

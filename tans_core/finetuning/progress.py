@@ -1,4 +1,4 @@
-"""The bar that a person sees while a network trains."""
+"""The progress bar of fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class FinetuneBar(pl.Callback):
-    """Shows step, loss and validation accuracy on stderr, and leaves nothing behind."""
+    """Shows step, loss and validation accuracy on stderr, and disappears at the end."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -23,8 +23,8 @@ class FinetuneBar(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         curve = getattr(pl_module, "curve", None)
-        seen = f"  val {curve[-1]['val_accuracy']:.1%}  loss {curve[-1]['train_loss']:.3f}" if curve else ""
-        self.progress.update(self.bar, completed=trainer.global_step, description=self.description + seen)
+        figures = f"  val {curve[-1]['val_accuracy']:.1%}  loss {curve[-1]['train_loss']:.3f}" if curve else ""
+        self.progress.update(self.bar, completed=trainer.global_step, description=self.description + figures)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         self.progress.stop()

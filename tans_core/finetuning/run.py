@@ -1,4 +1,4 @@
-"""The folder `runs/<id>` of one fine-tuning: what was asked, what came out, and weights that can be used elsewhere."""
+"""Writes the folder `runs/<id>` of one fine-tuning: settings, results, and weights that can be used elsewhere."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def write_run(
     settings: Mapping[str, Any],
     release: str | None = None,
 ) -> ModelCard:
-    """Write everything that one fine-tuning leaves; the folder appears whole or not at all.
+    """Write all files of one fine-tuning; the folder appears whole or not at all.
 
     Files: `weights.safetensors` (its metadata holds class names and preprocessing), `card.json` (a model card: with the
-    weights, it is all that the zoo's inbox wants), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. What a
-    folder of this name held before, a scan report say, stays.
+    weights, it is all that the zoo's inbox needs), `curve.csv`, `curve.png`, `params.json`, `provenance.json`. Existing
+    files of the folder, such as a scan report, are kept.
 
     Args:
         folder: `runs/<id>`; its name becomes the new model's id.
         result: of `finetune`.
-        task: what the model was fine-tuned on.
+        task: the task of the fine-tuning.
         card: of the zoo's model that it started from.
         settings: the fine-tuning's settings, seed included.
         release: id of the release that the model came from.
@@ -52,16 +52,16 @@ def write_run(
     Returns:
         The new model's card.
     """
-    made = tuned_card(folder.name, result, task, card)
-    for problem in card_problems(made):
-        logger.warning("%s: as it is, no zoo will admit it: card.json: %s", folder, problem)
+    new_card = tuned_card(folder.name, result, task, card)
+    for problem in card_problems(new_card):
+        logger.warning("%s: the zoo will refuse this model: card.json: %s", folder, problem)
     info = task.info
     provenance = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "release": release,
         "model": card.id,
         "model_licence": card.licence,
-        "model_lineage": [one.model_dump(mode="json") for one in card.lineage],
+        "model_lineage": [ancestor.model_dump(mode="json") for ancestor in card.lineage],
         "task": info.name,
         "task_licence": info.licence,
         "seed": settings.get("seed"),
@@ -73,27 +73,27 @@ def write_run(
     described = {
         "class_names": json.dumps(info.class_names, ensure_ascii=False),
         "preprocess": result.preprocess.model_dump_json(),
-        "family": made.family,
-        "architecture": json.dumps(made.architecture, sort_keys=True),
+        "family": new_card.family,
+        "architecture": json.dumps(new_card.architecture, sort_keys=True),
         "home_model": card.id,
-        "licence": made.licence,
+        "licence": new_card.licence,
     }
     with atomic_folder(folder) as temporary:
         if folder.is_dir():
             shutil.copytree(folder, temporary, dirs_exist_ok=True)
         save_tensors(result.state_dict, temporary / WEIGHTS_FILE, described)
-        write_json(made.to_dict(), temporary / "card.json")
+        write_json(new_card.to_dict(), temporary / "card.json")
         write_json(dict(settings), temporary / "params.json")
         write_json(provenance, temporary / "provenance.json")
         write_csv(result.curve, temporary / "curve.csv")
         save_curve(result.curve, result.best_step, f"{card.id} on {info.name}", temporary / "curve.png")
-    return made
+    return new_card
 
 
 def tuned_card(model_id: str, result: FinetuneResult, task: Task, home: ModelCard) -> ModelCard:
-    """Return the card of a fine-tuned model: the architecture of its home model, the classes and numbers of its task.
+    """Return the card of a fine-tuned model: the architecture of its home model, the classes and results of its task.
 
-    Its weights descend from all that those of its home model do, and from the task's images: all their licences hold.
+    Its lineage is that of its home model plus the task's images; all their licences apply.
     """
     info = task.info
     lineage = descend(home.lineage, info)

@@ -1,7 +1,7 @@
-"""Transfer scores: a planned sample of networks, tried on tasks that are not their home.
+"""Transfer scores: tries a planned sample of networks on tasks other than their home task.
 
-Home accuracy says how a network does where it was trained; nothing in it teaches how it does elsewhere. Two kinds of trial do: a
-short fine-tuning, which is what a user will do, and a probe of the features as they are, which costs a forward pass.
+Accuracy on the home task does not show how a network performs elsewhere. Two kinds of trial do: a short fine-tuning,
+which is what a user will do, and a probe of the frozen features, which costs one forward pass.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class TransferBudget:
-    """What the trials may cost.
+    """How many trials to run, and how long each is.
 
     Attributes:
-        networks_per_task: networks that are fine-tuned on each task, from as many other homes as there are.
-        probes_per_home: networks of each other home that are probed on each task, besides those fine-tuned.
-        seeds: of the fine-tuning; each pair is trained once a seed.
-        fit: of one fine-tuning; its `eval_points` is of no account, since the last weights are judged.
-        recipes: the section `finetune` of params.yaml, of networks whose cards do not say their own.
-        probe_images: images of a probe, at most.
-        probe_images_per_class: images of each class, at most.
-        cover: whether a network that no task took is tried on one more task.
-        general_per_task: networks of no single task that are fine-tuned on each task beside the others.
+        networks_per_task: networks fine-tuned on each task, from as many other home tasks as possible.
+        probes_per_home: networks of each home task that are probed on each task, besides the fine-tuned ones.
+        seeds: of the fine-tuning; each pair is trained once per seed.
+        fit: of one fine-tuning; its `eval_points` is ignored, since only the final weights are measured.
+        recipes: the section `finetune` of params.yaml, for networks without a recipe on their card.
+        probe_images: maximum number of images of a probe.
+        probe_images_per_class: maximum number of images per class.
+        cover: whether a network not chosen for any task is tried on one.
+        general_per_task: general networks, of no single task, that are also fine-tuned on each task.
     """
 
     networks_per_task: int
@@ -84,17 +84,18 @@ def plan_pairs(
 ) -> dict[str, list[ModelCard]]:
     """Choose the networks to fine-tune on each task.
 
-    A pair is chosen by a hash of its own names, so that a task or a network that comes or goes changes no other pair: a task
-    takes the homes with the smallest hashes, in turns, and of each the next network by hash. A network that no task took is tried
-    on one more task, so that all are covered. Networks of no single task, which are rivals on every one, are drawn beside these.
+    Pairs are chosen by a hash of their names, so that adding or removing a task or a network does not reshuffle the
+    others. A task goes through the other home tasks in the order of their hashes, in turns, and takes each one's next
+    network by hash. With `cover`, a network not chosen for any task is tried on one. General networks, which are
+    candidates on every task, are drawn separately.
 
     Args:
         cards: of the zoo.
-        tasks: to try them on.
-        networks_per_task: how many a task takes.
+        tasks: the tasks to try them on.
+        networks_per_task: number for each task.
         seed: of the hashes.
-        cover: whether all networks are to be tried.
-        general_per_task: how many of those of no single task a task takes.
+        cover: whether every network is tried.
+        general_per_task: number of general networks for each task.
 
     Raises:
         ParamsError: a task has no network of another home to try.
@@ -134,16 +135,16 @@ def transfer_scores(
     jobs: int,
     done: Path,
 ) -> ScoreRows:
-    """Try the planned networks on each task; what was tried before is read back.
+    """Try the planned networks on each task; finished trials of earlier runs are read from `done`.
 
     Args:
-        data: the folder that tasks, base and weights lie in.
+        data: the folder with tasks, base and weights.
         cards: of the zoo, arrivals included.
         tasks: names of the meta-train tasks.
         budget: of the trials.
         seed: of the plan and of the fine-tuning.
-        jobs: tasks at a time, each in a process and on a thread of its own; the scores do not depend on it.
-        done: a folder that keeps finished trials by what determines them: networks, images, budget, code.
+        jobs: number of parallel processes, a task and a thread each; does not affect the scores.
+        done: a folder with finished trials, keyed by all that determines them: networks, images, budget, code.
 
     Raises:
         WeightsError: weights are missing or damaged.
@@ -153,14 +154,14 @@ def transfer_scores(
     work = partial(_try_task, data, budget, done)
     items = [(task, plan[task]) for task in tasks]
     if jobs == 1:
-        found = [work(item) for item in progress(items, "trying networks on tasks")]
+        scores = [work(item) for item in progress(items, "trying networks on tasks")]
     else:
         # Spawned: neither torch's threads nor Lance's survive a fork.
         with ProcessPoolExecutor(min(jobs, len(items)), get_context("spawn"), begin_worker) as pool:
-            found = list(progress(pool.map(work, items), "trying networks on tasks", len(items)))
+            scores = list(progress(pool.map(work, items), "trying networks on tasks", len(items)))
     rows = [
         (task, trial.card.id, trial.kind, trial.seed, value)
-        for (task, trials), values in zip(items, found, strict=True)
+        for (task, trials), values in zip(items, scores, strict=True)
         for trial, value in zip(trials, values, strict=True)
     ]
     names, models, kinds, seeds, values = zip(*sorted(rows), strict=True)
@@ -184,7 +185,7 @@ def _plan(
     for task in tasks:
         probed = {card.id: card for card in tuned[task]}
         for members in homes.values():
-            # The same of a home on every task, and of those that cost less: what is probed everywhere can be compared.
+            # The same networks on every task, for comparison, from the cheaper half of each home task.
             cheaper = sorted(members, key=lambda c: (c.macs_m, c.id))[
                 : max(budget.probes_per_home, -(-len(members) // 2))
             ]
@@ -209,40 +210,40 @@ def _try_task(data: Path, budget: TransferBudget, done: Path, item: tuple[str, S
             code_digest(probe_module),
         ]
     )
-    log = done / f"{name}.{sha256_bytes(key.encode())[:32]}.jsonl"
-    kept = _read_log(log)
+    log_path = done / f"{name}.{sha256_bytes(key.encode())[:32]}.jsonl"
+    scores = _read_log(log_path)
     values: list[float] = []
     task: Task | None = None
     sample: ProbeSample | None = None
     for trial in trials:
         identity = _identity(data, trial, budget.recipes)
-        if identity not in kept:
+        if identity not in scores:
             task = task or read_task(folder)
             network = load_model(trial.card, data / trial.card.weights).to(device())
             if trial.kind == "probe":
                 sample = sample or probe_sample(task, budget.probe_images_per_class, budget.probe_images)
-                kept[identity] = probe(network, trial.card.preprocess, sample, budget.fit.precision).fit
+                scores[identity] = probe(network, trial.card.preprocess, sample, budget.fit.precision).fit
             else:
                 own_seed = derive_seed(trial.seed, "transfer", name)
                 network = fresh_classifier(network, task.info.num_classes, own_seed)
                 recipe = trial.card.recipe_by(budget.recipes)
-                kept[identity] = _tune(network, task, trial.card.preprocess, recipe, budget.fit, own_seed)
-            _append(log, identity, kept[identity])
-        values.append(kept[identity])
+                scores[identity] = _tune(network, task, trial.card.preprocess, recipe, budget.fit, own_seed)
+            _append(log_path, identity, scores[identity])
+        values.append(scores[identity])
     return values
 
 
 def _tune(network: Network, task: Task, preprocess: Preprocess, recipe: Recipe, fit: Budget, seed: int) -> float:
-    # One validation, at the end: nothing is chosen by it, so both splits that were held back judge the result.
+    # The only validation, at the end, selects nothing. So both held-out splits measure the result.
     try:
         result = finetune(network, task, preprocess, recipe, seed=seed, **{**asdict(fit), "eval_points": 1})
     except DivergedError as error:
-        # One newcomer's recipe ends no build: it is worth what chance is.
+        # One bad recipe of a newcomer must not stop the build: it scores chance level.
         logger.warning("%s", error)
         return 1 / task.info.num_classes
     counts = {split: int((task.splits == split).sum()) for split in ("val", "test")}
-    right = result.best_val_accuracy * counts["val"] + result.test_accuracy * counts["test"]
-    return right / sum(counts.values())
+    correct = result.best_val_accuracy * counts["val"] + result.test_accuracy * counts["test"]
+    return correct / sum(counts.values())
 
 
 def _identity(data: Path, trial: _Trial, recipes: Mapping[str, Any]) -> str:
@@ -265,19 +266,19 @@ def _file_digest(path: Path) -> str:
 
 
 def _read_log(path: Path) -> dict[str, float]:
-    kept: dict[str, float] = {}
+    scores: dict[str, float] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 identity, value = json.loads(line)
-                kept[str(identity)] = float(value)
+                scores[str(identity)] = float(value)
             except (ValueError, TypeError):
-                continue  # the line that a kill cut short
-    return kept
+                continue  # a line cut short when the run was killed
+    return scores
 
 
 def _append(path: Path, identity: str, value: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        # On a line of its own even where a kill cut the last one short.
+        # Always starts a new line, even after one that was cut short.
         file.write(("\n" if path.stat().st_size else "") + json.dumps([identity, value]))

@@ -2,10 +2,10 @@
 
 Plain convolutions train about four times as fast on a CPU as depthwise ones of equal accuracy.
 
-A network is a stem and stages of residual blocks; a block is conv(k x k, inner width) - BN - ReLU - conv(3 x 3) - BN plus its
-shortcut. Depth, kernel size and inner width differ between architectures, stage widths do not, so that all members of a space
-answer with features of one width. A supernet is the largest member: every other member's weights are slices of it (the first
-channels, the centre of the kernel).
+A network is a stem and stages of residual blocks. A block is conv(k x k, inner width) - BN - ReLU - conv(3 x 3) - BN,
+plus its shortcut. Members differ in depth, kernel size and inner width but not in stage widths, so their features all
+have one width. A supernet is the largest member. The weights of every other member are slices of it: the first
+channels, the centre of the kernel.
 
 Axes: B images, H = W pixels, D feature width, K classes.
 """
@@ -41,14 +41,14 @@ Member = tuple[tuple[Block, ...], ...]
 
 
 class ElasticSpace(BaseModel):
-    """The architectures that the choices span: `networks.elastic-residual` of params.yaml.
+    """The search space that `networks.elastic-residual` of params.yaml describes.
 
     Attributes:
         image_size_px: side of the images that its networks are trained on.
         stem_width: channels after the stem.
         widths: channels of each stage.
         strides: stride of each stage's first block.
-        max_depth: most blocks of a stage; the least is 1.
+        max_depth: maximum number of blocks in a stage; the minimum is 1.
         kernels: kernel sizes of a block's first convolution.
         ratios: inner widths as shares of the stage width.
     """
@@ -90,11 +90,11 @@ class ElasticSpace(BaseModel):
         return {**shape, "stages": [[block.model_dump() for block in stage] for stage in member]}
 
     def member(self, architecture: Mapping[str, Any]) -> Member:
-        found = Architecture.read(architecture)
+        parsed = Architecture.read(architecture)
         for name in ("stem_width", "widths", "strides"):
-            if getattr(found, name) != getattr(self, name):
-                raise WeightsError(f"architecture: {name}: got {getattr(found, name)}, want {getattr(self, name)}.")
-        for index, stage in enumerate(found.stages):
+            if getattr(parsed, name) != getattr(self, name):
+                raise WeightsError(f"architecture: {name}: got {getattr(parsed, name)}, want {getattr(self, name)}.")
+        for index, stage in enumerate(parsed.stages):
             if len(stage) > self.max_depth:
                 raise WeightsError(f"architecture, stage {index}: got {len(stage)} blocks, want 1 to {self.max_depth}.")
             for block in stage:
@@ -103,16 +103,16 @@ class ElasticSpace(BaseModel):
                         f"architecture, stage {index}: got kernel {block.kernel}, ratio {block.ratio}; "
                         f"want one of {self.kernels} and of {self.ratios}."
                     )
-        return found.stages
+        return parsed.stages
 
     def supernet(self, num_classes: int) -> ElasticNetwork:
         return ElasticNetwork(Architecture.read(self.describe(self.largest())), num_classes, self)
 
 
 class Architecture(BaseModel):
-    """One member with the widths of its space: all that building it takes.
+    """One member with the widths of its space: everything needed to build it.
 
-    Cards of version 0 say the stages alone; the rest was the same for all of them.
+    Cards of version 0 contain only the stages; the other fields had these defaults.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -136,16 +136,16 @@ class Architecture(BaseModel):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
-        """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
+        """Read a card's architecture, strict about types. Raises WeightsError: lists all problems."""
         return read_architecture(cls, raw, "the elastic residual family")
 
     def inner_width(self, stage: int, ratio: float) -> int:
-        """Channels inside a block; a multiple of 8, which vector units like."""
+        """Return the channels inside a block: a multiple of 8, which suits vector units."""
         return max(8, round(self.widths[stage] * ratio / 8) * 8)
 
 
 class ElasticResidual(Family):
-    """Elastic residual networks: cheap, and best on pictures of few pixels."""
+    """Elastic residual networks: cheap, and best on small images."""
 
     name = "elastic-residual"
     short = "elastic"
@@ -187,7 +187,7 @@ class ElasticNetwork(Supernet):
                 width = outputs
             self.stages.append(blocks)
         self.classifier = nn.Linear(width, num_classes)
-        # This layout is a fifth faster on a CPU and what tensor cores want on a GPU.
+        # This memory layout is a fifth faster on a CPU, and suits tensor cores on a GPU.
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
@@ -199,8 +199,8 @@ class ElasticNetwork(Supernet):
         return hidden.mean(dim=(2, 3))  # (B, D, h, w) -> (B, D)
 
     def extract(self, member: Member) -> ElasticNetwork:
-        own = self.architecture.model_copy(update={"stages": member})
-        extracted = ElasticNetwork(own, self.classifier.out_features)
+        architecture = self.architecture.model_copy(update={"stages": member})
+        extracted = ElasticNetwork(architecture, self.classifier.out_features)
         extracted.load_state_dict(dict(cut(extracted, self.state_dict())))
         return extracted.to(self.classifier.weight.device).train(self.training)
 
@@ -222,7 +222,8 @@ class _ConvNorm(nn.Module):
         weight = slice_weights(self.weight, torch.Size((outputs, hidden.shape[1], kernel, kernel)))
         stride = self.stride
         if kernel == 1 and stride > 1:
-            # The same sums. oneDNN's own strided 1 x 1 corrupts memory in its backward pass on several threads (torch 2.14.1).
+            # Slicing computes the same sums. oneDNN's strided 1 x 1 convolution corrupts memory in its backward pass on
+            # several threads (torch 2.14.1).
             hidden, stride = hidden[:, :, ::stride, ::stride], 1
         hidden = F.conv2d(hidden, weight, stride=stride, padding=kernel // 2)
         return batch_norm(self.norm, hidden)
@@ -237,9 +238,9 @@ class _Block(nn.Module):
 
     def forward(self, hidden: Tensor, kernel: int, inner: int) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride) through the first `inner` inner channels."""
-        kept = hidden if self.shortcut is None else self.shortcut(hidden)
+        shortcut = hidden if self.shortcut is None else self.shortcut(hidden)
         residual = self.project(F.relu(self.expand(hidden, kernel, inner)))
-        return F.relu(kept + residual)
+        return F.relu(shortcut + residual)
 
 
 FAMILY = ElasticResidual()

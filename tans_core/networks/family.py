@@ -1,4 +1,4 @@
-"""What a family of networks is: all that the rest of the house knows of the networks in the zoo.
+"""The interface of a family of networks. All other code uses the zoo's networks through it.
 
 Axes: B images, 3 channels, S = side of the input in pixels, D feature width, K classes, T = `TOPOLOGY_DIM`.
 """
@@ -28,7 +28,7 @@ class Network(nn.Module, ABC):
     """A network of any family: features under one linear classifier."""
 
     trains_faster_in_bf16 = True
-    """On a CPU that has instructions for it. Answers are always computed faster so."""
+    """Whether bf16 training is faster on a CPU with bf16 instructions. Inference always is."""
     classifier: nn.Linear
 
     @property
@@ -46,11 +46,11 @@ class Network(nn.Module, ABC):
         return logits
 
     def training_precision(self, precision: str, device: str) -> str:
-        """Return what a network is trained in where `precision` is asked for: fp32 on a CPU where bf16 is slower."""
+        """Return the precision to train in: `precision`, or fp32 on a CPU where bf16 is slower for this network."""
         return precision if self.trains_faster_in_bf16 or device != "cpu" else "fp32"
 
     def reset_classifier(self, num_classes: int, generator: torch.Generator) -> None:
-        """Put a fresh classifier of `num_classes` on, drawn from `generator`."""
+        """Replace the classifier by a fresh one of `num_classes`, drawn from `generator`."""
         classifier = nn.Linear(self.feature_dim, num_classes)
         bound = self.feature_dim**-0.5
         with torch.no_grad():
@@ -63,7 +63,7 @@ class Supernet(Network):
     """The largest member of a search space, whose weights all members share.
 
     Attributes:
-        space: whose members it holds.
+        space: the search space whose members it contains.
         active: the member that `features` computes; None means the largest.
     """
 
@@ -72,15 +72,15 @@ class Supernet(Network):
 
     @abstractmethod
     def extract(self, member: Any) -> Network:
-        """Return a network of its own that answers exactly as the active member does."""
+        """Return a separate network with the same outputs as the supernet has with `member` active."""
 
 
 class SearchSpace(Protocol):
-    """The architectures that the settings of a family span. A member is a value that the space alone can read."""
+    """The architectures that the settings of a family allow. Only the space itself interprets a member."""
 
     @property
     def image_size_px(self) -> int:
-        """The side of the images that its networks are made for."""
+        """Side of the images that its networks are designed for."""
         ...
 
     def largest(self) -> Any: ...
@@ -88,11 +88,11 @@ class SearchSpace(Protocol):
     def sample(self, rng: np.random.Generator) -> Any: ...
 
     def describe(self, member: Any) -> dict[str, Any]:
-        """Return a member as a card's `architecture`: plain values that `Family.build` needs nothing beside."""
+        """Return a member as a card's `architecture`: plain values, all that `Family.build` needs."""
         ...
 
     def member(self, architecture: Mapping[str, Any]) -> Any:
-        """Read what `describe` gave. Raises WeightsError where it is no member."""
+        """Read a member from its `describe`. Raises WeightsError: it is not a member."""
         ...
 
     def supernet(self, num_classes: int) -> Supernet:
@@ -106,9 +106,9 @@ class BaseWeights:
 
     Attributes:
         name, source: of the weights.
-        licence: that they are given under, an SPDX expression.
-        images: that they were trained on, by name; empty where nothing is told.
-        images_licence: of these, an SPDX expression.
+        licence: of the weights, an SPDX expression.
+        images: name of the images they were trained on; empty where unknown.
+        images_licence: of these images, an SPDX expression.
     """
 
     name: str
@@ -119,14 +119,14 @@ class BaseWeights:
 
 
 class Family(ABC):
-    """One kind of network. Add one by an entry point of the group `tans.families` whose value is an instance."""
+    """One kind of network. To add one, name an instance in an entry point of the group `tans.families`."""
 
     name: str
-    """What cards and params.yaml call it."""
+    """Its name in cards and params.yaml."""
 
     @property
     def short(self) -> str:
-        """What the ids of its models begin with."""
+        """The prefix of its models' ids."""
         return self.name
 
     @abstractmethod
@@ -134,7 +134,7 @@ class Family(ABC):
         """Read the family's section `networks.<name>` of params.yaml.
 
         Raises:
-            ParamsError: all that is wrong with it, by key.
+            ParamsError: lists all problems by key.
         """
 
     @abstractmethod
@@ -153,28 +153,26 @@ class Family(ABC):
         Args:
             architecture: of a card.
             num_classes: outputs of the classifier.
-            tensors: by name: the network's own, or those of a supernet that holds it.
-            where: names the file in messages.
+            tensors: by name: the network's own, or those of a supernet that contains it.
+            where: the file, for messages.
 
         Raises:
-            WeightsError: they are not this architecture's; says what is missing, unknown or of another shape.
+            WeightsError: they do not fit; lists tensors that are missing, unknown or of another shape.
         """
         network = self.build(architecture, num_classes)
         load_state(network, self.own_tensors(network, tensors), where)
         return network.eval()
 
     def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Name the tensors of a file that others wrote as this family's networks name theirs: as they are by default."""
+        """Rename the tensors of a third-party file to this family's names; unchanged by default."""
         return dict(tensors)
 
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
-        """Return what images go through before the weights that are published for an architecture; None where none are."""
+        """Return the preprocessing of the weights published for an architecture; None if there are none."""
         return None
 
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Cut a network's tensors out of those of a supernet that holds it; a family without supernets takes them as
-        they are.
-        """
+        """Slice a network's tensors from those of a supernet that contains it; unchanged by default."""
         return tensors
 
     def cost(self, architecture: Mapping[str, Any], image_size_px: int, num_classes: int) -> Cost:
@@ -182,12 +180,12 @@ class Family(ABC):
         return cost_of(self.outline(architecture, num_classes), image_size_px)
 
     def topology(self, architecture: Mapping[str, Any], image_size_px: int) -> npt.NDArray[np.float32]:
-        """Return the topology code (T,) float32; those of all families are of one kind (`topology_code`)."""
+        """Return the topology code (T,) float32, comparable between families (`topology_code`)."""
         network = self.outline(architecture, 2)
         return topology_code(trace(network, network.features, image_size_px), image_size_px, network.feature_dim)
 
     def outline(self, architecture: Mapping[str, Any], num_classes: int) -> Network:
-        """Return a network on the meta device: its shapes, without memory for weights.
+        """Return a network on the meta device: shapes only, no memory for weights.
 
         Raises:
             WeightsError: it is not an architecture of this family.
@@ -196,39 +194,39 @@ class Family(ABC):
             with torch.device("meta"):
                 return self.build(architecture, num_classes)
         except (NotImplementedError, RuntimeError):
-            # A constructor that computes with its tensors needs real ones.
+            # A constructor that computes with its tensors needs a real device.
             return self.build(architecture, num_classes).to("meta")
 
     def preprocess(self, space: SearchSpace, mean: Triple, std: Triple) -> Preprocess:
-        """Return what images go through before networks of a space that are trained on a task.
+        """Return the preprocessing of networks of a space that are trained on a task.
 
         Args:
             space: of this family.
-            mean, std: of the task's training images, a channel, in 0..1.
+            mean, std: of the task's training images, per channel, in 0..1.
         """
         return Preprocess(image_size_px=space.image_size_px, mean=mean, std=std, statistics="task")
 
     def sizes_px(self, space: SearchSpace) -> Sequence[int]:
-        """Return the sides, ascending, of the images that a space's networks are used at, in turns."""
+        """Return the input sizes of a space's networks, ascending; models take them in turns."""
         return (space.image_size_px,)
 
     def start(self, space: SearchSpace, supernet: Supernet) -> None:  # noqa: B027
-        """Give a fresh supernet the weights that it starts from, its classifier aside; nothing where they are random.
+        """Load the weights that a fresh supernet starts from, except its classifier; by default they stay random.
 
         Raises:
-            WeightsError: they are not here, or not those that they should be.
+            WeightsError: the weights are missing, or are other weights than expected.
         """
 
     def base_weights(self, space: SearchSpace) -> Sequence[BaseWeights]:
-        """Return what the weights of a space's fresh supernet descend from; nothing where they are random."""
+        """Return the weights that a space's supernet starts from; empty where it starts from random ones."""
         return ()
 
 
 def read_architecture(model: type[_Model], raw: Mapping[str, Any], family: str) -> _Model:
-    """Read a card's architecture, in which numbers have to be numbers of their kind.
+    """Read a card's architecture, strict about types: no text for a number, no fraction for an integer.
 
     Raises:
-        WeightsError: it is none of the family; all problems are named.
+        WeightsError: it is not an architecture of the family; lists all problems.
     """
     try:
         return model.model_validate_json(json.dumps(dict(raw), allow_nan=False), strict=True)
@@ -242,7 +240,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> N
     """Load a state dict whose names and shapes must match.
 
     Raises:
-        WeightsError: they do not; names what is missing, unknown or of another shape.
+        WeightsError: they do not; lists tensors that are missing, unknown or of another shape.
     """
     wanted = network.state_dict()
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())

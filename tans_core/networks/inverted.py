@@ -1,7 +1,7 @@
-"""Inverted residual blocks that are elastic in kernel size and expansion: what the families of mobile networks are made of.
+"""Inverted residual blocks, elastic in kernel size and expansion: the parts of mobile networks.
 
-A block is conv(1 x 1) to `expansion` times its input, a depthwise conv(k x k), perhaps squeeze-excitation, and conv(1 x 1) to the
-stage's width, plus its input where shapes allow.
+A block is conv(1 x 1) to `expansion` times its input, a depthwise conv(k x k), optional squeeze-excitation, and
+conv(1 x 1) to the stage's width, plus its input where shapes allow.
 
 Axes: B images, C channels, S pixels.
 """
@@ -39,14 +39,14 @@ Member = tuple[tuple[Block, ...], ...]
 
 @dataclass(frozen=True)
 class Style:
-    """What two kinds of networks of such blocks differ in.
+    """What differs between kinds of networks with such blocks.
 
     Attributes:
         activation: after the first two convolutions.
         eps: of BatchNorm.
-        late_padding: pad less before than after where a stride leaves an odd rest, as TensorFlow does; else alike on both sides.
+        late_padding: pad as TensorFlow does, an odd pixel after the image; otherwise equally on both sides.
         squeeze: squeeze-excitation after the depthwise convolution.
-        kernels: sizes between which a learned matrix leads from each to the next smaller one; none cuts the rim off.
+        kernels: sizes with a learned matrix from each to the next smaller one; without, a kernel's rim is cut off.
     """
 
     activation: Callable[[Tensor], Tensor]
@@ -71,7 +71,7 @@ class ConvNorm(nn.Module):
         if depthwise and style.kernels:
             sizes = sorted(style.kernels, reverse=True)
             pairs = itertools.pairwise(sizes)
-            self.transforms = nn.ParameterDict({f"{one}to{less}": torch.eye(less**2) for one, less in pairs})
+            self.transforms = nn.ParameterDict({f"{size}to{smaller}": torch.eye(smaller**2) for size, smaller in pairs})
 
     def forward(self, hidden: Tensor, kernel: int | None = None, outputs: int | None = None) -> Tensor:
         """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride)."""
@@ -80,18 +80,19 @@ class ConvNorm(nn.Module):
         inputs = 1 if self.depthwise else hidden.shape[1]
         weight = slice_weights(self.weight, torch.Size((outputs, inputs, full_kernel, full_kernel)))
         weight = smaller_kernel(weight, kernel, self.transforms or {})
-        # Alike on both sides, but for what late padding moves from before to after.
-        rest = max((math.ceil(hidden.shape[-1] / self.stride) - 1) * self.stride + kernel - hidden.shape[-1], 0)
-        padding = rest // 2 if self.late_padding else kernel // 2
-        if self.late_padding and rest % 2:
-            hidden, padding = F.pad(hidden, (padding, rest - padding) * 2), 0
+        # Equal on both sides; late padding puts an odd pixel after the image.
+        size = hidden.shape[-1]
+        total_padding = max((math.ceil(size / self.stride) - 1) * self.stride + kernel - size, 0)
+        padding = total_padding // 2 if self.late_padding else kernel // 2
+        if self.late_padding and total_padding % 2:
+            hidden, padding = F.pad(hidden, (padding, total_padding - padding) * 2), 0
         groups = outputs if self.depthwise else 1
         hidden = F.conv2d(hidden, weight, stride=self.stride, padding=padding, groups=groups)
         return batch_norm(self.norm, hidden)
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs channels by what their means say of them; can run on the first of its channels."""
+    """Scales each channel by a gate computed from all channel means; can run on its first channels only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -104,18 +105,18 @@ class SqueezeExcite(nn.Module):
         inner = divisible(channels // 4)
         assert self.reduce.bias is not None and self.expand.bias is not None
         means = hidden.mean(dim=(2, 3), keepdim=True)
-        answer = F.relu(F.conv2d(means, self.reduce.weight[:inner, :channels], self.reduce.bias[:inner]))
-        answer = F.conv2d(answer, self.expand.weight[:channels, :inner], self.expand.bias[:channels])
-        return hidden * F.hardsigmoid(answer)
+        gate = F.relu(F.conv2d(means, self.reduce.weight[:inner, :channels], self.reduce.bias[:inner]))
+        gate = F.conv2d(gate, self.expand.weight[:channels, :inner], self.expand.bias[:channels])
+        return hidden * F.hardsigmoid(gate)
 
 
 class InvertedResidual(nn.Module):
-    """One block, the largest of those that it can run as."""
+    """One block with the weights of its largest choice; smaller choices run on slices of them."""
 
     def __init__(self, inputs: int, outputs: int, block: Block, stride: int, style: Style) -> None:
         super().__init__()
         inner = inputs * block.expansion
-        self.kept = stride == 1 and inputs == outputs
+        self.has_shortcut = stride == 1 and inputs == outputs
         self.activation = style.activation
         self.expand = ConvNorm(inputs, inner, 1, 1, style) if block.expansion > 1 else None
         self.depthwise = ConvNorm(inner, inner, block.kernel, stride, style, depthwise=True)
@@ -124,18 +125,18 @@ class InvertedResidual(nn.Module):
 
     def forward(self, hidden: Tensor, choice: Block) -> Tensor:
         """Map (B, inputs, S, S) to (B, outputs, S / stride, S / stride) through the first of the expanded channels."""
-        inner, whole = hidden.shape[1] * choice.expansion, hidden
+        inner, block_input = hidden.shape[1] * choice.expansion, hidden
         if self.expand is not None:
             hidden = self.activation(self.expand(hidden, outputs=inner))
         hidden = self.activation(self.depthwise(hidden, choice.kernel, inner))
         if self.squeeze is not None:
             hidden = self.squeeze(hidden)
         hidden = self.project(hidden)
-        return whole + hidden if self.kept else hidden
+        return block_input + hidden if self.has_shortcut else hidden
 
     @torch.no_grad()
     def sort_channels(self) -> None:
-        """Sort the expanded channels by what the projection weighs; answers stay the same."""
+        """Sort the expanded channels by the size of their projection weights; outputs stay the same."""
         if self.expand is None:
             return
         order = self.project.weight.abs().sum(dim=(0, 2, 3)).argsort(descending=True, stable=True)
@@ -147,13 +148,13 @@ class InvertedResidual(nn.Module):
 
 
 def smaller_kernel(weight: Tensor, kernel: int, transforms: Mapping[str, Tensor] | nn.ParameterDict) -> Tensor:
-    """Return a depthwise weight (C, 1, K, K) as one of a smaller kernel, (C, 1, kernel, kernel).
+    """Reduce a depthwise weight (C, 1, K, K) to a smaller kernel, (C, 1, kernel, kernel).
 
     Args:
-        weight: the larger one.
-        kernel: wanted.
-        transforms: matrices (k², k²) that the centre goes through on its way from each size to the next, `7to5` and `5to3`; where
-            there are none, it is cut out (Cai et al., Once-for-All, ICLR 2020).
+        weight: the larger kernel.
+        kernel: the wanted size.
+        transforms: matrices (k², k²) applied to the centre at each step, `7to5` and `5to3`; without them the centre is
+            taken as it is (Cai et al., Once-for-All, ICLR 2020).
     """
     while weight.shape[-1] > kernel and f"{weight.shape[-1]}to{weight.shape[-1] - 2}" in transforms:
         size = weight.shape[-1] - 2
@@ -166,7 +167,7 @@ def smaller_kernel(weight: Tensor, kernel: int, transforms: Mapping[str, Tensor]
 def build_stages(
     inputs: int, widths: Iterable[int], strides: Iterable[int], stages: Member, styles: Iterable[Style]
 ) -> tuple[nn.ModuleList, int]:
-    """Return the stages of a network, a list of blocks each, and the channels of the last."""
+    """Return the stages of a network, each a list of blocks, and the output channels of the last."""
     built = nn.ModuleList()
     for outputs, stride, stage, style in zip(widths, strides, stages, styles, strict=True):
         blocks = nn.ModuleList()
@@ -178,6 +179,6 @@ def build_stages(
 
 
 def divisible(channels: float, by: int = 8) -> int:
-    """Round to a multiple of 8 that is not below nine tenths, as the published networks of these families do."""
+    """Round to a multiple of `by`, at least 90 % of `channels`, as the published networks of these families do."""
     rounded = max(by, int(channels + by / 2) // by * by)
     return rounded + by if rounded < 0.9 * channels else rounded

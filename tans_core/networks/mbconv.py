@@ -1,10 +1,10 @@
 """The elastic MBConv family: inverted residual blocks with elastic depth, kernel size and expansion.
 
-Its supernets start from an EfficientNet-Lite that was trained on ImageNet, so its members keep what ImageNet taught:
-blocks at the end of a stage can be left out, a kernel's rim cut off, and the expanded channels are sorted by what their
-projection weighs, so that those left out matter least.
+Its supernets start from an EfficientNet-Lite that was trained on ImageNet, and members keep its features. A member may
+leave out blocks at the end of a stage, the rim of a kernel, or expanded channels. These are sorted by the size of their
+projection weights, so the channels left out matter least.
 
-A network is a stem of stride 2, stages of blocks and a head; a block is conv(1 x 1) to `expansion` times its input, a
+A network is a stem of stride 2, stages of blocks and a head. A block is conv(1 x 1) to `expansion` times its input, a
 depthwise conv(k x k) and conv(1 x 1) to the stage's width, plus its input where shapes allow. Widths do not differ
 between members.
 
@@ -40,13 +40,13 @@ _LITE = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
-"""The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); others multiply widths and blocks."""
+"""The stages of EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-excitation); the others scale it."""
 
 _STYLE = Style(activation=F.relu6, eps=1e-3, late_padding=True)
 
 
 class Architecture(BaseModel):
-    """One member with the widths of its space: all that building it takes."""
+    """One member with the widths of its space: everything needed to build it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     stem_width: Channels
@@ -63,7 +63,7 @@ class Architecture(BaseModel):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
-        """Raises WeightsError where it is none; all problems are named. Numbers have to be numbers of their kind."""
+        """Read a card's architecture, strict about types. Raises WeightsError: lists all problems."""
         return read_architecture(cls, raw, "the elastic MBConv family")
 
     @classmethod
@@ -79,15 +79,15 @@ class Architecture(BaseModel):
 
 
 class MBConvSpace(BaseModel):
-    """The architectures that the choices span: `networks.elastic-mbconv` of params.yaml.
+    """The search space that `networks.elastic-mbconv` of params.yaml describes.
 
     Attributes:
         image_size_px: side of the images that its networks are trained on.
-        used_at_px: sides that they are used at; the one that they are trained on where none is named.
-        weights: the published network that the supernet starts from, and that is its largest member.
-        kernels: kernel sizes that a block may have, besides its own in the published network; none larger than that.
-        expansions: likewise.
-        min_depth: fewest blocks of a stage.
+        used_at_px: input sizes of its models; empty means `image_size_px`.
+        weights: the published network that the supernet starts from; it is the largest member.
+        kernels: kernel sizes a block may have besides its published one; larger ones are ignored.
+        expansions: likewise for expansions.
+        min_depth: minimum number of blocks in a stage.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -126,22 +126,23 @@ class MBConvSpace(BaseModel):
         return self.whole.model_copy(update={"stages": member}).model_dump(mode="json")
 
     def member(self, architecture: Mapping[str, Any]) -> Member:
-        found, whole = Architecture.read(architecture), self.whole
+        parsed, whole = Architecture.read(architecture), self.whole
         for name in ("stem_width", "head_width", "widths", "strides"):
-            if getattr(found, name) != getattr(whole, name):
-                raise WeightsError(f"architecture: {name}: got {getattr(found, name)}, want {getattr(whole, name)}.")
-        for index, (stage, own) in enumerate(zip(found.stages, whole.stages, strict=True)):
-            if not self._least(own) <= len(stage) <= len(own):
-                raise WeightsError(
-                    f"architecture, stage {index}: got {len(stage)} blocks, want {self._least(own)} to {len(own)}."
-                )
-            for block, largest in zip(stage, own, strict=False):
-                if block not in self._choices(largest):
+            if getattr(parsed, name) != getattr(whole, name):
+                raise WeightsError(f"architecture: {name}: got {getattr(parsed, name)}, want {getattr(whole, name)}.")
+        for index, (stage, published_stage) in enumerate(zip(parsed.stages, whole.stages, strict=True)):
+            least, most = self._least(published_stage), len(published_stage)
+            if not least <= len(stage) <= most:
+                raise WeightsError(f"architecture, stage {index}: got {len(stage)} blocks, want {least} to {most}.")
+            for block, largest in zip(stage, published_stage, strict=False):
+                choices = self._choices(largest)
+                if block not in choices:
+                    wanted = ", ".join(f"{choice.kernel} and {choice.expansion}" for choice in choices)
                     raise WeightsError(
-                        f"architecture, stage {index}: got kernel {block.kernel}, expansion {block.expansion}; want one of "
-                        f"{', '.join(f'{one.kernel} and {one.expansion}' for one in self._choices(largest))}."
+                        f"architecture, stage {index}: got kernel {block.kernel}, expansion {block.expansion}; "
+                        f"want one of {wanted}."
                     )
-        return found.stages
+        return parsed.stages
 
     def supernet(self, num_classes: int) -> MBConvNetwork:
         return MBConvNetwork(self.whole, num_classes, self)
@@ -156,7 +157,7 @@ class MBConvSpace(BaseModel):
 
 
 class ElasticMBConv(Family):
-    """EfficientNet-Lite made elastic: what ImageNet taught, in networks of many sizes."""
+    """EfficientNet-Lite made elastic: ImageNet features in networks of many sizes."""
 
     name = "elastic-mbconv"
     short = "mbconv"
@@ -194,12 +195,12 @@ class ElasticMBConv(Family):
     def start(self, space: SearchSpace, supernet: Supernet) -> None:
         assert isinstance(space, MBConvSpace) and isinstance(supernet, MBConvNetwork)
         tensors = list(get_published(space.weights).read().values())
-        # The published file names its parts otherwise and holds them in the same order; its classifier is ImageNet's.
-        own = {name: value for name, value in supernet.state_dict().items() if not name.startswith("classifier.")}
-        shapes = [tuple(value.shape) for value in own.values()]
+        # The published file has other names in the same order. Its last two tensors are ImageNet's classifier.
+        features = {name: value for name, value in supernet.state_dict().items() if not name.startswith("classifier.")}
+        shapes = [tuple(value.shape) for value in features.values()]
         if [tuple(value.shape) for value in tensors[:-2]] != shapes:
-            raise WeightsError(f"{space.weights}: its tensors are not those of the network of its name.")
-        supernet.load_state_dict(dict(zip(own, tensors, strict=False)), strict=False)
+            raise WeightsError(f"{space.weights}: the shapes of its tensors are not those of this network.")
+        supernet.load_state_dict(dict(zip(features, tensors, strict=False)), strict=False)
         supernet.sort_channels()
 
 
@@ -222,7 +223,7 @@ class MBConvNetwork(Supernet):
         self.stages, width = build_stages(architecture.stem_width, *widths, styles)
         self.head = ConvNorm(width, architecture.head_width, 1, 1, _STYLE)
         self.classifier = nn.Linear(architecture.head_width, num_classes)
-        # This layout is faster on a CPU and what tensor cores want on a GPU.
+        # This memory layout is faster on a CPU, and suits tensor cores on a GPU.
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
@@ -238,7 +239,7 @@ class MBConvNetwork(Supernet):
         return extracted.to(self.classifier.weight.device).train(self.training)
 
     def sort_channels(self) -> None:
-        """Sort the expanded channels of each block by what their projection weighs; answers stay the same."""
+        """Sort the expanded channels of each block by the size of their projection weights; outputs stay the same."""
         for block in (block for blocks in self.stages for block in blocks):  # type: ignore[attr-defined]
             block.sort_channels()
 

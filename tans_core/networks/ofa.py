@@ -1,10 +1,10 @@
-"""The Once-for-All MobileNetV3 (Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient Deployment",
-ICLR 2020): the search space that the TANS paper's networks are of.
+"""The Once-for-All MobileNetV3 (Cai et al., "Once-for-All: Train One Network and Specialize it for Efficient
+Deployment", ICLR 2020): the search space of the TANS paper's networks.
 
-A first block, five stages of two to four blocks, kernels of 3, 5 and 7, expansions of 3, 4 and 6, squeeze-excitation and
-hard swish where MobileNetV3 has them, at widths of 1.0 and 1.2. A smaller kernel is the centre of the next larger one, put
-through a learned matrix. Supernets that the authors publish can be read; without one, weights are random. Dropout before the
-classifier, which is no part of an answer, is left out.
+It has a first block, then five stages of two to four blocks with kernels of 3, 5 and 7, expansions of 3, 4 and 6, and
+squeeze-excitation and hard swish where MobileNetV3 has them. Widths are 1.0 and 1.2. A smaller kernel is the centre of
+the next larger one, transformed by a learned matrix. The authors' published supernets can be loaded; without one,
+weights are random. The dropout before the classifier, which is inactive at inference, is left out.
 
 Axes: B images, S pixels, D feature width, K classes.
 """
@@ -86,19 +86,19 @@ class Architecture(BaseModel):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
-        """Raises WeightsError where it is none; all problems are named."""
+        """Read a card's architecture. Raises WeightsError: lists all problems."""
         return read_architecture(cls, raw, "the Once-for-All family")
 
 
 class OFASpace(BaseModel):
-    """The architectures that the choices span: `networks.once-for-all` of params.yaml.
+    """The search space that `networks.once-for-all` of params.yaml describes.
 
     Attributes:
         image_size_px: side of the images that its networks are trained on.
-        used_at_px: sides that they are used at; the one that they are trained on where none is named.
-        width: 1.0 or 1.2, of all channels.
-        kernels, expansions, depths: what blocks and stages may have.
-        weights: a file of a supernet that the authors publish; None starts from random weights.
+        used_at_px: input sizes of its models; empty means `image_size_px`.
+        width: factor of all channels, 1.0 or 1.2.
+        kernels, expansions, depths: the choices for blocks and stages.
+        weights: file of a supernet published by the authors; None starts from random weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -132,17 +132,18 @@ class OFASpace(BaseModel):
         return Architecture(width=self.width, stages=member).model_dump(mode="json")
 
     def member(self, architecture: Mapping[str, Any]) -> Member:
-        found = Architecture.read(architecture)
-        wrong = [] if found.width == self.width else [f"width: got {found.width}, want {self.width}"]
-        for index, stage in enumerate(found.stages):
+        parsed = Architecture.read(architecture)
+        mismatches = [] if parsed.width == self.width else [f"width: got {parsed.width}, want {self.width}"]
+        for index, stage in enumerate(parsed.stages):
             if len(stage) not in self.depths:
-                wrong.append(f"stage {index}: got {len(stage)} blocks, want one of {', '.join(map(str, self.depths))}")
+                depths = ", ".join(map(str, self.depths))
+                mismatches.append(f"stage {index}: got {len(stage)} blocks, want one of {depths}")
             for block in stage:
                 if block.kernel not in self.kernels or block.expansion not in self.expansions:
-                    wrong.append(f"stage {index}: got kernel {block.kernel}, expansion {block.expansion}")
-        if wrong:
-            raise WeightsError(f"architecture: not of this space: {'; '.join(wrong[:5])}.")
-        return found.stages
+                    mismatches.append(f"stage {index}: got kernel {block.kernel}, expansion {block.expansion}")
+        if mismatches:
+            raise WeightsError(f"architecture: not of this space: {'; '.join(mismatches[:5])}.")
+        return parsed.stages
 
     def supernet(self, num_classes: int) -> OFANetwork:
         return OFANetwork(Architecture(width=self.width, stages=self.largest()), num_classes, self)
@@ -153,9 +154,9 @@ class OFASpace(BaseModel):
 
 
 def published_code(member: Member) -> list[int]:
-    """Return the 45 integers by which the TANS authors write a member down: 20 kernel sizes, 20 expansions, 5 depths.
+    """Return the TANS authors' code of a member, 45 integers: 20 kernel sizes, 20 expansions, 5 depths.
 
-    Slots of blocks that do not exist hold 0, so that equal networks have equal codes.
+    The slots of missing blocks contain 0, so equal networks have equal codes.
     """
     slots = [[*stage, *[None] * (4 - len(stage))] for stage in member]
     kernels = [block.kernel if block else 0 for stage in slots for block in stage]
@@ -194,19 +195,18 @@ class OnceForAll(Family):
             return ()
         path = Path(space.weights)
         name = "ofa-" + re.sub(r"[^A-Za-z0-9_-]", "-", path.name)
-        # Which file it was is part of what descends from it.
-        known = f"SHA-256 {sha256_file(path)}" if path.is_file() else "not here"
-        return (BaseWeights(name, f"{path.name}, {known} (trained on {_IMAGES})", _LICENCE, _IMAGES, _IMAGES_LICENCE),)
+        # The hash records which file the descendants come from.
+        digest = f"SHA-256 {sha256_file(path)}" if path.is_file() else "not here"
+        return (BaseWeights(name, f"{path.name}, {digest} (trained on {_IMAGES})", _LICENCE, _IMAGES, _IMAGES_LICENCE),)
 
     def start(self, space: SearchSpace, supernet: Supernet) -> None:
         assert isinstance(space, OFASpace) and isinstance(supernet, OFANetwork)
         if space.weights is None:
             return
-        own = {name: value for name, value in supernet.state_dict().items() if name.startswith("classifier.")}
-        found = {
-            name: value for name, value in translated(read_tensors(Path(space.weights))).items() if name not in own
-        }
-        load_state(supernet, found | own, space.weights)
+        classifier = {name: value for name, value in supernet.state_dict().items() if name.startswith("classifier.")}
+        published = translated(read_tensors(Path(space.weights)))
+        features = {name: value for name, value in published.items() if name not in classifier}
+        load_state(supernet, features | classifier, space.weights)
 
 
 class OFANetwork(Supernet):
@@ -226,7 +226,7 @@ class OFANetwork(Supernet):
         def wide(channels: int) -> int:
             return divisible(channels * architecture.width)
 
-        # Only a supernet has kernels to choose from.
+        # Only a supernet needs the matrices of smaller kernels.
         kernels = space.kernels if space is not None else ()
         plain = Style(F.relu, _EPS, late_padding=False)
         styles = [
@@ -251,13 +251,13 @@ class OFANetwork(Supernet):
         return F.hardswish(self.mix(hidden)).flatten(1)
 
     def extract(self, member: Member) -> OFANetwork:
-        own = OFANetwork(Architecture(width=self.architecture.width, stages=member), self.classifier.out_features)
-        load_state(own, _own(own, self.state_dict()), "the supernet")
-        return own.to(self.classifier.weight.device).train(self.training)
+        extracted = OFANetwork(Architecture(width=self.architecture.width, stages=member), self.classifier.out_features)
+        load_state(extracted, _own(extracted, self.state_dict()), "the supernet")
+        return extracted.to(self.classifier.weight.device).train(self.training)
 
 
 def translated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name the tensors of a published Once-for-All MobileNetV3 as ours, whichever of its versions wrote them."""
+    """Rename the tensors of a published Once-for-All MobileNetV3, of any of its versions, to our names."""
     return {_translated(name): value for name, value in tensors.items()}
 
 
@@ -285,9 +285,9 @@ def _translated(name: str) -> str:
     numbered = re.match(r"^blocks\.(\d+)\.", name)
     if numbered:
         index = int(numbered[1])
-        place = "first.0.0." if index == 0 else f"stages.{(index - 1) // 4}.{(index - 1) % 4}."
-        name = place + name[numbered.end() :]
-        # What follows the number begins with the block's convolution, under either of its names.
+        prefix = "first.0.0." if index == 0 else f"stages.{(index - 1) // 4}.{(index - 1) % 4}."
+        name = prefix + name[numbered.end() :]
+        # After the number comes the block's convolution, under one of two names.
         name = re.sub(r"^((?:first|stages)\.\d\.\d)\.(?:mobile_inverted_conv|conv)\.", r"\1.", name)
     for pattern, ours in _PARTS:
         name = re.sub(pattern, ours, name)
@@ -295,15 +295,15 @@ def _translated(name: str) -> str:
 
 
 def _own(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Cut a network's tensors out of those of a supernet that holds it: smaller kernels by their matrices."""
+    """Slice a network's tensors from those of a supernet that contains it; matrices give the smaller kernels."""
     wanted, chosen = network.state_dict(), dict(tensors)
     for name in [name for name in tensors if name.endswith(".depthwise.weight") and name in wanted]:
         prefix = f"{name.removesuffix('weight')}transforms."
         matrices = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         size, channels = wanted[name].shape[-1], wanted[name].shape[0]
         if matrices and tensors[name].shape[-1] >= size and tensors[name].shape[0] >= channels:
-            whole = slice_weights(tensors[name], wanted[name].shape[:2] + tensors[name].shape[2:])
-            chosen[name] = smaller_kernel(whole, size, matrices)
+            sliced = slice_weights(tensors[name], wanted[name].shape[:2] + tensors[name].shape[2:])
+            chosen[name] = smaller_kernel(sliced, size, matrices)
     return cut(network, chosen)
 
 

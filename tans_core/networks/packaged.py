@@ -1,7 +1,7 @@
-"""The networks that timm and torchvision have, by name: any of them whose classifier is one linear layer.
+"""The networks of timm and torchvision, by name: those whose classifier is one linear layer.
 
-They span no search space, so nothing is trained here from a supernet of theirs: they enter the zoo as newcomers, with
-weights of their own. What they compute is the library's; only the classifier is ours.
+They have no search space and no supernet, so TANS does not pretrain them. They enter the zoo as newcomers, with weights
+of their own. The library computes their features; only the classifier is ours.
 
 Axes: B images, S pixels, D feature width, K classes.
 """
@@ -28,9 +28,9 @@ class Architecture(BaseModel):
 
     Attributes:
         package: `timm` or `torchvision`.
-        name: as the library calls it.
-        image_size_px: the input size that it is built for, where it is built for one (transformers with learned
-            positions); None builds it as the library does.
+        name: its name in the library.
+        image_size_px: the input size to build it for, where it needs one (transformers with learned positions); None
+            uses the library's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,17 +40,19 @@ class Architecture(BaseModel):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> Architecture:
-        """Raises WeightsError where it is none, or no network of its library; all problems are named."""
-        found = read_architecture(cls, raw, "a library")
-        # By the library's own list alone: some of its names would be fetched from a hub.
-        if found.name not in _names(found.package):
-            meant = did_you_mean(found.name, _names(found.package))
-            raise WeightsError(f"architecture: {found.package} has no network {found.name!r}{meant}.")
-        return found
+        """Read a card's architecture. Raises WeightsError: it is none, or its library has no such network."""
+        architecture = read_architecture(cls, raw, "a library")
+        # Check against the library's list: it would fetch some other names from a hub.
+        if architecture.name not in _names(architecture.package):
+            suggestion = did_you_mean(architecture.name, _names(architecture.package))
+            raise WeightsError(
+                f"architecture: {architecture.package} has no network {architecture.name!r}{suggestion}."
+            )
+        return architecture
 
 
 class LibraryNetwork(Network):
-    """A library's network without its classifier, under ours."""
+    """A library's network with our classifier in place of its own."""
 
     def __init__(self, architecture: Architecture, num_classes: int) -> None:
         super().__init__()
@@ -59,18 +61,19 @@ class LibraryNetwork(Network):
         self.classifier = nn.Linear(width, num_classes)
         # Depthwise convolutions train slower in bf16 on CPUs, and most of these networks have some.
         self.trains_faster_in_bf16 = not any(
-            isinstance(one, nn.Conv2d) and one.groups > 1 and one.groups == one.in_channels for one in body.modules()
+            isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.groups == layer.in_channels
+            for layer in body.modules()
         )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        # Some layers look for the version that they were saved by, which files of plain tensors do not have.
+        # Some layers need the metadata of the version that saved them. Files of plain tensors lack it.
         versioned = OrderedDict(state_dict)
         versioned._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]
         return super().load_state_dict(versioned, *args, **options)
 
     def features(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.body(images)
-        return answers
+        outputs: Tensor = self.body(images)
+        return outputs
 
 
 class Library(Family):
@@ -79,47 +82,48 @@ class Library(Family):
     name = "library"
 
     def space(self, settings: Mapping[str, Any]) -> SearchSpace:
-        raise ParamsError("networks of a library span no search space. Hand them in: docs/serving.md, Newcomers.")
+        raise ParamsError("networks of a library have no search space. Hand them in: docs/serving.md, Newcomers.")
 
     def build(self, architecture: Mapping[str, Any], num_classes: int) -> LibraryNetwork:
-        found = Architecture.read(architecture)
+        parsed = Architecture.read(architecture)
         try:
-            return LibraryNetwork(found, num_classes)
+            return LibraryNetwork(parsed, num_classes)
         except (TypeError, ValueError, AssertionError, AttributeError) as error:
             raise WeightsError(
-                f"architecture: {found.package} cannot build {found.name!r} so ({type(error).__name__}: {error})."
+                f"architecture: {parsed.package} cannot build {parsed.name!r} with these settings: "
+                f"{type(error).__name__}: {error}."
             ) from error
 
     def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Put a library's names under `body.`, and find the classifier: the one matrix that its features fit into."""
+        """Put a library's names under `body.`, and find the classifier: the one matrix as wide as the features."""
         network = self.outline(architecture, 1)
         body = network.body.state_dict()
-        own = {f"body.{name}": tensors[name] for name in body if name in tensors}
-        # Files of before there were counts lack them; they count for nothing here.
+        renamed = {f"body.{name}": tensors[name] for name in body if name in tensors}
+        # Old files lack the batch counts, which have no effect here.
         counts = [name for name in body if name.endswith("num_batches_tracked") and name not in tensors]
-        own |= {f"body.{name}": torch.zeros((), dtype=torch.int64) for name in counts}
+        renamed |= {f"body.{name}": torch.zeros((), dtype=torch.int64) for name in counts}
         rest = {name: value for name, value in tensors.items() if name not in body}
-        weights = [
+        matrices = [
             name for name, value in rest.items() if value.ndim == 2 and value.shape[1] == network.classifier.in_features
         ]
-        if len(weights) == 1:
-            weight = rest.pop(weights[0])
-            bias = rest.pop(weights[0].removesuffix("weight") + "bias", torch.zeros(len(weight)))
-            own |= {"classifier.weight": weight, "classifier.bias": bias}
-        return own | rest
+        if len(matrices) == 1:
+            weight = rest.pop(matrices[0])
+            bias = rest.pop(matrices[0].removesuffix("weight") + "bias", torch.zeros(len(weight)))
+            renamed |= {"classifier.weight": weight, "classifier.bias": bias}
+        return renamed | rest
 
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
-        found = Architecture.read(architecture)
-        return _PREPROCESS[found.package](found)
+        parsed = Architecture.read(architecture)
+        return _PREPROCESS[parsed.package](parsed)
 
     def outline(self, architecture: Mapping[str, Any], num_classes: int) -> LibraryNetwork:
-        # Never in real memory: a card from outside may name a network of any size.
+        # Never in real memory: an untrusted card may name a network of any size.
         try:
             with torch.device("meta"):
                 return self.build(architecture, num_classes)
         except (NotImplementedError, RuntimeError) as error:
             raise WeightsError(
-                f"architecture: {architecture.get('name')!r} cannot be looked at without memory for its weights."
+                f"architecture: {architecture.get('name')!r} cannot be built on the meta device, without real memory."
             ) from error
 
 
@@ -139,7 +143,7 @@ def _timm(architecture: Architecture) -> tuple[nn.Module, int]:
 
     sized: dict[str, Any] = {} if architecture.image_size_px is None else {"img_size": architecture.image_size_px}
     body: Any = timm.create_model(architecture.name, pretrained=False, num_classes=0, **sized)
-    # What it gives without a classifier is wider than its features where a layer stands between them.
+    # Where a layer follows the features, the output without a classifier has another width than `num_features`.
     return body, int(getattr(body, "head_hidden_size", None) or body.num_features)
 
 
@@ -148,12 +152,12 @@ def _torchvision(architecture: Architecture) -> tuple[nn.Module, int]:
 
     sized = {} if architecture.image_size_px is None else {"image_size": architecture.image_size_px}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of initial weights, which are of no account
+        warnings.simplefilter("ignore", FutureWarning)  # about initial weights, which are replaced
         body = torchvision.models.get_model(architecture.name, weights=None, **sized)
     layers = [(name, layer) for name, layer in body.named_modules() if isinstance(layer, nn.Linear)]
     name, last = layers[-1] if layers else ("", None)
-    several = any(child.lower().startswith("aux") for child, _ in body.named_children())
-    if last is None or last.out_features != 1000 or several:
+    has_auxiliary = any(child.lower().startswith("aux") for child, _ in body.named_children())
+    if last is None or last.out_features != 1000 or has_auxiliary:
         raise WeightsError(f"architecture: {architecture.name!r} does not end with one linear classifier.")
     body.set_submodule(name, nn.Identity())
     return body, last.in_features
@@ -164,20 +168,23 @@ def _timm_preprocess(architecture: Architecture) -> Preprocess | None:
 
     if not is_model_pretrained(architecture.name):
         return None
-    said = get_pretrained_cfg(architecture.name)
-    assert said is not None
-    size = architecture.image_size_px or said.input_size[-1]
-    scaling = {"interpolation": said.interpolation, "crop": said.crop_pct}
-    return Preprocess.model_validate({"image_size_px": size, "mean": said.mean, "std": said.std, **scaling})
+    published = get_pretrained_cfg(architecture.name)
+    assert published is not None
+    size = architecture.image_size_px or published.input_size[-1]
+    scaling = {"interpolation": published.interpolation, "crop": published.crop_pct}
+    return Preprocess.model_validate({"image_size_px": size, "mean": published.mean, "std": published.std, **scaling})
 
 
 def _torchvision_preprocess(architecture: Architecture) -> Preprocess | None:
     import torchvision
 
-    said = torchvision.models.get_model_weights(architecture.name).DEFAULT.transforms()
-    size = architecture.image_size_px or said.crop_size[0]
-    scaling = {"interpolation": said.interpolation.value, "crop": said.crop_size[0] / said.resize_size[0]}
-    return Preprocess.model_validate({"image_size_px": size, "mean": said.mean, "std": said.std, **scaling})
+    published = torchvision.models.get_model_weights(architecture.name).DEFAULT.transforms()
+    size = architecture.image_size_px or published.crop_size[0]
+    scaling = {
+        "interpolation": published.interpolation.value,
+        "crop": published.crop_size[0] / published.resize_size[0],
+    }
+    return Preprocess.model_validate({"image_size_px": size, "mean": published.mean, "std": published.std, **scaling})
 
 
 _PREPROCESS: Mapping[str, Callable[[Architecture], Preprocess | None]] = {

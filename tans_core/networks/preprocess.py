@@ -1,4 +1,4 @@
-"""From stored pixels to what a network reads. Axes: N images of a task, B of a batch, 3 channels, H = W pixels."""
+"""From stored pixels to a network's input. Axes: N images of a task, B of a batch, 3 channels, H = W pixels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tans_core.tasks.task import Task, TaskInfo
 
 Triple = tuple[float, float, float]
 _BATCH_VALUES = 16_000_000
-"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; early layers' answers take twenty times that."""
+"""Input values of a batch: some 5,000 images of 32 pixels, 106 of 224; early layers' outputs take twenty times that."""
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 assert set(INTERPOLATIONS) == set(get_args(Interpolation))
 
 
 class Preprocess(BaseModel):
-    """What a model's images go through before it: part of its card.
+    """How a model's input images are prepared: part of its card.
 
     Attributes:
         image_size_px: side of its input.
-        mean, std: a channel, in 0..1.
-        statistics: `own`: these mean and std, whatever the images, as published weights want it; `task`: those of the
-            images that it is tuned on, as small networks that are trained as a whole want it.
-        interpolation: what scales the images; a key of `tans_core.tasks.pixels.INTERPOLATIONS`.
+        mean, std: per channel, in 0..1.
+        statistics: `own`: this mean and std for all images, as published weights need; `task`: those of the images that
+            it is tuned on, which suits small networks whose weights are all trained.
+        interpolation: how images are scaled; a key of `tans_core.tasks.pixels.INTERPOLATIONS`.
         crop: share of the side that is kept around the centre, above 0 and at most 1.
     """
 
@@ -44,11 +44,11 @@ class Preprocess(BaseModel):
 
     @property
     def form(self) -> tuple[int, str, float]:
-        """How images are scaled, without what normalises them: size, interpolation, crop."""
+        """How images are scaled, without the normalisation: size, interpolation, crop."""
         return self.image_size_px, self.interpolation, self.crop
 
     def on(self, info: TaskInfo) -> Preprocess:
-        """Return what images of a task go through."""
+        """Return the preprocessing of a task's images, with the task's statistics where these apply."""
         if self.statistics == "own":
             return self
         return self.model_copy(update={"mean": info.mean, "std": info.std})
@@ -59,19 +59,19 @@ class Preprocess(BaseModel):
 
     def chosen(self, task: Task, indices: Sequence[int]) -> Tensor:
         """Return some images of a task, normalised: (n, 3, S, S) float32."""
-        own = self.on(task.info)
-        return normalise(torch.from_numpy(task.images.at(*self.form, indices)), own.mean, own.std)
+        on_task = self.on(task.info)
+        return normalise(torch.from_numpy(task.images.at(*self.form, indices)), on_task.mean, on_task.std)
 
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
-    """Let BatchNorm, and nothing else, take its statistics from the images; afterwards the network is as it was before.
+    """Make BatchNorm use the statistics of each batch; afterwards the network is as before.
 
-    Dropout and everything else stay in eval mode. Yields the layers.
+    Dropout and everything else stay in eval mode. Yields the BatchNorm layers.
     """
     modes = [(module, module.training) for module in network.modules()]
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    kept = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
+    saved_buffers = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:
@@ -79,7 +79,7 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
     try:
         yield norms
     finally:
-        for norm, momentum, buffers in zip(norms, momenta, kept, strict=True):
+        for norm, momentum, buffers in zip(norms, momenta, saved_buffers, strict=True):
             norm.momentum = momentum
             for name, value in norm.named_buffers(recurse=False):
                 value.copy_(buffers[name])
@@ -90,10 +90,10 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
 @contextmanager
 @torch.no_grad()
 def statistics_of(network: nn.Module, images: Tensor) -> Iterator[list[_BatchNorm]]:
-    """Give BatchNorm the statistics of images (N, 3, H, W), which must be shuffled or balanced; as before afterwards.
+    """Set BatchNorm to the statistics of images (N, 3, H, W), which must be shuffled or balanced; afterwards as before.
 
-    One batch of all the images, since the mean of small batches' variances is not the variance. Everything is in eval
-    mode inside. Yields the layers.
+    All images form one batch, since the mean of small batches' variances is not the variance. Everything is in eval
+    mode inside. Yields the BatchNorm layers.
     """
     with batch_statistics(network) as norms:
         if norms:
@@ -106,26 +106,26 @@ def statistics_of(network: nn.Module, images: Tensor) -> Iterator[list[_BatchNor
 
 
 def batch_of(image_size_px: int) -> int:
-    """Return how many images of a size are given to a network at once where all of them are wanted: 32 to 512."""
+    """Return the batch size for inference on images of a size: 32 to 512."""
     return min(512, max(32, _BATCH_VALUES // (3 * image_size_px**2)))
 
 
 @torch.no_grad()
 def calibrate(network: nn.Module, images: Tensor) -> None:
-    """Set the BatchNorm statistics of a network to those of images (N, 3, H, W) for good (`statistics_of`).
+    """Set a network's BatchNorm statistics permanently to those of images (N, 3, H, W) (`statistics_of`).
 
     Nothing else changes.
     """
     with statistics_of(network, images) as norms:
-        found = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
-    for norm, buffers in zip(norms, found, strict=True):
+        statistics = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
+    for norm, buffers in zip(norms, statistics, strict=True):
         for name in ("running_mean", "running_var"):
             if name in buffers:
                 getattr(norm, name).copy_(buffers[name])
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Scale images to 0..1, then to zero mean and unit deviation a channel.
+    """Scale images to 0..1, then to zero mean and unit deviation per channel.
 
     Args:
         images: (B, 3, H, W) uint8, any device.
@@ -141,8 +141,8 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     return images.float() * (1.0 / (255.0 * deviation)) - centre / deviation
 
 
-def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `pixels` in both directions, repeating its edge; right for glyphs and photographs alike.
+def shift_repeating_edges(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Shift each image randomly by up to `pixels` in both directions, repeating its edge; suits glyphs and photographs.
 
     Args:
         images: (B, 3, H, W), any dtype.
@@ -164,7 +164,7 @@ def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Ten
 
 
 def balanced_indices(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw up to `count` indices, shuffled, with as equal a number from each class as there are images.
+    """Draw up to `count` indices, shuffled, as evenly over the classes as their sizes allow.
 
     Args:
         labels: (N,) int64.
@@ -176,7 +176,7 @@ def balanced_indices(labels: Tensor, count: int, generator: torch.Generator) -> 
     """
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels.cpu()[order]
-    # Rank of each image inside its class: taking the lowest ranks first goes round the classes.
+    # Rank of each image within its class. Taking the lowest ranks first cycles through the classes.
     rank = torch.empty_like(order)
     for label in shuffled.unique():
         members = (shuffled == label).nonzero()[:, 0]

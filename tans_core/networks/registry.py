@@ -1,4 +1,4 @@
-"""The families of networks by name: ours, and those that installed packages bring."""
+"""The families of networks by name: ours, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tans_core.errors import ParamsError, TansError, WeightsError, did_you_mean
 from tans_core.networks.family import Family
 
 LIBRARY = "library"
-"""The family of networks that others wrote; their files of weights can be handed in by name."""
+"""The family of third-party networks; users hand in their weights by name."""
 GROUP = "tans.families"
 """Entry points of this group name instances of `Family`."""
 
@@ -29,30 +29,30 @@ _OWN = {
 
 @cache
 def get_family(name: str) -> Family:
-    """Return a family by the name that cards and params.yaml use.
+    """Return a family by its name in cards and params.yaml.
 
     Raises:
-        WeightsError: there is none, or the package that brings it cannot be loaded.
+        WeightsError: there is none, or the package with it cannot be loaded.
     """
     if name in _OWN:
         module, _, attribute = _OWN[name].partition(":")
-        own: Family = getattr(importlib.import_module(module), attribute)
-        return own
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
+        own_family: Family = getattr(importlib.import_module(module), attribute)
+        return own_family
+    points = [point for point in entry_points(group=GROUP) if point.name == name]
+    if not points:
         known = known_families()
         raise WeightsError(
             f"family {name[:80]!r}: no such family{did_you_mean(name, known)}. Known: {', '.join(known)}.\n"
-            f"  Install the package that brings it (entry points of the group {GROUP})."
+            f"  Install the package that provides it (entry points of the group {GROUP})."
         )
     try:
-        family = found[0].load()
+        family = points[0].load()
     except Exception as error:  # a package from outside may fail in any way
         raise WeightsError(
-            f"family {name!r}: {found[0].value} cannot be loaded ({type(error).__name__}: {error})."
+            f"family {name!r}: {points[0].value} cannot be loaded ({type(error).__name__}: {error})."
         ) from error
     if not isinstance(family, Family) or family.name != name:
-        raise WeightsError(f"family {name!r}: {found[0].value} is not a Family of this name.")
+        raise WeightsError(f"family {name!r}: {points[0].value} is not a Family of this name.")
     return family
 
 
@@ -62,26 +62,26 @@ def known_families() -> list[str]:
 
 
 def network_files() -> list[str]:
-    """Return the files of this package, and of families that other packages bring: what networks compute is theirs."""
-    own = [str(path) for path in Path(__file__).parent.glob("*.py")]
+    """Return the source files that define what networks compute: this package's, and those of third-party families."""
+    files = [str(path) for path in Path(__file__).parent.glob("*.py")]
     for name in set(known_families()) - set(_OWN):
-        with contextlib.suppress(WeightsError):  # what cannot be loaded computes nothing
-            own.append(inspect.getfile(type(get_family(name))))
-    return sorted(own)
+        with contextlib.suppress(WeightsError):  # a family that cannot be loaded computes nothing
+            files.append(inspect.getfile(type(get_family(name))))
+    return sorted(files)
 
 
 def check_settings(
     networks: Mapping[str, Mapping[str, Any]], stored_size_px: int, fine_tuned: Iterable[str] = ()
 ) -> None:
-    """Check the section `networks` of params.yaml: families by name, and each one's own settings.
+    """Check the section `networks` of params.yaml: the names of families, and the settings of each.
 
     Args:
         networks: settings by family.
-        stored_size_px: `data.stored_size_px`, which no family's input may exceed.
-        fine_tuned: families that `finetune.families` names; a newcomer may be of one that no zoo is built of.
+        stored_size_px: `data.stored_size_px`, the maximum input size of a family.
+        fine_tuned: families in `finetune.families`; newcomers may be of families that the zoo is not built from.
 
     Raises:
-        ParamsError: a family is unknown, or some of its settings are wrong; all of them are listed.
+        ParamsError: a family is unknown, or its settings are wrong; lists all problems.
     """
     known = known_families()
     problems = [
@@ -100,8 +100,8 @@ def check_settings(
             continue
         if size > stored_size_px:
             problems.append(
-                f"networks.{name}: reads images of {size} pixels, and data.stored_size_px keeps {stored_size_px}. "
-                "Raise the latter."
+                f"networks.{name}: reads images of {size} pixels, data.stored_size_px is {stored_size_px}. "
+                "Raise data.stored_size_px."
             )
     if problems:
         raise ParamsError("params.yaml:\n  " + "\n  ".join(problems))

@@ -1,6 +1,6 @@
-"""How well features, as they are, tell classes apart: a ridge regression, judged by leaving each image out in turn.
+"""How well frozen features separate classes: a ridge regression with leave-one-out cross-validation.
 
-That has a closed form: one small decomposition a network.
+It has a closed form: one small decomposition per network.
 
 Axes: n images, K classes, D feature width.
 """
@@ -14,17 +14,17 @@ import numpy.typing as npt
 import torch
 
 _PENALTIES = tuple(10.0**exponent for exponent in range(-3, 4))
-"""Shares of the features' mean squared singular value."""
+"""As shares of the features' mean squared singular value."""
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What a probe found, leaving each image out.
+    """The leave-one-out result of a probe.
 
     Attributes:
-        accuracy: share of images that are named rightly, 0..1.
+        accuracy: share of images classified correctly, 0..1.
         fit: share of the labels' variance that is explained, at most 1; finer than the accuracy, and negative where the
-            features say less than the classes' shares do.
+            features predict worse than the class frequencies alone.
     """
 
     accuracy: float
@@ -32,9 +32,9 @@ class ProbeScore:
 
 
 def ridge_probe(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> ProbeScore:
-    """Judge features (n, D) by how well a ridge regression on them names the labels (n,) of images left out.
+    """Score features (n, D) by how well a ridge regression predicts the labels (n,), leaving each image out in turn.
 
-    The regularisation is the one that leaves the smallest error; each image's own prediction never saw it.
+    The regularisation is the one with the smallest leave-one-out error.
     """
     classes, codes = np.unique(labels, return_inverse=True)
     shares = np.bincount(codes) / len(codes)
@@ -44,7 +44,7 @@ def ridge_probe(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
     centred = centred[:, deviation > 1e-9] / deviation[deviation > 1e-9]
     if centred.shape[1] == 0:
         return ProbeScore(float(shares.max()), 0.0)
-    # By torch, which keeps to the threads that it was given; numpy's would fight over the cores of the other workers.
+    # torch respects its thread limit; numpy would use the cores of the other workers.
     left, singular = (part.numpy() for part in torch.linalg.svd(torch.from_numpy(centred), full_matrices=False)[:2])
     projected = left.T @ targets  # (r, K)
     total = float((targets**2).sum())

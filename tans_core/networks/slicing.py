@@ -1,4 +1,4 @@
-"""The weights of a smaller network inside those of a larger one: first channels, centre of the kernel."""
+"""Slices a smaller network's weights from those of a larger one: first channels, centre of the kernel."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def slice_weights(full: Tensor, shape: torch.Size) -> Tensor:
 
 
 def cut(network: nn.Module, tensors: Mapping[str, Tensor], elastic: str = "stages.") -> Mapping[str, Tensor]:
-    """Cut a network's tensors out of those of a supernet that holds it.
+    """Slice a network's tensors from those of a supernet that contains it.
 
     Args:
         network: the smaller one.
         tensors: of the larger one, by the same names.
-        elastic: what the names of parts begin with that the smaller one may lack.
+        elastic: name prefix of the parts that the smaller one may lack.
 
     Returns:
-        The tensors as they came where they hold no such network: `load_state` says what is wrong.
+        The slices; `tensors` unchanged where they do not contain the network, so that `load_state` reports the problem.
     """
     wanted = network.state_dict()
-    more = [name for name in tensors if name not in wanted and not name.startswith(elastic)]
-    if more or not all(name in tensors and _holds(tensors[name], value) for name, value in wanted.items()):
+    extra = [name for name in tensors if name not in wanted and not name.startswith(elastic)]
+    if extra or not all(name in tensors and _contains(tensors[name], value) for name, value in wanted.items()):
         return tensors
     return {name: slice_weights(tensors[name], value.shape) for name, value in wanted.items()}
 
 
 def batch_norm(norm: nn.BatchNorm2d, hidden: Tensor) -> Tensor:
-    """Apply the first channels of a BatchNorm to (B, C, H, W), of which C may be fewer than it has."""
+    """Apply the first C channels of a BatchNorm to (B, C, H, W)."""
     channels = hidden.shape[1]
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     return F.batch_norm(
@@ -53,5 +53,5 @@ def batch_norm(norm: nn.BatchNorm2d, hidden: Tensor) -> Tensor:
     )
 
 
-def _holds(full: Tensor, part: Tensor) -> bool:
+def _contains(full: Tensor, part: Tensor) -> bool:
     return full.ndim == part.ndim and all(have >= want for have, want in zip(full.shape, part.shape, strict=True))

@@ -1,4 +1,4 @@
-"""Files of tensors that others wrote: safetensors, or what `torch.save` makes of tensors alone. Nothing in them is executed."""
+"""Reads third-party tensor files: safetensors, or `torch.save` of tensors only. Nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_BYTES = 512 * 1024 * 1024
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a file by name.
 
-    Training scripts keep them under a name, and those that ran on several devices put `module.` before each; both are looked
-    through.
+    Training scripts may nest them under a key such as `state_dict`, and multi-device training prefixes names with
+    `module.`; both are removed.
 
     Raises:
-        WeightsError: it is missing, too large, or holds something else.
+        WeightsError: it is missing, too large, or contains anything else.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file. Want safetensors, or a file of tensors that torch wrote.")
@@ -36,14 +36,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path}: not readable as safetensors ({error}).") from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that it refuses next
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no such file may fail in any way
-        said = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise WeightsError(f"{path}: not a file of tensors alone ({said[:200]}).") from error
+            warnings.simplefilter("ignore")  # about formats that it then refuses
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # any other file may fail in any way
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise WeightsError(f"{path}: not a file of tensors alone ({reason[:200]}).") from error
     for name in ("state_dict", "model", "state_dict_ema"):
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError(f"{path}: want tensors by name, got {type(found).__name__} of other things.")
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
+        if isinstance(contents, Mapping) and isinstance(contents.get(name), Mapping):
+            contents = contents[name]
+    if not isinstance(contents, Mapping) or not all(isinstance(value, Tensor) for value in contents.values()):
+        raise WeightsError(f"{path}: want a dict of tensors, got {type(contents).__name__} with other values.")
+    return {str(name).removeprefix("module."): value for name, value in contents.items()}

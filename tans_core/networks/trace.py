@@ -1,7 +1,7 @@
-"""What a network computes, operation by operation: its exact costs, and a code of its topology that any family's has.
+"""Traces a network's operations: gives its exact costs, and a topology code that is comparable between families.
 
-One forward pass of one image on torch's meta device, which computes shapes alone: nothing is read off a family's own
-description, so that networks of different families are described in the same terms.
+The trace is one forward pass of one image on torch's meta device, which computes only shapes. A family's own
+architecture description is not used, so networks of different families get comparable codes.
 
 Axes: T = `TOPOLOGY_DIM`.
 """
@@ -22,25 +22,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 _LEVELS = 7
-"""Resolutions: the input's, its half, its quarter, and so on; what is smaller still counts to the last."""
+"""Resolutions: the input's, half, a quarter, and so on; smaller ones count as the last."""
 _DECAY = 0.8
-"""Of a layer's weight with its place inside its resolution: the same layers in another order have another code, since
-no sum of small whole multiples of powers of 4/5 vanishes."""
+"""Decay of a layer's weight with its position inside its resolution. The same layers in another order get another
+code, since no sum of small integer multiples of powers of 4/5 is zero."""
 _PER_LEVEL = 8
 _WHOLE = 5
 TOPOLOGY_DIM = _LEVELS * _PER_LEVEL + _WHOLE
 COSTS = 2
-"""How many of the last values of a code are costs."""
+"""How many values at the end of a code are costs."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass of one image costs, in millions.
+    """The cost of one forward pass of one image, in millions.
 
     Attributes:
         params_m: parameters.
         macs_m: multiply-accumulates of convolutions and matrix products.
-        largest_layer_m: values that the layer of most values gives; memory grows with it.
+        largest_layer_m: output values of the layer with the most; memory grows with it.
     """
 
     params_m: float
@@ -56,9 +56,9 @@ class Layer:
         kernel: side of a convolution's kernel in pixels; 1 for a matrix product.
         stride: of a convolution.
         groups: of a convolution.
-        channels: that it gives.
-        side_px: of what it gives; 1 for a matrix product.
-        values: how many numbers it gives.
+        channels: of its output.
+        side_px: of its output; 1 for a matrix product.
+        values: number of output values.
         macs: multiply-accumulates.
     """
 
@@ -73,11 +73,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass does.
+    """The layers of one forward pass.
 
     Attributes:
-        layers: in the order in which they are computed.
-        params: how many numbers the network has that are trained.
+        layers: in order of computation.
+        params: number of trainable parameters.
     """
 
     layers: tuple[Layer, ...]
@@ -89,19 +89,19 @@ class Trace:
 
 
 def trace(network: nn.Module, function: Callable[[Tensor], Tensor], image_size_px: int) -> Trace:
-    """Follow one image through a function of a network, in eval mode; the network's modes stay as they were.
+    """Trace one image through a function of a network, in eval mode; afterwards the network's modes are as before.
 
     Args:
-        network: whose parameters are counted; on the meta device, or on any other.
-        function: takes images (1, 3, S, S), the network itself or its features.
+        network: its parameters are counted; on the meta device, or on any other.
+        function: takes images (1, 3, S, S): the network itself, or its `features`.
         image_size_px: S.
     """
     modes = [(module, module.training) for module in network.modules()]
-    place = next(network.parameters()).device
+    network_device = next(network.parameters()).device
     network.eval()
     try:
         with torch.no_grad(), _Recorder() as recorder:
-            function(torch.zeros(1, 3, image_size_px, image_size_px, device=place))
+            function(torch.zeros(1, 3, image_size_px, image_size_px, device=network_device))
     finally:
         for module, training in modes:
             module.training = training
@@ -109,32 +109,32 @@ def trace(network: nn.Module, function: Callable[[Tensor], Tensor], image_size_p
 
 
 def cost_of(network: nn.Module, image_size_px: int) -> Cost:
-    """Count what a network costs, classifier included; it stays where and as it was."""
-    # On the meta device whatever it is on: layers such as attention compute in other steps on real ones.
+    """Count the cost of a network, classifier included; the network does not change."""
+    # Always on the meta device: on real ones, layers such as attention use other operations.
     outline = copy.deepcopy(network).to("meta")
-    found = trace(outline, outline, image_size_px)
-    largest = max((layer.values for layer in found.layers), default=0)
-    return Cost(found.params / 1e6, found.macs / 1e6, largest / 1e6)
+    traced = trace(outline, outline, image_size_px)
+    largest = max((layer.values for layer in traced.layers), default=0)
+    return Cost(traced.params / 1e6, traced.macs / 1e6, largest / 1e6)
 
 
-def topology_code(found: Trace, image_size_px: int, feature_dim: int) -> npt.NDArray[np.float32]:
+def topology_code(traced: Trace, image_size_px: int, feature_dim: int) -> npt.NDArray[np.float32]:
     """Describe a network by its layers, resolution by resolution.
 
-    Of each resolution: how many layers, the logarithm of their MACs, and of kernels, strides, channels (log2) and the
-    share of depthwise layers the means; kernels and channels once more with weights by place. Of the whole: the
+    For each resolution: the number of layers, the logarithm of their MACs, the means of kernels, strides, channels
+    (log2) and depthwise layers, then the sums of kernels and channels (log2) weighted by position. For the whole: the
     logarithms of the input's side and of the feature width, the number of layers, and last (`COSTS`) the logarithms of
     parameters and MACs.
 
     Returns:
-        (T,) float32; zeros where a network has no layer of a resolution.
+        (T,) float32; zeros for a resolution without layers.
     """
     levels: list[list[Layer]] = [[] for _ in range(_LEVELS)]
-    for layer in found.layers:
+    for layer in traced.layers:
         level = round(math.log2(max(1.0, image_size_px / max(1, layer.side_px))))
         levels[min(level, _LEVELS - 1)].append(layer)
     code = [value for layers in levels for value in _level_code(layers)]
-    code += [math.log2(image_size_px), math.log2(feature_dim), float(len(found.layers))]
-    code += [math.log(max(found.params, 1)), math.log(max(found.macs, 1))]
+    code += [math.log2(image_size_px), math.log2(feature_dim), float(len(traced.layers))]
+    code += [math.log(max(traced.params, 1)), math.log(max(traced.macs, 1))]
     return np.array(code, dtype=np.float32)
 
 
@@ -145,19 +145,19 @@ def _level_code(layers: Sequence[Layer]) -> list[float]:
         [(one.kernel, one.stride, math.log2(one.channels), float(one.groups > 1)) for one in layers], dtype=np.float64
     )
     weights = _DECAY ** np.arange(len(layers))
-    placed = weights @ columns
+    weighted = weights @ columns
     macs = math.log1p(sum(layer.macs for layer in layers))
-    return [float(len(layers)), macs, *columns.mean(axis=0).tolist(), float(placed[0]), float(placed[2])]
+    return [float(len(layers)), macs, *columns.mean(axis=0).tolist(), float(weighted[0]), float(weighted[2])]
 
 
 _LIKE_FIRST = {
     getattr(torch.ops.aten, name) for name in ("relu", "hardtanh", "hardswish", "silu", "gelu", "add", "mul")
 }
-"""Operations whose result is like their first argument, where the others are of the same shape."""
+"""Operations whose result has the shape of their first argument, if the other arguments have it too."""
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes each operation that torch's own table of costs knows."""
+    """Records each operation that torch's table of costs contains."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -169,23 +169,23 @@ class _Recorder(TorchDispatchMode):
         if out is None:
             out = func(*args, **(kwargs or {}))
         if packet in flop_registry:
-            # A multiply-accumulate is two operations there.
+            # That table counts a multiply-accumulate as two operations.
             macs = int(flop_registry[packet](*args, **(kwargs or {}), out_val=out)) // 2
             self.layers.append(_layer(packet, args, out, macs))
         return out
 
 
 def _shape_alone(func: Any, packet: Any, args: Sequence[Any]) -> Any:
-    """Return what an operation gives on the meta device where its shape is plain: 20 times as fast as torch's way."""
+    """Return the result of a simple operation on the meta device, 20 times as fast as torch; None for other ones."""
     first = args[0] if args else None
     if not isinstance(first, Tensor) or first.device.type != "meta":
         return None
     if packet is torch.ops.aten.native_batch_norm:
-        nothing = first.new_empty(0)
-        return torch.empty_like(first), nothing, nothing
+        empty = first.new_empty(0)
+        return torch.empty_like(first), empty, empty
     if packet in _LIKE_FIRST and not func._schema.is_mutable:
-        others = [one for one in args[1:] if isinstance(one, Tensor)]
-        if all(one.shape == first.shape and one.dtype == first.dtype for one in others):
+        others = [other for other in args[1:] if isinstance(other, Tensor)]
+        if all(other.shape == first.shape and other.dtype == first.dtype for other in others):
             return torch.empty_like(first)  # strides included
     return None
 
@@ -195,5 +195,5 @@ def _layer(packet: Any, args: Sequence[Any], out: Any, macs: int) -> Layer:
         weight, stride, groups = args[1], args[3], args[8]
         shape = (int(weight.shape[-1]), int(stride[-1]), int(groups), int(out.shape[1]), int(out.shape[-1]))
         return Layer(*shape, out.numel(), macs)
-    shaped = out[0] if isinstance(out, tuple | list) else out
-    return Layer(1, 1, 1, int(shaped.shape[-1]), 1, shaped.numel(), macs)
+    output = out[0] if isinstance(out, tuple | list) else out
+    return Layer(1, 1, 1, int(output.shape[-1]), 1, output.numel(), macs)

@@ -1,6 +1,6 @@
-"""Stage `base`: meta-train tasks -> the supernets that every task's zoo starts from, one a family.
+"""Stage `base`: meta-train tasks -> the supernets that every task's zoo starts from, one per family.
 
-The networks of no single task come with them: members of the base, and what it started from as it was published.
+It also writes the general networks, of no single task: members of the base, and the published ones it started from.
 
 Reads data/tasks, params `base`, `networks`, `seed`. Writes data/base, metrics/base.json, plots/base.csv.
 """
@@ -34,7 +34,7 @@ from tans_core.zoo.supernet import SupernetRecipe
 
 
 def main(root: Path) -> None:
-    """Train one supernet a family on the tasks that params list for it."""
+    """Train one supernet per family on the tasks of `base.tasks`."""
     params = load_params(root)
     check_settings(params.networks, params.data.stored_size_px)
     check_dependencies(root, params.base.tasks)
@@ -44,30 +44,30 @@ def main(root: Path) -> None:
     digests = [sha256_file(folder / "images.parquet") for folder in folders]
     jobs = []
     for family, settings in params.networks.items():
-        own = params.base.of_family(family)
+        family_params = params.base.of_family(family)
         training = SupernetRecipe.of(params.base.model_dump(), family, precision)
-        recipe = BaseRecipe(training, own.start_share, own.subnets)
-        found = get_family(family)
-        begun = [asdict(one) for one in found.base_weights(found.space(settings))]
-        made_from = [own.model_dump(), settings, begun, params.seed, precision, digests]
+        recipe = BaseRecipe(training, family_params.start_share, family_params.subnets)
+        implementation = get_family(family)
+        base_weights = [asdict(weights) for weights in implementation.base_weights(implementation.space(settings))]
+        made_from = [family_params.model_dump(), settings, base_weights, params.seed, precision, digests]
         resume = resume_folder(root / ".resume/base" / family, made_from)
         jobs.append(_Job(family, settings, folders, recipe, params.seed, resume))
-    at_once = min(cores(), len(jobs))
-    if at_once == 1:
+    workers = min(cores(), len(jobs))
+    if workers == 1:
         built = [_train(job) for job in jobs]
     else:
-        # Families side by side; spawned, since torch's threads do not survive a fork.
-        with ProcessPoolExecutor(at_once, get_context("spawn"), begin_worker) as pool:
+        # Families in parallel, in spawned processes: torch's threads do not survive a fork.
+        with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
             built = list(pool.map(_train, jobs))
-    zoos = {job.family: _zoo(job, made) for job, made in zip(jobs, built, strict=True)}
-    losses = {job.family: made.losses for job, made in zip(jobs, built, strict=True)}
+    zoos = {job.family: _zoo(job, result) for job, result in zip(jobs, built, strict=True)}
+    losses = {job.family: result.losses for job, result in zip(jobs, built, strict=True)}
     infos = [read_info(folder) for folder in folders]
     save_base(root / "data/base", zoos, params.networks, infos, precision)
     final = {family: sum(values[-50:]) / len(values[-50:]) for family, values in losses.items()}
     write_json({"final_loss": final, "tasks": len(folders), "seconds": seconds()}, root / "metrics/base.json")
     rows = [(family, step, loss) for family, values in losses.items() for step, loss in enumerate(values)]
-    shown = [{"family": family, "step": step, "loss": loss} for family, step, loss in rows if step % 10 == 0]
-    write_csv(shown, root / "plots/base.csv")
+    points = [{"family": family, "step": step, "loss": loss} for family, step, loss in rows if step % 10 == 0]
+    write_csv(points, root / "plots/base.csv")
     for job in jobs:
         shutil.rmtree(job.resume)
 
@@ -84,41 +84,41 @@ class _Job(NamedTuple):
     resume: Path
 
 
-class _Made(NamedTuple):
+class _Result(NamedTuple):
     weights: Arrays
     calibrations: Arrays
     cards: list[str]
     losses: list[float]
 
 
-def _train(job: _Job) -> _Made:
+def _train(job: _Job) -> _Result:
     tasks = [read_task(folder) for folder in job.folders]
     zoo, losses = build_base(job.family, job.settings, tasks, job.recipe, job.seed, job.resume)
-    # Plain arrays travel between processes, without shared memory; what a family from outside makes of them may not.
+    # Numpy arrays can always be sent between processes; the objects of a third-party family may not.
     weights, calibrations = (
         {name: value.cpu().numpy() for name, value in part.items()}
         for part in (zoo.supernet.state_dict(), zoo.calibrations)
     )
-    return _Made(weights, calibrations, [card.to_json() for card in zoo.cards], losses)
+    return _Result(weights, calibrations, [card.to_json() for card in zoo.cards], losses)
 
 
-def _zoo(job: _Job, made: _Made) -> Zoo:
+def _zoo(job: _Job, result: _Result) -> Zoo:
     network = get_family(job.family).space(job.settings).supernet(num_classes=2)
     weights, calibrations = (
         {name: torch.from_numpy(np.asarray(value)) for name, value in part.items()}
-        for part in (made.weights, made.calibrations)
+        for part in (result.weights, result.calibrations)
     )
     network.load_state_dict(weights)
-    return Zoo(network, [ModelCard.from_json(text) for text in made.cards], calibrations)
+    return Zoo(network, [ModelCard.from_json(text) for text in result.cards], calibrations)
 
 
 def check_dependencies(root: Path, tasks: Sequence[str]) -> None:
-    """Raise ParamsError where dvc.yaml does not make `base` depend on just these tasks: DVC would miss their changes."""
+    """Raise ParamsError unless stage `base` of dvc.yaml depends on exactly these tasks: DVC must see their changes."""
     path = root / "dvc.yaml"
-    if not path.is_file():  # the stage runs without DVC, too
+    if not path.is_file():  # the stage also runs without DVC
         return
     deps = read_yaml(path)["stages"]["base"]["deps"]
-    have, want = {d for d in deps if d.startswith("data/tasks/")}, {f"data/tasks/{task}" for task in tasks}
+    have, want = {dep for dep in deps if dep.startswith("data/tasks/")}, {f"data/tasks/{task}" for task in tasks}
     changes = [
         f"{verb} {', '.join(sorted(names))}" for verb, names in (("add", want - have), ("drop", have - want)) if names
     ]

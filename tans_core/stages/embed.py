@@ -1,7 +1,7 @@
 """Stage `embed`: zoo, arrivals, meta-train tasks -> embeddings in LanceDB.
 
-Reads data/base, data/zoo, data/arrivals, data/tasks, params `embed`, `tasks`. Writes data/store: models, task_features and
-their digests, and the anchors that models were embedded by.
+Reads data/base, data/zoo, data/arrivals, data/tasks, params `embed`, `tasks`. Writes data/store: the tables models and
+task_features, their digests, and the anchors of the models' embeddings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Stage `transfer`: zoo, arrivals, meta-train tasks -> how networks do on tasks that are not their home.
+"""Stage `transfer`: zoo, arrivals, meta-train tasks -> how networks perform on tasks other than their home task.
 
-Reads data/zoo, data/arrivals, data/base, data/tasks, params `transfer`, `finetune`, `tasks`, `seed`. Writes data/store: transfer
-and its digest.
+Reads data/zoo, data/arrivals, data/base, data/tasks, params `transfer`, `finetune`, `tasks`, `seed`. Writes data/store:
+the table transfer and its digest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(root: Path) -> None:
         probe_images=transfer.probe_images,
         probe_images_per_class=transfer.probe_images_per_class,
     )
-    # Kept from run to run: a task or a network that is added costs its own trials alone.
+    # Kept between runs: a new task or network adds only its own trials.
     done = root / ".resume/transfer"
     scores = transfer_scores(data, read_all_cards(data, tasks), tasks, budget, params.seed, cores(), done)
     write_table(data / "store", "transfer", scores.to_table(), key=None)

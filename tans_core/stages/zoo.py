@@ -1,4 +1,4 @@
-"""Stage `zoo@<task>`: base supernets + one task -> its supernets, fine-tuned, and measured models.
+"""Stage `zoo@<task>`: base supernets + one task -> supernets fine-tuned on it, and measured models.
 
 Reads data/base, data/tasks/<task>, params `zoo`, `seed`. Writes data/zoo/<task>, metrics/zoo/<task>.json.
 """
@@ -22,18 +22,18 @@ def main(root: Path, name: str) -> None:
     """Build one task's part of the zoo."""
     params = load_params(root)
     seconds = clock()
-    base, folder, out = Base.open(root / "data/base"), root / "data/tasks" / name, root / "data/zoo" / name
+    base, folder, zoo_folder = Base.open(root / "data/base"), root / "data/tasks" / name, root / "data/zoo" / name
     task, images = read_task(folder), sha256_file(folder / "images.parquet")
     zoos, resumes = {}, []
     for family in base.families:
-        # One choice of precision for the whole zoo: the one that the base was trained with.
-        own = params.zoo.of_family(family)
-        recipe = SupernetRecipe.of(own.model_dump(), family, base.precision)
-        made_from = [own.model_dump(), base.precision, params.seed, sha256_file(base.path(family)), images]
+        # The whole zoo is trained in the precision of the base.
+        family_params = params.zoo.of_family(family)
+        recipe = SupernetRecipe.of(family_params.model_dump(), family, base.precision)
+        made_from = [family_params.model_dump(), base.precision, params.seed, sha256_file(base.path(family)), images]
         resumes.append(resume_folder(root / ".resume/zoo" / name / family, made_from))
-        sampling = Sampling(own.subnets, own.select_from, own.calibration_images)
+        sampling = Sampling(family_params.subnets, family_params.select_from, family_params.calibration_images)
         zoos[family] = build_zoo(task, base, family, recipe, sampling, params.seed, resumes[-1])
-    write_zoo(zoos, out)
+    write_zoo(zoos, zoo_folder)
     shutil.rmtree(root / ".resume/zoo" / name)
     cards = [card for zoo in zoos.values() for card in zoo.cards]
     accuracies = sorted(card.val_accuracy or 0.0 for card in cards)

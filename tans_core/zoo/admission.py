@@ -1,7 +1,8 @@
 """Newcomers: models from outside, as `card.json` and `weights.safetensors` in a folder of the inbox.
 
-Nothing of a newcomer is executed, unpickled or followed: two regular files of bounded size are copied, then only the copies are
-looked at. What they say is checked against their family; `tans_core.gates.arrivals` judges the values.
+Nothing in a newcomer is executed or unpickled, and no link is followed. Two regular files of bounded size are copied,
+and only the copies are read. Card and weights are checked against the family here, their values in
+`tans_core.gates.arrivals`.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ MAX_CARD_BYTES = 256 * 1024
 MAX_HEADER_BYTES = 1024 * 1024
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 MAX_MACS_M = 25_000.0
-"""For one image: a newcomer is run on some hundred of them."""
+"""For one image: a newcomer is run on a few hundred."""
 MAX_RECIPE = {"lr": 1.0, "head_factor": 100.0, "weight_decay": 1.0}
 MAX_LAYER_M = 4.0
-"""Values of the input or of a layer for one image, in millions: a newcomer is asked about some hundred at once."""
-# A folder that changed a moment ago may still be on its way in.
+"""Values of the input or of a layer for one image, in millions: a newcomer is run on some hundred images at once."""
+# A folder that changed more recently may still be being copied.
 SETTLE_S = 2.0
 
 _TEXT = re.compile(r"^[^\x00-\x1f\x7f]{1,200}$")
-# What a folder can be called, since a data set's name and those of its classes come from folders.
+# Valid folder names, since data sets and classes are named after folders.
 _CLASS = re.compile(r"^[^\x00-\x1f\x7f]{1,255}$")
 _HOME = re.compile(r"^(?!\.{1,2}$)[^\x00-\x1f\x7f/\\]{1,255}$")
 _OTHER_FORMATS = {
@@ -55,12 +56,12 @@ _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", t
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A model that may enter: its id is the hash of its card and weights, and `folder` holds both under that id.
+    """A model with a valid form; its id is the hash of its card and weights.
 
     Attributes:
-        id: the same wherever and whenever it is read.
-        card: with that id, exact costs, and the path that the weights will have below data/.
-        folder: `card.json` and `weights.safetensors`, copies of our own.
+        id: independent of where and when it is read.
+        card: with that id, exact costs, and the future path of the weights below data/.
+        folder: named by the id; contains our copies of `card.json` and `weights.safetensors`.
     """
 
     id: str
@@ -69,7 +70,7 @@ class Newcomer:
 
 
 def waiting(inbox: Path, settle_s: float = SETTLE_S) -> list[Path]:
-    """Return the inbox's entries by name, without hidden ones and those that changed within the last `settle_s` seconds."""
+    """Return the inbox's entries by name, except hidden ones and those changed in the last `settle_s` seconds."""
     if not inbox.is_dir():
         return []
     entries = [path for path in sorted(inbox.iterdir()) if not path.name.startswith(".")]
@@ -77,16 +78,16 @@ def waiting(inbox: Path, settle_s: float = SETTLE_S) -> list[Path]:
 
 
 def read_newcomer(source: Path, staging: Path) -> Newcomer:
-    """Copy a newcomer and check all of its form.
+    """Copy a newcomer and check its form: files, card, names and shapes of its tensors.
 
     Args:
         source: an entry of the inbox, of any kind.
-        staging: a folder of our own; the copy goes to `staging/<id>`.
+        staging: a private folder; the copy goes to `staging/<id>`.
 
     Raises:
         WeightsError: it is not a folder of two regular files, they are too large or damaged, the card is not a model
-            card of a known family, or the weights are not those of its architecture. The message lists every problem of
-            the part at fault.
+            card of a known family, or the weights are not those of its architecture. Lists all problems of the first
+            part that fails.
     """
     if source.is_symlink() or not source.is_dir():
         raise WeightsError(f"{source.name}: not a folder. Want a folder with {CARD_FILE} and {WEIGHTS_FILE}.")
@@ -107,7 +108,7 @@ def read_newcomer(source: Path, staging: Path) -> Newcomer:
 
 
 def admit(newcomer: Newcomer, arrivals: Path) -> Path:
-    """Move a newcomer to `arrivals/<id>`, whole or not at all; one that is there already stays. Return its folder."""
+    """Move a newcomer to `arrivals/<id>`, whole or not at all, unless it is already there. Return its folder."""
     target = arrivals / newcomer.id
     arrivals.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
@@ -120,7 +121,7 @@ def admit(newcomer: Newcomer, arrivals: Path) -> Path:
 def quarantine(source: Path, folder: Path, reason: str, details: dict[str, Any] | None = None) -> Path:
     """Move an entry of the inbox to `folder/<name>/newcomer` beside a `reason.json`; return `folder/<name>`.
 
-    The entry is moved as it is, a link as a link. A name that is taken gets a number.
+    The entry is moved as it is, a link as a link. If the name is taken, a number is added.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:80].lstrip(".") or "newcomer"
     target, number = folder / name, 1
@@ -129,7 +130,7 @@ def quarantine(source: Path, folder: Path, reason: str, details: dict[str, Any] 
         target = folder / f"{name}-{number}"
     target.mkdir(parents=True)
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    # The reason first: whatever lies in quarantine says why.
+    # The reason is written first, so that every entry in quarantine has one.
     write_json({"name": source.name, "reason": reason, "moment": moment, **(details or {})}, target / "reason.json")
     source.rename(target / "newcomer")
     return target
@@ -144,12 +145,12 @@ def discard(source: Path) -> None:
 
 
 def _changed(path: Path) -> float:
-    """Return when an entry, or one of its two files, last changed: ctime, which a copy that keeps times changes too."""
+    """Return when an entry or one of its two files last changed: its ctime, which even `cp -p` updates."""
     paths = [path, path / CARD_FILE, path / WEIGHTS_FILE]
     moments = []
-    for one in paths:
+    for file in paths:
         try:
-            moments.append(one.lstat().st_ctime)
+            moments.append(file.lstat().st_ctime)
         except OSError:
             continue
     return max(moments, default=0.0)
@@ -158,39 +159,39 @@ def _changed(path: Path) -> float:
 def _copy(source: Path, folder: Path, name: str, limit: int) -> None:
     path = source / name
     try:
-        kind = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
-        found = ", ".join(sorted(one.name for one in source.iterdir())[:5]) or "nothing"
+        contents = ", ".join(sorted(entry.name for entry in source.iterdir())[:5]) or "nothing"
         raise WeightsError(
-            f"{source.name}: lacks {name}; it holds {found}. Weights are taken as safetensors only."
+            f"{source.name}: lacks {name}; it holds {contents}. Weights are taken as safetensors only."
         ) from None
     except OSError as error:
         raise WeightsError(f"{source.name}/{name}: cannot be read ({error.strerror}).") from error
-    if not stat.S_ISREG(kind.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise WeightsError(f"{source.name}/{name}: not a regular file. Links and devices are not followed.")
     try:
-        # Not through a link that took the file's place, and without waiting for a pipe that did.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # The file may have been replaced since `lstat`: do not follow a link, do not wait for a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise WeightsError(f"{source.name}/{name}: cannot be read ({error.strerror}).") from error
-    with os.fdopen(handle, "rb") as reader:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    with os.fdopen(descriptor, "rb") as reader:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise WeightsError(f"{source.name}/{name}: not a regular file.")
-        size = os.fstat(handle).st_size
+        size = os.fstat(descriptor).st_size
         if not 0 < size <= limit:
             raise WeightsError(f"{source.name}/{name}: got {size:,} bytes, want 1 to {limit:,}.")
         with (folder / name).open("wb") as writer:
-            left = limit
-            while left > 0 and (block := reader.read(min(left, 1 << 20))):
+            remaining = limit
+            while remaining > 0 and (block := reader.read(min(remaining, 1 << 20))):
                 writer.write(block)
-                left -= len(block)
+                remaining -= len(block)
 
 
 def _read_card(data: bytes) -> ModelCard:
     try:
-        # Refuses NaN and depths that would exhaust the stack.
+        # Refuses NaN, and nesting that would exhaust the stack.
         raw = from_json(data, allow_inf_nan=False)
-        json.loads(data.decode(), object_pairs_hook=_once)
+        json.loads(data.decode(), object_pairs_hook=_refuse_repeated)
     except ValueError as error:
         raise WeightsError(f"{CARD_FILE}: not a model card as JSON ({error}).") from error
     if not isinstance(raw, dict):
@@ -203,9 +204,9 @@ def _read_card(data: bytes) -> ModelCard:
     except WeightsError as error:
         raise WeightsError(f"{CARD_FILE}: {error}") from error
     if not problems:
-        for name, said, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
-            if not abs(said - exact) <= 0.02 * exact:
-                problems.append(f"{name}: the card says {said:g}, the architecture has {exact:g}")
+        for name, stated, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
+            if not abs(stated - exact) <= 0.02 * exact:
+                problems.append(f"{name}: the card says {stated:g}, the architecture has {exact:g}")
         if cost.macs_m > MAX_MACS_M:
             problems.append(f"architecture: {cost.macs_m:,.0f} M MACs an image, want at most {MAX_MACS_M:,.0f} M")
         if cost.largest_layer_m > MAX_LAYER_M:
@@ -224,12 +225,12 @@ def _cost(card: ModelCard) -> Cost:
         return family.cost(card.architecture, card.preprocess.image_size_px, card.outputs)
     except WeightsError:
         raise
-    except Exception as error:  # a family from outside may fail on a stranger's card in any way
+    except Exception as error:  # a third-party family may fail on an untrusted card in any way
         raise WeightsError(f"architecture: family {card.family!r} fails ({type(error).__name__}: {error}).") from error
 
 
 def card_problems(card: ModelCard) -> list[str]:
-    """Say what of a card keeps its network out, but for costs and weights; nothing where it may come in."""
+    """Return the reasons to refuse a card, except its costs and weights; empty if there are none."""
     problems = []
     size = len(json.dumps(card.to_dict(), ensure_ascii=False, indent=2).encode())
     if size > MAX_CARD_BYTES:
@@ -244,59 +245,58 @@ def card_problems(card: ModelCard) -> list[str]:
         2 <= len(names) <= 1000 and len(set(names)) == len(names) and all(_CLASS.match(name) for name in names)
     ):
         problems.append(
-            "class_names: want 2 to 1000 different names of 1 to 255 printable characters, or none for features without a "
-            "classifier"
+            "class_names: want 2 to 1000 different names of 1 to 255 printable characters, or none without a classifier"
         )
     for name in ("val_accuracy", "test_accuracy"):
         if (getattr(card, name) is None) != card.general:
             problems.append(f"{name}: want {'none without a classifier' if card.general else 'a number'}")
-    if not any(one.kind == "task" and one.name == card.home_task for one in card.lineage):
+    if not any(ancestor.kind == "task" and ancestor.name == card.home_task for ancestor in card.lineage):
         problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
-    for name, most in MAX_RECIPE.items() if card.recipe else ():
-        if getattr(card.recipe, name) > most:
-            problems.append(f"recipe.{name}: got {getattr(card.recipe, name):g}, want at most {most:g}")
+    for name, limit in MAX_RECIPE.items() if card.recipe else ():
+        if getattr(card.recipe, name) > limit:
+            problems.append(f"recipe.{name}: got {getattr(card.recipe, name):g}, want at most {limit:g}")
     problems += [f"licence {licence[:80]!r}: not an SPDX expression" for licence in card.unreadable_licences]
     return problems
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of a card; readers differ in which of two values they take."""
-    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"given twice: {', '.join(repr(name[:80]) for name in twice[:5])}")
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object, refusing repeated keys: JSON readers differ in which value they take."""
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"given twice: {', '.join(repr(name[:80]) for name in repeated[:5])}")
     return dict(pairs)
 
 
 def _check_tensors(path: Path, card: ModelCard) -> None:
     with path.open("rb") as file:
-        start = file.read(8)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        beginning = file.read(8)
+    length = struct.unpack("<Q", beginning)[0] if len(beginning) == 8 else 0
     if not 0 < length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-        looks_like = next((kind for magic, kind in _OTHER_FORMATS.items() if start.startswith(magic)), None)
-        what = (
+        looks_like = next((kind for magic, kind in _OTHER_FORMATS.items() if beginning.startswith(magic)), None)
+        fault = (
             f"begins like {looks_like}"
             if looks_like
             else f"a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}"
         )
-        raise WeightsError(f"{WEIGHTS_FILE}: not safetensors: {what}. `safetensors.torch.save_file` writes them.")
-    # Names and shapes only: no memory is given to a network that may be refused.
+        raise WeightsError(f"{WEIGHTS_FILE}: not safetensors: {fault}. `safetensors.torch.save_file` writes them.")
+    # Names and shapes only: a network that may be refused gets no memory.
     wanted = get_family(card.family).outline(card.architecture, card.outputs).state_dict()
     if card.general:
         wanted = {name: value for name, value in wanted.items() if not name.startswith("classifier.")}
     try:
         with safe_open(path, framework="pt") as tensors:
-            found = {
+            stored = {
                 name: (tensors.get_slice(name).get_dtype(), tensors.get_slice(name).get_shape())
                 for name in tensors.keys()  # noqa: SIM118
             }
     except SafetensorError as error:
         raise WeightsError(f"{WEIGHTS_FILE}: not readable as safetensors ({str(error)[:200]}).") from error
-    problems = [f"lacks {name}" for name in sorted(wanted.keys() - found.keys())]
-    problems += [f"has an unknown {name[:80]!r}" for name in sorted(found.keys() - wanted.keys())]
-    for name in sorted(wanted.keys() & found.keys()):
+    problems = [f"lacks {name}" for name in sorted(wanted.keys() - stored.keys())]
+    problems += [f"has an unknown {name[:80]!r}" for name in sorted(stored.keys() - wanted.keys())]
+    for name in sorted(wanted.keys() & stored.keys()):
         want = (_DTYPES.get(wanted[name].dtype, "another type"), list(wanted[name].shape))
-        if found[name] != want:
-            problems.append(f"{name}: got {found[name][0]} {found[name][1]}, want {want[0]} {want[1]}")
+        if stored[name] != want:
+            problems.append(f"{name}: got {stored[name][0]} {stored[name][1]}, want {want[0]} {want[1]}")
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise WeightsError(
@@ -305,9 +305,9 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
 
 
 def identify(card: ModelCard, weights: Path) -> str:
-    """Return the id that a newcomer gets by its card and its file of weights."""
+    """Return a newcomer's id: a hash of its card and of its weights file."""
     described = {key: value for key, value in card.to_dict().items() if key not in ("id", "weights")}
-    # Cards had no recipe at first, and recipes neither of these: what is as it was then keeps its name.
+    # Early cards had no recipe, and early recipes lacked these fields: leaving out defaults keeps their ids.
     if described["recipe"] is None:
         del described["recipe"]
     else:

@@ -1,7 +1,7 @@
-"""The base supernets that every task's zoo starts from, and the networks of no single task that come with them.
+"""Builds the base supernets, which every task's zoo starts from, and the general networks, of no single task.
 
-Those are of two kinds: the network that a family's base started from, as it was published, and members of the base itself. What
-they know was taught by many images, not by one task's, so they are a start for data sets that no task is like.
+General networks are of two kinds: the published network that a family's base started from, and members of the base.
+They were trained on many kinds of images, so they suit data sets that no task resembles.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed
 from tans_core.tasks.task import Task, TaskInfo
 from tans_core.zoo.build import Zoo, preprocess_of, write_cards
-from tans_core.zoo.card import Ancestor, Made, ModelCard, card_of, descend
+from tans_core.zoo.card import Ancestor, ModelCard, NetworkEntry, card_of, descend
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import calibration_file, calibration_of, save_tensors
 
 HOME = "base"
-"""What the cards of the base's members name as their home: the tasks of `base.tasks` together."""
+"""The home task on cards of the base's members: stands for all tasks of `base.tasks` together."""
 _IMAGES = 1024
 
 
@@ -39,9 +39,10 @@ class BaseRecipe:
 
     Attributes:
         training: on all tasks together.
-        start_share: share of the weights that it began with in what becomes of it; the rest is what training made of them. The
-            mean of both keeps what the published network knew where the tasks are unlike its images (Wortsman et al., 2022).
-        subnets: members that become networks of the zoo: the largest at each input size, then random ones.
+        start_share: share of the initial weights in the final ones, which are a weighted mean of initial and trained
+            weights. It preserves what the published network does well on images unlike the tasks' (Wortsman et al.,
+            2022).
+        subnets: number of members that become models: the largest at each input size, then random ones.
     """
 
     training: SupernetRecipe
@@ -57,48 +58,48 @@ def build_base(
     seed: int,
     resume_folder: Path | None,
 ) -> tuple[Zoo, list[float]]:
-    """Train the supernet of a family that every task's zoo starts from, on all tasks together with a head each.
+    """Train a family's base supernet on all tasks together, with one head per task.
 
     Returns:
-        The supernet (its classifier is of no use), re-calibrated, with the cards of its networks; and the training loss of each
-        step.
+        The supernet, re-calibrated and with the cards of its models (its classifier is unused); and the training loss
+        of each step.
 
     Raises:
-        ParamsError: a share of random weights is to be kept.
+        ParamsError: `start_share` is above 0 for a family that starts from random weights.
     """
-    found = get_family(family)
-    space = found.space(settings)
-    if recipe.start_share and not found.base_weights(space):
+    implementation = get_family(family)
+    space = implementation.space(settings)
+    if recipe.start_share and not implementation.base_weights(space):
         raise ParamsError(
             f"base: start_share: got {recipe.start_share:g} for {family}, want 0: it starts from random weights. "
-            "Set it in base.families of those that start from published ones."
+            "Set it under base.families, for families that start from published weights."
         )
     torch.manual_seed(derive_seed(seed, "base"))
     network = space.supernet(num_classes=2)
-    found.start(space, network)
-    begun = {name: value.clone() for name, value in network.state_dict().items()}
+    implementation.start(space, network)
+    initial = {name: value.clone() for name, value in network.state_dict().items()}
     heads = [nn.Linear(network.feature_dim, task.info.num_classes) for task in tasks]
     data = [TrainingData.of(task, "train", preprocess_of(family, space, task)) for task in tasks]
-    own_seed = derive_seed(seed, "base")
-    losses = train_supernet(network, heads, data, recipe.training, own_seed, resume_folder, f"base {family}")
+    base_seed = derive_seed(seed, "base")
+    losses = train_supernet(network, heads, data, recipe.training, base_seed, resume_folder, f"base {family}")
     network = network.cpu()
-    network.load_state_dict(_mixed(begun, network.state_dict(), recipe.start_share))
+    network.load_state_dict(_mixed(initial, network.state_dict(), recipe.start_share))
 
     generator = torch.Generator().manual_seed(derive_seed(seed, "base", "calibration"))
     share = max(1, _IMAGES // len(data))
-    chosen = [balanced_indices(d.labels, share, generator) for d in data]
+    chosen = [balanced_indices(split.labels, share, generator) for split in data]
     members = [task.where("train")[indices.numpy()].tolist() for task, indices in zip(tasks, chosen, strict=True)]
 
     @cache
     def images(size_px: int) -> Tensor:
         pairs = zip(tasks, members, strict=True)
-        return torch.cat([preprocess_of(family, space, task, size_px).chosen(task, some) for task, some in pairs])
+        return torch.cat([preprocess_of(family, space, task, size_px).chosen(task, indices) for task, indices in pairs])
 
-    # The stored statistics are those of the largest subnet, which also embeds queries.
+    # The stored statistics belong to the largest subnet, which also embeds queries.
     calibrate(network, images(space.image_size_px))
-    largest_first = sorted(found.sizes_px(space), reverse=True)
+    largest_first = sorted(implementation.sizes_px(space), reverse=True)
     rng = np.random.default_rng(derive_seed(seed, "base", "subnets"))
-    wanted = [
+    choices = [
         (
             space.largest() if number < len(largest_first) else space.sample(rng),
             largest_first[number % len(largest_first)],
@@ -110,14 +111,15 @@ def build_base(
     texts = {ref: text for info in infos for ref, text in info.licence_texts.items()}
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
-    for number, (choice, size_px) in enumerate(wanted):
+    for number, (choice, size_px) in enumerate(choices):
         subnet = network.extract(choice)
         calibrate(subnet, images(size_px))
-        # Of images that keep their own statistics, those of no task are asked for.
-        preprocess = found.preprocess(space, *_mean_statistics(infos)).model_copy(update={"image_size_px": size_px})
-        model_id = f"{found.short}.{HOME}.{number:03d}"
-        made = Made(model_id, family, space.describe(choice), f"base/{family}.safetensors")
-        cards.append(card_of(made, preprocess, lineage, home_task=HOME, source=_sources(lineage), texts=texts))
+        # The mean over the tasks; unused where a family has fixed statistics.
+        preprocess = implementation.preprocess(space, *_mean_statistics(infos))
+        preprocess = preprocess.model_copy(update={"image_size_px": size_px})
+        model_id = f"{implementation.short}.{HOME}.{number:03d}"
+        entry = NetworkEntry(model_id, family, space.describe(choice), f"base/{family}.safetensors")
+        cards.append(card_of(entry, preprocess, lineage, home_task=HOME, source=_sources(lineage), texts=texts))
         calibrations |= {f"{model_id}/{name}": value for name, value in calibration_of(subnet).items()}
     return Zoo(network, [*_published_cards(family, settings), *cards], calibrations), losses
 
@@ -129,14 +131,14 @@ def save_base(
     tasks: Sequence[TaskInfo],
     precision: str,
 ) -> None:
-    """Write one supernet a family, the networks as they were published, the cards of all that come with them, and `base.json`.
+    """Write a supernet for each family, the published networks, the cards of all general networks, and `base.json`.
 
     Args:
         folder: data/base.
         zoos: by family, from `build_base`.
-        families: settings of each one's search space.
-        tasks: that they were trained on.
-        precision: that they were trained in.
+        families: settings of each family's search space.
+        tasks: training tasks of the supernets.
+        precision: training precision of the supernets.
     """
     folder.mkdir(parents=True, exist_ok=True)
     described = {}
@@ -146,18 +148,18 @@ def save_base(
         save_tensors(zoo.calibrations, calibration_file(path))
         family = get_family(name)
         space = family.space(families[name])
-        for one in family.base_weights(space):
+        for weights in family.base_weights(space):
             network = space.supernet(num_classes=2)
             family.start(space, network)
-            save_tensors(_features(network), folder / f"{one.name}.safetensors")
-        lineage = [one.model_dump(mode="json") for one in base_lineage(name, families[name], tasks)]
+            save_tensors(_features(network), folder / f"{weights.name}.safetensors")
+        lineage = [ancestor.model_dump(mode="json") for ancestor in base_lineage(name, families[name], tasks)]
         described[name] = {"settings": families[name], "lineage": lineage}
     write_cards([card for zoo in zoos.values() for card in zoo.cards], folder)
     write_json({"families": described, "precision": precision}, folder / "base.json")
 
 
 def base_lineage(family: str, settings: Mapping[str, Any], tasks: Sequence[TaskInfo]) -> tuple[Ancestor, ...]:
-    """Return what the weights of a family's base descend from: published weights, their images, and the tasks."""
+    """Return the lineage of a family's base: published weights, their images, and the tasks."""
     lineage = _published_lineage(family, settings)
     for task in tasks:
         lineage = descend(lineage, task)
@@ -165,40 +167,41 @@ def base_lineage(family: str, settings: Mapping[str, Any], tasks: Sequence[TaskI
 
 
 def _published_cards(family: str, settings: Mapping[str, Any]) -> list[ModelCard]:
-    found = get_family(family)
-    space = found.space(settings)
-    preprocess = found.preprocess(space, (0.5,) * 3, (0.25,) * 3)
+    implementation = get_family(family)
+    space = implementation.space(settings)
+    preprocess = implementation.preprocess(space, (0.5,) * 3, (0.25,) * 3)
     architecture, lineage = space.describe(space.largest()), _published_lineage(family, settings)
     return [
         card_of(
-            Made(f"{one.name}.{size}", family, architecture, f"base/{one.name}.safetensors"),
+            NetworkEntry(f"{weights.name}.{size}", family, architecture, f"base/{weights.name}.safetensors"),
             preprocess.model_copy(update={"image_size_px": size}),
             lineage,
-            home_task=one.images or one.name,
+            home_task=weights.images or weights.name,
             source=_sources(lineage),
         )
-        for one in found.base_weights(space)
-        for size in found.sizes_px(space)
+        for weights in implementation.base_weights(space)
+        for size in implementation.sizes_px(space)
     ]
 
 
 def _published_lineage(family: str, settings: Mapping[str, Any]) -> tuple[Ancestor, ...]:
-    found = get_family(family)
+    implementation = get_family(family)
     lineage: list[Ancestor] = []
-    for one in found.base_weights(found.space(settings)):
-        lineage.append(Ancestor(kind="weights", name=one.name, source=one.source, licence=one.licence))
-        if one.images:
-            lineage.append(Ancestor(kind="task", name=one.images, source=one.source, licence=one.images_licence))
+    for weights in implementation.base_weights(implementation.space(settings)):
+        lineage.append(Ancestor(kind="weights", name=weights.name, source=weights.source, licence=weights.licence))
+        if weights.images:
+            images = Ancestor(kind="task", name=weights.images, source=weights.source, licence=weights.images_licence)
+            lineage.append(images)
     return tuple(lineage)
 
 
 def _sources(lineage: Sequence[Ancestor]) -> str:
-    return ", ".join(dict.fromkeys(one.source for one in lineage))
+    return ", ".join(dict.fromkeys(ancestor.source for ancestor in lineage))
 
 
-def _mixed(begun: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+def _mixed(initial: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     return {
-        name: torch.lerp(value, begun[name], share) if value.is_floating_point() else value
+        name: torch.lerp(value, initial[name], share) if value.is_floating_point() else value
         for name, value in trained.items()
     }
 

@@ -1,4 +1,4 @@
-"""One task's part of the zoo: a supernet a family, fine-tuned from the base, and measured subnets.
+"""Builds one task's part of the zoo: a supernet for each family, fine-tuned from the base, and measured subnets.
 
 Axes: N images, K classes.
 """
@@ -23,7 +23,7 @@ from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrat
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
-from tans_core.zoo.card import Made, ModelCard, card_of, descend
+from tans_core.zoo.card import ModelCard, NetworkEntry, card_of, descend
 from tans_core.zoo.select import extend_front
 from tans_core.zoo.supernet import SupernetRecipe, TrainingData, train_supernet
 from tans_core.zoo.weights import Base, calibration_file, calibration_of, save_tensors
@@ -36,9 +36,9 @@ class Sampling:
     """Which subnets become models.
 
     Attributes:
-        subnets: how many: the smallest, the largest, and distinct random ones, at the input sizes in turn.
-        select_from: members, each at every input size, of which those are taken instead that are expected to extend the front of
-            accuracy against cost (`extend_front`); 0 for random ones.
+        subnets: their number: the smallest, the largest, and distinct random ones, at the input sizes in turn.
+        select_from: number of candidate members, each at every input size. From these, `extend_front` selects the
+            subnets for the front of accuracy against cost; 0 takes random ones instead.
         calibration_images: size of the shuffled, class-balanced sample that BatchNorm is re-calibrated on.
     """
 
@@ -49,11 +49,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Zoo:
-    """What one task and one family gave.
+    """The models of one task and one family.
 
     Attributes:
         supernet: fine-tuned on the task.
-        cards: one a model.
+        cards: one per model.
         calibrations: BatchNorm statistics of each model, named `<model id>/<buffer>`.
     """
 
@@ -75,58 +75,59 @@ def build_zoo(
 
     Args:
         task: a meta-train task.
-        base: what the supernet starts from.
-        family: whose supernet; one of the base's.
+        base: the supernets to start from.
+        family: one of the base's families.
         recipe: of the fine-tuning.
         sampling: which subnets become models.
         seed: of everything random.
-        resume_folder: where checkpoints are kept while it runs.
+        resume_folder: keeps checkpoints while it runs.
     """
-    info, space, found = task.info, base.space(family), get_family(family)
+    info, space, implementation = task.info, base.space(family), get_family(family)
     preprocess = preprocess_of(family, space, task)
     generator = torch.Generator().manual_seed(derive_seed(seed, "zoo", info.name))
     network = base.load(family)
     network.reset_classifier(info.num_classes, generator)
     train = TrainingData.of(task, "train", preprocess)
-    own_seed = derive_seed(seed, "zoo", info.name)
-    train_supernet(network, [network.classifier], [train], recipe, own_seed, resume_folder, info.name)
+    training_seed = derive_seed(seed, "zoo", info.name)
+    train_supernet(network, [network.classifier], [train], recipe, training_seed, resume_folder, info.name)
     network = network.cpu()
     sample = balanced_indices(train.labels, sampling.calibration_images, generator)
-    sizes_px = found.sizes_px(space)
-    looks = {size: _Looks.of(task, preprocess_of(family, space, task, size), sample) for size in sizes_px}
+    sizes_px = implementation.sizes_px(space)
+    images_of = {size: _SizedImages.of(task, preprocess_of(family, space, task, size), sample) for size in sizes_px}
     precision = recipe.precision
     measured: dict[int, tuple[dict[str, Tensor], dict[str, float]]] = {}
 
     def measure(index: int) -> float:
-        member, size = ways[index]
-        subnet, look = network.extract(member), looks[size]
+        member, size = candidates[index]
+        subnet, images = network.extract(member), images_of[size]
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            calibrate(subnet, look.sample)
+            calibrate(subnet, images.sample)
             subnet.eval()
-            accuracies = {split: accuracy(subnet, *images) for split, images in look.splits.items()}
+            accuracies = {split: accuracy_on_normalised(subnet, *part) for split, part in images.splits.items()}
         measured[index] = calibration_of(subnet), accuracies
         return accuracies["val"]
 
-    own_seed = derive_seed(seed, "subnets", info.name)
+    sampling_seed = derive_seed(seed, "subnets", info.name)
     if sampling.select_from:
-        ways = list(itertools.product(sample_members(space, sampling.select_from, own_seed), sizes_px))
-        described = [(space.describe(member), size) for member, size in ways]
-        codes = np.stack([found.topology(architecture, size) for architecture, size in described])
-        macs_m = [found.cost(architecture, size, info.num_classes).macs_m for architecture, size in described]
+        candidates = list(itertools.product(sample_members(space, sampling.select_from, sampling_seed), sizes_px))
+        described = [(space.describe(member), size) for member, size in candidates]
+        codes = np.stack([implementation.topology(architecture, size) for architecture, size in described])
+        macs_m = [implementation.cost(architecture, size, info.num_classes).macs_m for architecture, size in described]
         extend_front(codes.astype(np.float64), macs_m, measure, sampling.subnets)
     else:
-        ways = list(zip(sample_members(space, sampling.subnets, own_seed), itertools.cycle(sizes_px), strict=False))
-        for index in progress(range(len(ways)), f"{info.name}: measuring"):
+        members = sample_members(space, sampling.subnets, sampling_seed)
+        candidates = list(zip(members, itertools.cycle(sizes_px), strict=False))
+        for index in progress(range(len(candidates)), f"{info.name}: measuring"):
             measure(index)
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
     for number, (index, (calibration, accuracies)) in enumerate(measured.items()):
-        member, size = ways[index]
-        model_id = f"{found.short}.{info.name}.{number:03d}"
-        made = Made(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
+        member, size = candidates[index]
+        model_id = f"{implementation.short}.{info.name}.{number:03d}"
+        entry = NetworkEntry(model_id, family, space.describe(member), f"zoo/{info.name}/{family}.safetensors")
         card = card_of(
-            made,
-            looks[size].preprocess,
+            entry,
+            images_of[size].preprocess,
             descend(base.lineages[family], info),
             home_task=info.name,
             source=info.source,
@@ -140,7 +141,7 @@ def build_zoo(
 
 
 def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
-    """Write each family's supernet and calibrations, and the cards of all, one a row."""
+    """Write each family's supernet and calibrations, and all cards, one per row."""
     folder.mkdir(parents=True, exist_ok=True)
     for family, zoo in zoos.items():
         path = folder / f"{family}.safetensors"
@@ -150,7 +151,7 @@ def write_zoo(zoos: Mapping[str, Zoo], folder: Path) -> None:
 
 
 def write_cards(cards: Sequence[ModelCard], folder: Path) -> None:
-    """Write cards, one a row, with their numbers in columns beside."""
+    """Write cards, one per row, with their numbers in separate columns."""
     plain = ("id", "params_m", "macs_m", "val_accuracy", "test_accuracy")
     columns = {name: [getattr(card, name) for card in cards] for name in plain}
     with atomic_path(folder / CARDS_FILE) as temporary:
@@ -158,15 +159,12 @@ def write_cards(cards: Sequence[ModelCard], folder: Path) -> None:
 
 
 def read_cards(folder: Path) -> list[ModelCard]:
-    """Read the cards of one task's zoo, or of the base: family by family, each in the order of its ids."""
+    """Read the cards of one task's zoo or of the base, ordered by family, then by id."""
     return [ModelCard.from_json(text) for text in pq.read_table(folder / CARDS_FILE)["card"].to_pylist()]
 
 
 def read_all_cards(data: Path, tasks: Sequence[str]) -> list[ModelCard]:
-    """Read the cards of the base's own networks, of the tasks' zoos and of all arrivals.
-
-    Folders of tasks that params no longer list are left alone.
-    """
+    """Read the cards of the base's networks, of the zoos of `tasks` alone, and of all arrivals."""
     folders = [data / "base"] if (data / "base" / CARDS_FILE).is_file() else []
     folders += [data / "zoo" / task for task in tasks]
     cards = [card for folder in folders for card in read_cards(folder)]
@@ -187,21 +185,21 @@ def sample_members(space: SearchSpace, count: int, seed: int) -> list[Any]:
 
 
 def preprocess_of(family: str, space: SearchSpace, task: Task, size_px: int | None = None) -> Preprocess:
-    """Return what a task's images go through before the networks of a space, at the size that they are trained at or another."""
-    own = get_family(family).preprocess(space, task.info.mean, task.info.std).on(task.info)
-    return own if size_px is None else own.model_copy(update={"image_size_px": size_px})
+    """Return the preprocessing of a task's images for a space's networks, at `size_px` or the training size."""
+    preprocess = get_family(family).preprocess(space, task.info.mean, task.info.std).on(task.info)
+    return preprocess if size_px is None else preprocess.model_copy(update={"image_size_px": size_px})
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """A task's images at one size: a sample to calibrate by, and those that accuracy is measured on, with their labels."""
+class _SizedImages:
+    """A task's images at one size: a sample for calibration, and the labelled splits that accuracy is measured on."""
 
     preprocess: Preprocess
     sample: Tensor
     splits: dict[str, tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, task: Task, preprocess: Preprocess, sample: Tensor) -> _Looks:
+    def of(cls, task: Task, preprocess: Preprocess, sample: Tensor) -> _SizedImages:
         measured = {split: TrainingData.of(task, split, preprocess) for split in ("val", "test")}
         chosen = task.where("train")[sample.numpy()].tolist()
         splits = {split: (data.normalised(), data.labels) for split, data in measured.items()}
@@ -209,8 +207,8 @@ class _Looks:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
-    """Return the share of images (N, 3, H, W), labels (N,), that a network in eval mode names rightly."""
+def accuracy_on_normalised(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+    """Return the share of normalised images (N, 3, H, W) whose labels (N,) a network in eval mode predicts."""
     batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    right = sum(int((network(x).argmax(dim=1) == y).sum()) for x, y in batches)
-    return right / len(labels)
+    correct = sum(int((network(x).argmax(dim=1) == y).sum()) for x, y in batches)
+    return correct / len(labels)

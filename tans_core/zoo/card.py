@@ -1,4 +1,4 @@
-"""The model card: all that is needed to use a model's weights, and to compare it with others."""
+"""The model card: everything needed to use a model's weights and to compare it with others."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tans_core.tasks.task import TaskInfo
 VERSION = 1
 CODE_LICENCE = "Apache-2.0"
 UNKNOWN_LINEAGE = "LicenseRef-unknown-lineage"
-"""The licence of what a card of version 0 does not tell: the weights that its own started from."""
+"""The licence of initial weights that are unknown: cards of version 0 do not name them."""
 
 
 class _Part(BaseModel):
-    # What a newer version added is kept.
+    # Fields of newer versions are kept.
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class Ancestor(_Part):
-    """A task or base weights that a model's weights descend from; `licence` is an SPDX expression."""
+    """A task, or initial weights, that a model's weights descend from; `licence` is an SPDX expression."""
 
     kind: Literal["task", "weights"]
     name: str
@@ -41,7 +41,7 @@ class Licences(_Part):
 
     Attributes:
         code: of the program that runs the network.
-        weights: that they are given under.
+        weights: of the weights themselves.
         data: of all images in the lineage.
         texts: terms by `LicenseRef-`.
     """
@@ -55,12 +55,12 @@ class Licences(_Part):
     def of_lineage(
         cls, lineage: Sequence[Ancestor], texts: Mapping[str, str] | None = None, home: Licences | None = None
     ) -> Licences:
-        """Return the licences of weights that were trained here: those of everything that they descend from.
+        """Return the licences of weights trained here: those of everything they descend from.
 
         Args:
             lineage: of the new weights.
-            texts: terms that the ancestors brought along.
-            home: of the weights that these started from; None where they started from nothing.
+            texts: terms of the ancestors' licences, by `LicenseRef-`.
+            home: licences of the initial weights; None for random ones.
         """
         data = combine([*([home.data] if home else []), *(one.licence for one in lineage if one.kind == "task")])
         weights = combine([*([home.weights, home.data] if home else []), *(one.licence for one in lineage)])
@@ -69,20 +69,20 @@ class Licences(_Part):
 
 
 class ModelCard(_Part):
-    """One model of the zoo. Fields that it does not know, of a newer version, are kept.
+    """One model of the zoo. Unknown fields, from newer versions, are kept.
 
     Attributes:
-        version: of the card's form.
+        version: of the card's format.
         id: unique in the zoo.
         family: name of the family of networks.
         architecture: the member, as the family describes it.
         class_names: K names in the order of the logits; none where the weights are features without a classifier.
-        preprocess: what images go through before the network.
-        recipe: how it is best fine-tuned; None where its family's recipe is, which params.yaml says.
-        home_task: the task it was trained on; of features of no single task, what they were trained on together.
+        preprocess: how its input images are prepared.
+        recipe: its own fine-tuning recipe; None where the recipe of its family in params.yaml applies.
+        home_task: the task it was trained on; for general features, the name of all their training images together.
         source: where that task's images came from.
         licences: of code, weights and data.
-        lineage: every task and every base weights that its weights descend from.
+        lineage: all tasks and initial weights that its weights descend from.
         params_m: parameters in millions, classifier included.
         macs_m: multiply-accumulates of one image in millions, at its own input size.
         val_accuracy: on the home task's validation split, 0..1; choices may use it. None without a classifier.
@@ -108,7 +108,7 @@ class ModelCard(_Part):
     weights: str
 
     def recipe_by(self, settings: Mapping[str, Any]) -> Recipe:
-        """Return how it is fine-tuned, by the section `finetune` of params.yaml where the card does not say it."""
+        """Return its fine-tuning recipe: the card's own, or its family's in the section `finetune` of params.yaml."""
         return self.recipe or Recipe.of(settings, self.family)
 
     @property
@@ -118,17 +118,17 @@ class ModelCard(_Part):
 
     @property
     def outputs(self) -> int:
-        """Of the classifier; features without one get one of a single output where a network has to be built."""
+        """Outputs of the classifier; 1 for features without a classifier, since a network needs one to be built."""
         return len(self.class_names) or 1
 
     @property
     def licence(self) -> str:
-        """What holds for who uses the weights: their own licence, and those of all that they descend from (SPDX)."""
+        """What a user of the weights must accept: their own licence and those of their whole lineage (SPDX)."""
         return combine([self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)])
 
     @property
     def unreadable_licences(self) -> tuple[str, ...]:
-        """What is stated as a licence somewhere on the card and is no SPDX expression."""
+        """All licences on the card that are not SPDX expressions."""
         stated = [self.licences.code, self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)]
         return tuple(dict.fromkeys(licence for licence in stated if not is_expression(licence)))
 
@@ -140,17 +140,17 @@ class ModelCard(_Part):
         """Read a card of any version.
 
         Args:
-            raw: what `to_dict` gave, now or in an earlier version.
-            strict: take no number for a text and no text for a number, as befits a card from outside.
+            raw: from `to_dict`, of this or an earlier version.
+            strict: refuse a number for a text and a text for a number; for untrusted cards.
 
         Raises:
-            WeightsError: a field is missing or of another kind; all of them are named.
+            WeightsError: a field is missing or has another type; lists all problems.
         """
         try:
             return cls.model_validate_json(json.dumps(upgraded(raw), allow_nan=False), strict=strict)
         except ValidationError as error:
-            told = "; ".join(problems(error, cls))
-            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {told}.") from error
+            listed = "; ".join(problems(error, cls))
+            raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {listed}.") from error
         except (TypeError, ValueError, RecursionError) as error:
             raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: {error}.") from error
 
@@ -163,8 +163,8 @@ class ModelCard(_Part):
 
 
 @dataclass(frozen=True)
-class Made:
-    """A network that was made: its id, its architecture as its family describes it, and where its weights will lie."""
+class NetworkEntry:
+    """A new network: its id, its family's description of its architecture, and the future path of its weights."""
 
     id: str
     family: str
@@ -173,7 +173,7 @@ class Made:
 
 
 def card_of(
-    made: Made,
+    entry: NetworkEntry,
     preprocess: Preprocess,
     lineage: Sequence[Ancestor],
     *,
@@ -183,23 +183,23 @@ def card_of(
     class_names: Sequence[str] = (),
     accuracies: Mapping[str, float] | None = None,
 ) -> ModelCard:
-    """Return the card of a network that was made here: its exact costs, and licences that follow from its lineage.
+    """Return the card of a network built here, with exact costs and the licences of its lineage.
 
     Args:
-        made: the network.
-        preprocess: that it is used with.
-        lineage: what its weights descend from, the home among it.
+        entry: the network.
+        preprocess: how its input images are prepared.
+        lineage: what its weights descend from, home task included.
         home_task, source: as on the card.
-        texts: terms that the ancestors brought along, by `LicenseRef-`.
+        texts: terms of the ancestors' licences, by `LicenseRef-`.
         class_names: none for features without a classifier.
         accuracies: on the splits `val` and `test`, 0..1; None without a classifier.
     """
-    found = accuracies or {}
-    cost = get_family(made.family).cost(made.architecture, preprocess.image_size_px, len(class_names) or 1)
+    measured = accuracies or {}
+    cost = get_family(entry.family).cost(entry.architecture, preprocess.image_size_px, len(class_names) or 1)
     return ModelCard(
-        id=made.id,
-        family=made.family,
-        architecture=made.architecture,
+        id=entry.id,
+        family=entry.family,
+        architecture=entry.architecture,
         class_names=tuple(class_names),
         preprocess=preprocess,
         home_task=home_task,
@@ -208,16 +208,16 @@ def card_of(
         lineage=tuple(lineage),
         params_m=cost.params_m,
         macs_m=cost.macs_m,
-        val_accuracy=found.get("val"),
-        test_accuracy=found.get("test"),
-        weights=made.weights,
+        val_accuracy=measured.get("val"),
+        test_accuracy=measured.get("test"),
+        weights=entry.weights,
     )
 
 
 def descend(ancestors: Sequence[Ancestor], info: TaskInfo) -> tuple[Ancestor, ...]:
-    """Return the lineage of weights that were trained on a task from others."""
-    own = Ancestor(kind="task", name=info.name, source=info.source, licence=info.licence)
-    return tuple(dict.fromkeys([*ancestors, own]))
+    """Return the lineage of weights with these ancestors after training on a task."""
+    ancestor = Ancestor(kind="task", name=info.name, source=info.source, licence=info.licence)
+    return tuple(dict.fromkeys([*ancestors, ancestor]))
 
 
 _VERSION_0 = {
@@ -227,30 +227,30 @@ _VERSION_0 = {
 
 
 def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return a card in the form of this version; one that has a version is returned as it is.
+    """Convert a card without a version (version 0) to version 1; other cards are returned unchanged.
 
     Raises:
-        WeightsError: a card without a version lacks a field that those had, or has another.
+        WeightsError: a card of version 0 lacks a field, or has an unknown one.
     """
     if "version" in raw:
         return raw
     missing, unknown = sorted(_VERSION_0 - raw.keys()), sorted(raw.keys() - _VERSION_0)
     if missing or unknown:
         raise WeightsError(f"model card {str(raw.get('id', '?'))[:80]!r}: missing {missing}, unknown {unknown}.")
-    described = normalise(raw["licence"]) if isinstance(raw["licence"], str) else None
-    licence = described.expression if described else raw["licence"]
+    stated = normalise(raw["licence"]) if isinstance(raw["licence"], str) else None
+    licence = stated.expression if stated else raw["licence"]
     lineage = [
         {"kind": "weights", "name": "not told", "source": "not told", "licence": UNKNOWN_LINEAGE},
         {"kind": "task", "name": raw["home_task"], "source": raw["source"], "licence": licence},
     ]
-    texts = {**(described.texts if described else {}), UNKNOWN_LINEAGE: TEXTS.get(UNKNOWN_LINEAGE, "")}
-    size = {name: raw[name] for name in ("image_size_px", "mean", "std")}
-    kept = ("id", "architecture", "class_names", "home_task", "source", "params_m", "macs_m")
+    texts = {**(stated.texts if stated else {}), UNKNOWN_LINEAGE: TEXTS.get(UNKNOWN_LINEAGE, "")}
+    preprocess = {name: raw[name] for name in ("image_size_px", "mean", "std")}
+    unchanged = ("id", "architecture", "class_names", "home_task", "source", "params_m", "macs_m")
     return {
-        **{name: raw[name] for name in (*kept, "val_accuracy", "test_accuracy", "weights")},
+        **{name: raw[name] for name in (*unchanged, "val_accuracy", "test_accuracy", "weights")},
         "version": 1,
         "family": raw["space"],
-        "preprocess": {**size, "statistics": "task"},
+        "preprocess": {**preprocess, "statistics": "task"},
         "licences": {"code": CODE_LICENCE, "weights": licence, "data": licence, "texts": texts},
         "lineage": lineage,
     }

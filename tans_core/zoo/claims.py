@@ -1,4 +1,4 @@
-"""What a model's card claims, held against what its network does."""
+"""Checks the claims of a model's card by running its network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ logger = logging.getLogger(__name__)
 
 _NOISE_IMAGES = 16
 _HOME_IMAGES = 200
-"""Of a split, at most: enough to find a claim out that is .05 too high and more."""
+"""Maximum per split: enough to detect a claim that is .05 or more too high."""
 _BATCH_VALUES_M = 100.0
-"""Values of the largest layer for a batch, in millions."""
+"""Maximum values of the largest layer for a batch, in millions."""
 
 
 def accuracies_at_home(card: ModelCard, weights: Path, tasks: Path) -> Mapping[str, float] | None:
-    """Measure a model on up to 200 images of each of the splits `val` and `test` of its home task, as its weights are.
+    """Measure a model, without training, on up to 200 images of its home task's splits `val` and `test` each.
 
     Args:
         card: of the model.
@@ -34,8 +34,8 @@ def accuracies_at_home(card: ModelCard, weights: Path, tasks: Path) -> Mapping[s
         tasks: the folder `data/tasks`.
 
     Returns:
-        Accuracies in 0..1 of the splits that have images; None where the home task, by name and classes, is not here or
-        cannot be read.
+        Accuracies in 0..1 of the splits that have images; None where no task with the card's home name and classes is
+        built, or it cannot be read.
 
     Raises:
         WeightsError: the weights are damaged, or not the card's.
@@ -43,22 +43,22 @@ def accuracies_at_home(card: ModelCard, weights: Path, tasks: Path) -> Mapping[s
     task = _home(card, tasks)
     if task is None:
         return None
-    network, preprocess, found = load_model(card, weights), card.preprocess.on(task.info), {}
+    network, preprocess, accuracies = load_model(card, weights), card.preprocess.on(task.info), {}
     cost = get_family(card.family).cost(card.architecture, preprocess.image_size_px, card.outputs)
     batch = max(1, min(batch_of(preprocess.image_size_px), int(_BATCH_VALUES_M / max(cost.largest_layer_m, 1e-3))))
     digests = task.images.digests
     for split in ("val", "test"):
-        # By a hash of the pixels: the same ones whatever their order.
+        # Chosen by a hash of the pixels, so independent of their order.
         members = sorted(task.where(split).tolist(), key=digests.__getitem__)[:_HOME_IMAGES]
-        right = 0
+        correct = 0
         for start in range(0, len(members), batch):
-            part = members[start : start + batch]
+            chunk = members[start : start + batch]
             with torch.inference_mode():
-                named = network(preprocess.chosen(task, part)).argmax(dim=1)
-            right += int((named == torch.from_numpy(task.labels[part])).sum())
+                predicted = network(preprocess.chosen(task, chunk)).argmax(dim=1)
+            correct += int((predicted == torch.from_numpy(task.labels[chunk])).sum())
         if members:
-            found[split] = right / len(members)
-    return found
+            accuracies[split] = correct / len(members)
+    return accuracies
 
 
 def _home(card: ModelCard, tasks: Path) -> Task | None:
@@ -68,30 +68,29 @@ def _home(card: ModelCard, tasks: Path) -> Task | None:
             return None
         return read_task(folder) if read_info(folder).class_names == card.class_names else None
     except (TansError, OSError, ValueError, KeyError, pa.ArrowException) as error:
-        # One task that is being built, or is of an earlier version, keeps nobody out.
+        # A task that is being built, or is of an earlier version, must not block a newcomer.
         logger.warning("%s: the claims of %s are not measured: %s", folder, card.id, error)
         return None
 
 
 @torch.no_grad()
 def spread_of_answers(card: ModelCard, weights: Path) -> float:
-    """Return by how much a model's answers to noise differ: the largest deviation of a class's logit, or of a feature where
-    it has no classifier, over some images.
+    """Return how much a model's outputs differ between noise images: the largest deviation of a logit.
 
-    BatchNorm takes its statistics from the images, as it will from those of a new task. Zero where the model answers
-    the same whatever it sees.
+    Without a classifier it is that of a feature. BatchNorm takes its statistics from the images, as it will on a new
+    task. Zero means that the outputs do not depend on the input.
 
     Raises:
-        WeightsError: an answer is not finite, or the weights cannot be loaded.
+        WeightsError: an output is not finite, or the weights cannot be loaded.
     """
     size = card.preprocess.image_size_px
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (_NOISE_IMAGES, 3, size, size), generator=generator, dtype=torch.uint8)
     network, pixels = load_model(card, weights), normalise(images, card.preprocess.mean, card.preprocess.std)
-    answer = network.features if card.general else network
-    as_stored = answer(pixels)
+    run = network.features if card.general else network
+    as_stored = run(pixels)
     with statistics_of(network, pixels):
-        answers = answer(pixels)
-    if not bool((as_stored.isfinite() & answers.isfinite()).all()):
+        outputs = run(pixels)
+    if not bool((as_stored.isfinite() & outputs.isfinite()).all()):
         raise WeightsError("the network answers noise with NaN or infinity: its weights are damaged.")
-    return float(answers.std(dim=0).max())
+    return float(outputs.std(dim=0).max())

@@ -1,4 +1,4 @@
-"""A library's network, with weights from a file, made into a newcomer: a card, and safetensors of our names, in the inbox."""
+"""Turns a library's network and a weights file into a newcomer in the inbox: a card, and safetensors."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tans_core.networks.registry import LIBRARY, get_family
 from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
 from tans_core.zoo.admission import CARD_FILE, MAX_MACS_M, WEIGHTS_FILE
-from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, Made, card_of, descend
+from tans_core.zoo.card import UNKNOWN_LINEAGE, Ancestor, NetworkEntry, card_of, descend
 from tans_core.zoo.claims import accuracies_at_home
 from tans_core.zoo.weights import save_tensors
 
 _PLAIN = Preprocess(image_size_px=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""Where the package says nothing."""
+"""Used where the package does not define any preprocessing."""
 
 
 @dataclass(frozen=True)
 class HandIn:
-    """What a person says of a library's network.
+    """A user's description of a library's network and its weights.
 
     Attributes:
         package: `timm` or `torchvision`.
-        name: as the package calls it.
+        name: its name in the package.
         weights: a file of tensors, safetensors or written by `torch.save`, under the package's names.
-        home_task: the task whose classifier the file holds; None where it holds features for any task.
-        size_px: side of the input; None takes what the package says.
-        licence: of the weights, an SPDX expression; None where it is not known.
-        images: what they were trained on, where that is no task of the project.
-        images_licence: of these.
+        home_task: the task that its classifier is for; None adds only the features, for any task.
+        size_px: side of the input; None uses the package's.
+        licence: of the weights, an SPDX expression; None if unknown.
+        images: the training images, where these are not a task of the project.
+        images_licence: of these images.
     """
 
     package: str
@@ -49,25 +49,25 @@ class HandIn:
     images_licence: str = "LicenseRef-imagenet-terms"
 
 
-def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
+def hand_in(request: HandIn, inbox: Path, tasks: Path) -> Path:
     """Write a newcomer into the inbox, whole or not at all, and return its folder.
 
     Args:
-        said: the network.
+        request: the network.
         inbox: of the project.
         tasks: the folder `data/tasks`.
 
     Raises:
-        WeightsError: the package has no such network, or the file holds other weights.
-        DataError: the home task is not here.
+        WeightsError: the package has no such network, or the file does not contain its weights.
+        DataError: the home task is not built.
     """
     family = get_family(LIBRARY)
-    architecture: dict[str, Any] = {"package": said.package, "name": said.name}
+    architecture: dict[str, Any] = {"package": request.package, "name": request.name}
     published = family.published_preprocess(architecture)
-    if published is None and said.size_px is None:
-        raise WeightsError(f"{said.name}: {said.package} does not say its input size. Pass --size-px.")
-    tensors = family.translate(architecture, read_tensors(said.weights))
-    info = _home(said.home_task, tasks)
+    if published is None and request.size_px is None:
+        raise WeightsError(f"{request.name}: {request.package} defines no input size for it. Pass --size-px.")
+    tensors = family.translate(architecture, read_tensors(request.weights))
+    info = _home(request.home_task, tasks)
     classifier = {name: tensors.pop(name) for name in list(tensors) if name.startswith("classifier.")}
     outputs = 1 if info is None else info.num_classes
     # On the meta device: shapes and names alone.
@@ -76,30 +76,30 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
         tensors |= classifier
     else:
         tensors |= {name: value for name, value in outline.state_dict().items() if name.startswith("classifier.")}
-    load_state(outline, {name: value.to("meta") for name, value in tensors.items()}, str(said.weights))
-    size = said.size_px or (published.image_size_px if published else 0)
+    load_state(outline, {name: value.to("meta") for name, value in tensors.items()}, str(request.weights))
+    size = request.size_px or (published.image_size_px if published else 0)
     preprocess = (published or _PLAIN).model_copy(update={"image_size_px": size})
-    lineage, texts = _lineage(said, info)
-    model_id = f"{said.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', said.name)}-{size}"
+    lineage, texts = _lineage(request, info)
+    model_id = f"{request.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', request.name)}-{size}"
     try:
         card = card_of(
-            Made(model_id, LIBRARY, architecture, WEIGHTS_FILE),
+            NetworkEntry(model_id, LIBRARY, architecture, WEIGHTS_FILE),
             preprocess,
             lineage,
-            home_task=info.name if info else said.images,
-            source=said.package,
+            home_task=info.name if info else request.images,
+            source=request.package,
             texts=texts,
             class_names=info.class_names if info else (),
         )
-    except Exception as error:  # a library's network may be built for one size alone, and fail on others in any way
+    except Exception as error:  # a library's network may support one input size only, and fail on others in any way
         raise WeightsError(
-            f"{said.name}: cannot read images of {size} pixels ({type(error).__name__}: {error})."
+            f"{request.name}: cannot read images of {size} pixels ({type(error).__name__}: {error})."
         ) from error
     if card.macs_m > MAX_MACS_M:
         raise WeightsError(
-            f"{said.name}: {card.macs_m:,.0f} M MACs an image of {size} pixels, want at most {MAX_MACS_M:,.0f} M."
+            f"{request.name}: {card.macs_m:,.0f} M MACs an image of {size} pixels, want at most {MAX_MACS_M:,.0f} M."
         )
-    # Hidden: whoever empties the inbox meanwhile leaves it to us. What an earlier call left goes.
+    # A hidden folder, which a concurrent refresh of the inbox ignores. Remains of an earlier call are removed.
     folder = inbox / f".{card.id}"
     shutil.rmtree(folder, ignore_errors=True)
     if info is None:
@@ -108,8 +108,8 @@ def hand_in(said: HandIn, inbox: Path, tasks: Path) -> Path:
     with atomic_folder(folder) as temporary:
         save_tensors(tensors, temporary / WEIGHTS_FILE)
         if info is not None:
-            found = accuracies_at_home(card, temporary / WEIGHTS_FILE, tasks) or {}
-            card = card.model_copy(update={f"{split}_accuracy": found.get(split, 0.0) for split in ("val", "test")})
+            measured = accuracies_at_home(card, temporary / WEIGHTS_FILE, tasks) or {}
+            card = card.model_copy(update={f"{split}_accuracy": measured.get(split, 0.0) for split in ("val", "test")})
         write_json(card.to_dict(), temporary / CARD_FILE)
     return folder
 
@@ -122,10 +122,11 @@ def _home(name: str | None, tasks: Path) -> TaskInfo | None:
     return read_info(tasks / name)
 
 
-def _lineage(said: HandIn, info: TaskInfo | None) -> tuple[tuple[Ancestor, ...], dict[str, str]]:
-    licence = said.licence or UNKNOWN_LINEAGE
-    own = Ancestor(kind="weights", name=f"{said.package} {said.name}", source=said.weights.name, licence=licence)
+def _lineage(request: HandIn, info: TaskInfo | None) -> tuple[tuple[Ancestor, ...], dict[str, str]]:
+    licence = request.licence or UNKNOWN_LINEAGE
+    name = f"{request.package} {request.name}"
+    weights = Ancestor(kind="weights", name=name, source=request.weights.name, licence=licence)
     if info is not None:
-        return descend((own,), info), dict(info.licence_texts)
-    images = Ancestor(kind="task", name=said.images, source=said.package, licence=said.images_licence)
-    return (own, images), {}
+        return descend((weights,), info), dict(info.licence_texts)
+    images = Ancestor(kind="task", name=request.images, source=request.package, licence=request.images_licence)
+    return (weights, images), {}

@@ -1,4 +1,4 @@
-"""How long networks take for a batch of images, under a named profile: figures of two profiles never stand in one table."""
+"""Measures how long networks take for a batch of images. Each profile (device, threads, batch) has its own table."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tans_core.runtime import progress
 from tans_core.zoo.card import ModelCard
 
 _LEAST_S = 0.5
-"""Of measuring one network, warm-up apart."""
+"""Minimum time of measuring one network, without the warm-up."""
 
 
 class Profile(BaseModel):
-    """Under what networks are timed.
+    """The conditions of a timing.
 
     Attributes:
         device: `cpu` or `cuda`.
         processor: its name.
         threads: of torch.
         batch: images at a time.
-        torch: version.
+        torch: version of torch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,10 +44,10 @@ class Profile(BaseModel):
         """Describe this machine.
 
         Raises:
-            ParamsError: it has no such device.
+            ParamsError: this machine has no such device.
         """
         if device == "cuda" and not torch.cuda.is_available():
-            raise ParamsError("device: got cuda, and torch finds no GPU here. Pass --device cpu.")
+            raise ParamsError("device: got cuda, but torch finds no GPU. Pass --device cpu.")
         name = torch.cuda.get_device_name() if device == "cuda" else _cpu_name()
         return cls(device=device, processor=name, threads=threads, batch=batch, torch=torch.__version__)
 
@@ -57,7 +57,7 @@ class Profile(BaseModel):
 
 
 class Latency(BaseModel):
-    """What was found of one network: median and interquartile range in milliseconds for a batch, and of how many runs."""
+    """The timing of one network: median and interquartile range in milliseconds per batch, over a number of runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     image_size_px: int
@@ -69,29 +69,29 @@ class Latency(BaseModel):
 def measure_latencies(
     cards: Sequence[ModelCard], load: Callable[[ModelCard], Network], profile: Profile
 ) -> dict[str, Latency]:
-    """Time networks, each architecture at each input size once.
+    """Time networks; those of equal architecture and input size are timed once.
 
     Args:
         cards: of the networks.
-        load: gives a card's network, in eval mode.
-        profile: under which; `Profile.here`.
+        load: returns a card's network, in eval mode.
+        profile: the conditions, from `Profile.here`.
 
     Returns:
-        By id.
+        Latencies by model id.
     """
-    kinds: dict[tuple[str, str, int, int], list[ModelCard]] = {}
+    groups: dict[tuple[str, str, int, int], list[ModelCard]] = {}
     for card in cards:
-        kind = (card.family, repr(sorted(card.architecture.items())), card.preprocess.image_size_px, card.outputs)
-        kinds.setdefault(kind, []).append(card)
-    found: dict[str, Latency] = {}
-    for alike in progress(list(kinds.values()), "timing networks"):
-        latency = _measure(load(alike[0]), alike[0].preprocess.image_size_px, profile)
-        found |= {card.id: latency for card in alike}
-    return found
+        key = (card.family, repr(sorted(card.architecture.items())), card.preprocess.image_size_px, card.outputs)
+        groups.setdefault(key, []).append(card)
+    latencies: dict[str, Latency] = {}
+    for group in progress(list(groups.values()), "timing networks"):
+        latency = _measure(load(group[0]), group[0].preprocess.image_size_px, profile)
+        latencies |= {card.id: latency for card in group}
+    return latencies
 
 
 def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
-    # Its import looks for compilers, and tells of a GPU that is not there.
+    # Importing the benchmark searches for compilers and warns about a missing GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
@@ -100,47 +100,47 @@ def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
     timer = Timer("network(images)", globals={"network": network, "images": images}, num_threads=profile.threads)
     with torch.inference_mode():
         timer.timeit(3)  # warm-up
-        taken = timer.blocked_autorange(min_run_time=_LEAST_S)
+        timing = timer.blocked_autorange(min_run_time=_LEAST_S)
     return Latency(
         image_size_px=size_px,
-        median_ms=1000 * taken.median,
-        iqr_ms=1000 * taken.iqr,
-        runs=len(taken.times) * taken.number_per_run,
+        median_ms=1000 * timing.median,
+        iqr_ms=1000 * timing.iqr,
+        runs=len(timing.times) * timing.number_per_run,
     )
 
 
 def read_latencies(folder: Path, profile: Profile) -> tuple[Path, dict[str, Any]]:
-    """Return the file of a profile and what it holds by id: nothing where there is none yet.
+    """Return the path of a profile's file, and its latencies by model id: empty if there is no file yet.
 
     Raises:
-        StoreError: it is of another processor or version of torch, or no such file.
+        StoreError: it is of another processor or torch version, or is not such a file.
     """
     path = folder / f"{profile.name}.json"
     if not path.is_file():
         return path, {}
     try:
-        kept = read_json(path)
-        told, networks = Profile.model_validate(kept["profile"]), dict(kept["networks"])
+        stored = read_json(path)
+        stored_profile, networks = Profile.model_validate(stored["profile"]), dict(stored["networks"])
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{path}: not what `tans zoo profile` writes ({error}). Move it away to begin anew."
+            f"{path}: not a file of `tans zoo profile` ({error}). Move it away to start a new one."
         ) from error
-    if told != profile:
+    if stored_profile != profile:
         raise StoreError(
-            f"{path}: was measured on {told.processor} with torch {told.torch}, here are {profile.processor} and "
-            f"{profile.torch}. Move it away to begin anew."
+            f"{path}: was measured on {stored_profile.processor} with torch {stored_profile.torch}, but this machine "
+            f"has {profile.processor} with torch {profile.torch}. Move it away to start a new one."
         )
     return path, networks
 
 
-def add_latencies(folder: Path, profile: Profile, found: dict[str, Latency]) -> Path:
-    """Add figures to the file of their profile, and return it.
+def add_latencies(folder: Path, profile: Profile, latencies: dict[str, Latency]) -> Path:
+    """Add latencies to the file of their profile, and return its path.
 
     Raises:
         StoreError: as `read_latencies`.
     """
     path, networks = read_latencies(folder, profile)
-    networks |= {name: one.model_dump() for name, one in found.items()}
+    networks |= {name: latency.model_dump() for name, latency in latencies.items()}
     write_json({"profile": profile.model_dump(), "networks": networks}, path)
     return path
 

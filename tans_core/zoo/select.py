@@ -1,7 +1,8 @@
-"""Which members of a supernet become networks of the zoo: those that push the front of accuracy against cost outward.
+"""Selects the members of a supernet that become networks of the zoo: those that extend the accuracy-cost front.
 
-Greedily by expected improvement, as the paper's efficient zoo is chosen (Jeong et al., 2021): after the cheapest and the dearest
-candidate, the next one measured is that which, by what was measured so far, raises most what can be had at each cost.
+The selection is greedy by expected improvement, as for the paper's efficient zoo (Jeong et al., 2021). The cheapest and
+the most expensive candidate are measured first. The next is always the one with the largest expected gain in the best
+accuracy over all costs, given the measurements so far.
 
 Axes: n candidates, T width of a topology code.
 """
@@ -16,11 +17,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _LENGTH = 0.5
-"""Distance of codes, a column of unit weight, over which accuracies differ: as trials across tasks found it (`space.prior`)."""
+"""Distance of codes over which accuracies vary, with each column at unit weight; from trials across tasks
+(`space.prior`)."""
 _NOISE = 0.1
-"""Variance of a measured accuracy beside that of networks."""
+"""Variance of a measurement's noise, relative to the variance between networks."""
 _BEYOND = 1.1
-"""Where the axis of costs ends: a little beyond the dearest candidate at 1, whose accuracy would else be worth nothing."""
+"""End of the cost axis: beyond the most expensive candidate at 1, whose accuracy would otherwise not count."""
 
 
 def extend_front(codes: Floats, macs_m: Sequence[float], measure: Callable[[int], float], count: int) -> list[int]:
@@ -29,38 +31,39 @@ def extend_front(codes: Floats, macs_m: Sequence[float], measure: Callable[[int]
     Args:
         codes: (n, T) topology codes.
         macs_m: (n,) cost of an image in millions.
-        measure: gives a candidate's accuracy on the validation split, by its index; called once for each chosen one.
-        count: how many are chosen, at least 2; all where there are fewer.
+        measure: returns the validation accuracy of the candidate with this index; called once for each chosen one.
+        count: number to choose, at least 2; all if there are fewer.
 
     Returns:
-        Their indices in the order in which they were chosen.
+        Indices in the order of choice.
     """
     costs = unit_costs(macs_m)
     points = _scaled(codes)
-    found: dict[int, float] = {}
+    measured: dict[int, float] = {}
     for index in dict.fromkeys((int(costs.argmin()), int(costs.argmax()))):
-        found[index] = measure(index)
-    while len(found) < min(count, len(costs)):
-        rest = [index for index in range(len(costs)) if index not in found]
-        mean, deviation = _expected(points, costs, found, rest)
+        measured[index] = measure(index)
+    while len(measured) < min(count, len(costs)):
+        rest = [index for index in range(len(costs)) if index not in measured]
+        mean, deviation = _expected(points, costs, measured, rest)
+        front = _front(costs, measured)
         gains = [
-            expected_gain(float(costs[index]), float(mean[place]), float(deviation[place]), _front(costs, found))
-            for place, index in enumerate(rest)
+            expected_gain(float(costs[index]), float(mean[position]), float(deviation[position]), front)
+            for position, index in enumerate(rest)
         ]
         chosen = rest[int(np.argmax(gains))]
-        found[chosen] = measure(chosen)
-    return list(found)
+        measured[chosen] = measure(chosen)
+    return list(measured)
 
 
 def unit_costs(macs_m: Sequence[float]) -> Floats:
-    """Return costs on a logarithmic axis, the cheapest at 0 and the dearest at 1."""
+    """Return costs on a logarithmic axis, the cheapest at 0 and the most expensive at 1."""
     logs: Floats = np.log(np.asarray(macs_m, dtype=np.float64))
     span = float(logs.max() - logs.min())
     return (logs - logs.min()) / span if span > 0 else np.zeros_like(logs)
 
 
 def area_below(costs: Floats, accuracies: Sequence[float]) -> float:
-    """Return the mean, over the axis of costs, of the best accuracy that can be had at most at that cost; 0 below the cheapest.
+    """Return the mean, over the cost axis, of the best accuracy at or below each cost; 0 below the cheapest.
 
     Args:
         costs: (n,) from `unit_costs`.
@@ -70,24 +73,24 @@ def area_below(costs: Floats, accuracies: Sequence[float]) -> float:
 
 
 def expected_gain(cost: float, mean: float, deviation: float, front: Sequence[tuple[float, float]]) -> float:
-    """Return by how much a candidate is expected to raise the area below the front.
+    """Return the expected increase of the area below the front by a candidate.
 
     Args:
         cost: of the candidate.
-        mean, deviation: of its accuracy, as it is expected: normal.
-        front: costs and accuracies of what was measured, both rising.
+        mean, deviation: of the normal distribution predicted for its accuracy.
+        front: costs and accuracies of the measured front, both rising.
     """
     from scipy.stats import norm
 
     gain = 0.0
     for width, level in _steps(front, cost):
-        place = (mean - level) / max(deviation, 1e-9)
-        gain += width * deviation * (place * float(norm.cdf(place)) + float(norm.pdf(place)))
+        standardised = (mean - level) / max(deviation, 1e-9)
+        gain += width * deviation * (standardised * float(norm.cdf(standardised)) + float(norm.pdf(standardised)))
     return gain
 
 
 def pareto_front(costs: Sequence[float] | Floats, accuracies: Sequence[float]) -> list[int]:
-    """Return the indices of those that are better than all that cost no more, cheapest first; of equals the first.
+    """Return the indices of candidates better than all others of equal or lower cost, cheapest first; ties: the first.
 
     Args:
         costs: (n,) on any axis.
@@ -100,13 +103,13 @@ def pareto_front(costs: Sequence[float] | Floats, accuracies: Sequence[float]) -
     return front
 
 
-def _front(costs: Floats, found: Mapping[int, float]) -> list[tuple[float, float]]:
-    places, accuracies = costs[list(found)].tolist(), list(found.values())
-    return [(places[index], accuracies[index]) for index in pareto_front(places, accuracies)]
+def _front(costs: Floats, measured: Mapping[int, float]) -> list[tuple[float, float]]:
+    measured_costs, accuracies = costs[list(measured)].tolist(), list(measured.values())
+    return [(measured_costs[index], accuracies[index]) for index in pareto_front(measured_costs, accuracies)]
 
 
 def _steps(front: Sequence[tuple[float, float]], start: float) -> list[tuple[float, float]]:
-    """Cut the axis of costs from `start` on into widths of equal best accuracy."""
+    """Return (width, best accuracy) of each interval of the cost axis from `start` on."""
     edges = [cost for cost, _ in front] + [_BEYOND]
     steps = [(max(0.0, min(edges[0], _BEYOND) - start), 0.0)]
     for (cost, level), end in zip(front, edges[1:], strict=True):
@@ -116,20 +119,22 @@ def _steps(front: Sequence[tuple[float, float]], start: float) -> list[tuple[flo
 
 def _scaled(codes: Floats) -> Floats:
     deviation = codes.std(axis=0)
-    told = deviation > 1e-9
-    scaled: Floats = (codes[:, told] - codes[:, told].mean(axis=0)) / deviation[told]
+    varying = deviation > 1e-9
+    scaled: Floats = (codes[:, varying] - codes[:, varying].mean(axis=0)) / deviation[varying]
     return scaled / max(1.0, float(np.sqrt(scaled.shape[1])))
 
 
-def _expected(points: Floats, costs: Floats, found: Mapping[int, float], rest: Sequence[int]) -> tuple[Floats, Floats]:
-    """Return mean and deviation of the accuracies of `rest`: a line over the costs, and a Gaussian process around it."""
+def _expected(
+    points: Floats, costs: Floats, measured: Mapping[int, float], rest: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Predict mean and deviation of the accuracies of `rest`: a line over costs plus a Gaussian process."""
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF
 
-    values, at = np.array(list(found.values())), costs[list(found)]
-    line = np.polynomial.Polynomial.fit(at, values, 1 if np.ptp(at) else 0)
+    values, measured_costs = np.array(list(measured.values())), costs[list(measured)]
+    trend = np.polynomial.Polynomial.fit(measured_costs, values, 1 if np.ptp(measured_costs) else 0)
     scale = max(float(values.std()), 0.01)
     process = GaussianProcessRegressor(RBF(_LENGTH), alpha=_NOISE, optimizer=None)
-    process.fit(points[list(found)], (values - line(at)) / scale)
+    process.fit(points[list(measured)], (values - trend(measured_costs)) / scale)
     mean, deviation = process.predict(points[list(rest)], return_std=True)
-    return line(costs[list(rest)]) + scale * mean, scale * deviation
+    return trend(costs[list(rest)]) + scale * mean, scale * deviation

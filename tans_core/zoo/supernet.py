@@ -1,4 +1,4 @@
-"""Training a supernet: on many tasks together (the base), or on one (its zoo).
+"""Trains a supernet: on many tasks together (the base), or on one task (its zoo).
 
 Axes: N images of a task, B images of a batch, K classes, D feature width.
 """
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tans_core.errors import DataError
 from tans_core.networks.family import Supernet
 from tans_core.networks.head import fit_head, head_sample
-from tans_core.networks.preprocess import Preprocess, normalise, random_shift
+from tans_core.networks.preprocess import Preprocess, normalise, shift_repeating_edges
 from tans_core.recipe import Recipe, for_family
 from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress, training
 from tans_core.tasks.task import Task
@@ -30,7 +30,7 @@ from tans_core.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 SHIFT_SHARE = 3 / 32
-"""Of an image's side: how far it is shifted at most."""
+"""Maximum shift of an image, as a share of its side."""
 CHECKPOINT_EVERY = 50
 
 
@@ -45,14 +45,14 @@ class SupernetRecipe:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], family: str, precision: str) -> SupernetRecipe:
-        """Read a section of params.yaml as it is for a family."""
-        own = for_family(settings, family)
-        return cls(own["steps"], own["batch_size"], Recipe.of(settings, family), precision)
+        """Read a section of params.yaml for a family."""
+        own_settings = for_family(settings, family)
+        return cls(own_settings["steps"], own_settings["batch_size"], Recipe.of(settings, family), precision)
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One task's images of one split, on a device: images (N, 3, H, W) uint8, labels (N,) int64."""
+    """The images of one task's split, on one device: images (N, 3, H, W) uint8, labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -61,20 +61,20 @@ class TrainingData:
 
     @classmethod
     def of(cls, task: Task, split: str, preprocess: Preprocess) -> TrainingData:
-        """Raises DataError where the split has no image."""
+        """Load a split. Raises DataError: it has no image."""
         labels = task.labels[task.where(split)]
         if len(labels) == 0:
             raise DataError(f"task {task.info.name!r}: its {split} split has no image.")
         return cls(preprocess.pixels(task, split), torch.from_numpy(labels), preprocess.mean, preprocess.std)
 
     def normalised(self, indices: Tensor | None = None) -> Tensor:
-        """Return all images, or some, (n, 3, H, W) float32."""
+        """Return all images, or those at `indices`, (n, 3, H, W) float32."""
         return normalise(self.images if indices is None else self.images[indices], self.mean, self.std)
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw a batch with random shifts: images (B, 3, H, W) float32 and labels (B,)."""
         chosen = torch.randint(len(self.labels), (size,), generator=generator)
-        images = random_shift(self.images[chosen], round(SHIFT_SHARE * self.images.shape[-1]), generator)
+        images = shift_repeating_edges(self.images[chosen], round(SHIFT_SHARE * self.images.shape[-1]), generator)
         return normalise(images, self.mean, self.std), self.labels[chosen]
 
 
@@ -89,27 +89,29 @@ def train_supernet(
 ) -> list[float]:
     """Train a supernet in place on one task or on several, each with its own head.
 
-    Everything random at a step follows from `seed` and the step's number, so that a run resumed from `resume_folder` ends with
-    the same weights as one that was never stopped.
+    All randomness of a step depends only on `seed` and the step's number. So a run resumed from `resume_folder` ends
+    with the same weights as an uninterrupted one.
 
     Args:
-        network: the supernet; its own classifier takes no part unless it is among the heads.
-        heads: one classifier a task.
+        network: the supernet; its own classifier is unused unless it is among the heads.
+        heads: one classifier per task.
         data: the tasks' training images.
         recipe: steps, batch size and optimiser.
         seed: of batches, shifts and sampled architectures.
-        resume_folder: where checkpoints are kept while it runs; None keeps none.
-        description: what a progress bar says.
+        resume_folder: keeps checkpoints while it runs; None keeps none.
+        description: label of the progress bar.
 
     Returns:
         The training loss of each step.
     """
     keep_freed_memory()
     quiet_lightning()
-    network.train()  # Lightning leaves a network in the mode that it finds
+    network.train()  # Lightning does not change the mode of a network
     if recipe.recipe.head == "fitted":
-        # A run that goes on from a checkpoint does so, too: its learning rate is to be the same.
-        recipe = replace(recipe, recipe=recipe.recipe.knowing(_fit_heads(network, heads, data, recipe.precision, seed)))
+        # Also when resuming from a checkpoint, to get the same learning rate.
+        recipe = replace(
+            recipe, recipe=recipe.recipe.scaled_by_fit(_fit_heads(network, heads, data, recipe.precision, seed))
+        )
     module = _SupernetModule(network, heads, data, recipe, seed)
     callbacks: list[Callback] = [_Bar(description)] if show_progress() else []
     checkpoint = None
@@ -119,8 +121,8 @@ def train_supernet(
                 resume_folder, filename="last", every_n_train_steps=CHECKPOINT_EVERY, enable_version_counter=False
             )
         )
-        found = resume_folder / "last.ckpt"
-        checkpoint = found if found.is_file() else None
+        last = resume_folder / "last.ckpt"
+        checkpoint = last if last.is_file() else None
         if checkpoint:
             logger.info("resuming %s from %s", description, checkpoint)
     precision = network.training_precision(recipe.precision, device().type)
@@ -145,17 +147,17 @@ def train_supernet(
 def _fit_heads(
     network: Supernet, heads: Sequence[nn.Linear], data: Sequence[TrainingData], precision: str, seed: int
 ) -> float:
-    """Fit each task's classifier, and return the mean over the tasks of what the features explain as they are."""
+    """Fit each task's classifier; return the mean over the tasks of the variance that the features explain."""
     network.to(device())
-    found = []
-    for number, (head, own) in enumerate(zip(heads, data, strict=True)):
-        chosen = head_sample(own.labels, torch.Generator().manual_seed(derive_seed(seed, "head", number)))
-        found.append(fit_head(network, head, own.normalised(chosen), own.labels[chosen], precision))
-    return float(np.mean(found))
+    fits = []
+    for number, (head, task_data) in enumerate(zip(heads, data, strict=True)):
+        chosen = head_sample(task_data.labels, torch.Generator().manual_seed(derive_seed(seed, "head", number)))
+        fits.append(fit_head(network, head, task_data.normalised(chosen), task_data.labels[chosen], precision))
+    return float(np.mean(fits))
 
 
 class _Steps(IterableDataset[int]):
-    """As many items as there are steps; the module draws its own batches."""
+    """One item per step; the module draws its own batches."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -190,10 +192,10 @@ class _SupernetModule(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         step = self.global_step
         step_seed = derive_seed(self.seed, "step", step)
-        torch.manual_seed(derive_seed(step_seed, "dropout"))  # where a family has it
+        torch.manual_seed(derive_seed(step_seed, "dropout"))  # for families with dropout
         generator = torch.Generator().manual_seed(step_seed)
         rng = np.random.default_rng(step_seed)
-        # Whole rounds over the tasks, each in a fresh order, so that none is ever far behind.
+        # Complete rounds over the tasks, each in a new order, so that all get equally many steps.
         round_rng = np.random.default_rng(derive_seed(self.seed, "round", step // len(self.data)))
         task = int(round_rng.permutation(len(self.data))[step % len(self.data)])
         images, labels = self.data[task].batch(self.recipe.batch_size, generator)
@@ -209,7 +211,7 @@ class _SupernetModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         heads = list(self.heads.parameters())  # the network's own classifier may be one of them
-        body = [one for one in self.network.parameters() if not any(one is head for head in heads)]
+        body = [parameter for parameter in self.network.parameters() if not any(parameter is head for head in heads)]
         return self.recipe.recipe.optimizers(body, heads, self.recipe.steps)
 
 

@@ -1,4 +1,4 @@
-"""Weights on disk: supernets, the calibration of each subnet, and single networks; always safetensors."""
+"""Weights on disk, always safetensors: supernets, calibrations of subnets, and single networks."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Base:
-    """What data/base holds: one supernet a family, trained on several tasks.
+    """The contents of data/base: one supernet per family, trained on several tasks.
 
     Attributes:
-        families: the settings of each family's search space, by its name; the first one's supernet embeds queries.
-        lineages: what each family's weights descend from.
-        precision: that the zoo is trained in.
+        families: settings of each family's search space, by name; the first family's supernet embeds queries.
+        lineages: of each family's weights.
+        precision: of the zoo's training.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Base:
         """Read `base.json`.
 
         Raises:
-            WeightsError: it is missing, or not of this version.
+            WeightsError: it is missing, or of another version.
         """
         path = folder / "base.json"
         if not path.is_file():
@@ -83,18 +83,18 @@ class Base:
         """Return the search space of a family.
 
         Raises:
-            WeightsError: the base holds none of this family.
+            WeightsError: the base has no supernet of this family.
         """
         if family not in self.families:
             raise WeightsError(f"{self.folder}: no base of family {family!r}; it holds {', '.join(self.families)}.")
         return get_family(family).space(self.families[family])
 
     def published(self, name: str) -> tuple[Network, Preprocess, Path] | None:
-        """Return the network that a family's base started from, as it was published.
+        """Return the published network that a family's base started from.
 
         Returns:
-            In eval mode, with what images go through before it at the size that the family is trained at, and its file; None
-            where no base started from weights of this name.
+            The network in eval mode, its preprocessing at the family's training size, and its file; None if no base
+            started from weights of this name.
 
         Raises:
             WeightsError: its file is missing or damaged.
@@ -107,7 +107,7 @@ class Base:
         return None
 
     def holds(self, card: ModelCard) -> bool:
-        """Say whether a model's architecture is a member of its family's base supernet."""
+        """Return whether a model's architecture is a member of its family's base supernet."""
         try:
             self.space(card.family).member(card.architecture)
         except WeightsError:
@@ -115,11 +115,11 @@ class Base:
         return True
 
     def path(self, name: str) -> Path:
-        """Return the file of a family's supernet, or of weights as they were published."""
+        """Return the file of a family's supernet, or of published weights."""
         return self.folder / f"{name}.safetensors"
 
     def load(self, family: str | None = None, num_classes: int = 2) -> Supernet:
-        """Load a family's supernet, or the first one's, under a fresh classifier.
+        """Load the supernet of a family, by default the first, with a fresh classifier.
 
         Raises:
             WeightsError: its file is missing or damaged.
@@ -135,23 +135,24 @@ class Base:
 
 
 def calibration_file(weights: Path) -> Path:
-    """Return where the calibrations of a supernet's models lie."""
+    """Return the path of the calibrations of a supernet's models."""
     return weights.with_suffix(".calibration.safetensors")
 
 
 def calibration_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return the BatchNorm statistics, which are all that a subnet does not share with its supernet."""
+    """Return the BatchNorm statistics: all that a subnet does not share with its supernet."""
     return {name: value for name, value in network.state_dict().items() if name.endswith(_NORM_BUFFERS)}
 
 
 def load_model(card: ModelCard, weights: Path) -> Network:
-    """Load the network of a card, in eval mode, with the classifier of its home task; of a single zero where the card has none.
+    """Load the network of a card, in eval mode.
 
-    A supernet's file is shared by its models; each one's calibration lies beside it. Any other file holds one network whole.
+    It has the classifier of its home task; a general network gets one with a single output and zero weights. Models of
+    one supernet share its file, and their calibrations are in a file beside it. Other files contain one network each.
 
     Args:
         card: of the model.
-        weights: the file that `card.weights` names.
+        weights: the file at `card.weights`.
 
     Raises:
         WeightsError: a file is missing, damaged, or does not match the card.
@@ -165,14 +166,16 @@ def load_model(card: ModelCard, weights: Path) -> Network:
     network = family.load(card.architecture, card.outputs, tensors, where)
     calibration = calibration_file(weights)
     if calibration.is_file():
-        own = load_tensors(calibration, prefix=f"{card.id}/")
-        if not own:
-            raise WeightsError(f"{calibration}: holds nothing of model {card.id!r}. Run `dvc repro` to build it again.")
-        load_state(network, {**network.state_dict(), **own}, f"model {card.id!r} in {calibration}")
+        statistics = load_tensors(calibration, prefix=f"{card.id}/")
+        if not statistics:
+            raise WeightsError(
+                f"{calibration}: contains nothing of model {card.id!r}. Run `dvc repro` to build it again."
+            )
+        load_state(network, {**network.state_dict(), **statistics}, f"model {card.id!r} in {calibration}")
     return network
 
 
 def fresh_classifier(network: Network, num_classes: int, seed: int) -> Network:
-    """Put a fresh classifier of `num_classes`, drawn from a seed, on a network; return the network."""
+    """Give a network a fresh classifier of `num_classes`, drawn from a seed; return the network."""
     network.reset_classifier(num_classes, torch.Generator().manual_seed(derive_seed(seed, "classifier")))
     return network

@@ -108,5 +108,5 @@ def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
 
 def test_what_features_know_already_wants_smaller_steps_to_a_floor() -> None:
     recipe = Recipe(lr=0.4, head="fitted", lr_floor=0.5)
-    assert [recipe.knowing(fit).lr for fit in (-0.2, 0.0, 0.25, 0.9)] == pytest.approx([0.4, 0.4, 0.3, 0.2])
-    assert Recipe(lr=0.4).knowing(0.9).lr == 0.4
+    assert [recipe.scaled_by_fit(fit).lr for fit in (-0.2, 0.0, 0.25, 0.9)] == pytest.approx([0.4, 0.4, 0.3, 0.2])
+    assert Recipe(lr=0.4).scaled_by_fit(0.9).lr == 0.4

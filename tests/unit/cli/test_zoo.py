@@ -137,7 +137,7 @@ def test_a_file_of_other_things_is_refused_and_nothing_in_it_runs(
 def test_the_same_weights_twice_are_refused(tans: Tans, root: Path, resnet: Path) -> None:
     assert tans("zoo", *RESNET, "--weights", resnet, "--root", root).code == 0
     done = tans("zoo", *RESNET, "--licence", "MIT", "--weights", resnet, "--root", root)
-    assert done.code == WeightsError.exit_code and "answers just as arrival-" in done.err
+    assert done.code == WeightsError.exit_code and "gives the same outputs as arrival-" in done.err
 
 
 def test_networks_of_the_zoo_are_not_removed_one_by_one(tans: Tans, root: Path) -> None:

@@ -56,7 +56,7 @@ def test_embedding_leaves_the_network_as_it_was() -> None:
 
 def test_anchors_are_training_images_of_each_task_whatever_their_order() -> None:
     one, two = tasks()
-    found = anchors().questions.images(PREPROCESS)
+    found = anchors().inputs.images(PREPROCESS)
     assert found.shape == (6, 3, 16, 16)
     for task, chosen in ((one, found[:3]), (two, found[3:])):
         pixels = task.pixels(16, split="train")
@@ -65,17 +65,17 @@ def test_anchors_are_training_images_of_each_task_whatever_their_order() -> None
         assert torch.equal(chosen, train[order[:3]])
     backwards = one.images.take(range(len(one.images) - 1, -1, -1))
     turned = replace(one, images=backwards, splits=one.splits[::-1].copy())
-    assert torch.equal(Anchors.of_tasks([turned, two], 3, 32, 0).questions.images(PREPROCESS), found)
+    assert torch.equal(Anchors.of_tasks([turned, two], 3, 32, 0).inputs.images(PREPROCESS), found)
 
 
 def test_a_network_is_asked_at_its_own_size_by_its_own_statistics() -> None:
     large = PREPROCESS.model_copy(update={"image_size_px": 32})
-    assert anchors().questions.images(large).shape == (6, 3, 32, 32)
+    assert anchors().inputs.images(large).shape == (6, 3, 32, 32)
     own = PREPROCESS.model_copy(update={"statistics": "own", "mean": (0.0,) * 3, "std": (1.0,) * 3})
-    assert 0 <= anchors().questions.images(own).min() < anchors().questions.images(own).max() <= 1
+    assert 0 <= anchors().inputs.images(own).min() < anchors().inputs.images(own).max() <= 1
     # Of those that go by the task's, their home's play no part.
     elsewhere = PREPROCESS.model_copy(update={"mean": (0.9,) * 3})
-    assert torch.equal(anchors().questions.images(elsewhere), anchors().questions.images(PREPROCESS))
+    assert torch.equal(anchors().inputs.images(elsewhere), anchors().inputs.images(PREPROCESS))
 
 
 def test_digest_tells_anchors_apart() -> None:
@@ -115,7 +115,7 @@ class _Permuted(Network):
 
 def test_gram_form_is_the_cosines_of_centred_answers_and_ignores_the_order_of_channels() -> None:
     noise, plain = Anchors.of_noise(5, 12, 0), network(16)
-    images = noise.questions.images(PREPROCESS)
+    images = noise.inputs.images(PREPROCESS)
     with torch.no_grad():
         answers = copy.deepcopy(plain).train().features(images).double().numpy()
     centred = answers - answers.mean(axis=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError
-from tans_core.finetuning.batches import TrainBatches, batches_per_epoch, random_shift
+from tans_core.finetuning.batches import TrainBatches, batches_per_epoch, shift_mirroring_edges
 
 
 def make_batches(count: int, batch_size: int = 8, steps: int = 6, seed: int = 1) -> TrainBatches:
@@ -41,7 +41,7 @@ def test_the_seed_alone_decides_batches_and_shifts() -> None:
 
 def test_shift_moves_whole_images_and_mirrors_the_border() -> None:
     images = torch.arange(5 * 3 * 6 * 6).reshape(5, 3, 6, 6)
-    shifted = random_shift(images, 2, torch.Generator().manual_seed(0))
+    shifted = shift_mirroring_edges(images, 2, torch.Generator().manual_seed(0))
     shifts = torch.randint(-2, 3, (2, 5, 1), generator=torch.Generator().manual_seed(0)).squeeze(2).numpy()
     assert len({tuple(pair) for pair in shifts.T}) > 1
     for image, result, down, right in zip(images.numpy(), shifted.numpy(), *shifts, strict=True):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
-from tans_core.finetuning.finetune import FinetuneResult, accuracy, finetune, validation_steps
+from tans_core.finetuning.finetune import FinetuneResult, finetune, measure_accuracy, validation_steps
 from tans_core.networks.family import Network
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import Task
@@ -88,7 +88,7 @@ def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_netw
         images, labels = (
             torch.from_numpy(part) for part in (task.pixels(16, split=split), task.labels[task.where(split)])
         )
-        assert accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
+        assert measure_accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
     assert all(torch.equal(value.cpu(), result.state_dict[name]) for name, value in network.state_dict().items())
 
 
@@ -185,7 +185,7 @@ def test_an_empty_split_is_refused_by_name(make_task: Any, make_network: Any, sp
 
 
 def test_a_classifier_of_another_size_is_refused(make_task: Any, make_network: Any) -> None:
-    with pytest.raises(WeightsError, match="has 3 classes, the network's classifier 5 outputs"):
+    with pytest.raises(WeightsError, match="has 3 classes, but the network's classifier has 5 outputs"):
         run(make_network(num_classes=5), make_task())
 
 

@@ -78,7 +78,7 @@ def test_a_run_that_no_zoo_will_admit_says_so_at_once(
     named = replace(task, info=replace(task.info, class_names=classes))
     home = card("home.1", "elsewhere", "other", architecture=tiny_network().architecture.model_dump(mode="json"))
     write_run(tmp_path / "runs/run", result=result, task=named, card=home, settings=SETTINGS)
-    assert "no zoo will admit it" in caplog.text and "class_names" in caplog.text
+    assert "the zoo will refuse this model" in caplog.text and "class_names" in caplog.text
     with pytest.raises(WeightsError, match="class_names"):
         read_newcomer(tmp_path / "runs/run", tmp_path / "staging")
 

@@ -232,8 +232,8 @@ def test_a_copy_of_a_network_is_refused_by_the_name_of_that_network(root: Path) 
     outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
     (admitted,) = outcome.admitted.values()
     assert list(outcome.admitted) == ["first"]
-    assert f"answers just as {before[0]} does" in outcome.refused["copy"]
-    assert f"answers just as {admitted.id} does" in outcome.refused["second"]
+    assert f"gives the same outputs as {before[0]}" in outcome.refused["copy"]
+    assert f"gives the same outputs as {admitted.id}" in outcome.refused["second"]
     assert served(root) == sorted([*before, admitted.id])
     drop(root, "later", copied=True)  # of the one that was admitted, the first in the index by now
     card = json.loads((root / "inbox/later/card.json").read_text())

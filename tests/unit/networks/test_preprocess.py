@@ -18,7 +18,7 @@ from tans_core.networks.preprocess import (
     batch_statistics,
     calibrate,
     normalise,
-    random_shift,
+    shift_repeating_edges,
 )
 from tests.factories.tasks import grating_task
 
@@ -232,7 +232,7 @@ def test_normalise_matches_the_formula() -> None:
 
 def test_shifted_image_is_a_window_of_the_padded_one() -> None:
     images = torch.arange(2 * 3 * 6 * 6, dtype=torch.uint8).reshape(2, 3, 6, 6)
-    shifted = random_shift(images, 2, torch.Generator().manual_seed(3))
+    shifted = shift_repeating_edges(images, 2, torch.Generator().manual_seed(3))
     offsets = torch.randint(0, 5, (2, 2), generator=torch.Generator().manual_seed(3))
     padded = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
     for index in range(2):
@@ -243,7 +243,7 @@ def test_shifted_image_is_a_window_of_the_padded_one() -> None:
 
 def test_no_shift_returns_the_images() -> None:
     images = torch.zeros(1, 3, 4, 4)
-    assert random_shift(images, 0, torch.Generator()) is images
+    assert shift_repeating_edges(images, 0, torch.Generator()) is images
 
 
 @pytest.mark.parametrize("count", [6, 9, 50])
