@@ -19,7 +19,7 @@ from tans_core.space.objective import SpaceRecipe
 
 FULL = "full"
 METRICS = ("weighted_tau", "regret_at_1", "regret_at_3", "recall_at_1")
-Row = dict[str, float]
+SeedMetrics = dict[str, float]
 """One of METRICS each, of one seed."""
 
 _PREDICTION = ("home_weight", "tuned_weight", "probed_weight")
@@ -168,7 +168,7 @@ def is_full(study: Study, full: Study) -> bool:
     return same and study.data.digest() == full.data.digest()
 
 
-def compare(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, float | bool]]]:
+def compare_variants(rows: Mapping[str, Sequence[SeedMetrics]]) -> dict[str, dict[str, dict[str, float | bool]]]:
     """Compare each variant with the full objective.
 
     Args:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tans_core.evaluation.ablation import METRICS, Ranking, Row, Study
+from tans_core.evaluation.ablation import METRICS, Ranking, SeedMetrics, Study
 from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.runtime import begin_worker, derive_seed, progress
 from tans_core.space.encoders import CrossModalSpace
@@ -39,7 +39,7 @@ class _Fit:
 
 def measure_variants(
     studies: Sequence[Study], folds: int, seeds: int, seed: int, jobs: int, done: Path
-) -> dict[str, list[Row]]:
+) -> dict[str, list[SeedMetrics]]:
     """Fit each variant once a fold of whole sources and a seed, and judge it on the sources that were left out.
 
     Args:
@@ -73,7 +73,7 @@ def measure_variants(
     }
 
 
-def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, Row]]:
+def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, SeedMetrics]]:
     if jobs == 1:
         return [_measure_fit(fit) for fit in progress(fits, "fitting variants")]
     # Spawned: neither torch's threads nor Lance's survive a fork.
@@ -81,10 +81,10 @@ def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, Row]]:
         return list(progress(pool.map(_measure_fit, fits), "fitting variants", len(fits)))
 
 
-def _measure_fit(fit: _Fit) -> dict[str, Row]:
+def _measure_fit(fit: _Fit) -> dict[str, SeedMetrics]:
     """Return a row for every ranking: to rank costs nothing beside the fit."""
     if fit.done.is_file():
-        kept: dict[str, Row] = read_json(fit.done)
+        kept: dict[str, SeedMetrics] = read_json(fit.done)
         return kept
     data = pickle.loads(fit.data)  # noqa: S301 (what this program packed)
     orders: dict[Ranking, list[Order]] = {ranking: [] for ranking in Ranking}

@@ -23,7 +23,7 @@ def draw_ablation(
     """Draw the weighted tau of each variant, a dot with one standard deviation over the seeds to either side.
 
     Args:
-        compared: by variant and metric, from `compare`.
+        compared: by variant and metric, from `compare_variants`.
         labels: by variant, what it is called.
         note: what it was measured on.
         theme: colours.

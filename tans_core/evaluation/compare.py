@@ -14,11 +14,11 @@ from tans_core.finetuning.fits import Budget, Contender, Fit, fit_once
 from tans_core.runtime import progress
 from tans_core.tasks.task import Task
 
-__all__ = ["Budget", "Contender", "Fit", "Row", "compare"]
+__all__ = ["Budget", "Contender", "Fit", "FitRow", "compare"]
 
 
 @dataclass(frozen=True)
-class Row:
+class FitRow:
     """One fit as one strategy's draw. Several rows may hold the same fit."""
 
     task: str
@@ -36,7 +36,7 @@ def compare(
     seeds: Sequence[int],
     budget: Budget,
     resume: Path | None = None,
-) -> list[Row]:
+) -> list[FitRow]:
     """Fine-tune every strategy's networks on the task, once a seed.
 
     All networks of one seed see the same batches in the same order.
@@ -70,5 +70,5 @@ def compare(
     for strategy, draw, seed, contender in slots:
         labels = [contender.label, *(way.label for way in contender.or_else)]
         best = max(labels, key=lambda label, seed=seed: fits[label, seed].best_val_accuracy)  # type: ignore[misc]
-        rows.append(Row(task.info.name, strategy, draw, seed, best, fits[best, seed]))
+        rows.append(FitRow(task.info.name, strategy, draw, seed, best, fits[best, seed]))
     return rows

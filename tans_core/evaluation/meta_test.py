@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tans_core.embeddings.store import FeatureRows
-from tans_core.evaluation.compare import Budget, Row, compare
+from tans_core.evaluation.compare import Budget, FitRow, compare
 from tans_core.evaluation.strategies import Choice, line_up
 from tans_core.index.release import Release
 from tans_core.retrieval.retriever import Candidate, Retriever
@@ -46,7 +46,7 @@ class Evaluation:
         home_tasks: how many tasks its models come from.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[FitRow, ...]
     stories: tuple[Story, ...]
     budget: Budget
     seeds: int
@@ -120,7 +120,7 @@ def _one_task(
     top_k: int,
     seed: int,
     resume: Path | None,
-) -> tuple[list[Row], Story]:
+) -> tuple[list[FitRow], Story]:
     retriever, features = Retriever.open(release), FeatureRows.read(release.store_dir)
     line = line_up(retriever, features, task, random_draws=random_draws, longer=longer, top_k=top_k, seed=seed)
     rows = compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 
 PICKED = "picked"
 LONG = "imagenet-long"
@@ -22,7 +22,7 @@ LONG = "imagenet-long"
 _TIE = 1e-9
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise(rows: Sequence[FitRow]) -> dict[str, Any]:
     """Return the content of metrics/evaluate.json.
 
     - `accuracy.<strategy>`: mean over tasks of the mean over draws and seeds; std is the sample standard deviation over seeds of
@@ -50,26 +50,26 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def runs_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def runs_frame(rows: Sequence[FitRow]) -> pd.DataFrame:
     """Return one line a row: task, strategy, draw, seed, label, accuracies, seconds, costs."""
     keys = ("task", "strategy", "draw", "seed", "label")
     values = ("best_step", "best_val_accuracy", "test_accuracy", "seconds", "params_m", "macs_m")
     return pd.DataFrame([{k: getattr(row, k) for k in keys} | {v: getattr(row.fit, v) for v in values} for row in rows])
 
 
-def curves_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def curves_frame(rows: Sequence[FitRow]) -> pd.DataFrame:
     """Return one line a validation, long form: task, strategy, draw, seed, step, epoch, train_loss, val_accuracy, seconds."""
     keys = ("task", "strategy", "draw", "seed")
     return pd.DataFrame([{k: getattr(row, k) for k in keys} | point for row in rows for point in row.fit.curve])
 
 
-def mean_curve(rows: Sequence[Row]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def mean_curve(rows: Sequence[FitRow]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Return the steps (P,) and the validation accuracies (runs, P) of rows that were validated at the same steps."""
     steps = np.array([point["step"] for point in rows[0].fit.curve], dtype=np.int64)
     return steps, np.array([[point["val_accuracy"] for point in row.fit.curve] for row in rows])
 
 
-def steps_to_match(rows: Sequence[Row], other: str) -> dict[str, Any]:
+def steps_to_match(rows: Sequence[FitRow], other: str) -> dict[str, Any]:
     """How soon picked reaches what `other` reaches at best, on the mean validation curves of each task.
 
     Returns:

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 from tans_core.evaluation.metrics import LONG, PICKED, mean_curve, summarise
 from tans_core.evaluation.style import DASHES, LIGHT, Theme, display_name, spread, tidy
 
 
-def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT) -> Figure:
+def learning_curves(rows: Sequence[FitRow], num_classes: int, theme: Theme = LIGHT) -> Figure:
     """Draw one task: validation accuracy against the step, a mean line and a band from the least to the greatest run a strategy.
 
     Args:
@@ -63,7 +63,7 @@ def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT)
     return figure
 
 
-def summary(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
+def summary(rows: Sequence[FitRow], theme: Theme = LIGHT) -> Figure:
     """Draw a panel of all tasks together, then one a task: a lane a strategy, a dot at its mean test accuracy.
 
     The line through a dot spans a task's runs; in the first panel it is one standard deviation between seeds to either side. All

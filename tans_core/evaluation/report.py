@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 from tans_core.evaluation.findings import findings, headline
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
 from tans_core.evaluation.plots import learning_curves, summary, to_png
 from tans_core.evaluation.style import DARK, LIGHT, display_name
 from tans_core.pages import page_environment, png_uri
-from tans_core.retrieval.candidate import FAR, Candidate
+from tans_core.retrieval.candidate import LOW_TRUST, Candidate
 from tans_core.tasks.task import Task
 
 _IMAGES_PER_CLASS = 3
@@ -69,7 +69,7 @@ def sample_strips(task: Task) -> list[dict[str, str]]:
     return strips
 
 
-def _section(story: Story, rows: list[Row]) -> dict[str, Any]:
+def _section(story: Story, rows: list[FitRow]) -> dict[str, Any]:
     info = story.task.info
     frame = runs_frame(rows)
     lines: list[dict[str, Any]] = []
@@ -113,7 +113,7 @@ def _why(candidates: Sequence[Candidate]) -> str:
         f"a task's mean model: {first.capacity:+.2f} by its capacity, {first.start:+.2f} as a start for any task, "
         f"{first.fit:+.2f} by how it fits this one (a cosine of {first.similarity:.2f} in the space)."
     )
-    if first.trust < FAR:
+    if first.trust < LOW_TRUST:
         text += " The images lie far from all that the zoo was tried on, so that the fit counts little."
     if len(candidates) > 1:
         kin = sum(candidate.home_task == first.home_task for candidate in candidates)
@@ -122,7 +122,7 @@ def _why(candidates: Sequence[Candidate]) -> str:
     return text
 
 
-def _shared(rows: tuple[Row, ...]) -> list[str]:
+def _shared(rows: tuple[FitRow, ...]) -> list[str]:
     """Say on which tasks two strategies came to the same model, which was then trained once."""
     sentences = []
     for task in dict.fromkeys(row.task for row in rows):

@@ -18,14 +18,14 @@ _BUILT = ("data/base", "data/zoo/")
 
 
 @dataclass(frozen=True)
-class Finding:
+class FileFinding:
     """A stored file and what is wrong with it; `problem` is empty where nothing is."""
 
     path: str
     problem: str
 
 
-def verify_weights(root: Path) -> Iterator[Finding]:
+def verify_weights(root: Path) -> Iterator[FileFinding]:
     """Hold the files of all releases, of admitted newcomers and of the built zoo against the hashes that were kept of them.
 
     Args:
@@ -38,7 +38,7 @@ def verify_weights(root: Path) -> Iterator[Finding]:
         try:
             files = sorted(read_json(described)["files"].items())
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            yield Finding(str(described.relative_to(root)), f"cannot be read ({error}). Run `tans publish`.")
+            yield FileFinding(str(described.relative_to(root)), f"cannot be read ({error}). Run `tans publish`.")
             continue
         for name, sha256 in files:
             yield _held(root, described.parent / name, sha256, "Run `tans publish`, which stores it again.")
@@ -51,16 +51,16 @@ def verify_weights(root: Path) -> Iterator[Finding]:
         except (OSError, ValueError, TansError) as error:
             problem = f"cannot be read ({error})"
         advice = f". `tans zoo remove {folder.name}` takes it away; hand it in again." if problem else ""
-        yield Finding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
+        yield FileFinding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
     for path, md5 in _built(root):
         own = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
         advice = "Run `dvc checkout --force`, or `tans build`."
-        yield Finding(str(path.relative_to(root)), "" if own == md5 else f"not as it was built. {advice}")
+        yield FileFinding(str(path.relative_to(root)), "" if own == md5 else f"not as it was built. {advice}")
 
 
-def _held(root: Path, path: Path, sha256: str, advice: str) -> Finding:
+def _held(root: Path, path: Path, sha256: str, advice: str) -> FileFinding:
     whole = path.is_file() and sha256_file(path) == sha256
-    return Finding(str(path.relative_to(root)), "" if whole else f"not as it was published. {advice}")
+    return FileFinding(str(path.relative_to(root)), "" if whole else f"not as it was published. {advice}")
 
 
 def _built(root: Path) -> Iterator[tuple[Path, str]]:

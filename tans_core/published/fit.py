@@ -62,7 +62,7 @@ class PublishedData:
     test_features: tuple[Tensor, ...] = ()  # (n, F) float32 for each
 
 
-def hold_out(home: Tensor, share: float, seed: int) -> Tensor:
+def hold_out_at_random(home: Tensor, share: float, seed: int) -> Tensor:
     """Draw a share, in [0, 1), of each task's networks, (M,) bool; of a task with two or more, one at least and never all."""
     heldout = torch.zeros(len(home), dtype=torch.bool)
     for task in home.unique().tolist() if share > 0 else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FAR = 0.5
+LOW_TRUST = 0.5
 """Trust below which a reader is told that the data set lies far from all that the space learned from."""
 
 REFINED = 8

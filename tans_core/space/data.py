@@ -169,7 +169,7 @@ def assemble(
         sampled_statistics(*of_split(task, "train"), samples, images_per_sample, derive_seed(seed, task))
         for task in tasks
     ]
-    heldout = hold_out(ids, home, heldout_share, seed)
+    heldout = hold_out_by_id(ids, home, heldout_share, seed)
     model_number = {name: index for index, name in enumerate(ids)}
     return SpaceData(
         tasks=tuple(tasks),
@@ -205,7 +205,7 @@ def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home
     )
 
 
-def hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+def hold_out_by_id(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Choose a share of each task's models, (M,) bool, by a hash of their ids: a task that comes or goes moves no model.
 
     Of a task's models one at least is held out, and never all; of those without a home (-1), none.

@@ -54,7 +54,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DriftVerdict:
     """What a group of newcomers says about the space.
 
     Attributes:
@@ -212,7 +212,7 @@ class DriftReference:
 _ARRAYS = ("functional", "mean", "scale", "slots", "with_siblings", "without_siblings")
 
 
-def judge(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, few: int = 5) -> Verdict:
+def judge_drift(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, few: int = 5) -> DriftVerdict:
     """Say whether newcomers have left what the space was made from.
 
     Retraining is due when more than `max_share` of at least `few` newcomers are far, or when so many of their home tasks are that
@@ -224,7 +224,7 @@ def judge(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, 
     far_homes = [home for home in homes if median(d.quantile for d in drifts if d.home_task == home) > FAR]
     share = len(far) / len(drifts) if drifts else 0.0
     p_value = binomtest(len(far_homes), len(homes), 1 - FAR, alternative="greater").pvalue if homes else 1.0
-    return Verdict(
+    return DriftVerdict(
         newcomers=len(drifts),
         far=len(far),
         homes=len(homes),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tans_core.evaluation.compare import Budget, Row
+from tans_core.evaluation.compare import Budget, FitRow
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.report import _why, render_report, sample_strips
 from tans_core.evaluation.strategies import Choice
@@ -68,7 +68,7 @@ def html(evaluation: Evaluation) -> str:
 
 
 @pytest.fixture(scope="module")
-def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
+def evaluation(make_rows: Callable[..., list[FitRow]]) -> Evaluation:
     rows = [dataclasses.replace(row, label=HOSTILE + row.label) for row in make_rows(tasks=(HOSTILE, "plain"))]
     candidates = tuple(candidate(rank, capacity=2.0 - rank, start=0.75, fit=-0.25) for rank in (1, 2))
     choices = tuple(
