@@ -96,8 +96,8 @@ class DriftVerdict:
 class DriftReference:
     """The networks that a space was made from, and how far each of them lies from the others.
 
-    Networks of one task share a supernet and lie close together. A newcomer of an unknown home task has no such siblings,
-    so it is compared with the distances without siblings; a newcomer of a known home task with those with siblings.
+    Networks of one task share a supernet and lie close together. A newcomer of an unknown home task has no such
+    siblings, so it is compared with `without_siblings`, and a newcomer of a known home task with `with_siblings`.
 
     Attributes:
         ids: M ids.
@@ -105,8 +105,8 @@ class DriftReference:
         functional: (M, E) float32, standardised.
         mean, scale: (E,) float32, of the standardisation; the scale of a constant column is 0.
         slots: (2, T) float32, least and greatest value of each slot of the topology code.
-        with_siblings, without_siblings: (M,) float32, each network's distance to the k nearest others: of any home task,
-            and of other home tasks only.
+        with_siblings, without_siblings: (M,) float32, each network's distance to the k nearest others: of any home
+            task, and of other home tasks only.
     """
 
     ids: tuple[str, ...]

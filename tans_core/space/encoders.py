@@ -31,15 +31,15 @@ _PRIOR_SCALE = 3.0
 class CrossModalSpace(nn.Module):
     """Encodes tasks and models on one unit sphere, tasks near the models that do well on them, and predicts how well.
 
-    A predicted score has three parts: the model's **capacity** (from its topology), how good a **start** its weights are in
-    general (from its functional embedding), and how well they **fit** the task: the cosine of task and model, times a
-    learned scale. Capacity and start are the same for every task, and are stored beside the model's vector.
+    A predicted score has three parts: the model's **capacity** (from its topology), how good a **start** its weights
+    are in general (from its functional embedding), and how well they **fit** the task: the cosine of task and model,
+    times a learned scale. Capacity and start are the same for every task, and are stored beside the model's vector.
 
-    The fit was learned from the training tasks, and is unreliable on a data set far from all of them. **Trust**, which falls
-    with the distance to the nearest training task, weights it; capacity and start keep their full weight.
+    The fit was learned from the training tasks, and is unreliable on a data set far from all of them. **Trust**, which
+    falls with the distance to the nearest training task, weights it; capacity and start keep their full weight.
 
-    The encoders are linear as in TANS, over standardised inputs: in the published form, topology or functional embedding,
-    whichever has the larger norm, dominates the other. Only the cosine makes the order of the zoo depend on the query.
+    The encoders are linear as in TANS, over standardised inputs: in the published form, topology or functional
+    embedding, whichever has the larger norm, dominates the other. Only the cosine makes the order depend on the query.
     """
 
     objective = "tans"
@@ -80,7 +80,7 @@ class CrossModalSpace(nn.Module):
         self.functional.fit(functional)
 
     def encode_query(self, statistics: Tensor) -> Tensor:
-        """Encode tasks by the statistics of their image features (`query_statistics`): (Q, S) to (Q, d), rows of unit norm."""
+        """Encode tasks by their image statistics (`query_statistics`): (Q, S) to (Q, d), rows of unit norm."""
         scaled = self.queries(statistics) / statistics.shape[-1] ** 0.5
         return F.normalize(self.query_encoder(scaled), dim=-1)
 
@@ -102,7 +102,7 @@ class CrossModalSpace(nn.Module):
     def trust(self, statistics: Tensor) -> Tensor:
         """Return how far the fit can be trusted for tasks, (Q, S) to (Q,) in 0..1.
 
-        One half where the nearest training task is `_REACH` times as far as a training task is from its own nearest (median).
+        One half where the nearest training task is `_REACH` times as far as training tasks lie from their nearest.
         """
         nearest = torch.cdist(self.queries(statistics), self.seen).min(dim=1).values
         return 1 / (1 + (nearest / (_REACH * self.apart)) ** _STEEPNESS)

@@ -35,7 +35,7 @@ from tans_core.space.training import Curve, train_steps
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Metrics of the final space, its curve at every logged step, and the weights of a refined score (`refine_weights`).
+    """Metrics of the final space, its curve at each logged step, and the weights of a refined score (`refine_weights`).
 
     The metrics include `calibration`: predicted scores against results on sources left out.
     """

@@ -1,4 +1,7 @@
-"""The terms of the `tans` objective. Axes: D tasks, P models of each, n pairs of a task and a model, d space dimension."""
+"""Terms of the `tans` objective.
+
+Axes: D tasks, P models of each, n pairs of a task and a model, d space dimension.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from torch import Tensor
 def matching_loss(queries: Tensor, models: Tensor, temperature: float) -> Tensor:
     """Pull each task towards its own models, away from those of other tasks, and each model towards its own task.
 
-    The cross-entropy in both directions with P positives a task (InfoNCE; Khosla et al. 2020 for several positives). Its
-    scale does not depend on the number of tasks; the published sum of hinges starts in the thousands and outweighs the
-    predictor's loss.
+    The cross-entropy in both directions with P positives a task (InfoNCE; Khosla et al. 2020 for several positives).
+    Its scale does not depend on the number of tasks; the published sum of hinges starts in the thousands and outweighs
+    the predictor's loss.
 
     Args:
         queries: (D, d), unit rows.

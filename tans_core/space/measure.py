@@ -130,7 +130,7 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
 
 
 def worth_of_fit(orders: Sequence[Order]) -> float:
-    """Return the factor on the fit, 0..1, that suits sources that a space never saw: it overfits those it was trained on.
+    """Return the best factor on the fit, 0..1, for sources that a space never saw: it overfits those that it saw.
 
     Least squares of the results less the prior on the fit, in deviations inside each task; 1 where no fit varies.
     """
@@ -146,8 +146,8 @@ def worth_of_fit(orders: Sequence[Order]) -> float:
 def scores_on_other_tasks(data: SpaceData, queries: Sequence[int], models: Sequence[int]) -> Floats:
     """Return a baseline score that ignores the query's images: how similar architectures did on the other tasks.
 
-    The mean of the trials of the nearest topology codes, in deviations inside their task; trials of the same architecture
-    come first. A network without a home task has one set of weights only, and uses its own trials alone.
+    The mean of the trials of the nearest topology codes, in deviations inside their task; trials of the same
+    architecture come first. A network without a home task has one set of weights only, and uses its own trials alone.
 
     Args:
         data: with trials on other tasks than the queries.
@@ -173,10 +173,10 @@ def measure_elsewhere(orders: Sequence[Order]) -> dict[str, float]:
     """Compare predicted orders with results.
 
     Returns:
-        `weighted_tau`, `regret_at_1`, `regret_at_3`: means over the tasks (`order_quality`); `other_tasks_` and the same
-        names: of the baseline that ignores the data; `spearman`: mean over the tasks of the rank correlation inside a task;
-        `spearman_across`: rank correlation over all tasks together, results in deviations inside their task, as predicted
-        scores are. All 0 where there is no order.
+        `weighted_tau`, `regret_at_1`, `regret_at_3`: means over the tasks (`order_quality`); `other_tasks_` and the
+        same names: of the baseline that ignores the data; `spearman`: mean over the tasks of the rank correlation
+        inside a task; `spearman_across`: rank correlation over all tasks together, with results in deviations inside
+        their task, as predicted scores are. All 0 where there is no order.
     """
     names = ("weighted_tau", "regret_at_1", "regret_at_3")
     if not orders:
@@ -251,12 +251,12 @@ def calibration(folds: Sequence[Sequence[Order]]) -> dict[str, float]:
 def refine_weights(orders: Sequence[Order]) -> dict[str, float]:
     """Fit on unseen sources the weights of predicted scores and probes, and the probe that a predicted score implies.
 
-    Non-negative least squares of the tuned accuracies on predicted scores and probes, and of the probes on predicted scores.
-    All are in deviations inside their task, but in the second fit predicted scores are only centred. Each task has the same
-    weight.
+    Non-negative least squares of the tuned accuracies on predicted scores and probes, and of the probes on predicted
+    scores. All are in deviations inside their task, but in the second fit predicted scores are only centred. Each task
+    has the same weight.
 
     Returns:
-        `predicted`, `probe` and `expected` (rise of the probe where the predicted score rises by one); all 1 without trials.
+        `predicted`, `probe` and `expected` (rise of the probe per unit of predicted score); all 1 without trials.
     """
     columns = [np.stack([deviations(o.predicted), deviations(o.probed)], axis=1) / len(o.tuned) ** 0.5 for o in orders]
     targets = [deviations(order.tuned) / len(order.tuned) ** 0.5 for order in orders]

@@ -38,8 +38,9 @@ def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.flo
         actual: (R,) accuracies in 0..1.
 
     Returns:
-        `weighted_tau`: Kendall's tau with most weight on the truly best (Vigna 2015; scipy's `rank=None`), 0 for constant
-        scores; `regret_at_1`, `regret_at_3`: the best accuracy less the best among the first one or three, in points.
+        `weighted_tau`: Kendall's tau with most weight on the truly best (Vigna 2015; scipy's `rank=None`), 0 for
+        constant scores; `regret_at_1`, `regret_at_3`: best accuracy less that of the best of the first 1 or 3, in
+        points.
     """
     order = np.argsort(-predicted, kind="stable")
     constant = np.ptp(predicted) == 0 or np.ptp(actual) == 0

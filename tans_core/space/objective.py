@@ -1,7 +1,7 @@
 """The `tans` objective: the loss of a training step.
 
-Axes: D tasks seen, P models of each, M models, V samples of a query, S statistics, T topology width, E functional width,
-n pairs of a task and a model, d space dimension.
+Axes: D tasks seen, P models of each, M models, V samples of a query, S statistics, T topology width, E functional
+width, n pairs of a task and a model, d space dimension.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class SpaceRecipe:
 class TansObjective(nn.Module):
     """A space in training, and the parameters that only training needs.
 
-    Probes have a prior of their own, since networks whose frozen features suit many tasks are not always those that learn
-    fastest. The cosine learns from both kinds of trial, which have the fit of model to task in common.
+    Probes have a prior of their own, since networks whose frozen features suit many tasks are not always those that
+    learn fastest. The cosine learns from both kinds of trial, which have the fit of model to task in common.
     """
 
     samples: Tensor

@@ -1,11 +1,11 @@
 """Task-independent quality of networks, learned from trials: the mean of a Gaussian process over networks.
 
-Similar architectures get similar results, and more so if their outputs are similar, too. So the covariance of two networks is
-a Gaussian of the distance of their topology codes, times one plus a Gaussian of that of their functional embeddings. A zoo
-contains few architectures many times, which a process can separate and a linear map cannot.
+Similar architectures get similar results, and more so if their outputs are similar, too. So the covariance of two
+networks is a Gaussian of the distance of their topology codes, times one plus a Gaussian of that of their functional
+embeddings. A zoo contains few architectures many times, which a process can separate and a linear map cannot.
 
-A trial's score is relative to the other networks that were tried on its task, which were drawn at random: a network is no worse
-for good rivals. So each task has an unknown level of its own.
+A trial's score is relative to the other networks that were tried on its task, which were drawn at random: a network is
+no worse for good rivals. So each task has an unknown level of its own.
 
 Axes: n trials, D tasks, m networks, K networks known from trials, T topology width, E functional width.
 """

@@ -35,9 +35,10 @@ def rounds_of_one(home: Tensor, among: Tensor, tasks: int) -> Tensor:
 
 
 def ranks_of_own(similarity: Tensor) -> Tensor:
-    """Return each query's rank, from 1, of its own network: (..., D queries, D networks), own on the diagonal, to (..., D).
+    """Return each query's rank, from 1, of its own network.
 
-    A tie counts half, so constant similarities get the rank of chance.
+    From (..., D, D), rows queries, own networks on the diagonal, to (..., D). A tie counts half, so constant
+    similarities get the rank of chance.
     """
     own = similarity.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
     return 1 + (similarity > own).sum(-1) + ((similarity == own).sum(-1) - 1) / 2

@@ -23,8 +23,8 @@ def query_statistics(features: Floats, labels: npt.NDArray[np.int64]) -> Floats:
         labels: (n,); all equal for a data set without labels.
 
     Returns:
-        (S,) float32: mean (F), standard deviation (F), standard deviation of the class means (F), log K. The order of the
-        images does not matter.
+        (S,) float32: mean (F), standard deviation (F), standard deviation of the class means (F), log K. The order of
+        the images does not matter.
     """
     wide = features.astype(np.float64)
     _, codes = np.unique(labels, return_inverse=True)

@@ -68,8 +68,8 @@ def train_steps(
 ) -> Curve:
     """Train a module in place; it is on the CPU and in eval mode afterwards.
 
-    Random numbers of a step must depend on a seed and the step's number only (`step_generator`). Then the same seed gives
-    the same bytes on a CPU, however often the run was killed and resumed.
+    Random numbers of a step must depend on a seed and the step's number only (`step_generator`). Then the same seed
+    gives the same bytes on a CPU, however often the run was killed and resumed.
 
     Args:
         module: what is trained. Tensors that `step_loss` needs should be its buffers, which move to the device with it
@@ -81,9 +81,9 @@ def train_steps(
         every: steps between two calls of `on_step`, which is also called after the last step; 0 never calls it.
         on_step: maps the number of steps done to measurements, a row of the curve; may put the module in eval mode.
         chunk: steps between two checkpoints; one batch for Lightning.
-        resume_folder: where the checkpoint is kept, for the caller to remove when its outputs are written; None keeps none.
-        fingerprint: identifies data, recipe and seed. A checkpoint is ignored if it differs in fingerprint, code, number
-            of steps, schedule, precision, shapes or number of threads.
+        resume_folder: where the checkpoint is kept, for the caller to remove at the end; None keeps none.
+        fingerprint: identifies data, recipe and seed. A checkpoint is ignored if it differs in fingerprint, code,
+            number of steps, schedule, precision, shapes or number of threads.
         precision: `bf16` computes the loss under autocast; weights stay float32.
         device: `auto`, `cpu` or `cuda`.
         description: label of the progress bar.
