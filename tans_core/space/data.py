@@ -50,7 +50,7 @@ class Trials:
         return torch.from_numpy(standardise_within(self.value.double().numpy(), self.task.numpy()))
 
     def weights(self) -> Tensor:
-        """Return (n,) float32 in 0..1, confidence in each score: low where a task's trials differ no more than seeds."""
+        """Return (n,) float32 in 0..1, confidence in scores: low where a task's trials differ as little as seeds."""
         spread = spread_within(self.value.double().numpy(), self.task.numpy()) ** 2
         return torch.from_numpy(spread / (spread + _SEED_NOISE**2)).float()
 
