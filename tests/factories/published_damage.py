@@ -289,8 +289,10 @@ DAMAGES: dict[str, Damage] = {
     "kernel size": Damage(_slot(4, 0, 4), ("topol: not in the search space: row 4 slot 0 (4)",)),
     "expand ratio": Damage(_slot(4, 20, 5), ("topol: not in the search space: row 4 slot 20 (5)",)),
     "depth": Damage(_slot(4, 44, 5), ("topol: not in the search space: row 4 slot 44 (5)",)),
-    "name no text": Damage(_put("dataset", 6, 6), ("dataset: must be a name: text", "row 6")),
-    "name unprintable": Damage(_put("dataset", 6, "a\x1b[2J_0_1"), ("dataset: must be a name: text", "row 6")),
+    "name no text": Damage(_put("dataset", 6, 6), ("dataset: must be a name: printable text", "row 6")),
+    "name unprintable": Damage(
+        _put("dataset", 6, "a\x1b[2J_0_1"), ("dataset: must be a name: printable text", "row 6")
+    ),
     "zoo without queries": Damage(
         lambda _, queries: queries.pop("leaf-shapes_ann_0_5"), ("lacks 1 data sets", "'leaf-shapes_ann_0_5'")
     ),
