@@ -126,7 +126,7 @@ class Retriever:
         """
         limits = constraints or Constraints()
         self.fitting(limits)
-        query, trust = self.ask(task)
+        query, trust = self.encode(task)
         matches = nearest(self.table, query, limits.where(self.licences))
         # Copied, since torch needs writable arrays.
         capacity, start = (matches[name].to_numpy().copy() for name in ("capacity", "start"))
@@ -171,10 +171,10 @@ class Retriever:
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's vector in the space, (d,) float32 of unit norm."""
-        return self.ask(task)[0]
+        return self.encode(task)[0]
 
     @torch.no_grad()
-    def ask(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
+    def encode(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
         """Return a task's vector in the space, (d,) float32 of unit norm, and the trust in its fit, 0..1."""
         features, labels = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
         statistics = torch.from_numpy(query_statistics(features, labels))[None]

@@ -56,10 +56,10 @@ def measure(
     home = torch.where(data.home >= 0, column[data.home], -1)  # (M,)
     rounds = rounds_of_one(home, (home >= 0) & (data.heldout == heldout), len(tasks)).to(device)
     similarity = (encoded_queries @ encoded.T)[:, rounds].permute(1, 0, 2)  # (R, D, D)
-    asked = column[list(queries)].to(device)
-    retrieval = recall(ranks_of_own(similarity)[:, asked])
+    columns = column[list(queries)].to(device)
+    retrieval = recall(ranks_of_own(similarity)[:, columns])
     predicted, actual = [], []
-    for task, query, trusted in zip(queries, encoded_queries[asked], trust[asked], strict=True):
+    for task, query, trusted in zip(queries, encoded_queries[columns], trust[columns], strict=True):
         members = data.members(task, heldout)
         own = members.to(device)
         scores = space.predict(query.expand(len(own), -1), encoded[own], capacity[own], start[own], trusted)
@@ -111,8 +111,8 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
     for task in queries:
         tried = [
             (model, value, probes[task, model])
-            for asked, model, value in data.tuned.rows()
-            if asked == task and (task, model) in probes
+            for trial_task, model, value in data.tuned.rows()
+            if trial_task == task and (task, model) in probes
             if not data.comes_from(model, task)
         ]
         if len(tried) < _LEAST_TRIALS:

@@ -163,12 +163,12 @@ class TansObjective(nn.Module):
             if not weight or len(trials.task) == 0:
                 continue
             drawn = torch.randint(len(trials.task), (recipe.pairs_per_step,), generator=generator)
-            asked = self.position[trials.task[drawn]].to(device)
+            tasks = self.position[trials.task[drawn]].to(device)
             places, _ = self._models(trials.model[drawn], generator)
-            similarity = (queries[asked] * places).sum(dim=1)
+            similarity = (queries[tasks] * places).sum(dim=1)
             score = scores[drawn].to(device) - expected[drawn].to(device)
             if scale is self.space.fit_scale:
-                loss = loss + recipe.rank_weight * rank_loss(similarity, score, asked, _MARGIN)
+                loss = loss + recipe.rank_weight * rank_loss(similarity, score, tasks, _MARGIN)
             loss = loss + weight * F.mse_loss(scale * similarity, score)
         return loss
 

@@ -41,9 +41,9 @@ class Covariance:
 
     def between(self, one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return both terms of the covariance of networks (m, T), (m, E) and (K, T), (K, E): each (m, K)."""
-        alike = torch.exp(-0.5 * (torch.cdist(one[0], other[0]) / self.topology_length) ** 2)
-        answers = torch.exp(-0.5 * (torch.cdist(one[1], other[1]) / self.functional_length) ** 2)
-        return alike, self.share * alike * answers
+        by_topology = torch.exp(-0.5 * (torch.cdist(one[0], other[0]) / self.topology_length) ** 2)
+        by_functional = torch.exp(-0.5 * (torch.cdist(one[1], other[1]) / self.functional_length) ** 2)
+        return by_topology, self.share * by_topology * by_functional
 
 
 class TrialPrior(nn.Module):
@@ -90,8 +90,8 @@ class TrialPrior(nn.Module):
         if not len(self.weights):
             return topology.new_zeros(len(topology)), topology.new_zeros(len(topology))
         covariance = Covariance(*self.covariance.tolist())
-        alike, answers = covariance.between((topology, functional), (self.topology, self.functional))
-        return alike @ self.weights, answers @ self.weights
+        by_topology, by_functional = covariance.between((topology, functional), (self.topology, self.functional))
+        return by_topology @ self.weights, by_functional @ self.weights
 
 
 def _choose(
@@ -118,8 +118,8 @@ def _choose(
 def _sum(covariance: Covariance, networks: tuple[Tensor, Tensor]) -> Tensor:
     """Return the covariance of networks, (K, K) float64."""
     wide = networks[0].double(), networks[1].double()
-    alike, answers = covariance.between(wide, wide)
-    return alike + answers
+    by_topology, by_functional = covariance.between(wide, wide)
+    return by_topology + by_functional
 
 
 def _weights(matrix: Tensor, model: Tensor, score: Tensor, task: Tensor, weight: Tensor, noise: float) -> Tensor:

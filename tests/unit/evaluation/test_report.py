@@ -129,7 +129,7 @@ def test_pick_for_images_far_from_all_that_was_tried_says_so() -> None:
     near, far = (_why([candidate(1, trust, capacity=-0.5, start=0.0, fit=0.0)]) for trust in (0.9, 0.1))
     assert near.startswith("The predictor puts it 0.50 deviations below a task's mean model")
     assert "lie far" not in near
-    assert "lie far from all that the zoo was tried on" in far
+    assert "are far from those of all training tasks" in far
 
 
 def test_classes_beyond_those_shown_are_counted(html: str) -> None:
