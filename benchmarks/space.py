@@ -27,7 +27,7 @@ from space_plain import PlainSpace, PlainTasks, PlainTraining, collate, plain_lo
 from torch import Tensor
 
 from tans_core.io import write_json
-from tans_core.published.fit import PUBLISHED_RECIPE, PublishedData, fit_tans, hold_out
+from tans_core.published.fit import PUBLISHED_RECIPE, PublishedData, fit_tans, hold_out_at_random
 from tans_core.published.paper import PaperRecipe, PaperSpace, fit_paper, measure_paper, model_inputs, paper_loss, pool
 from tans_core.runtime import cores
 
@@ -139,7 +139,7 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
 
 def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
     """Return what a quarter of each task's networks, held out, say of the paper at two weights of its error, and of ours."""
-    heldout = hold_out(files.data.home, 0.25, seed=0)
+    heldout = hold_out_at_random(files.data.home, 0.25, seed=0)
     measured = {}
     for weight in (1, 100):
         space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)

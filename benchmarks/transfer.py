@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from transfer_anchors import embedded_by_noise, embedded_without
-from transfer_rankings import Asked, Floats, judge, paper_on, rankings
+from transfer_rankings import Asked, Floats, judge_rankings, paper_on, rankings
 
 from tans_core.embeddings.query import load_backbone, query_features
 from tans_core.embeddings.scores import ScoreRows
@@ -194,7 +194,7 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
         group: float(np.mean([o.truth.std(axis=1, ddof=1).mean() for o in m])) * 100 for group, m in groups.items()
     }
     return {
-        **judge(scores, groups),
+        **judge_rankings(scores, groups),
         "tasks": tasks,
         "points": {"between_networks": spread, "between_seeds": seeds_apart},
     }

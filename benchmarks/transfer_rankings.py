@@ -136,7 +136,7 @@ def qualities(scores: Scores, members: Sequence[Asked]) -> dict[str, dict[str, F
     return found
 
 
-def judge(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
+def judge_rankings(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dict[str, Any]:
     """Judge every ranking on groups of tasks.
 
     Returns:

@@ -74,7 +74,7 @@ def report(outcome: Outcome) -> str:
 
 def _verdict(drift: dict[str, Drift]) -> str:
     """Say whether to retrain, by all newcomers in production; nothing where drift is not known."""
-    from tans_core.space.drift import judge as judge_drift
+    from tans_core.space.drift import judge_drift
 
     return f"{judge_drift(list(drift.values())).in_words()}\n\n" if drift else ""
 

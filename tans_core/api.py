@@ -20,7 +20,7 @@ from tans_core.service import Service
 
 if TYPE_CHECKING:
     from tans_core.inbox import Outcome
-    from tans_core.index.verify import Finding
+    from tans_core.index.verify import FileFinding
     from tans_core.tasks.task import Task, TaskInfo
     from tans_core.zoo.card import ModelCard
     from tans_core.zoo.latency import Latency, Profile
@@ -298,7 +298,7 @@ def remove_networks(models: Sequence[str], root: str | Path | None = None) -> st
     return remove(find_root(root), models)
 
 
-def verify(root: str | Path | None = None) -> list[Finding]:
+def verify(root: str | Path | None = None) -> list[FileFinding]:
     """Hold each stored file of weights against the hash that was kept of it; one finding a file."""
     from tans_core.index.verify import verify_weights
 

@@ -16,7 +16,7 @@ from tans_core.cli.console import (
     table,
 )
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
-from tans_core.retrieval.candidate import FAR, REFINED
+from tans_core.retrieval.candidate import LOW_TRUST, REFINED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     if found and not probed:
         within = f"four times in five the truth is within {found[0].plus_minus:.1f}"
         console.print(f"Scores are deviations around a middling network; {within}.", highlight=False, soft_wrap=True)
-    if found and found[0].trust < FAR:
+    if found and found[0].trust < LOW_TRUST:
         far = "These images lie far from all that the zoo was tried on: fit counts little."
         console.print(
             far + (f" --refine {REFINED} tries the first on the images." if not probed else ""),

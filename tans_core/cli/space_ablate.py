@@ -48,7 +48,7 @@ def ablate(
     project = find_root(root)
     params, done = load_params(project), project / ".resume/ablate"
     with stderr().status("reading the store"):
-        from tans_core.evaluation.ablation import compare, known_variants, with_earlier
+        from tans_core.evaluation.ablation import compare_variants, known_variants, with_earlier
         from tans_core.evaluation.ablation_data import judged_tasks, make_studies
         from tans_core.evaluation.ablation_fits import measure_variants
         from tans_core.evaluation.ablation_plot import draw_ablation
@@ -62,7 +62,7 @@ def ablate(
         built = _read(project, params)
     studies, unable = make_studies(variants, _recipe(params), built, done)
     data, folds = studies[0].data, params.space.folds
-    compared = compare(measure_variants(studies, folds, seeds, params.seed, cores(), done))
+    compared = compare_variants(measure_variants(studies, folds, seeds, params.seed, cores(), done))
     made: dict[str, Any] = {
         "seeds": seeds,
         "folds": len(source_folds(data.sources, folds)),

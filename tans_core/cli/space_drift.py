@@ -28,12 +28,12 @@ def drift(
     from tans_core.index.releases import open_production
     from tans_core.project import find_root
     from tans_core.retrieval.placement import measure_drift
-    from tans_core.space.drift import judge
+    from tans_core.space.drift import judge_drift
 
     release = open_production(find_root(root) / "serving")
     with stderr().status("measuring the newcomers"):
         drifts = sorted(measure_drift(release), key=lambda one: (-one.quantile, -one.distance, one.id))
-    verdict = judge(drifts, max_share)
+    verdict = judge_drift(drifts, max_share)
     if as_json:
         rows = [{**asdict(one), "far": one.far} for one in drifts]
         print_json({"release": release.id, "newcomers": rows, "verdict": asdict(verdict)})

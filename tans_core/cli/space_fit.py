@@ -85,14 +85,14 @@ def fit(
     with stderr().status("reading the store"):
         from tans_core.embeddings.store import read_digests
         from tans_core.io import atomic_folder
-        from tans_core.published.fit import hold_out
+        from tans_core.published.fit import hold_out_at_random
         from tans_core.published.store import read_published
         from tans_core.runtime import clock, one_thread
 
         one_thread()
         data = read_published(source)
         digests = read_digests(source, "models", "task_features")
-    unseen = hold_out(data.home, heldout, seed)
+    unseen = hold_out_at_random(data.home, heldout, seed)
     resume, seconds = folder.with_name(f".{folder.name}.resume"), clock()
     fitted = _fit_tans if objective is Objective.TANS else partial(_fit_paper, prediction_weight=prediction_weight)
     space, recipe, metrics = fitted(data, unseen, seed, resume, steps, precision.value)

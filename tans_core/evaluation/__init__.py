@@ -1,1 +1,1 @@
-"""The meta-test: what the picked model is worth beside the alternatives, at one budget, and the report that tells it."""
+"""The meta-test: the picked model against its alternatives at one budget, with a report."""

@@ -1,6 +1,7 @@
-"""What each part of the space is worth: the space is fitted without it, and judged on sources that it never saw.
+"""Ablation of the space: it is fitted without a part, and measured on sources that it never saw.
 
-Axes: D tasks, M models, V samples of a query, S = 3 F + 1 statistics, F feature width, T topology width, E functional width.
+Axes: D tasks, M models, V samples of a query, S = 3 F + 1 statistics, F feature width, T topology width, E functional
+width.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from tans_core.space.objective import SpaceRecipe
 
 FULL = "full"
 METRICS = ("weighted_tau", "regret_at_1", "regret_at_3", "recall_at_1")
-Row = dict[str, float]
-"""One of METRICS each, of one seed."""
+SeedMetrics = dict[str, float]
+"""Each of METRICS, for one seed."""
 
 _PREDICTION = ("home_weight", "tuned_weight", "probed_weight")
 
 
 class Ranking(StrEnum):
-    """By what a space that is fitted ranks networks."""
+    """Score by which a fitted space ranks networks."""
 
     PREDICTED = "predicted"
     SIMILARITY = "similarity"
@@ -35,13 +36,13 @@ class Ranking(StrEnum):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the data is assembled from where it is not the tables as built; None leaves a part as it is.
+    """Inputs of the data that differ from the built tables; None keeps a part as built.
 
     Attributes:
-        anchors_per_task: images of each task that networks are embedded by.
-        noise_images: noise images that they are embedded by instead.
-        images_per_class: at most, of each query.
-        backbone: that queries go through.
+        anchors_per_task: images of each task used as anchors of functional embeddings.
+        noise_images: noise images used as anchors instead.
+        images_per_class: most images of each class in a query.
+        backbone: network that computes query features.
     """
 
     anchors_per_task: int | None = None
@@ -59,12 +60,12 @@ class Variant:
     """One change to the full objective.
 
     Attributes:
-        name: as it is asked for.
-        label: as it is shown.
+        name: on the command line.
+        label: in tables and pictures.
         recipe: fields of `SpaceRecipe` that differ.
-        data: from the data to what is trained on and judged.
-        ranking: by what networks are ranked.
-        inputs: what the data is assembled from.
+        data: changes the data of training and measurement.
+        ranking: score by which networks are ranked.
+        inputs: inputs of the data that differ.
     """
 
     name: str
@@ -79,8 +80,8 @@ def known_variants(projection_dim: int, backbones: Sequence[str] = ()) -> tuple[
     """Return the full objective, first, and every change to it.
 
     Args:
-        projection_dim: columns of a functional embedding that hold its projected form; the rest are its Gram form.
-        backbones: names of other networks that queries can go through.
+        projection_dim: number of columns of a functional embedding in projected form; the rest are in Gram form.
+        backbones: names of other networks that can compute query features.
     """
     none = dict.fromkeys(("rank_weight", "frechet_weight"), 0.0)
     return (
@@ -126,7 +127,7 @@ def known_variants(projection_dim: int, backbones: Sequence[str] = ()) -> tuple[
 
 
 def without_topology(data: SpaceData) -> SpaceData:
-    """Make all topology codes the same: a column that does not vary counts for nothing."""
+    """Make all topology codes the same: a constant column has no effect."""
     return replace(data, topology=torch.zeros_like(data.topology))
 
 
@@ -136,12 +137,12 @@ def without_functional(data: SpaceData) -> SpaceData:
 
 
 def functional_columns(data: SpaceData, start: int = 0, stop: int | None = None) -> SpaceData:
-    """Keep some columns of the functional embeddings alone."""
+    """Keep only some columns of the functional embeddings."""
     return replace(data, functional=data.functional[:, start:stop].contiguous())
 
 
 def query_blocks(data: SpaceData, blocks: int) -> SpaceData:
-    """Keep the first of a query's blocks of F columns: means, spreads, spreads of the class means. The rest tells nothing."""
+    """Keep the first blocks of F columns of queries (means, spreads, spreads of class means); zero the rest."""
     stop = blocks * ((data.queries.shape[1] - 1) // 3)
     kept = torch.arange(data.queries.shape[1]) < stop
     changed = {name: getattr(data, name) * kept for name in ("samples", "queries", "val_queries")}
@@ -150,7 +151,7 @@ def query_blocks(data: SpaceData, blocks: int) -> SpaceData:
 
 @dataclass(frozen=True)
 class Study:
-    """A variant made concrete: what is fitted on what."""
+    """A variant with its recipe and data."""
 
     variant: Variant
     recipe: SpaceRecipe
@@ -158,48 +159,48 @@ class Study:
 
 
 def make_study(variant: Variant, recipe: SpaceRecipe, data: SpaceData) -> Study:
-    """Change a recipe, and data that was assembled from the variant's inputs, as the variant says."""
+    """Apply a variant to a recipe, and to data that was assembled from its inputs."""
     return Study(variant, replace(recipe, **variant.recipe), variant.data(data))  # type: ignore[arg-type]
 
 
 def is_full(study: Study, full: Study) -> bool:
-    """Say whether a variant changes nothing: it is what is built."""
+    """Return whether a variant is the same as the full objective."""
     same = study.recipe == full.recipe and study.variant.ranking is full.variant.ranking
     return same and study.data.digest() == full.data.digest()
 
 
-def compare(rows: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, dict[str, float | bool]]]:
+def compare_variants(rows: Mapping[str, Sequence[SeedMetrics]]) -> dict[str, dict[str, dict[str, float | bool]]]:
     """Compare each variant with the full objective.
 
     Args:
-        rows: by variant, one row a seed, at least two; holds FULL.
+        rows: by variant, one row a seed, at least two; includes FULL.
 
     Returns:
-        By variant and metric: `mean` and `std` (the sample's) over the seeds; `difference`, this mean less that of the full
-        objective; `beyond`, whether it is greater than both standard deviations together (the root of their squares' sum).
+        By variant and metric: `mean` and sample `std` over the seeds; `difference`, this mean less that of FULL;
+        `beyond`, whether that exceeds the root of the sum of both squared standard deviations.
     """
-    found: dict[str, dict[str, dict[str, float | bool]]] = {}
+    compared: dict[str, dict[str, dict[str, float | bool]]] = {}
     for name, own in rows.items():
-        found[name] = {}
+        compared[name] = {}
         for metric in METRICS:
             values, full = (np.array([row[metric] for row in part]) for part in (own, rows[FULL]))
             difference = float(values.mean() - full.mean())
-            found[name][metric] = {
+            compared[name][metric] = {
                 "mean": float(values.mean()),
                 "std": float(values.std(ddof=1)),
                 "difference": difference,
                 "beyond": abs(difference) > float(np.hypot(values.std(ddof=1), full.std(ddof=1))),
             }
-    return found
+    return compared
 
 
 def with_earlier(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what an earlier run measured of other variants to what this one did.
+    """Add an earlier run's results of other variants to this run's.
 
     Args:
-        made, earlier: records as `tans space ablate` writes them. The earlier one counts where its full objective has the same
-            figures to the last digit on as many networks and tasks: then data, recipe and seeds are the same. Code that a variant
-            alone stands on may be another.
+        made, earlier: records of `tans space ablate`. The earlier one is used if its full objective has exactly the
+            same figures on equally many networks and tasks: then data, recipe and seeds are the same. Code that only a
+            variant uses may differ.
     """
     counts = ("seeds", "folds", "tasks", "judged_tasks", "networks")
     same = all(earlier.get(name) == made[name] for name in counts)

@@ -1,4 +1,4 @@
-"""What the variants of an ablation are fitted on: the tables as built, or made again in another way.
+"""Data of an ablation's variants: the built tables, or tables made again from other inputs.
 
 Axes: M models, E functional width.
 """
@@ -34,22 +34,22 @@ from tans_core.zoo.weights import load_model
 
 _VERSION = 3
 _BACKBONES = ("resnet18", "resnet50", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
-"""Of torchvision's networks those that are tried where their weights lie on the machine."""
+"""Torchvision's networks to try, if their weights are on this machine."""
 
 AS_BUILT = "it is what is built"
 
 
 @dataclass(frozen=True)
 class Built:
-    """The tables of a project, and how they were made.
+    """The tables of a project, with their inputs.
 
     Attributes:
-        data: the folder that tasks, base and weights lie in.
+        data: the folder of tasks, base and weights.
         models, features, scores: the tables.
         tasks: the meta-train tasks.
-        inputs: what the tables are made from, every part named.
+        inputs: of the tables, with no part None.
         projection_seed, projection_dim: of the functional embeddings.
-        assemble: puts the tables together.
+        assemble: combines the tables.
     """
 
     data: Path
@@ -66,11 +66,11 @@ class Built:
         """Assemble the data from other inputs.
 
         Args:
-            inputs: what differs.
-            done: a folder that keeps what was computed, for the caller to remove.
+            inputs: those that differ.
+            done: a folder for computed results, for the caller to remove.
 
         Raises:
-            TansError: the weights or the images that it takes are not there.
+            TansError: weights or images are missing.
         """
         models, features = self.models, self.features
         form = self.projection_dim, self.projection_seed
@@ -89,7 +89,7 @@ class Built:
         return self.assemble(models, features, self.scores)
 
     def cannot(self, inputs: Inputs) -> str | None:
-        """Say why inputs give nothing new, without computing anything; None where they do."""
+        """Return why these inputs cannot be studied, without computing anything; None if they can."""
         changed = {name: value for name, value in vars(inputs).items() if value is not None}
         if changed and changed.items() <= vars(self.inputs).items():
             return AS_BUILT
@@ -104,8 +104,8 @@ def embed_functional(models: ModelRows, anchors: Anchors, data: Path, done: Path
 
     Args:
         models: M networks.
-        anchors: what they are asked about.
-        data: the folder that their weights and the base lie in.
+        anchors: images that they are run on.
+        data: the folder of their weights and the base.
         done: a folder where the embeddings are kept, so that they are computed once.
 
     Returns:
@@ -116,19 +116,19 @@ def embed_functional(models: ModelRows, anchors: Anchors, data: Path, done: Path
     """
     made_from = [_VERSION, digest_of(models.to_table()), anchors.digest()]
     path = done / f"functional.{sha256_bytes(json.dumps(made_from).encode())[:32]}.npz"
-    # What a loss of power tore is computed again.
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
-        found: npt.NDArray[np.float32] = kept["functional"]
-        return found
+    # A damaged file, for example after a power loss, is computed again.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as file:
+        stored: npt.NDArray[np.float32] = file["functional"]
+        return stored
     cards = progress(models.cards, f"embedding networks by {len(anchors.inputs)} images")
     functional = np.stack([anchors.embed(load_model(card, data / card.weights), card.preprocess) for card in cards])
-    with atomic_path(path, sync=False) as temporary, temporary.open("wb") as file:
-        np.savez(file, functional=functional)
+    with atomic_path(path, sync=False) as temporary, temporary.open("wb") as output:
+        np.savez(output, functional=functional)
     return functional
 
 
 def first_of_each_class(features: FeatureRows, count: int) -> FeatureRows:
-    """Keep the first images of each class, task and split: those that `query_features` chooses where it takes so many."""
+    """Keep the first images of each class, task and split, as `query_features` does for the same count."""
     kept = np.zeros(len(features.tasks), dtype=bool)
     for task in np.unique(features.tasks):
         for split in np.unique(features.splits):
@@ -139,12 +139,13 @@ def first_of_each_class(features: FeatureRows, count: int) -> FeatureRows:
 
 
 def backbones_here(built_in: str) -> list[str]:
-    """Return the other networks that queries can go through without a download."""
+    """Return the other networks that can compute query features without a download."""
     from torchvision import models
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    found = [n for n in _BACKBONES if (folder / Path(models.get_model_weights(n).DEFAULT.url).name).is_file()]
-    return [name for name in ("base", *found) if name != built_in]
+    files = {name: Path(models.get_model_weights(name).DEFAULT.url).name for name in _BACKBONES}
+    downloaded = [name for name, file in files.items() if (folder / file).is_file()]
+    return [name for name in ("base", *downloaded) if name != built_in]
 
 
 def make_studies(
@@ -156,13 +157,13 @@ def make_studies(
         variants: the full objective first.
         recipe: of the full objective.
         built: tables.
-        done: a folder that keeps what was computed, for the caller to remove.
+        done: a folder for computed results, for the caller to remove.
 
     Returns:
-        The studies; and by name why others are left out.
+        The studies; and by name why other variants are left out.
 
     Raises:
-        StoreError: there is nothing to judge by: fewer than two sources, or too few trials elsewhere.
+        StoreError: nothing can be measured: fewer than two sources, or too few trials on other tasks.
     """
     data = built.assemble(built.models, built.features, built.scores)
     full = make_study(variants[0], recipe, data)
@@ -174,11 +175,11 @@ def make_studies(
             left_out[variant.name] = reason
             continue
         try:
-            own = data if variant.inputs == Inputs() else built.remade(variant.inputs, done)
+            variant_data = data if variant.inputs == Inputs() else built.remade(variant.inputs, done)
         except TansError as error:
             left_out[variant.name] = str(error)
             continue
-        study = make_study(variant, recipe, own)
+        study = make_study(variant, recipe, variant_data)
         if study.data.functional.shape[1] == 0:
             left_out[variant.name] = "functional embeddings have no such part"
         elif is_full(study, full):
@@ -189,10 +190,10 @@ def make_studies(
 
 
 def judged_tasks(data: SpaceData) -> int:
-    """Return how many tasks have enough trials of networks of other sources to judge an order by.
+    """Count the tasks with enough trials of networks of other sources to measure an order.
 
     Raises:
-        StoreError: none, or all tasks are of one source.
+        StoreError: there are none, or all tasks are of one source.
     """
     if len(set(data.sources)) < 2 or not source_folds(data.sources, 2):
         raise StoreError(

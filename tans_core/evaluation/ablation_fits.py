@@ -1,4 +1,4 @@
-"""Fitting the variants of an ablation, in processes, and judging them on sources that they never saw."""
+"""Fits the variants of an ablation in processes, and measures them on sources that they never saw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tans_core.evaluation.ablation import METRICS, Ranking, Row, Study
+from tans_core.evaluation.ablation import METRICS, Ranking, SeedMetrics, Study
 from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.runtime import begin_worker, derive_seed, progress
 from tans_core.space.encoders import CrossModalSpace
@@ -28,7 +28,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class _Fit:
-    """What one seed of a variant is fitted by; variants that differ in their ranking alone share it."""
+    """Inputs of fitting one seed of a variant; variants that differ in their ranking only share it."""
 
     recipe: SpaceRecipe
     data: bytes
@@ -39,21 +39,21 @@ class _Fit:
 
 def measure_variants(
     studies: Sequence[Study], folds: int, seeds: int, seed: int, jobs: int, done: Path
-) -> dict[str, list[Row]]:
-    """Fit each variant once a fold of whole sources and a seed, and judge it on the sources that were left out.
+) -> dict[str, list[SeedMetrics]]:
+    """Fit each variant once for each seed and fold of whole sources, and measure it on the sources left out.
 
     Args:
         studies: variants.
-        folds: of whole sources.
+        folds: number of folds, of whole sources.
         seeds: how many; the n-th of each variant starts from the same random numbers.
-        seed: that they are derived from.
-        jobs: fits at a time, each in a process and on a thread of its own; the result does not depend on it.
-        done: a folder that keeps what was measured, for the caller to remove when its outputs are written.
+        seed: from which they are derived.
+        jobs: fits at a time, each in a process with one thread; the result does not depend on it.
+        done: a folder for results, for the caller to remove when its outputs are written.
 
     Returns:
-        By variant, one row a seed: `weighted_tau`, `regret_at_1`, `regret_at_3` (in points) of the order of networks of other
-        sources, means over the tasks of all folds; `recall_at_1` of held-out networks of the tasks that were seen, mean over
-        the folds.
+        By variant, one row a seed: `weighted_tau`, `regret_at_1`, `regret_at_3` (in points) of the order of networks of
+        other sources, means over the tasks of all folds; `recall_at_1` of held-out networks of training tasks, mean
+        over the folds.
     """
     fits: dict[tuple[str, int], _Fit] = {}
     keys: dict[str, str] = {}
@@ -61,31 +61,33 @@ def measure_variants(
         made_from = [_VERSION, code_digest(), asdict(study.recipe), study.data.digest(), folds, seed]
         keys[study.variant.name] = key = sha256_bytes(json.dumps(made_from).encode())[:32]
         if (key, 0) not in fits:
-            # Sent as tensors they would cross in shared memory, of which containers have little.
+            # Pickled here, since tensors would be sent in shared memory, of which containers have little.
             packed = pickle.dumps(study.data)
             for number in range(seeds):
                 path = done / f"{key}.{number}.json"
                 fits[key, number] = _Fit(study.recipe, packed, folds, derive_seed(seed, "ablation", number), path)
-    found = dict(zip(fits, _measure_all(list(fits.values()), jobs), strict=True))
+    measured = dict(zip(fits, _measure_all(list(fits.values()), jobs), strict=True))
     return {
-        study.variant.name: [found[keys[study.variant.name], number][study.variant.ranking] for number in range(seeds)]
+        study.variant.name: [
+            measured[keys[study.variant.name], number][study.variant.ranking] for number in range(seeds)
+        ]
         for study in studies
     }
 
 
-def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, Row]]:
+def _measure_all(fits: Sequence[_Fit], jobs: int) -> list[dict[str, SeedMetrics]]:
     if jobs == 1:
         return [_measure_fit(fit) for fit in progress(fits, "fitting variants")]
-    # Spawned: neither torch's threads nor Lance's survive a fork.
+    # Spawned, since threads of torch and Lance do not survive a fork.
     with ProcessPoolExecutor(min(jobs, len(fits)), get_context("spawn"), begin_worker) as pool:
         return list(progress(pool.map(_measure_fit, fits), "fitting variants", len(fits)))
 
 
-def _measure_fit(fit: _Fit) -> dict[str, Row]:
-    """Return a row for every ranking: to rank costs nothing beside the fit."""
+def _measure_fit(fit: _Fit) -> dict[str, SeedMetrics]:
+    """Return a row for every ranking; ranking is cheap compared with fitting."""
     if fit.done.is_file():
-        kept: dict[str, Row] = read_json(fit.done)
-        return kept
+        stored: dict[str, SeedMetrics] = read_json(fit.done)
+        return stored
     data = pickle.loads(fit.data)  # noqa: S301 (what this program packed)
     orders: dict[Ranking, list[Order]] = {ranking: [] for ranking in Ranking}
     recalls = []
@@ -96,18 +98,18 @@ def _measure_fit(fit: _Fit) -> dict[str, Row]:
         for ranking in Ranking:
             orders[ranking] += orders_elsewhere(rank_by(space, ranking), data, unseen)
     recall = float(np.mean(recalls))
-    judged = {str(ranking): measure_elsewhere(orders[ranking]) | {"recall_at_1": recall} for ranking in Ranking}
-    rows = {ranking: {metric: row[metric] for metric in METRICS} for ranking, row in judged.items()}
+    measured = {str(ranking): measure_elsewhere(orders[ranking]) | {"recall_at_1": recall} for ranking in Ranking}
+    rows = {ranking: {metric: row[metric] for metric in METRICS} for ranking, row in measured.items()}
     write_json(rows, fit.done)
     return rows
 
 
 @torch.no_grad()
 def rank_by(space: CrossModalSpace, ranking: Ranking) -> CrossModalSpace:
-    """Return a copy of a space that predicts by its similarities alone, by everything but trust, or as it was fitted."""
+    """Return a copy of a space that predicts by similarity only, without trust, or as fitted."""
     changed = copy.deepcopy(space)
     if ranking is not Ranking.PREDICTED:
-        # Nothing is far from what was seen: trust is 1.
+        # No task is far: trust is 1.
         changed.apart.fill_(float("inf"))
     if ranking is Ranking.SIMILARITY:
         for values in (*changed.prior.parameters(), changed.tried.weights):

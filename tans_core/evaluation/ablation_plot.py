@@ -1,4 +1,4 @@
-"""The picture of an ablation: a lane a variant, in the order of what they reach."""
+"""The picture of an ablation: one lane for each variant, best first."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _METRIC = "weighted_tau"
 def draw_ablation(
     compared: Mapping[str, Mapping[str, Mapping[str, Any]]], labels: Mapping[str, str], note: str, theme: Theme = LIGHT
 ) -> Figure:
-    """Draw the weighted tau of each variant, a dot with one standard deviation over the seeds to either side.
+    """Draw the weighted tau of each variant as a dot, with one standard deviation over the seeds to either side.
 
     Args:
-        compared: by variant and metric, from `compare`.
-        labels: by variant, what it is called.
-        note: what it was measured on.
+        compared: by variant and metric, from `compare_variants`.
+        labels: display name by variant.
+        note: describes what it was measured on.
         theme: colours.
     """
     order = sorted(compared, key=lambda name: -compared[name][_METRIC]["mean"])
     height = 1.35 + _LANE_IN * len(order)
     figure = Figure(figsize=(8.4, height), dpi=160, facecolor=theme.paper)
-    # Titles and the axis take the same room however many lanes there are.
+    # Titles and axis have a fixed height for any number of lanes.
     axes = figure.add_axes((0.30, 0.52 / height, 0.60, 1 - 1.27 / height))
     tidy(axes, theme, grid="x")
     full = compared[FULL][_METRIC]
@@ -50,7 +50,8 @@ def draw_ablation(
     axes.set_xlabel("weighted tau of the predicted order; higher is better", color=theme.muted, fontsize=9)
     title = "What each part of the space is worth on sources that it never saw"
     figure.text(0.012, 1 - 0.26 / height, title, fontsize=12, weight="bold", color=theme.ink, va="center")
-    below = f"dot: mean, line: ± one standard deviation, over {note}; grey: no further from the full objective than both spreads"
+    grey = "grey: no further from the full objective than both spreads"
+    below = f"dot: mean, line: ± one standard deviation, over {note}; {grey}"
     figure.text(0.012, 1 - 0.52 / height, below, fontsize=8.5, color=theme.muted, va="center", parse_math=False)
     return figure
 
@@ -81,6 +82,6 @@ def _lane(axes: Axes, lane: int, name: str, value: Mapping[str, Any], theme: The
 
 
 def signed(value: float, digits: int) -> str:
-    """Format a difference: a true minus sign, and none on what rounds to zero."""
+    """Format a difference with a true minus sign; zero has no sign."""
     text = f"{value:+.{digits}f}"
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")

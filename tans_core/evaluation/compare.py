@@ -1,7 +1,7 @@
 """Fine-tune several networks on one task under one budget.
 
-A strategy is a way of choosing what to start from; it may name several networks (its draws). The same network under the same
-seed is trained once, however many strategies name it.
+A strategy is a way of choosing where to start; it may choose several networks (its draws). A network chosen by several
+strategies is trained once for each seed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tans_core.finetuning.fits import Budget, Contender, Fit, fit_once
 from tans_core.runtime import progress
 from tans_core.tasks.task import Task
 
-__all__ = ["Budget", "Contender", "Fit", "Row", "compare"]
+__all__ = ["Budget", "Contender", "Fit", "FitRow", "compare"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One fit as one strategy's draw. Several rows may hold the same fit."""
+class FitRow:
+    """One fit as one strategy's draw. Several rows may share a fit."""
 
     task: str
     strategy: str
@@ -36,14 +36,14 @@ def compare(
     seeds: Sequence[int],
     budget: Budget,
     resume: Path | None = None,
-) -> list[Row]:
+) -> list[FitRow]:
     """Fine-tune every strategy's networks on the task, once a seed.
 
     All networks of one seed see the same batches in the same order.
 
     Args:
         task: unseen by all of them.
-        strategies: networks by the name of the strategy, one a draw.
+        strategies: networks by strategy, one for each draw.
         seeds: of classifiers, fresh weights and batches.
         budget: the same for all.
         resume: folder where finished fits are kept; None keeps none.
@@ -51,24 +51,24 @@ def compare(
     Returns:
         Rows ordered by strategy as given, draw, seed.
     """
-    slots = [
+    draws = [
         (strategy, draw, seed, contender)
         for strategy, contenders in strategies.items()
         for draw, contender in enumerate(contenders)
         for seed in seeds
     ]
     distinct = {
-        (way.label, seed): way
-        for _, _, seed, contender in slots
-        for way in (contender._replace(or_else=()), *contender.or_else)
+        (network.label, seed): network
+        for _, _, seed, contender in draws
+        for network in (contender._replace(or_else=()), *contender.or_else)
     }
     fits = {
         (label, seed): fit_once(contender, task, seed, budget, resume)
         for (label, seed), contender in progress(distinct.items(), f"{task.info.name}: fine-tuning", len(distinct))
     }
     rows = []
-    for strategy, draw, seed, contender in slots:
-        labels = [contender.label, *(way.label for way in contender.or_else)]
+    for strategy, draw, seed, contender in draws:
+        labels = [contender.label, *(network.label for network in contender.or_else)]
         best = max(labels, key=lambda label, seed=seed: fits[label, seed].best_val_accuracy)  # type: ignore[misc]
-        rows.append(Row(task.info.name, strategy, draw, seed, best, fits[best, seed]))
+        rows.append(FitRow(task.info.name, strategy, draw, seed, best, fits[best, seed]))
     return rows

@@ -1,4 +1,4 @@
-"""Sentences made from the numbers, whatever they say."""
+"""Sentences of the report, made from the numbers."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from tans_core.evaluation.style import display_name
 
 
 def headline(metrics: dict[str, Any], steps: int) -> str:
-    """Return one sentence: where the picked model stands among the strategies, by mean test accuracy."""
+    """Return one sentence: the picked model's rank among the strategies by mean test accuracy."""
     means = {name: metrics["accuracy"][name]["mean"] for name in metrics["rank"]}
     order = sorted(means, key=lambda name: (-means[name], name != PICKED))
     tasks = _count(len(metrics["tasks"]), "unseen task")
     others = [name for name in order if name != PICKED]
     if order[0] == PICKED and others:
         return (
-            f"On {tasks}, starting from the model that TANS picks comes first: {means[PICKED]:.1%} mean test accuracy after "
-            f"{steps} steps, {_points(means[PICKED] - means[others[0]])} ahead of the next best, {_phrase(others[0])}."
+            f"On {tasks}, starting from the model that TANS picks comes first: {means[PICKED]:.1%} mean test accuracy "
+            f"after {steps} steps, {_points(means[PICKED] - means[others[0]])} ahead of the next best, "
+            f"{_phrase(others[0])}."
         )
     ahead = order[: order.index(PICKED)]
     return (
         f"On {tasks}, the model that TANS picks comes {_ordinal(len(ahead) + 1)} of {len(order)} ways to start: "
-        f"{means[PICKED]:.1%} mean test accuracy after {steps} steps; {_phrase(order[0])} reaches {means[order[0]]:.1%}."
+        f"{means[PICKED]:.1%} mean test accuracy after {steps} steps; {_phrase(order[0])} reaches "
+        f"{means[order[0]]:.1%}."
     )
 
 
 def findings(metrics: dict[str, Any]) -> list[str]:
-    """Return one sentence for each comparison, largest margin first: margin, tasks won, and how much sooner it got there."""
+    """Return one sentence for each comparison, largest margin first: margin, tasks won, steps to match."""
     tasks = len(metrics["tasks"])
     sentences = []
     for name, margin in sorted(metrics["margins"].items(), key=lambda item: -item[1]["mean"]):
@@ -36,7 +38,7 @@ def findings(metrics: dict[str, Any]) -> list[str]:
         ties = f", equal on {margin['ties']}" if margin["ties"] else ""
         text = f"{_points(abs(margin['mean']))} {side} {_phrase(name)}; better on {margin['wins']} of {tasks}{ties}."
         if abs(margin["mean"]) < metrics["noise"]["between_seeds"]:
-            text += " That is less than what two seeds of one network differ by on one task."
+            text += " That is less than the difference between two seeds of one network on one task."
         speed = metrics["speed"][name]
         if speed["matched"]:
             text += (

@@ -1,4 +1,4 @@
-"""The whole meta-test: on each unseen task, what TANS picks beside what else one could start from."""
+"""The meta-test: on each unseen task, the network that TANS picks against other ways to start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tans_core.embeddings.store import FeatureRows
-from tans_core.evaluation.compare import Budget, Row, compare
+from tans_core.evaluation.compare import Budget, FitRow, compare
 from tans_core.evaluation.strategies import Choice, line_up
 from tans_core.index.release import Release
 from tans_core.retrieval.retriever import Candidate, Retriever
@@ -20,12 +20,12 @@ from tans_core.tasks.task import Task
 
 @dataclass(frozen=True)
 class Story:
-    """What the report tells of one task.
+    """Data of the report on one task.
 
     Attributes:
         task: with its images.
-        candidates: what was retrieved, best first; the first is the picked one.
-        choices: what each strategy started from, in the report's order.
+        candidates: retrieved models, best first; the first is the picked one.
+        choices: start of each strategy, in the report's order.
     """
 
     task: Task
@@ -35,18 +35,18 @@ class Story:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that the meta-test found.
+    """All results of the meta-test.
 
     Attributes:
         rows: of all tasks.
-        stories: one a task, in the rows' order.
+        stories: one for each task, in the rows' order.
         budget: of every fit.
         seeds: how many.
         models: size of the zoo.
-        home_tasks: how many tasks its models come from.
+        home_tasks: number of home tasks of its models.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[FitRow, ...]
     stories: tuple[Story, ...]
     budget: Budget
     seeds: int
@@ -70,19 +70,19 @@ def meta_test(
     """Compare the strategies on every task.
 
     Args:
-        release: whose zoo and space are judged.
+        release: whose zoo and space are evaluated.
         tasks: unseen by them.
-        jobs: tasks at a time, each in a process and on a thread of its own; the results do not depend on it.
+        jobs: tasks at a time, each in a process with one thread; the results do not depend on it.
         budget: of every fit.
         seeds: of the fits.
         random_draws: models drawn by `random` on each task.
-        longer: how many times the steps of the budget `imagenet-long` gets; 0 leaves it out.
-        top_k: candidates that the report shows.
+        longer: factor on the steps of `imagenet-long`; 0 leaves it out.
+        top_k: candidates in the report.
         seed: of the random draws.
         resume: folder where finished fits are kept; None keeps none.
 
     Raises:
-        StoreError, WeightsError: the release is not whole.
+        StoreError, WeightsError: the release is incomplete or damaged.
         TooFewImagesError: a task's split is empty.
     """
     work = partial(
@@ -99,12 +99,12 @@ def meta_test(
     if jobs == 1:
         results = [work(task) for task in tasks]
     else:
-        # Spawned: neither torch's threads nor Lance's survive a fork.
+        # Spawned, since threads of torch and Lance do not survive a fork.
         with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), begin_worker) as pool:
             results = list(progress(pool.map(work, tasks), "meta-test tasks", len(tasks)))
     cards = Retriever.open(release).cards
     homes = {card.home_task for card in cards.values() if not card.general}
-    rows = tuple(row for found, _ in results for row in found)
+    rows = tuple(row for task_rows, _ in results for row in task_rows)
     stories = tuple(story for _, story in results)
     return Evaluation(rows, stories, budget, len(seeds), len(cards), len(homes))
 
@@ -120,7 +120,7 @@ def _one_task(
     top_k: int,
     seed: int,
     resume: Path | None,
-) -> tuple[list[Row], Story]:
+) -> tuple[list[FitRow], Story]:
     retriever, features = Retriever.open(release), FeatureRows.read(release.store_dir)
     line = line_up(retriever, features, task, random_draws=random_draws, longer=longer, top_k=top_k, seed=seed)
     rows = compare(task, line.contenders, seeds=seeds, budget=budget, resume=resume)

@@ -1,4 +1,4 @@
-"""From rows to numbers. Accuracies are on the test split, in 0..1; nothing here is chosen by them.
+"""Metrics of the meta-test's rows. Accuracies are on the test split, in 0..1; no choice depends on them.
 
 Axes: T tasks, S seeds, D draws.
 """
@@ -14,26 +14,27 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 
 PICKED = "picked"
 LONG = "imagenet-long"
-"""What gets more steps than all others: no rival at their budget."""
+"""The strategy with more steps than all others, so it is not ranked with them."""
 _TIE = 1e-9
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def summarise(rows: Sequence[FitRow]) -> dict[str, Any]:
     """Return the content of metrics/evaluate.json.
 
-    - `accuracy.<strategy>`: mean over tasks of the mean over draws and seeds; std is the sample standard deviation over seeds of
-      the mean over tasks and draws (how much the figure moves when everything is trained again).
+    - `accuracy.<strategy>`: mean over tasks of the mean over draws and seeds; std is the sample standard deviation over
+      seeds of the mean over tasks and draws (the variation when everything is trained again).
     - `tasks.<task>.<strategy>`: mean and sample standard deviation over that task's draws and seeds.
     - `margins.<strategy>`: picked minus the strategy: mean over tasks, tasks won, lost and tied, and each task's.
-    - `rank.<strategy>`: mean over tasks of the rank by mean accuracy (1 is best, ties share), and tasks it is (jointly) best on.
+    - `rank.<strategy>`: mean over tasks of the rank by mean accuracy (1 is best, ties share), and the number of tasks
+      where it is (jointly) best.
     - `speed.<strategy>`: see `steps_to_match`.
-    - `cost.<strategy>`: mean parameters and MACs in millions, and seconds a fit.
-    - `noise.between_seeds`: how far apart two seeds of one network end on one task, absolute, mean over all such pairs.
-    - `fits`: distinct fits and their seconds in all.
+    - `cost.<strategy>`: mean parameters and MACs in millions, and seconds of a fit.
+    - `noise.between_seeds`: absolute difference between two seeds of one network on one task, mean over all pairs.
+    - `fits`: number of distinct fits and their total seconds.
     """
     frame = runs_frame(rows)
     strategies = list(dict.fromkeys(row.strategy for row in rows))
@@ -50,46 +51,49 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def runs_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return one line a row: task, strategy, draw, seed, label, accuracies, seconds, costs."""
+def runs_frame(rows: Sequence[FitRow]) -> pd.DataFrame:
+    """Return a table with one line a row: task, strategy, draw, seed, label, accuracies, seconds, costs."""
     keys = ("task", "strategy", "draw", "seed", "label")
     values = ("best_step", "best_val_accuracy", "test_accuracy", "seconds", "params_m", "macs_m")
     return pd.DataFrame([{k: getattr(row, k) for k in keys} | {v: getattr(row.fit, v) for v in values} for row in rows])
 
 
-def curves_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return one line a validation, long form: task, strategy, draw, seed, step, epoch, train_loss, val_accuracy, seconds."""
+def curves_frame(rows: Sequence[FitRow]) -> pd.DataFrame:
+    """Return a table with one line a validation.
+
+    Columns: task, strategy, draw, seed, step, epoch, train_loss, val_accuracy, seconds.
+    """
     keys = ("task", "strategy", "draw", "seed")
     return pd.DataFrame([{k: getattr(row, k) for k in keys} | point for row in rows for point in row.fit.curve])
 
 
-def mean_curve(rows: Sequence[Row]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the steps (P,) and the validation accuracies (runs, P) of rows that were validated at the same steps."""
+def mean_curve(rows: Sequence[FitRow]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the steps (P,) and validation accuracies (runs, P) of rows that were validated at the same steps."""
     steps = np.array([point["step"] for point in rows[0].fit.curve], dtype=np.int64)
     return steps, np.array([[point["val_accuracy"] for point in row.fit.curve] for row in rows])
 
 
-def steps_to_match(rows: Sequence[Row], other: str) -> dict[str, Any]:
-    """How soon picked reaches what `other` reaches at best, on the mean validation curves of each task.
+def steps_to_match(rows: Sequence[FitRow], other: str) -> dict[str, Any]:
+    """Measure when picked reaches the best value of `other`, on each task's mean validation curves.
 
     Returns:
-        `tasks`: the first validated step at which it does, for tasks where it does; `matched`: how many those are;
-        `median_share`: the median of that step as a share of the budget, a task that never gets there counting as 1.
+        `tasks`: the first such step, for tasks where there is one; `matched`: the number of those tasks;
+        `median_share`: median over tasks of that step as a share of the budget, 1 for a task without one.
     """
-    found: dict[str, int] = {}
+    matched: dict[str, int] = {}
     shares = []
     for task in sorted({row.task for row in rows}):
         steps, ours = mean_curve([row for row in rows if row.task == task and row.strategy == PICKED])
         _, theirs = mean_curve([row for row in rows if row.task == task and row.strategy == other])
         reached = np.flatnonzero(ours.mean(axis=0) >= theirs.mean(axis=0).max() - _TIE)
         if len(reached):
-            found[task] = int(steps[reached[0]])
-        shares.append(found.get(task, int(steps[-1])) / int(steps[-1]))
-    return {"tasks": found, "matched": len(found), "median_share": float(np.median(shares))}
+            matched[task] = int(steps[reached[0]])
+        shares.append(matched.get(task, int(steps[-1])) / int(steps[-1]))
+    return {"tasks": matched, "matched": len(matched), "median_share": float(np.median(shares))}
 
 
 def _across_tasks(frame: pd.DataFrame) -> dict[str, float]:
-    # (S, T): draws averaged first, so that a task with more draws weighs no more.
+    # (S, T): draws are averaged first, so that tasks with more draws have no more weight.
     table = frame.groupby(["seed", "task"])["test_accuracy"].mean().unstack().to_numpy()
     return _mean_std(table.mean(axis=1))
 

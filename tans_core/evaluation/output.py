@@ -1,4 +1,4 @@
-"""Where the meta-test's results go."""
+"""Writes the meta-test's results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tans_core.io import atomic_folder, write_csv, write_json, write_text
 
 
 def write_evaluation(evaluation: Evaluation, root: Path) -> None:
-    """Write metrics/evaluate.json, plots/evaluate.csv, plots/evaluate/*.png (tasks and summary), reports/evaluate.html."""
+    """Write metrics/evaluate.json, plots/evaluate.csv, plots/evaluate/*.png and reports/evaluate.html."""
     write_json(summarise(evaluation.rows), root / "metrics/evaluate.json")
     curves = cast("list[dict[str, Any]]", curves_frame(evaluation.rows).to_dict("records"))
     write_csv(curves, root / "plots/evaluate.csv")

@@ -1,4 +1,4 @@
-"""The pictures of the meta-test: learning curves of each task, and all results at a glance."""
+"""The pictures of the meta-test: learning curves of each task, and a summary of all results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 from tans_core.evaluation.metrics import LONG, PICKED, mean_curve, summarise
 from tans_core.evaluation.style import DASHES, LIGHT, Theme, display_name, spread, tidy
 
 
-def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT) -> Figure:
-    """Draw one task: validation accuracy against the step, a mean line and a band from the least to the greatest run a strategy.
+def learning_curves(rows: Sequence[FitRow], num_classes: int, theme: Theme = LIGHT) -> Figure:
+    """Draw one task: validation accuracy by step, a mean line and a band of all runs for each strategy.
 
     Args:
         rows: of one task.
@@ -32,18 +32,18 @@ def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT)
     steps, _ = mean_curve([row for row in rows if row.strategy == PICKED])
     # Picked last, on top of all others.
     for strategy in sorted(strategies, key=lambda name: name == PICKED):
-        own, curves = mean_curve([row for row in rows if row.strategy == strategy])
+        own_steps, curves = mean_curve([row for row in rows if row.strategy == strategy])
         colour, heavy = theme.colour(strategy), strategy == PICKED
         style: Any = DASHES.get(strategy, "solid")
         ends[strategy] = float(curves.mean(axis=0)[-1])
         if strategy == LONG:
-            # Where it ends, far to the right of this picture.
+            # Its final value only: its steps lie far to the right of this picture.
             axes.axhline(ends[strategy], color=colour, linewidth=1.2, linestyle=style)
             continue
         if len(curves) > 1:
             alpha = 0.18 if heavy else 0.07
-            axes.fill_between(own, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=alpha, linewidth=0)
-        axes.plot(own, curves.mean(axis=0), color=colour, linewidth=3 if heavy else 1.6, linestyle=style)
+            axes.fill_between(own_steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=alpha, linewidth=0)
+        axes.plot(own_steps, curves.mean(axis=0), color=colour, linewidth=3 if heavy else 1.6, linestyle=style)
     last = int(steps[-1])
     axes.axhline(1 / num_classes, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 3)))
     axes.annotate(
@@ -63,11 +63,11 @@ def learning_curves(rows: Sequence[Row], num_classes: int, theme: Theme = LIGHT)
     return figure
 
 
-def summary(rows: Sequence[Row], theme: Theme = LIGHT) -> Figure:
-    """Draw a panel of all tasks together, then one a task: a lane a strategy, a dot at its mean test accuracy.
+def summary(rows: Sequence[FitRow], theme: Theme = LIGHT) -> Figure:
+    """Draw a panel for all tasks, then one for each: a lane for each strategy, a dot at its mean test accuracy.
 
-    The line through a dot spans a task's runs; in the first panel it is one standard deviation between seeds to either side. All
-    panels span equally many points, each around its own task, so that a distance means the same everywhere.
+    The line through a dot spans a task's runs; in the first panel, one standard deviation between seeds to either side.
+    All panels have the same scale, each centred on its own task.
     """
     metrics = summarise(rows)
     strategies = list(dict.fromkeys(row.strategy for row in rows))
@@ -111,7 +111,7 @@ def _reach(lanes: dict[str, tuple[float, float, float]]) -> tuple[float, float]:
 
 def _panel(axes: Axes, title: str, lanes: dict[str, tuple[float, float, float]], theme: Theme) -> None:
     tidy(axes, theme, grid="x")
-    # Task names come from outside; a dollar sign in one would start a formula.
+    # Task names come from users; a dollar sign would start a formula.
     axes.set_title(title, loc="left", fontsize=10, weight="bold", color=theme.ink, parse_math=False)
     for height, (strategy, (low, mean, high)) in enumerate(lanes.items()):
         _lane(axes, height, low, mean, high, strategy, theme)
@@ -173,7 +173,7 @@ def _label_ends(axes: Axes, ends: dict[str, float], theme: Theme) -> None:
 
 
 def _title(axes: Axes, title: str, subtitle: str, theme: Theme) -> None:
-    # Task names come from outside; a dollar sign in one would start a formula.
+    # Task names come from users; a dollar sign would start a formula.
     axes.set_title(title, loc="left", pad=22, fontsize=11.5, weight="bold", color=theme.ink, parse_math=False)
     below = {"xytext": (0, 9), "textcoords": "offset points", "xycoords": "axes fraction"}
     axes.annotate(subtitle, (0, 1), color=theme.muted, fontsize=9, **below)  # type: ignore[arg-type]

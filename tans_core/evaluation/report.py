@@ -1,4 +1,4 @@
-"""reports/evaluate.html: one page that holds all it shows, its pictures included."""
+"""Renders reports/evaluate.html, one self-contained page with its pictures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 from tans_core.evaluation.findings import findings, headline
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.metrics import PICKED, runs_frame, summarise
 from tans_core.evaluation.plots import learning_curves, summary, to_png
 from tans_core.evaluation.style import DARK, LIGHT, display_name
 from tans_core.pages import page_environment, png_uri
-from tans_core.retrieval.candidate import FAR, Candidate
+from tans_core.retrieval.candidate import LOW_TRUST, Candidate
 from tans_core.tasks.task import Task
 
 _IMAGES_PER_CLASS = 3
@@ -27,7 +27,7 @@ _CANDIDATES_SHOWN = 5
 
 
 def render_report(evaluation: Evaluation) -> str:
-    """Return the page. Names of tasks, classes and models come from outside and are escaped."""
+    """Return the page. Names of tasks, classes and models come from users and are escaped."""
     metrics = summarise(evaluation.rows)
     rows = evaluation.rows
     environment = page_environment("tans_core.evaluation")
@@ -51,7 +51,7 @@ def render_report(evaluation: Evaluation) -> str:
 
 
 def sample_strips(task: Task) -> list[dict[str, str]]:
-    """Return, for the first classes, the name and a strip of training images as a PNG data URI."""
+    """Return name and strip of training images (a PNG data URI) of each of the first classes."""
     members = task.where("train")
     labels, side = task.labels[members], int(task.images.sides.max())
     strips = []
@@ -69,7 +69,7 @@ def sample_strips(task: Task) -> list[dict[str, str]]:
     return strips
 
 
-def _section(story: Story, rows: list[Row]) -> dict[str, Any]:
+def _section(story: Story, rows: list[FitRow]) -> dict[str, Any]:
     info = story.task.info
     frame = runs_frame(rows)
     lines: list[dict[str, Any]] = []
@@ -108,22 +108,24 @@ def _section(story: Story, rows: list[Row]) -> dict[str, Any]:
 
 def _why(candidates: Sequence[Candidate]) -> str:
     first = candidates[0]
+    side = "above" if first.predicted_score >= 0 else "below"
     text = (
-        f"The predictor puts it {abs(first.predicted_score):.2f} deviations {'above' if first.predicted_score >= 0 else 'below'} "
-        f"a task's mean model: {first.capacity:+.2f} by its capacity, {first.start:+.2f} as a start for any task, "
+        f"The predictor puts it {abs(first.predicted_score):.2f} deviations {side} a task's mean model: "
+        f"{first.capacity:+.2f} by its capacity, {first.start:+.2f} as a start for any task, "
         f"{first.fit:+.2f} by how it fits this one (a cosine of {first.similarity:.2f} in the space)."
     )
-    if first.trust < FAR:
-        text += " The images lie far from all that the zoo was tried on, so that the fit counts little."
+    if first.trust < LOW_TRUST:
+        text += " The images are far from those of all training tasks, so the fit has little weight."
     if len(candidates) > 1:
-        kin = sum(candidate.home_task == first.home_task for candidate in candidates)
+        same_home = sum(candidate.home_task == first.home_task for candidate in candidates)
         ahead = first.score - candidates[1].score
-        text += f" It leads the next by {ahead:.2f} in score; {kin} of the first {len(candidates)} share its home task."
+        text += f" It leads the next by {ahead:.2f} in score; "
+        text += f"{same_home} of the first {len(candidates)} share its home task."
     return text
 
 
-def _shared(rows: tuple[Row, ...]) -> list[str]:
-    """Say on which tasks two strategies came to the same model, which was then trained once."""
+def _shared(rows: tuple[FitRow, ...]) -> list[str]:
+    """Return a sentence for each model that several strategies chose on a task, and that was trained once."""
     sentences = []
     for task in dict.fromkeys(row.task for row in rows):
         by_label: dict[str, list[str]] = {}

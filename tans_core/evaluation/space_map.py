@@ -1,4 +1,4 @@
-"""A map of the space: tasks and networks in two dimensions, and how far the map can be trusted.
+"""A map of the space: tasks and networks in two dimensions, with measures of its reliability.
 
 Axes: P places, D tasks, M models, d space dimension.
 """
@@ -18,17 +18,17 @@ from sklearn.manifold import TSNE, trustworthiness
 from tans_core.errors import StoreError
 from tans_core.runtime import derive_seed
 
-# Below the size of a task's zoo: at that size, t-SNE draws each zoo together to a dot.
+# Less than the number of a task's networks: with that number, t-SNE contracts each task's networks to a dot.
 _PERPLEXITY = 10.0
 _NEIGHBOURS = 5
-# Trustworthiness needs a matrix of all distances.
+# At most so many places: trustworthiness needs a matrix of all distances.
 _JUDGED = 3000
 
 Floats = npt.NDArray[np.float32]
 
 
 class Kind(StrEnum):
-    """What stands at a place. A newcomer is a network that the space was not made from; a query a user's own data set."""
+    """Kind of a place. A newcomer is a network admitted after the space was made; a query is a user's data set."""
 
     MODEL = "model"
     NEWCOMER = "newcomer"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class Method(StrEnum):
-    """How d dimensions become two: t-SNE keeps neighbours together, PCA keeps the directions that vary most."""
+    """Projection from d dimensions to two: t-SNE keeps neighbours together, PCA the directions of most variance."""
 
     TSNE = "tsne"
     PCA = "pca"
@@ -45,12 +45,12 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Something that has a vector in the space.
+    """A task, network or query with a vector in the space.
 
     Attributes:
-        kind, name: what it is.
-        home_task: of a network; a task's or query's own name.
-        source: where the home task comes from.
+        kind, name: of the place.
+        home_task: of a network; for a task or query its own name.
+        source: of the home task.
         val_accuracy: of a network, on its home task's validation split, 0..1.
         params_m: of a network, in millions.
     """
@@ -74,11 +74,10 @@ class SpaceMap:
     Attributes:
         places: P places.
         positions: (P, 2) float32, centred, the longer side spanning 2.
-        method, seed: how they were made.
-        figures: `trustworthiness` (0..1: how far neighbours on the map are neighbours in the space) and `own_nearest` (share of
-            the five networks nearest to a task, in the space itself, that are its own, mean over tasks); what cannot be had is
-            absent.
-        nearest: by query, the five tasks nearest to it in the space itself, with their cosines.
+        method, seed: of the projection.
+        figures: `trustworthiness` (0..1: how far neighbours on the map are neighbours in the space) and `own_nearest`
+            (share of a task's own among the five networks nearest to it in the space, mean over tasks), where defined.
+        nearest: by query, the five tasks nearest to it in the space, with their cosines.
     """
 
     places: tuple[Place, ...]
@@ -94,7 +93,7 @@ class SpaceMap:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources, those of most places first; queries have none."""
+        """The sources, by decreasing number of places; queries have none."""
         counts: dict[str, int] = {}
         for place in self.places:
             if place.kind is not Kind.QUERY:
@@ -121,16 +120,16 @@ class SpaceMap:
 
 
 def lay_out(places: Sequence[Place], vectors: Floats, method: Method = Method.TSNE, seed: int = 0) -> SpaceMap:
-    """Place everything on a map. The same places and seed give the same map.
+    """Project all places to a map. The same places and seed give the same map.
 
     Args:
         places: P places.
         vectors: (P, d) float32 of unit norm, their vectors in the space.
-        method: PCA is made from all but the queries, so that asking for one moves nothing.
-        seed: of what t-SNE draws at random.
+        method: PCA is fitted without the queries, so that a query moves nothing else.
+        seed: of t-SNE.
 
     Raises:
-        StoreError: there is no place, or a vector is not finite.
+        StoreError: there are no places, or a vector is not finite.
     """
     if not places:
         raise StoreError("the space is empty: there is neither a task nor a network to show. Run `dvc repro`.")
@@ -139,8 +138,8 @@ def lay_out(places: Sequence[Place], vectors: Floats, method: Method = Method.TS
             f"{len(bad)} vectors are not finite, such as those of {bad[:5]}. Run `dvc repro --force index`."
         )
     if method is Method.PCA:
-        kept = np.array([place.kind is not Kind.QUERY for place in places])
-        positions = _pca(vectors, vectors[kept] if kept.any() else vectors)
+        fitted = np.array([place.kind is not Kind.QUERY for place in places])
+        positions = _pca(vectors, vectors[fitted] if fitted.any() else vectors)
     else:
         positions = _tsne(vectors, seed)
     positions = positions - (positions.max(axis=0) + positions.min(axis=0)) / 2
@@ -159,7 +158,7 @@ def _pca(vectors: Floats, fitted_on: Floats) -> npt.NDArray[np.float64]:
 
 def _tsne(vectors: Floats, seed: int) -> npt.NDArray[np.float64]:
     count = len(vectors)
-    # Of so few, or of equal ones, there is nothing that PCA does not show.
+    # For so few, or for equal ones, PCA shows as much.
     if count < 5 or not np.ptp(vectors, axis=0).any():
         return _pca(vectors, vectors)
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
@@ -174,7 +173,7 @@ def _tsne(vectors: Floats, seed: int) -> npt.NDArray[np.float64]:
 
 
 def _start(vectors: Floats) -> Floats:
-    """Begin t-SNE with the first two components: nothing is drawn at random, and the whole keeps its shape."""
+    """Start t-SNE from the first two components, without random numbers, which keeps the overall shape."""
     start = _pca(vectors, vectors)
     return np.asarray(start / max(float(start[:, 0].std()), 1e-12) * 1e-4, dtype=np.float32)
 
@@ -203,10 +202,10 @@ def _figures(
 
 def _nearest_tasks(places: Sequence[Place], vectors: Floats) -> dict[str, tuple[tuple[str, float], ...]]:
     tasks = [index for index, place in enumerate(places) if place.kind is Kind.TASK]
-    found = {}
+    nearest = {}
     for index, place in enumerate(places):
         if place.kind is Kind.QUERY:
             cosines = vectors[tasks] @ vectors[index]  # (D,)
             order = np.argsort(-cosines, kind="stable")[:_NEIGHBOURS]
-            found[place.name] = tuple((places[tasks[which]].name, float(cosines[which])) for which in order)
-    return found
+            nearest[place.name] = tuple((places[tasks[which]].name, float(cosines[which])) for which in order)
+    return nearest

@@ -1,6 +1,6 @@
-"""The map of the space as a page: one file with its data and its script inside, which fetches nothing.
+"""The map of the space as a page: one file with data and script, which loads nothing else.
 
-The script is our own: a plotting library would put megabytes into each page, take names for HTML, and know nothing of our paper.
+The script is our own: a plotting library would add megabytes to each page, treat names as HTML and lack our dark theme.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tans_core.pages import page_environment
 
 
 def render_map_page(mapped: SpaceMap) -> str:
-    """Return the page. Names of tasks, networks and sources come from outside and are escaped."""
+    """Return the page. Names of tasks, networks and sources come from users and are escaped."""
     marks = source_marks(mapped.sources)
     order = {source: index for index, source in enumerate(marks)}
     columns = {

@@ -18,8 +18,8 @@ from matplotlib.patheffects import withStroke
 from tans_core.evaluation.space_map import Kind, Method, SpaceMap
 from tans_core.evaluation.style import DARK, LIGHT, Theme
 
-# After Okabe and Ito (2008): on light paper, which yellow is too faint for, and on dark. With seven colours and four shapes, both
-# going round, 28 sources differ, and neighbours in the legend differ in both.
+# After Okabe and Ito (2008), without yellow, which is too faint on light paper. Seven colours and four shapes, both
+# cycled, distinguish 28 sources; neighbours in the legend differ in both.
 _COLOURS = {
     LIGHT.paper: ("#d55e00", "#0072b2", "#009e73", "#b5568f", "#b88600", "#3d9bd1", "#6b5b4f"),
     DARK.paper: ("#ff8a3d", "#4b9fe0", "#2fc79a", "#e29ac6", "#f0c24b", "#8fd0f5", "#b5a495"),
@@ -32,7 +32,7 @@ _METHODS = {Method.TSNE: "t-SNE", Method.PCA: "PCA"}
 
 @dataclass(frozen=True)
 class Mark:
-    """How the places of one source are drawn: a shape of matplotlib's, and a colour on light paper and on dark."""
+    """Marker of one source: a shape of matplotlib, and colours on light and dark paper."""
 
     shape: str
     light: str
@@ -43,14 +43,14 @@ class Mark:
 
 
 def source_marks(sources: Sequence[str]) -> dict[str, Mark]:
-    """Give each source a mark; the 29th gets that of the first again."""
+    """Give each source a mark; the 29th source has the mark of the first."""
     pairs = zip(_COLOURS[LIGHT.paper], _COLOURS[DARK.paper], strict=True)
     marks = (Mark(shape, *colours) for shape, colours in zip(cycle(_SHAPES), cycle(tuple(pairs)), strict=False))
     return dict(zip(sources, islice(marks, len(sources)), strict=True))
 
 
 def headline(mapped: SpaceMap) -> str:
-    """Say what the map shows, in one line."""
+    """Return one line about the content of the map."""
     newcomers = len(mapped.of(Kind.NEWCOMER))
     networks = f"{len(mapped.of(Kind.MODEL, Kind.NEWCOMER)):,} networks"
     if newcomers:
@@ -59,7 +59,7 @@ def headline(mapped: SpaceMap) -> str:
 
 
 def trust(mapped: SpaceMap) -> str:
-    """Say how the map was made and what can be read off it."""
+    """Return one line about the method and reliability of the map."""
     parts = [_METHODS[mapped.method]]
     if "trustworthiness" in mapped.figures:
         parts.append(f"trustworthiness {mapped.figures['trustworthiness']:.3f} of 1")
@@ -100,7 +100,7 @@ def draw_map(mapped: SpaceMap, theme: Theme = LIGHT) -> Figure:
 
 
 def _name_places(axes: Axes, mapped: SpaceMap, theme: Theme) -> None:
-    """Name tasks and queries beside their marks, where a name covers no other name or mark, and few networks."""
+    """Place the names of tasks and queries beside their marks, so that they cover few names, marks and networks."""
     named = mapped.of(Kind.QUERY) + mapped.of(Kind.TASK)
     axes.apply_aspect()
     renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type, no-untyped-call]
@@ -122,7 +122,7 @@ def _name_places(axes: Axes, mapped: SpaceMap, theme: Theme) -> None:
             color=theme.ink,
             path_effects=halo,
             zorder=5,
-            # Names come from outside; a dollar sign in one would start a formula.
+            # Names come from users; a dollar sign would start a formula.
             parse_math=False,
         )
         extent = text.get_window_extent(renderer)
@@ -146,19 +146,19 @@ def _free_place(
     points: npt.NDArray[np.float64],
     inside: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Return how far from its mark a name is best put, of places on rings around it. All in pixels.
+    """Return the best offset of a name from its mark, among places on rings around it. All in pixels.
 
     Args:
-        mark: (2,), its centre.
+        mark: (2,), centre of the mark.
         size: width and height of the name.
-        taken: (n, 4), boxes that a name should not touch: left, bottom, right, top.
-        points: (P, 2), which it should not cover.
-        inside: (4,), the box that it should stay in.
+        taken: (n, 4), boxes that the name should not touch: left, bottom, right, top.
+        points: (P, 2), points that it should not cover.
+        inside: (4,), box in which it should stay.
     """
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     rings = size[1] * np.array([1.0, 1.4, 2.0, 3.0, 4.2, 5.6, 7.2])
     ring, angle = (grid.ravel() for grid in np.meshgrid(rings, angles, indexing="ij"))
-    # The name's near edge, not its centre, lies on the ring.
+    # The near edge of the name, not its centre, is on the ring.
     reach = np.minimum(
         size[0] / 2 / np.maximum(np.abs(np.cos(angle)), 1e-9), size[1] / 2 / np.maximum(np.abs(np.sin(angle)), 1e-9)
     )
@@ -205,7 +205,7 @@ def _legend(axes: Axes, mapped: SpaceMap, marks: dict[str, Mark], theme: Theme) 
         for text in legend.get_texts():
             text.set_parse_math(False)
         if title == "":
-            # Another legend would take its place.
+            # The second legend would replace it.
             axes.add_artist(legend)
 
 

@@ -1,4 +1,7 @@
-"""What stands where in a release's space: tasks by their images, networks by the index. Axes: D tasks, d space dimension."""
+"""Reads the places of a release's space: tasks from image features, networks from the index.
+
+Axes: P places, d space dimension.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +27,23 @@ Floats = npt.NDArray[np.float32]
 
 @torch.no_grad()
 def task_vectors(space: CrossModalSpace, features: FeatureRows) -> dict[str, Floats]:
-    """Return each task's place (d,) in the space, by the images that training sees."""
-    seen = features.splits == "train"
-    names = sorted(set(features.tasks[seen].tolist()))
-    rows = {name: seen & (features.tasks == name) for name in names}
+    """Return each task's vector (d,) in the space, from its training images."""
+    train = features.splits == "train"
+    names = sorted(set(features.tasks[train].tolist()))
+    rows = {name: train & (features.tasks == name) for name in names}
     statistics = [query_statistics(features.features[chosen], features.labels[chosen]) for chosen in rows.values()]
     return dict(zip(names, space.encode_query(torch.from_numpy(np.stack(statistics))).numpy(), strict=True))
 
 
 def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Floats]:
-    """Return all networks of a release and the tasks that its space was made from, and their vectors (P, d).
+    """Return all networks of a release and the tasks of its space, with their vectors (P, d).
 
     Args:
-        release: the one in production, or the view of what was built.
-        store: the folder with the table `task_features` that the space was made from; releases hold none.
+        release: the one in production, or the view of data/.
+        store: the folder of the table `task_features` that the space was made from; releases have none.
 
     Raises:
-        StoreError: something is not built, or the features are others than the space was made from.
+        StoreError: something is not built, or the space was made from other features.
     """
     _check_features(release, store)
     index = read_table(release.store_dir, "index")
@@ -65,7 +68,7 @@ def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Float
 
 
 def _made_from(release: Release) -> set[str]:
-    """Return the ids of the networks that the release's space was made from; all of the index where it does not say."""
+    """Return the ids of the networks that the release's space was made from; if not recorded, all of the index."""
     try:
         return set(DriftReference.load(release.space_dir).ids)
     except StoreError:
@@ -73,7 +76,7 @@ def _made_from(release: Release) -> set[str]:
 
 
 def _sources(models: list[Place]) -> Mapping[str, str]:
-    # The zoo's own networks have the last word on where their task comes from.
+    # The source in the zoo's own cards overrides that in newcomers' cards.
     newcomers_first = sorted(models, key=lambda place: place.kind is not Kind.NEWCOMER)
     return {place.home_task: place.source for place in newcomers_first}
 
@@ -82,5 +85,5 @@ def _check_features(release: Release, store: Path) -> None:
     described = release.space_dir / "space.json"
     wanted = read_json(described).get("trained_on", {}).get("task_features") if described.is_file() else None
     if wanted is not None and wanted != read_digests(store, "task_features")["task_features"]:
-        again = "Run `dvc repro`." if release.id == PIPELINE else "Show what is built, without --production."
-        raise StoreError(f"{store}: holds other task features than the space of {release.id} was made from. {again}")
+        advice = "Run `dvc repro`." if release.id == PIPELINE else "Show what is built, without --production."
+        raise StoreError(f"{store}: the space of {release.id} was made from other task features. {advice}")

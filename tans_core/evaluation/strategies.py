@@ -1,4 +1,4 @@
-"""What each strategy would start from on a task: the picked model, and what it is compared with.
+"""Where each strategy starts on a task: the picked model and its alternatives.
 
 Axes: F feature width.
 """
@@ -28,12 +28,12 @@ from tans_core.zoo.weights import Base
 
 @dataclass(frozen=True)
 class Choice:
-    """What one strategy starts from on one task, in words for the report.
+    """Start of one strategy on one task, in words for the report.
 
     Attributes:
         strategy: its name.
-        models: ids of the zoo's models that it draws, or whose architecture it takes.
-        home_tasks: where their weights come from; empty for fresh weights and the base supernet's.
+        models: ids of the zoo's models that it draws, or whose architecture it uses.
+        home_tasks: of their weights; empty for fresh weights and those of the base supernet.
         why: one sentence.
     """
 
@@ -45,12 +45,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Line:
-    """The strategies on one task, ready to be trained, and the explanation of each.
+    """The strategies on one task, ready for training, with an explanation of each.
 
     Attributes:
-        candidates: what was retrieved, best first; the first is the picked one.
+        candidates: retrieved models, best first; the first is the picked one.
         contenders: by strategy, in the order of the report.
-        choices: one a strategy, in the same order.
+        choices: one for each strategy, in the same order.
     """
 
     candidates: tuple[Candidate, ...]
@@ -68,14 +68,14 @@ def line_up(
     top_k: int,
     seed: int,
 ) -> Line:
-    """Choose what to compare on a task. No choice looks at a test split, nor at the task's validation split.
+    """Choose the contenders on a task. No choice uses a test split or the task's validation split.
 
     Args:
         retriever: of the release under evaluation.
         features: query features of the home tasks, for `nearest`.
         task: unseen by the zoo.
         random_draws: distinct models drawn by `random`.
-        longer: how many times the steps of all others `imagenet-long` gets; 0 leaves it out.
+        longer: factor on the steps of `imagenet-long`; 0 leaves it out.
         top_k: candidates to retrieve; the first is picked.
         seed: of the random draws, which also depend on the task's name.
     """
@@ -90,11 +90,11 @@ def line_up(
     home, closeness = nearest_task(
         _pooled(retriever, task), _pooled_homes(features, {c.home_task for c in cards.values()})
     )
-    own = [card for card in cards.values() if card.home_task == home]
-    nearest = max(own, key=lambda card: (card.val_accuracy or 0.0, card.id)).id
-    # A library's network has no base, nor has a newcomer of other widths: the best one that has stands for it.
+    at_home = [card for card in cards.values() if card.home_task == home]
+    nearest = max(at_home, key=lambda card: (card.val_accuracy or 0.0, card.id)).id
+    # Library networks and newcomers of other widths have no base: then the best network that has one is used.
     base = Base.open(retriever.release.base_dir)
-    based = next((one.model for one in ranked if base.holds(cards[one.model])), None)
+    based = next((candidate.model for candidate in ranked if base.holds(cards[candidate.model])), None)
     strategies: dict[str, tuple[list[Contender], tuple[str, ...], str]] = {
         "picked": ([_zoo(retriever, picked)], (picked,), "the first that TANS retrieves"),
         "refined": (
@@ -109,7 +109,7 @@ def line_up(
         why = f"{' or '.join(published)}, as published; whichever does best on validation"
         strategies["imagenet"] = ([first._replace(or_else=tuple(others))], tuple(published), why)
         if longer:
-            first, *others = [_longer(one, longer) for one in (first, *others)]
+            first, *others = [_longer(contender, longer) for contender in (first, *others)]
             long = [first._replace(or_else=tuple(others))], tuple(published), f"{why}; {longer} times the steps"
             strategies["imagenet-long"] = long
     strategies["scratch"] = (
@@ -119,7 +119,8 @@ def line_up(
     )
     if based is not None:
         which = "picked architecture" if based == picked else "best architecture that has a base"
-        # The base's own network of this architecture, where the zoo has it, is trained once for all that start from it.
+        # If the zoo has the base's own network of this architecture, it is trained once for all strategies that start
+        # there.
         twin = next((card.id for card in cards.values() if _is_of_base(card, cards[based])), None)
         contender = (
             _zoo(retriever, twin) if twin else _as(f"{based}, base weights", retriever, based, retriever.base_subnet)
@@ -145,7 +146,7 @@ def line_up(
 def nearest_task(query: npt.NDArray[np.floating], homes: dict[str, npt.NDArray[np.floating]]) -> tuple[str, float]:
     """Return the task whose mean feature (F,) has the largest cosine to the query's, and that cosine.
 
-    Of equals, the first by name.
+    Ties are broken by name.
     """
     cosines = {
         name: float(query @ mean / max(np.linalg.norm(query) * np.linalg.norm(mean), 1e-12))
@@ -168,7 +169,7 @@ def _longer(contender: Contender, times: int) -> Contender:
 
 
 def _is_of_base(card: ModelCard, like: ModelCard) -> bool:
-    """Say whether a card is the base's own network of another's architecture and preprocessing."""
+    """Return whether a card is the base's own network with the same architecture and preprocessing as another."""
     return (card.home_task, card.family, card.architecture, card.preprocess) == (
         HOME,
         like.family,
@@ -178,11 +179,11 @@ def _is_of_base(card: ModelCard, like: ModelCard) -> bool:
 
 
 def _as_published(base: Base, card: ModelCard) -> bool:
-    """Say whether a card's weights are those that a family's base started from, as they were published."""
+    """Return whether a card's weights are the published ones from which its family's base started."""
     if not card.general or card.family not in base.families:
         return False
     started = get_family(card.family).base_weights(base.space(card.family))
-    return card.home_task in {one.images or one.name for one in started}
+    return card.home_task in {weights.images or weights.name for weights in started}
 
 
 def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:
@@ -192,7 +193,7 @@ def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:
 
 
 def _pooled_homes(features: FeatureRows, names: set[str]) -> dict[str, npt.NDArray[np.floating]]:
-    # A model from outside may come from a task that we hold no images of.
+    # A newcomer may come from a task without images here.
     known = sorted(set(names) & set(features.tasks.tolist()))
-    seen = features.splits == "train"
-    return {name: features.features[seen & (features.tasks == name)].mean(axis=0, dtype=np.float64) for name in known}
+    train = features.splits == "train"
+    return {name: features.features[train & (features.tasks == name)].mean(axis=0, dtype=np.float64) for name in known}

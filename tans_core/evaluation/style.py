@@ -1,7 +1,7 @@
-"""How strategies look in every picture and table: one colour, dash and name each, on light paper and on dark.
+"""Colour, dash and name of each strategy in all pictures and tables, on light and dark paper.
 
-Colours are those of Okabe and Ito (2008), which people with any colour vision can tell apart; the picked model alone is drawn
-heavy, so that it needs no colour to be found.
+Colours are those of Okabe and Ito (2008), distinguishable with any colour vision. Only the picked model has a thick
+line, so that it can be found without colour.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def display_name(strategy: str) -> str:
 
 
 def tidy(axes: Axes, theme: Theme, grid: str) -> None:
-    """Take away all that carries no number: frames and ticks; keep thin rules along `grid` ("x" or "y")."""
+    """Remove frames and ticks; keep thin rules along `grid` ("x", "y" or "both")."""
     axes.set_facecolor(theme.paper)
     axes.tick_params(colors=theme.muted, labelsize=9, length=0)
     axes.set_axisbelow(True)
@@ -102,18 +102,18 @@ def tidy(axes: Axes, theme: Theme, grid: str) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move positions apart until neighbours are at least `gap` away, as little as possible, inside low..high.
+    """Move positions apart, as little as possible, until neighbours are at least `gap` away, inside low..high.
 
-    Too many for the room are spaced evenly over it. The order stays; the result stands in the order of `wanted`.
+    If there are too many, they are spaced evenly. The result has the order of `wanted`.
     """
     count = len(wanted)
     if count > 1 and gap * (count - 1) > high - low:
         gap = (high - low) / (count - 1)
     order = np.argsort(np.asarray(wanted), kind="stable")
-    # Isotonic regression on the positions less their gaps: pool neighbours that would overlap into one block at their mean.
+    # Isotonic regression on the positions less their gaps: neighbours that would overlap are pooled at their mean.
     blocks: list[tuple[float, int]] = []
-    for index, which in enumerate(order):
-        mean, size = float(wanted[which]) - index * gap, 1
+    for index, position in enumerate(order):
+        mean, size = float(wanted[position]) - index * gap, 1
         while blocks and blocks[-1][0] > mean:
             other, weight = blocks.pop()
             mean, size = (other * weight + mean * size) / (weight + size), size + weight

@@ -1,4 +1,4 @@
-"""Files of releases: kept once by their content, and written under one lock."""
+"""Files of releases: stored once by content hash, written under one lock."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LOCK_TIMEOUT_S = 120.0
 
 
 def inside(relative: str) -> Path:
-    """Return a relative path that stays below the folder it is put under.
+    """Return a relative path, checked to stay below the folder that it is joined to.
 
     Raises:
-        WeightsError: it does not.
+        WeightsError: the path is absolute, empty or leads outside.
     """
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in relative:
@@ -30,10 +30,10 @@ def inside(relative: str) -> Path:
 
 
 def store_blob(serving: Path, source: Path) -> str:
-    """Copy a file to `serving/blobs/<sha256>`, unless it is there and whole, and return its SHA-256.
+    """Copy a file to `serving/blobs/<sha256>`, unless an intact copy is there, and return its SHA-256.
 
     Raises:
-        StoreError: the file changed meanwhile.
+        StoreError: the file changed during the copy.
     """
     sha256 = sha256_file(source)
     blob = serving / "blobs" / sha256
@@ -43,21 +43,21 @@ def store_blob(serving: Path, source: Path) -> str:
             shutil.copyfile(source, temporary)
             if sha256_file(temporary) != sha256:
                 raise StoreError(f"{source}: changed while it was copied. Run the command again.")
-        # Releases share it: nobody may write into it.
+        # Releases share it, so it is read-only.
         blob.chmod(0o444)
     if damaged:
-        # All releases that share the file share the damage.
-        for described in (serving / "releases").glob("[!.]*/release.json"):
-            for name, own in read_json(described)["files"].items():
+        # Hard links in releases share the damage.
+        for description in (serving / "releases").glob("[!.]*/release.json"):
+            for name, own in read_json(description)["files"].items():
                 if own == sha256:
-                    mend(serving, sha256, described.parent / name)
+                    mend(serving, sha256, description.parent / name)
     return sha256
 
 
 def file_digest(path: Path) -> str:
-    """Return a file's SHA-256; one that was not touched since it was last asked for is not read again."""
-    found = path.stat()
-    return _digest(path, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+    """Return a file's SHA-256, cached until the file changes."""
+    status = path.stat()
+    return _digest(path, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 @lru_cache(maxsize=4096)
@@ -66,34 +66,34 @@ def _digest(path: Path, *_touched: int) -> str:
 
 
 def mend(serving: Path, sha256: str, target: Path) -> None:
-    """Put a stored file in a release's place where that was changed or removed."""
+    """Restore a release's file from the stored one if it was changed or removed."""
     if not target.is_file() or file_digest(target) != sha256:
         target.unlink(missing_ok=True)
         link_blob(serving, sha256, target)
 
 
 def link_blob(serving: Path, sha256: str, target: Path) -> None:
-    """Put a stored file where a release wants it, without a second copy where the file system allows it."""
+    """Link a stored file into a release; copy it where the file system has no hard links."""
     blob = serving / "blobs" / sha256
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(blob, target)
     except OSError:
-        # A file system without hard links, or too many of them.
+        # No hard links here, or too many.
         shutil.copyfile(blob, target)
 
 
 @contextlib.contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file; the operating system frees it when this process ends, however it ends.
+    """Hold a lock file; the operating system releases it when this process ends for any reason.
 
     Raises:
-        StoreError: another process has held it for too long.
+        StoreError: another process holds it for longer than `LOCK_TIMEOUT_S`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            held.enter_context(FileLock(path, timeout=LOCK_TIMEOUT_S))
+            stack.enter_context(FileLock(path, timeout=LOCK_TIMEOUT_S))
         except Timeout:
             raise StoreError(
                 f"{path}: another process has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."
@@ -103,9 +103,9 @@ def hold_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writers_lock(serving: Path) -> Iterator[None]:
-    """Hold the lock of those who make releases."""
+    """Hold the lock for writing releases."""
     with hold_lock(serving / ".lock"):
-        # What a killed writer left half done.
+        # Unfinished files of a killed writer.
         for leftover in (serving / "releases").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for pattern in (".*.tmp", "blobs/.*.tmp"):

@@ -1,4 +1,4 @@
-"""What `dvc repro` built, read and checked before it becomes a release."""
+"""Reads and checks the result of `dvc repro` before it becomes a release."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
-    """Return the index of data/ and the files that go with it: path relative to data/ -> file.
+    """Return the index of data/ and its files: path relative to data/ -> file.
 
     Raises:
-        StoreError: something is not built, is damaged, or the parts do not belong together.
+        StoreError: a part is missing or damaged, or parts do not belong together.
     """
     index = read_table(view.store_dir, "index")
     _check_digest(view.store_dir, index)
@@ -41,34 +41,34 @@ def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
 def keep_admitted(
     current: Release, index: pa.Table, files: dict[str, Path], data: Path
 ) -> tuple[pa.Table, dict[str, Path]]:
-    """Add the production release's models that were admitted to `data`'s arrivals but not built into its index yet.
+    """Add the production release's models that were admitted to `data`'s arrivals but are not in its index yet.
 
     Returns:
-        Index and files as they came where there is nothing to add.
+        Index and files; the same objects if there is nothing to add.
     """
     served = read_table(current.store_dir, "index")
     known = set(index["id"].to_pylist())
     weights = [json.loads(card)["weights"] for card in served["card"].to_pylist()]
-    waiting = [
+    is_missing = [
         name not in known and path.startswith("arrivals/") and (data / path).is_file()
         for name, path in zip(served["id"].to_pylist(), weights, strict=True)
     ]
-    if not any(waiting):
+    if not any(is_missing):
         return index, files
-    rows = served.filter(pa.array(waiting))
+    rows = served.filter(pa.array(is_missing))
     if space_of(served.schema) != space_of(index.schema):
         names = ", ".join(rows["id"].to_pylist())
-        logger.warning("not in the new release, since another space embedded them: %s. Run `dvc repro` again.", names)
+        logger.warning("left out of the new release, embedded by another space: %s. Run `dvc repro` again.", names)
         return index, files
     merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
-    return merged, files | {name: _whole(current, data, name) for name in _weights_of(rows, current.root)}
+    return merged, files | {name: _intact(current, data, name) for name in _weights_of(rows, current.root)}
 
 
-def _whole(current: Release, data: Path, name: str) -> Path:
-    """Return the copy of a newcomer's file that is as it was published.
+def _intact(current: Release, data: Path, name: str) -> Path:
+    """Return an unchanged copy of a newcomer's published file.
 
     Raises:
-        WeightsError: none is.
+        WeightsError: there is none.
     """
     own = data / name
     if own.is_file() and file_digest(own) == current.files.get(name):
@@ -78,18 +78,18 @@ def _whole(current: Release, data: Path, name: str) -> Path:
 
 
 def weight_names(index: pa.Table) -> list[str]:
-    """Return the paths, relative to data/, of the weights that an index's cards name."""
+    """Return the paths, relative to data/, of the weights in an index's cards."""
     return sorted({json.loads(card)["weights"] for card in index["card"].to_pylist()})
 
 
 def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
-    """Return the weights that the index's cards name, and what lies beside them (a supernet's calibrations)."""
+    """Return the weights in the index's cards, and those in the same folders (a supernet's calibrations)."""
     files: dict[str, Path] = {}
     for name in weight_names(index):
         path = data / inside(name)
         if not path.is_file():
             raise StoreError(f"{path}: no such file, but the index names it. Run `dvc repro` to build it again.")
-        files |= {one.relative_to(data).as_posix(): one for one in sorted(path.parent.glob("*.safetensors"))}
+        files |= {file.relative_to(data).as_posix(): file for file in sorted(path.parent.glob("*.safetensors"))}
     return files
 
 
@@ -98,14 +98,12 @@ def _check_digest(store: Path, index: pa.Table) -> None:
     if not path.is_file():
         raise StoreError(f"{path}: no such file. Run `dvc repro index`.")
     if path.read_text(encoding="utf-8").strip() != digest_of(index):
-        raise StoreError(
-            f"{store / 'index.lance'}: its rows are not those of index.digest. Run `dvc repro --force index`."
-        )
+        raise StoreError(f"{store / 'index.lance'}: its rows do not match index.digest. Run `dvc repro --force index`.")
 
 
 def _check_space(folder: Path, index: pa.Table) -> None:
-    # Reading releases should not wait for torch.
+    # Imported here, so that reading releases does not import torch.
     from tans_core.space.encoders import space_digest
 
     if space_digest(folder) != space_of(index.schema):
-        raise StoreError(f"{folder}: another space than this one embedded the index. Run `dvc repro index`.")
+        raise StoreError(f"{folder}: the index was embedded by another space. Run `dvc repro index`.")

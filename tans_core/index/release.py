@@ -1,4 +1,4 @@
-"""What a reader of a release holds."""
+"""A release, as a reader sees it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tans_core.index.blobs import file_digest, inside
 
 @dataclass(frozen=True)
 class Release:
-    """What a reader holds from start to end.
+    """A release, fixed while a reader uses it.
 
     Attributes:
         id: of the release; `pipeline` for the view of data/.
         root: the folder that holds space/, store/, base/, zoo/ and arrivals/.
-        params: the sections of params.yaml that it was built with.
-        files: SHA-256 by path of what was published; empty for the view of data/.
+        params: sections of params.yaml that it was built with.
+        files: SHA-256 of each published file by path; empty for the view of data/.
     """
 
     id: str
@@ -40,10 +40,10 @@ class Release:
         return self.root / "base"
 
     def resolve(self, relative: str) -> Path:
-        """Return the file that a card names, relative to data/. It, and what lies beside it under its name, is as published.
+        """Return a card's file, given relative to data/, checked together with other files of its stem.
 
         Raises:
-            WeightsError: it leads out of the release, is not there, or was changed since.
+            WeightsError: it is outside the release, missing, or changed since it was published.
         """
         path = self.root / inside(relative)
         if not path.is_file():
@@ -52,17 +52,17 @@ class Release:
         return path
 
     def check(self, *prefixes: str) -> None:
-        """Hold all files whose path begins with one of these against what was published; without any, all of them.
+        """Compare all files whose path has one of the prefixes with those published; without prefixes, all files.
 
         Raises:
             WeightsError: some are missing or were changed since.
         """
-        if damaged := [name for name in self.files if name.startswith(prefixes or ("",)) and not self._whole(name)]:
+        if damaged := [name for name in self.files if name.startswith(prefixes or ("",)) and not self._intact(name)]:
             raise WeightsError(
-                f"{', '.join(str(self.root / name) for name in damaged[:5])}: not what release {self.id} was published "
-                "with: the file is damaged. Run `tans publish`, which stores it again."
+                f"{', '.join(str(self.root / name) for name in damaged[:5])}: missing or changed since release "
+                f"{self.id} was published: the file is damaged. Run `tans publish`, which stores it again."
             )
 
-    def _whole(self, name: str) -> bool:
+    def _intact(self, name: str) -> bool:
         path = self.root / name
         return path.is_file() and file_digest(path) == self.files[name]

@@ -1,12 +1,12 @@
-"""Releases: one space with its index and its weights, published whole for serving.
+"""Releases: one space with its index and weights, published together for serving.
 
-    serving/production               the id of the release that answers
-    serving/history.jsonl            which release went live when, and from which one (`history`)
+    serving/production               the id of the live release
+    serving/history.jsonl            which release went live when, and after which one (`history`)
     serving/releases/<id>/           laid out as data/: space, store, base, zoo, arrivals; and release.json
     serving/blobs/<sha256>           each file of weights once; releases hold hard links to it
 
-A release never changes once its folder has its name. Readers take the id from `production` once, and keep it to the end. Writers
-hold `serving/.lock`.
+A release never changes once its folder has its final name. A reader reads `production` once and keeps that release.
+Writers hold `serving/.lock`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 PIPELINE = "pipeline"
 FORMAT = 2
-"""Of a release's tables and cards: higher as soon as older code cannot read them, or this code not the older ones."""
+"""Version of a release's tables and cards; raised when old code cannot read new ones, or new code old ones."""
 
 
 @dataclass(frozen=True)
 class ReleaseInfo:
-    """A line of the list of releases; `withdrawn` ones were rolled back, and are not published again by themselves."""
+    """A line of the list of releases. `withdrawn`: rolled back, and published again only by `--again`."""
 
     id: str
     created: str
@@ -51,7 +51,7 @@ class ReleaseInfo:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A release whose files are in blobs/, but which may have no folder yet. What `content` holds decides its id."""
+    """A release whose files are in blobs/, perhaps without a folder yet. Its id depends on `content`."""
 
     id: str
     digest: str
@@ -61,7 +61,7 @@ class _Draft:
 
 
 def open_pipeline(root: Path) -> Release:
-    """Return a view of what `dvc repro` built in data/, for the evaluate stage; serving reads releases.
+    """Return a view of data/ as `dvc repro` built it, for the evaluate stage; serving reads releases.
 
     Raises:
         ParamsError: params.yaml cannot be read.
@@ -74,37 +74,40 @@ def open_production(serving: Path) -> Release:
 
     Raises:
         NoReleaseError: nothing was published yet.
-        StoreError: the release that `production` names is not there, or another version of TANS made it.
+        StoreError: the release in `production` is missing, or another version of TANS made it.
     """
     return _open(serving, _production(serving))
 
 
 def list_releases(serving: Path) -> list[ReleaseInfo]:
-    """Return all releases as they first went live; before them those that never did, oldest first."""
+    """Return the releases that never went live, oldest first, then the others by their first time live."""
     history, current = read_history(serving), production_id(serving)
     withdrawn = history.withdrawn()
-    described = {one["id"]: one for one in map(read_json, (serving / "releases").glob("[!.]*/release.json"))}
-    never_live = sorted(described.keys() - set(history.releases), key=lambda one: (described[one]["created"], one))
-    ordered = [*never_live, *(one for one in history.releases if one in described)]
+    descriptions = {one["id"]: one for one in map(read_json, (serving / "releases").glob("[!.]*/release.json"))}
+    unused = descriptions.keys() - set(history.releases)
+    never_live = sorted(unused, key=lambda name: (descriptions[name]["created"], name))
+    ordered = [*never_live, *(name for name in history.releases if name in descriptions)]
     return [
-        ReleaseInfo(one, described[one]["created"], described[one]["models"], one == current, one in withdrawn)
-        for one in ordered
+        ReleaseInfo(
+            name, descriptions[name]["created"], descriptions[name]["models"], name == current, name in withdrawn
+        )
+        for name in ordered
     ]
 
 
 def publish(root: Path, serving: Path, again: bool = False) -> Release:
-    """Copy what `dvc repro` built into a release and make it the production one. The same content gives the same release.
+    """Copy the result of `dvc repro` into a release and put it into production. Equal content gives the same release.
 
-    Models that were admitted since the last `dvc repro` stay searchable as long as the space is the same.
+    Models admitted since the last `dvc repro` are kept as long as the space is the same.
 
     Args:
         root: the project's folder.
         serving: the folder of releases.
-        again: publish even what was rolled back.
+        again: also publish a release that was rolled back.
 
     Raises:
-        StoreError: something is not built, is damaged, or the parts do not belong together.
-        WithdrawnReleaseError: the result was rolled back; without `again` only.
+        StoreError: a part is missing or damaged, or parts do not belong together.
+        WithdrawnReleaseError: the result was rolled back, and `again` is False.
         ParamsError: params.yaml cannot be read.
     """
     view = open_pipeline(root)
@@ -118,25 +121,25 @@ def publish(root: Path, serving: Path, again: bool = False) -> Release:
             if merged is not index:
                 draft = _draft(serving, history, merged, all_files, view.params)
         if not again and draft.id != history.live:
-            # What was rolled back does not come back because a newcomer stands beside it now.
-            for one in (built, draft):
-                _check_welcome(history, one.id, "Run `tans publish --again`, or change what it is made of.")
+            # A rolled-back release does not return with a newcomer added to it, either.
+            for candidate in (built, draft):
+                _check_withdrawn(history, candidate.id, "Run `tans publish --again`, or change its content.")
             _check_newcomers(serving, history, draft.index)
         return _go_live(serving, history, draft, "publish")
 
 
 def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release:
-    """Make a release of the production one and more models, and make it the production one.
+    """Put a release into production that adds models to the present one.
 
     Args:
         serving: the folder of releases.
-        rows: of the index's schema, embedded by the production release's space. Models that are there already are skipped.
-        files: the weights that the new cards name: path relative to data/ -> file to copy.
+        rows: of the index's schema, embedded by the production release's space. Known models are skipped.
+        files: the weights of the new cards: path relative to data/ -> file to copy.
 
     Raises:
         NoReleaseError: nothing was published yet.
-        StoreError: another space embedded the rows, a known id comes with another card, or weights are missing.
-        WithdrawnReleaseError: the release that these models make was rolled back.
+        StoreError: another space embedded the rows, a known id has another card, or weights are missing.
+        WithdrawnReleaseError: the resulting release was rolled back.
     """
     with writers_lock(serving):
         history, current = read_history(serving), open_production(serving)
@@ -146,23 +149,23 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
         if len(new) == 0:
             return current
         merged = pa.concat_tables([index, new.select(index.column_names).cast(index.schema)])
-        described = read_json(current.root / "release.json")
-        kept = {name: current.root / name for name in described["files"]}
+        description = read_json(current.root / "release.json")
+        kept = {name: current.root / name for name in description["files"]}
         draft = _draft(serving, history, merged, kept | files, current.params)
-        _check_welcome(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
+        _check_withdrawn(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
         return _go_live(serving, history, draft, "admit")
 
 
 def remove_models(serving: Path, ids: Collection[str]) -> Release:
-    """Make a release of the production one without some newcomers, and make it the production one.
+    """Put a release into production that lacks some newcomers of the present one.
 
     Args:
         serving: the folder of releases.
-        ids: of models that were admitted. Those of the zoo follow from params.yaml, and go with their task.
+        ids: of admitted models. Those of the zoo follow from params.yaml and are removed with their task.
 
     Raises:
         NoReleaseError: nothing was published yet.
-        StoreError: the release has no such model, or it is no newcomer.
+        StoreError: the release has no such model, or it is not a newcomer.
         WeightsError: a file of the release was changed since.
     """
     with writers_lock(serving):
@@ -174,26 +177,26 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
                 raise StoreError(f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}.")
             if not weights[name].startswith("arrivals/"):
                 raise StoreError(
-                    f"{name}: is no newcomer, it follows from params.yaml. `tans tasks remove` takes a task and its "
-                    "networks away."
+                    f"{name}: not a newcomer, it follows from params.yaml. `tans tasks remove` removes a task and its "
+                    "networks."
                 )
         kept = index.filter(pa.array([name not in ids for name in index["id"].to_pylist()], type=pa.bool_()))
-        gone = tuple(weights[name].rpartition("/")[0] + "/" for name in ids)
-        files = {name: current.root / name for name in current.files if not name.startswith(gone)}
+        removed = tuple(weights[name].rpartition("/")[0] + "/" for name in ids)
+        files = {name: current.root / name for name in current.files if not name.startswith(removed)}
         if files:
             current.check(*files)
         return _go_live(serving, history, _draft(serving, history, kept, files, current.params), "remove")
 
 
 def rollback(serving: Path, to: str | None = None) -> Release:
-    """Make an earlier release the production one: `to`, or the one that the one in production took over from.
+    """Put an earlier release into production: `to`, or the one before the present one.
 
-    What is rolled back is withdrawn: the release in production, and those between it and the target.
+    The present release and those between it and the target are withdrawn.
 
     Raises:
         NoReleaseError: nothing was published yet.
         StoreError: there is no such release, or another version of TANS made it.
-        WeightsError: some of its files are damaged, and so is what is kept of them.
+        WeightsError: some of its files and their stored copies are damaged.
     """
     with writers_lock(serving):
         current, history = _production(serving), read_history(serving)
@@ -214,26 +217,27 @@ def rollback(serving: Path, to: str | None = None) -> Release:
 
 
 def _open(serving: Path, release_id: str) -> Release:
-    described = serving / "releases" / release_id / "release.json"
-    if not release_id or "/" in release_id or not described.is_file():
+    description = serving / "releases" / release_id / "release.json"
+    if not release_id or "/" in release_id or not description.is_file():
         known = [one.id for one in list_releases(serving)]
         raise StoreError(
             f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
-            f"There {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}. `tans rollback --to ID` picks one."
+            f"There {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}. "
+            "`tans rollback --to ID` picks one."
         )
-    content = read_json(described)
+    content = read_json(description)
     if content.get("format") != FORMAT:
         raise StoreError(
-            f"{described}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
+            f"{description}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
             f"{FORMAT}. Run `tans build`, then `tans publish`."
         )
-    return Release(release_id, described.parent, content["params"], content["files"])
+    return Release(release_id, description.parent, content["params"], content["files"])
 
 
 def _production(serving: Path) -> str:
     current = production_id(serving)
     if current is None:
-        raise NoReleaseError(f"{serving}: holds no release. Run `tans build`, then `tans publish`.")
+        raise NoReleaseError(f"{serving}: no release. Run `tans build`, then `tans publish`.")
     return current
 
 
@@ -244,17 +248,17 @@ def _readable_production(serving: Path) -> Release | None:
         current = open_production(serving)
         read_table(current.store_dir, "index")
     except StoreError as error:
-        # To publish is what mends this.
+        # Publishing repairs this.
         logger.warning("models admitted since the last build are left out until the next one: %s", error)
         return None
     return current
 
 
 def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
-    """Return the rows whose models a release does not have yet."""
+    """Return the rows of models that a release does not contain yet."""
     if space_of(rows.schema) != space_of(index.schema):
         raise StoreError(
-            f"another space than that of release {current.id} embedded the new models. Embed them again with this one."
+            f"the new models were embedded by another space than that of release {current.id}. Embed them again."
         )
     known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
     cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
@@ -262,12 +266,12 @@ def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table
         name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
     )
     if clashes:
-        raise StoreError(f"release {current.id} has other models of the ids {', '.join(clashes)}.")
+        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}.")
     return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
 
 
 def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Path], params: dict[str, Any]) -> _Draft:
-    """Store a release's files and find its id: the same content has the same id, for all time."""
+    """Store a release's files and return it with its id; equal content always has the same id."""
     missing = [name for name in weight_names(index) if name not in files]
     if missing:
         raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}.")
@@ -281,7 +285,7 @@ def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Pa
     return _Draft(release_id, digest, content, index, now.isoformat(timespec="microseconds"))
 
 
-def _check_welcome(history: History, release_id: str, next_command: str) -> None:
+def _check_withdrawn(history: History, release_id: str, next_command: str) -> None:
     rolled_back = history.withdrawn().get(release_id)
     if rolled_back is not None:
         raise WithdrawnReleaseError(
@@ -291,44 +295,44 @@ def _check_welcome(history: History, release_id: str, next_command: str) -> None
 
 
 def _check_newcomers(serving: Path, history: History, index: pa.Table) -> None:
-    """Raise WithdrawnReleaseError where an index holds newcomers whose admission was rolled back."""
-    unwelcome: set[str] = set()
+    """Raise WithdrawnReleaseError if an index contains newcomers whose admission was rolled back."""
+    withdrawn: set[str] = set()
     for before, after in history.withdrawn_admissions():
-        unwelcome |= _ids(serving, after) - _ids(serving, before)
+        withdrawn |= _ids(serving, after) - _ids(serving, before)
     if history.live is not None:
-        unwelcome -= _ids(serving, history.live)
-    if found := sorted(unwelcome & set(index["id"].to_pylist())):
+        withdrawn -= _ids(serving, history.live)
+    if returning := sorted(withdrawn & set(index["id"].to_pylist())):
         raise WithdrawnReleaseError(
-            f"{', '.join(found[:5])}: admitted, and then rolled back; what was built holds them again. "
+            f"{', '.join(returning[:5])}: admitted, then rolled back; data/ contains them again. "
             "Delete them from data/arrivals and run `tans build`, or run `tans publish --again`."
         )
 
 
 def _ids(serving: Path, release: str) -> set[str]:
     store = serving / "releases" / release / "store"
-    # A release that was deleted by hand says nothing of its models.
+    # Of a release that was deleted by hand, the models are unknown.
     return set(read_table(store, "index")["id"].to_pylist()) if store.is_dir() else set()
 
 
 def _mend_table(store: Path, index: pa.Table) -> None:
-    """Write a release's table again where it is damaged."""
+    """Write a release's table again if it is damaged."""
     try:
-        whole = digest_of(read_table(store, "index")) == digest_of(index)
+        intact = digest_of(read_table(store, "index")) == digest_of(index)
     except StoreError:
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         write_table(store, "index", index)
 
 
 def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["publish", "admit", "remove"]) -> Release:
-    """Write a release, unless its folder is there, and make it the production one; the lock is held."""
+    """Write a release, unless its folder exists, and put it into production. The caller holds the lock."""
     folder = serving / "releases" / draft.id
     if (folder / "release.json").is_file():
         for name, sha256 in draft.content["files"].items():
             mend(serving, sha256, folder / name)
         _mend_table(folder / "store", draft.index)
     else:
-        described = {
+        description = {
             **draft.content,
             "created": draft.created,
             "digest": draft.digest,
@@ -341,6 +345,6 @@ def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["pu
             for name, sha256 in draft.content["files"].items():
                 link_blob(serving, sha256, temporary / name)
             write_table(temporary / "store", "index", draft.index)
-            write_json(described, temporary / "release.json")
+            write_json(description, temporary / "release.json")
     history.forward(draft.id, action)
     return _open(serving, draft.id)

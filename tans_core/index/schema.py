@@ -1,4 +1,4 @@
-"""The index: model embeddings and card columns, one row a model. Axes: M models, d space dimension."""
+"""The index: a row of embedding and card columns for each model. Axes: M models, d space dimension."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tans_core.embeddings.store import card_columns, vectors
 from tans_core.zoo.card import ModelCard
 
 if TYPE_CHECKING:
-    # Reading releases should not wait for torch.
+    # Imported here, so that reading releases does not import torch.
     from tans_core.space.encoders import Places
 
 SPACE_KEY = b"tans.space"
@@ -23,7 +23,7 @@ def index_table(cards: Sequence[ModelCard], places: Places, space_digest: str) -
     Args:
         cards: M cards.
         places: of the M models in the space.
-        space_digest: of the space that embedded them; kept in the schema, since vectors of different spaces never meet.
+        space_digest: of the space that embedded them; kept in the schema, since spaces must not be mixed.
     """
     numbers = {"capacity": places.capacity, "start": places.start}
     table = pa.table({**card_columns(cards), **numbers, "vector": vectors(places.vectors)})
@@ -31,5 +31,5 @@ def index_table(cards: Sequence[ModelCard], places: Places, space_digest: str) -
 
 
 def space_of(table_schema: pa.Schema) -> str:
-    """Return the digest of the space that a table's vectors belong to; empty where none is named."""
+    """Return the digest of the space that embedded a table's vectors; empty if there is none."""
     return str((table_schema.metadata or {}).get(SPACE_KEY, b"").decode())

@@ -1,4 +1,4 @@
-"""Every file of weights that is stored here, held against what it was when it was written."""
+"""Compares every stored file of weights with its hash when written."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ _BUILT = ("data/base", "data/zoo/")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A stored file and what is wrong with it; `problem` is empty where nothing is."""
+class FileFinding:
+    """A stored file and its problem; `problem` is empty for an intact file."""
 
     path: str
     problem: str
 
 
-def verify_weights(root: Path) -> Iterator[Finding]:
-    """Hold the files of all releases, of admitted newcomers and of the built zoo against the hashes that were kept of them.
+def verify_weights(root: Path) -> Iterator[FileFinding]:
+    """Compare the files of all releases, admitted newcomers and the built zoo with their recorded hashes.
 
     Args:
         root: the project's folder.
 
     Yields:
-        One finding a file, paths relative to the project. Files of the built zoo that DVC keeps no list of are not among them.
+        One finding a file, paths relative to the project. Files of the built zoo without a list by DVC are skipped.
     """
-    for described in sorted((root / "serving/releases").glob("[!.]*/release.json")):
+    for description in sorted((root / "serving/releases").glob("[!.]*/release.json")):
         try:
-            files = sorted(read_json(described)["files"].items())
+            files = sorted(read_json(description)["files"].items())
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            yield Finding(str(described.relative_to(root)), f"cannot be read ({error}). Run `tans publish`.")
+            yield FileFinding(str(description.relative_to(root)), f"cannot be read ({error}). Run `tans publish`.")
             continue
         for name, sha256 in files:
-            yield _held(root, described.parent / name, sha256, "Run `tans publish`, which stores it again.")
+            yield _compare(root, description.parent / name, sha256, "Run `tans publish`, which stores it again.")
     for folder in sorted((root / "data/arrivals").glob("*/")):
         problem = ""
         try:
             card = ModelCard.from_dict(read_json(folder / CARD_FILE))
             if identify(card, folder / WEIGHTS_FILE) != folder.name:
-                problem = "card or weights are not those that were admitted under this id"
+                problem = "card or weights are not those admitted under this id"
         except (OSError, ValueError, TansError) as error:
             problem = f"cannot be read ({error})"
-        advice = f". `tans zoo remove {folder.name}` takes it away; hand it in again." if problem else ""
-        yield Finding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
+        advice = f". `tans zoo remove {folder.name}` removes it; submit it again." if problem else ""
+        yield FileFinding(str((folder / WEIGHTS_FILE).relative_to(root)), problem + advice)
     for path, md5 in _built(root):
-        own = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else ""
         advice = "Run `dvc checkout --force`, or `tans build`."
-        yield Finding(str(path.relative_to(root)), "" if own == md5 else f"not as it was built. {advice}")
+        yield FileFinding(str(path.relative_to(root)), "" if digest == md5 else f"not as it was built. {advice}")
 
 
-def _held(root: Path, path: Path, sha256: str, advice: str) -> Finding:
-    whole = path.is_file() and sha256_file(path) == sha256
-    return Finding(str(path.relative_to(root)), "" if whole else f"not as it was published. {advice}")
+def _compare(root: Path, path: Path, sha256: str, advice: str) -> FileFinding:
+    intact = path.is_file() and sha256_file(path) == sha256
+    return FileFinding(str(path.relative_to(root)), "" if intact else f"not as it was published. {advice}")
 
 
 def _built(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the weights of the built zoo with their MD5, by the lists that DVC keeps of what a stage gave."""
+    """Yield the weights of the built zoo with their MD5, from DVC's lists of stage outputs."""
     lock = root / "dvc.lock"
     try:
         stages = read_yaml(lock)["stages"] if lock.is_file() else {}
@@ -75,9 +75,9 @@ def _built(root: Path) -> Iterator[tuple[Path, str]]:
             continue
         listed = root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
         try:
-            found = json.loads(listed.read_text(encoding="utf-8"))
+            entries = json.loads(listed.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        for one in found:
-            if one["relpath"].endswith(".safetensors"):
-                yield root / out["path"] / one["relpath"], one["md5"]
+        for entry in entries:
+            if entry["relpath"].endswith(".safetensors"):
+                yield root / out["path"] / entry["relpath"], entry["md5"]

@@ -1,6 +1,6 @@
-"""The published zoo in memory, how good a space is on it, and the `tans` objective fitted on it.
+"""The published zoo in memory, the quality of a space on it, and the `tans` objective fitted to it.
 
-Axes: D data sets or tasks, M networks, n images of a data set, T topology width, E functional width, F feature width, R rounds.
+Axes: D data sets or tasks, M networks, n images, T topology width, E functional width, F feature width, R rounds.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ PUBLISHED_RECIPE = SpaceRecipe(
     rank_weight=0.1,
     frechet_weight=0.0,
 )
-"""Twenty times as many home accuracies as a zoo of ours has, and no trials elsewhere."""
+"""For twenty times as many home accuracies as in a zoo of ours, and no trials on other tasks."""
 
 
 @dataclass(frozen=True)
 class PublishedData:
-    """The published networks and data sets; of the unseen ones, the features alone."""
+    """The published networks and data sets; of the unseen data sets, only the features."""
 
     tasks: tuple[str, ...]  # D names of data sets
-    sources: tuple[str, ...]  # D names of the sources that they were cut from
-    topology: Tensor  # (M, T = 45) float32, the integers as published; `masked_topology` makes codes of them
+    sources: tuple[str, ...]  # D names of their sources
+    topology: Tensor  # (M, T = 45) float32, the published integers; `masked_topology` encodes them
     functional: Tensor  # (M, E) float32
     accuracy: Tensor  # (M,) float32 in [0, 1]
     params_m: Tensor  # (M,) float32, millions
     home: Tensor  # (M,) int64 in [0, D), each network's data set
     train_features: tuple[Tensor, ...]  # D times (n, F) float32, of `x_query_train`
     val_features: tuple[Tensor, ...]  # D times (n, F) float32, of `x_query_test`
-    test_tasks: tuple[str, ...] = ()  # names of the unseen data sets, sorted; empty where none were imported
+    test_tasks: tuple[str, ...] = ()  # names of the unseen data sets, sorted; empty if none were imported
     test_features: tuple[Tensor, ...] = ()  # (n, F) float32 for each
 
 
-def hold_out(home: Tensor, share: float, seed: int) -> Tensor:
-    """Draw a share, in [0, 1), of each task's networks, (M,) bool; of a task with two or more, one at least and never all."""
+def hold_out_at_random(home: Tensor, share: float, seed: int) -> Tensor:
+    """Draw a share, in [0, 1), of each task's networks, (M,) bool: at least one of two or more, and never all."""
     heldout = torch.zeros(len(home), dtype=torch.bool)
     for task in home.unique().tolist() if share > 0 else ():
         members = (home == task).nonzero()[:, 0]
@@ -76,33 +76,33 @@ def hold_out(home: Tensor, share: float, seed: int) -> Tensor:
 def quality(
     similarity: Tensor, predicted: Tensor, accuracy: Tensor, home: Tensor, heldout: Tensor
 ) -> dict[str, dict[str, float]]:
-    """Measure a space on every network. Any objective's figures compare, and any scale of predictions.
+    """Measure a space on every network. Results are comparable between objectives, for any scale of predictions.
 
-    Takes the similarity (D, M) of tasks to networks; and of each network, (M,), how well it is expected to do on its home task,
-    how well it does, in [0, 1], that task, and whether training did not see it.
+    Takes the similarity (D, M) of tasks to networks, and for each network, (M,): its predicted score on its home task,
+    its accuracy there, in [0, 1], its home task, and whether it was held out from training.
 
     Returns:
-        `insample`: own networks ranked among one network of each task, over as many rounds as a task has networks (`recall`).
-        `heldout`, empty where none was held out: the same of the others, and inside each task, as means over the tasks:
-        `spearman` of predicted and true accuracies (0 where either is constant); `regret`, the best accuracy less that of the
-        network predicted best; `chance_regret`, the same of a network drawn at random.
+        `insample`: own networks ranked among one network of each task (`recall`), with each network in some round.
+        `heldout`, empty if none was held out: the same for the held-out networks; and, as means over the tasks:
+        `spearman` of predicted and true accuracies (0 if either is constant); `regret`, the best accuracy less that
+        of the network predicted best; `chance_regret`, the same for a network drawn at random.
     """
-    found = {"insample": _retrieval(similarity, home, ~heldout), "heldout": {}}
+    measured = {"insample": _retrieval(similarity, home, ~heldout), "heldout": {}}
     if bool(heldout.any()):
         guesses, truths, homes = (values[heldout].cpu().double().numpy() for values in (predicted, accuracy, home))
         pairs = [(guesses[homes == task], truths[homes == task]) for task in np.unique(homes)]
-        # Of networks that are predicted alike, any is picked.
+        # Networks with equal predictions are picked with equal probability.
         regrets = [truth.max() - truth[guess == guess.max()].mean() for guess, truth in pairs]
-        found["heldout"] = _retrieval(similarity, home, heldout) | {
+        measured["heldout"] = _retrieval(similarity, home, heldout) | {
             "spearman": prediction_quality(*zip(*pairs, strict=True))["spearman"],
             "regret": float(np.mean(regrets)),
             "chance_regret": float(np.mean([truth.max() - truth.mean() for _, truth in pairs])),
         }
-    return found
+    return measured
 
 
 def _retrieval(similarity: Tensor, home: Tensor, among: Tensor) -> dict[str, float]:
-    """Rank own networks among those that take part, (M,) bool; a task without one neither asks nor is found."""
+    """Rank own networks among the chosen ones, (M,) bool; a task without a chosen network is left out."""
     present, number = home[among].unique(return_inverse=True)
     if len(present) == 0:
         raise StoreError("there is no network to measure on.")
@@ -113,38 +113,39 @@ def _retrieval(similarity: Tensor, home: Tensor, among: Tensor) -> dict[str, flo
 def fit_tans(
     data: PublishedData, heldout: Tensor, recipe: SpaceRecipe, seed: int, resume: Path | None = None
 ) -> tuple[CrossModalSpace, dict[str, dict[str, float]]]:
-    """Train the space on all tasks but the networks held out, (M,) bool, and measure it, asked by other images.
+    """Train the space on all networks but those held out, (M,) bool, and measure it with queries of validation images.
 
-    Returns the space in eval mode, and what `quality` says; a run that was killed goes on from the folder `resume`.
+    Returns the space in eval mode, and the result of `quality`. A killed run resumes from the folder `resume`.
     """
 
     def labels(part: Tensor) -> npt.NDArray[np.int64]:
-        # The published queries do not say which class an image is of.
+        # The published queries have no class labels.
         return np.zeros(len(part), dtype=np.int64)
 
     train, val = (
         torch.from_numpy(np.stack([query_statistics(part.numpy(), labels(part)) for part in parts]))
         for parts in (data.train_features, data.val_features)
     )
-    drawn = [
+    sampled = [
         sampled_statistics(part.numpy(), labels(part), 16, len(part), derive_seed(seed, task))
         for task, part in zip(data.tasks, data.train_features, strict=True)
     ]
     scores = standardise_within(data.accuracy.double().numpy(), data.home.numpy(), heldout.numpy())
-    none = Trials(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
-    known = SpaceData(
+    no_trials = Trials(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
+    space_data = SpaceData(
         **{name: getattr(data, name) for name in ("tasks", "sources", "functional", "home", "accuracy", "params_m")},
-        samples=torch.from_numpy(np.stack(drawn)),
+        samples=torch.from_numpy(np.stack(sampled)),
         queries=train,
         val_queries=val,
         topology=torch.from_numpy(masked_topology(data.topology.numpy())),
         score=torch.from_numpy(scores),
         heldout=heldout,
-        tuned=none,
-        probed=none,
+        tuned=no_trials,
+        probed=no_trials,
     )
-    space, _ = fit_on(known, range(len(data.tasks)), recipe, 0, derive_seed(seed, "space"), (), resume)
+    space, _ = fit_on(space_data, range(len(data.tasks)), recipe, 0, derive_seed(seed, "space"), (), resume)
     with torch.no_grad():
-        queries, places = space.encode_query(known.val_queries), space.encode_models(known.topology, known.functional)
-        predicted = space.predict(queries[data.home], places, *space.parts(known.topology, known.functional))
-        return space, quality(queries @ places.T, predicted, data.accuracy, data.home, heldout)
+        queries, networks = space.encode_query(space_data.val_queries), (space_data.topology, space_data.functional)
+        encoded = space.encode_models(*networks)
+        predicted = space.predict(queries[data.home], encoded, *space.parts(*networks))
+        return space, quality(queries @ encoded.T, predicted, data.accuracy, data.home, heldout)

@@ -1,4 +1,4 @@
-"""The space exactly as published (TANS, Jeong et al. 2021), fitted on a zoo that lies in memory: what ours is held against.
+"""The space exactly as published (TANS, Jeong et al. 2021), as a baseline for ours, fitted on a zoo in memory.
 
 Axes: D tasks, M models, n images of a task, F feature width, T topology width, E functional width, d space dimension.
 """
@@ -27,7 +27,7 @@ from tans_core.zoo.weights import save_tensors
 class PaperSpace(nn.Module):
     """The published encoders and predictor: linear, over raw inputs, without an interaction of query and model.
 
-    Its limits are kept: networks are ordered alike for every query, and of their two embeddings the longer drowns the other.
+    Its limits are kept: all queries give the same order of networks, and the longer embedding dominates the other.
     """
 
     def __init__(self, feature_dim: int, topology_dim: int, functional_dim: int, dim: int = 128) -> None:
@@ -48,11 +48,11 @@ class PaperSpace(nn.Module):
         return self
 
     def encode_query(self, pooled: Tensor) -> Tensor:
-        """Encode tasks by the mean of their image features (a linear layer and a mean commute): (D, F) to unit rows (D, d)."""
+        """Encode tasks by mean image features (mean and linear layer commute): (D, F) to unit rows (D, d)."""
         return F.normalize(self.query_encoder(pooled), dim=-1)
 
     def encode_models(self, inputs: Tensor) -> Tensor:
-        """Encode models by what `model_inputs` makes of them: (M, T + E) float32 to (M, d), rows of unit norm."""
+        """Encode models by their `model_inputs`: (M, T + E) float32 to (M, d), rows of unit norm."""
         return F.normalize(self.model_encoder(inputs), dim=-1)
 
     def predict(self, queries: Tensor, models: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class PaperSpace(nn.Module):
 
 
 def model_inputs(topology: Tensor, functional: Tensor) -> Tensor:
-    """Put the two embeddings of models side by side, as the encoder takes them: l2([t || f]), (M, T + E) float32."""
+    """Concatenate the two embeddings of models for the encoder: l2([t || f]), (M, T + E) float32."""
     return F.normalize(torch.cat([topology, functional], dim=-1), dim=-1)
 
 
@@ -79,18 +79,18 @@ def pool(features: Sequence[Tensor]) -> Tensor:
 def paper_loss(
     queries: Tensor, models: Tensor, predicted: Tensor, accuracy: Tensor, margin: float = 0.2, weight: float = 1
 ) -> Tensor:
-    """The published loss: hinges over a batch of one network a task, both ways round, summed; and the predictor's error.
+    """The published loss: a sum of hinges in both directions over one network a task, and the predictor's error.
 
-    With S = models queries^T, s its diagonal and Z = S with a zero diagonal: the sum over i, j of max(0, Z_ij + margin - s_j)
-    and of max(0, Z_ij + margin - s_i), some thousands before training. The diagonal takes part, and asks for s_i >= margin.
+    With S = models queries^T, s its diagonal and Z = S with a zero diagonal: the sum over i, j of
+    max(0, Z_ij + margin - s_j) and max(0, Z_ij + margin - s_i), thousands at first; i = j requires s_i >= margin.
 
-    Queries and models are (D, d), unit rows, of which row i is of task i; accuracies (D,) in [0, 1]: percent would leave the
-    sigmoid no answer. The error weighs 1 as published, and the sum of the hinges starves it.
+    Queries and models are (D, d), unit rows, row i of task i; accuracies (D,) in [0, 1], not percent, as a sigmoid
+    predicts them. The error has weight 1 as published, far less than the sum of the hinges.
     """
     similarity = models @ queries.T  # (D, D), rows models, columns queries
     own = similarity.diagonal()
     crossed = similarity - torch.diag(own)
-    # On the way back relu is one kernel, clamp_min four.
+    # In the backward pass relu is one kernel, clamp_min four.
     by_query = F.relu(crossed + (margin - own)[None, :]).sum()
     by_model = F.relu(crossed + (margin - own)[:, None]).sum()
     return by_query + by_model + weight * F.mse_loss(predicted, accuracy)
@@ -98,13 +98,13 @@ def paper_loss(
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """How the published space is trained: Adam at a constant rate, each step one random network of every task."""
+    """How the published space is trained: Adam at a constant rate, with one random network of every task a step."""
 
     steps: int = 1000
     dim: int = 128
     lr: float = 1e-2
     margin: float = 0.2
-    prediction_weight: float = 1.0  # as published; 100 lets the predictor learn
+    prediction_weight: float = 1.0  # as published; with 100 the predictor learns
     eval_every: int = 0  # steps; 0 keeps no curve
     precision: Precision = "fp32"
 
@@ -112,13 +112,13 @@ class PaperRecipe:
 def fit_paper(
     data: PublishedData, heldout: Tensor, recipe: PaperRecipe, seed: int, resume: Path | None = None, device: str = ""
 ) -> tuple[PaperSpace, Curve]:
-    """Train the published space; a run that was killed goes on from the folder `resume`.
+    """Train the published space. A killed run resumes from the folder `resume`.
 
-    `heldout` is (M,) bool, networks that training never sees; `device` is `cpu` or `cuda`, by default the best there is.
+    `heldout` is (M,) bool, networks that training never sees; `device` is `cpu` or `cuda`, by default the best here.
 
     Returns:
-        The space on the CPU in eval mode; and the curve: every `eval_every` steps what the published evaluation says of one
-        network a task, drawn at random from those that training sees: what `recall` does, and `mse`.
+        The space on the CPU in eval mode; and the curve: every `eval_every` steps the published evaluation, `recall`
+        and `mse`, on one network a task, drawn at random from those that training sees.
 
     Raises:
         TansError: a task has no network to train on (StoreError), or the loss is no longer finite.
@@ -127,7 +127,7 @@ def fit_paper(
     curve = train_steps(
         objective,
         objective.step_loss,
-        # One kernel for all weights: unfused, Adam takes longer than the rest of the step.
+        # One kernel for all weights: without `fused`, Adam takes longer than the rest of the step.
         partial(torch.optim.Adam, lr=recipe.lr, fused=True),
         recipe.steps,
         every=recipe.eval_every,
@@ -143,24 +143,24 @@ def fit_paper(
 
 @torch.no_grad()
 def measure_paper(space: PaperSpace, data: PublishedData, heldout: Tensor) -> dict[str, dict[str, float]]:
-    """Measure a space on every network: what `quality` says, and the `mse` of the predictions of either group."""
+    """Measure a space on every network: the result of `quality`, and the `mse` of each group's predictions."""
     queries = space.encode_query(pool(data.val_features))
     models = space.encode_models(model_inputs(data.topology, data.functional))
     predicted = space.predict(queries[data.home], models)
-    found = quality(queries @ models.T, predicted, data.accuracy, data.home, heldout)
+    measured = quality(queries @ models.T, predicted, data.accuracy, data.home, heldout)
     for group, rows in (("insample", ~heldout), ("heldout", heldout)):
-        if found[group]:
-            found[group]["mse"] = float(F.mse_loss(predicted[rows], data.accuracy[rows]))
-    return found
+        if measured[group]:
+            measured[group]["mse"] = float(F.mse_loss(predicted[rows], data.accuracy[rows]))
+    return measured
 
 
 class _Objective(nn.Module):
-    """The space, with all that a step needs beside it on the same device; only the space is trained and checkpointed."""
+    """The space and the data of a step, on one device; only the space is trained and checkpointed."""
 
     def __init__(self, data: PublishedData, heldout: Tensor, recipe: PaperRecipe, seed: int) -> None:
         super().__init__()
         self.recipe, self.seed = recipe, seed
-        self.ready: dict[int, tuple[Tensor, Tensor]] = {}
+        self.next_batch: dict[int, tuple[Tensor, Tensor]] = {}
         buffers = {
             "pooled_train": pool(data.train_features),  # (D, F)
             "pooled_test": pool(data.val_features),  # (D, F)
@@ -175,10 +175,10 @@ class _Objective(nn.Module):
         self.space = PaperSpace(*dims).initialise(torch.Generator().manual_seed(derive_seed(seed, "weights")))
 
     def fingerprint(self) -> str:
-        """Name all that determines the training."""
+        """Return a hash of all inputs of the training."""
         code = code_digest(sorted(Path(__file__).parent.glob("*.py")))
-        told = json.dumps([asdict(self.recipe), self.seed, code, [list(value.shape) for value in self.buffers()]])
-        return sha256_bytes(told.encode() + b"".join(value.numpy().tobytes() for value in self.buffers()))
+        made_from = json.dumps([asdict(self.recipe), self.seed, code, [list(value.shape) for value in self.buffers()]])
+        return sha256_bytes(made_from.encode() + b"".join(value.numpy().tobytes() for value in self.buffers()))
 
     def draw(self, step: int) -> Tensor:
         """Return (D,) int64, one network of each task."""
@@ -190,22 +190,22 @@ class _Objective(nn.Module):
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the step's networks (D, d), encoded, and their accuracies (D,)."""
         chosen = self.draw(step)
-        # Whole rows: indexing by [chosen] copies them number by number.
+        # `index_select` copies whole rows; indexing by [chosen] copies element by element.
         inputs = self.get_buffer("inputs").index_select(0, chosen)
         return self.space.encode_models(inputs), self.get_buffer("accuracy").index_select(0, chosen)
 
     def step_loss(self, step: int) -> Tensor:
-        ready, self.ready = self.ready.pop(step, None), {}
-        models, actual = ready or self.batch(step)
+        encoded, self.next_batch = self.next_batch.pop(step, None), {}
+        models, actual = encoded or self.batch(step)
         queries = self.space.encode_query(self.get_buffer("pooled_train"))
         predicted = self.space.predict(queries, models)
         return paper_loss(queries, models, predicted, actual, self.recipe.margin, self.recipe.prediction_weight)
 
     def evaluate(self, done: int) -> dict[str, float]:
-        # On the networks of the step to come: encoded by the weights of now, as that step needs them too.
+        # On the next step's networks: that step needs them encoded by the same weights.
         models, actual = self.batch(done)
         if self.recipe.precision == "fp32":
-            self.ready = {done: (models, actual)}
+            self.next_batch = {done: (models, actual)}
         with torch.no_grad():
             queries = self.space.encode_query(self.get_buffer("pooled_test"))
             error = F.mse_loss(self.space.predict(queries, models), actual)

@@ -1,4 +1,4 @@
-"""The store of LanceDB that holds what the TANS authors published: made of their files, and read. Nothing of a file is run.
+"""A LanceDB store of what the TANS authors published: made from their files, without running any code in them.
 
 Axes: D data sets, M networks, n images of a data set, T = 45 topology width, E functional width, F feature width.
 """
@@ -21,7 +21,7 @@ from tans_core.io import atomic_folder, read_json, sha256_file, write_json
 from tans_core.published import files
 from tans_core.published.fit import PublishedData
 
-# Marks a store as made by an import, so that another import may take its place.
+# Marks a store as made by an import, which another import may replace.
 RECORD = "published.json"
 TABLES = ("models", "task_features", "test_features")
 Read = TypeVar("Read")
@@ -32,14 +32,14 @@ def import_published(
 ) -> dict[str, Any]:
     """Read the published files into the tables `models`, `task_features` and `test_features` of a store of their own.
 
-    Nothing that the files bring is run. The store appears whole, in place of that of an earlier import, or not at all.
+    No code in the files is run. The store is written whole or not at all, and replaces that of an earlier import.
 
-    `zoo` and `queries` are `p_mod_zoo.pt` and `p_m_train.pt`, `tests` is the folder of `meta_test_<name>.pt`; `on_step` is called
-    with what is done next. Returns what `published.json` in the store holds.
+    `zoo` and `queries` are `p_mod_zoo.pt` and `p_m_train.pt`, `tests` is the folder of `meta_test_<name>.pt`; `on_step`
+    is called with the name of the next step. Returns the content of the store's `published.json`.
 
     Raises:
-        DataError: files are missing, damaged, refused, or wrong; all problems of all files are listed.
-        StoreError: `store` is there, and no import made it.
+        DataError: files are missing, damaged, refused or invalid; all problems of all files are listed.
+        StoreError: `store` exists, and no import made it.
     """
     _check_store(store)
     problems: list[str] = []
@@ -55,10 +55,10 @@ def import_published(
     networks, features = read(zoo, files.read_zoo), read(queries, files.read_queries)
     if networks and features:
         in_zoo, in_queries = set(networks[0]["home_task"].to_pylist()), {name for name, _ in features}
-        for path, other, lacking in ((queries, zoo, in_zoo - in_queries), (zoo, queries, in_queries - in_zoo)):
-            if lacking:
-                names = files.some(sorted(map(repr, lacking)))
-                problems.append(f"{path}: lacks {len(lacking):,} data sets of {other.name}: {names}")
+        for path, other, missing in ((queries, zoo, in_zoo - in_queries), (zoo, queries, in_queries - in_zoo)):
+            if missing:
+                names = files.some(sorted(map(repr, missing)))
+                problems.append(f"{path}: lacks {len(missing):,} data sets of {other.name}: {names}")
     test_files = sorted(tests.glob(f"{files.TEST_PREFIX}*.pt")) if tests else []
     if tests and not test_files:
         problems.append(f"{tests}: no file {files.TEST_PREFIX}<name>.pt in it. Unpack p_m_test.zip there.")
@@ -83,12 +83,12 @@ def import_published(
 
 
 def read_published(store: Path) -> PublishedData:
-    """Read what `import_published` made. Raises StoreError where there is no such store, or a table of it is missing."""
+    """Read a store of `import_published`. Raises StoreError if there is none, or one of its tables is missing."""
     if not (store / RECORD).is_file():
         raise StoreError(f"{store}: no published files were imported here. Run `tans space import`.")
     has_tests = read_json(store / RECORD)["test_tasks"] > 0
     if absent := [name for name in TABLES[: 2 + has_tests] if not (store / f"{name}.lance").is_dir()]:
-        raise StoreError(f"{store}: its tables {', '.join(absent)} are gone. Run `tans space import` again.")
+        raise StoreError(f"{store}: its tables {', '.join(absent)} are missing. Run `tans space import` again.")
     models, features = read_table(store, "models"), _by_task(store, "task_features")
     unseen = _by_task(store, "test_features") if has_tests else {}
     homes = models["home_task"].to_pylist()
@@ -110,15 +110,15 @@ def read_published(store: Path) -> PublishedData:
 
 
 def _check_store(store: Path) -> None:
-    """Raise where a store would take the place of something that no import made."""
+    """Raise StoreError if a store would replace something that no import made."""
     if store.is_symlink() or (store.exists() and not store.is_dir()):
-        raise StoreError(f"{store}: no folder. Pass another as --store.")
+        raise StoreError(f"{store}: not a folder. Pass another as --store.")
     present = {path.name for path in store.iterdir()} if store.is_dir() else set()
     own = {RECORD, *(f"{table}{suffix}" for table in TABLES for suffix in (".lance", ".digest"))}
     if others := present - (own if RECORD in present else set()):
         names = files.some(sorted(map(repr, others)))
         raise StoreError(
-            f"{store}: holds what no import made, and an import replaces it: {names}. Pass another --store."
+            f"{store}: contains files that no import made, and an import replaces all: {names}. Pass another --store."
         )
 
 
@@ -126,7 +126,7 @@ def _features_table(features: files.Features) -> pa.Table:
     """Return the rows, sorted by data set and split."""
     keys = sorted(features)
     tasks, splits = np.repeat(keys, [len(features[key]) for key in keys], axis=0).T
-    labels = np.full(len(tasks), -1, dtype=np.int64)  # the files do not say
+    labels = np.full(len(tasks), -1, dtype=np.int64)  # not in the files
     return FeatureRows(tasks, labels, splits, np.concatenate([features[key] for key in keys])).to_table()
 
 
@@ -139,21 +139,21 @@ def _by_task(store: Path, name: str) -> dict[tuple[str, str], Tensor]:
 
 
 def _record(models: pa.Table, units: dict[str, str], known: files.Features, unseen: files.Features) -> dict[str, Any]:
-    """Say what was read: how many, how wide, in which units, and what is odd but harmless."""
+    """Describe what was read: counts, widths, units, and warnings of what is unusual but harmless."""
     tasks, tests = {name for name, _ in known}, {name for name, _ in unseen}
     sources, counts = set(map(files.source_of, tasks)), Counter(models["home_task"].to_pylist()).values()
     chosen, exists = files.slots(matrix(models["topology"]))
-    odd = int((~exists & ~chosen.any(axis=2)).any(axis=1).sum())
-    told = "networks hold other numbers in the slots of blocks that they skip; these play no part"
-    warnings = [f"{odd:,} {told}"] * (odd > 0)
+    unusual = int((~exists & ~chosen.any(axis=2)).any(axis=1).sum())
+    what = "networks have other numbers in the slots of blocks that they skip; these are ignored"
+    warnings = [f"{unusual:,} {what}"] * (unusual > 0)
     whole = {name for name in tasks | tests if files.source_of(name) == name}
     shared = set(map(files.source_of, tests - tasks)) & sources
-    for names, told in (
+    for names, what in (
         (whole, "names do not end in _<first class>_<last class>; each is its own source"),
         (tasks & tests, "test data sets have networks in the zoo, so they are not unseen"),
         (shared, "sources have data sets on both sides, zoo and test"),
     ):
-        warnings += [f"{len(names):,} {told}: {files.some(sorted(map(repr, names)))}"] * bool(names)
+        warnings += [f"{len(names):,} {what}: {files.some(sorted(map(repr, names)))}"] * bool(names)
     return {
         "tasks": len(tasks),
         "sources": len(sources),
@@ -165,7 +165,7 @@ def _record(models: pa.Table, units: dict[str, str], known: files.Features, unse
         "test_tasks": len(tests),
         "test_features": sum(map(len, unseen.values())),
         "units": units,
-        "accuracy": [float(of(models["val_accuracy"].to_numpy())) for of in (np.min, np.median, np.max)],
-        "params_m": [float(of(models["params_m"].to_numpy())) for of in (np.min, np.median, np.max)],
+        "accuracy": [float(reduce(models["val_accuracy"].to_numpy())) for reduce in (np.min, np.median, np.max)],
+        "params_m": [float(reduce(models["params_m"].to_numpy())) for reduce in (np.min, np.median, np.max)],
         "warnings": warnings,
     }

@@ -1,4 +1,4 @@
-"""Limits on the models that may be found: the one declaration that the API, the command and the flows are made from."""
+"""Limits on retrieved models, declared once for the API, the command and the flows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RANGES = {"params_m": "M parameters", "macs_m": "M MACs"}
 
 
 class Options(BaseModel):
-    """What a request may say beside its data set. A field's description is its help, everywhere."""
+    """Options of a request beside its data set. A field's description is its help text everywhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,7 @@ class Options(BaseModel):
         """Check values.
 
         Raises:
-            ParamsError: all that is wrong with them, by name.
+            ParamsError: lists all invalid values by name.
         """
         try:
             return cls(**values)
@@ -80,14 +80,14 @@ class Constraints(Options):
         return self
 
     def range_of(self, column: str) -> tuple[float | None, float | None]:
-        """Return the least and the most that a column may have."""
+        """Return the minimum and the maximum of a column."""
         return getattr(self, f"min_{column}"), getattr(self, f"max_{column}")
 
     def where(self, expressions: Iterable[str]) -> str | None:
-        """Return the limits as a filter that LanceDB applies before the search; None where there are none.
+        """Return the limits as a filter for LanceDB; None for no limits.
 
         Args:
-            expressions: the licences that the index's models have, each once.
+            expressions: the licences of the index's models, each once.
         """
         parts = []
         for column in RANGES:
@@ -95,13 +95,13 @@ class Constraints(Options):
             parts += [f"{column} >= {float(low)!r}"] if low is not None else []
             parts += [f"{column} <= {float(high)!r}"] if high is not None else []
         if self.licences is not None:
-            allowed = [one for one in expressions if satisfied(one, self.licences)]
-            quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in allowed)
+            allowed = [licence for licence in expressions if satisfied(licence, self.licences)]
+            quoted = ", ".join("'" + licence.replace("'", "''") + "'" for licence in allowed)
             parts.append(f"licence IN ({quoted})" if allowed else "false")
         return " AND ".join(parts) or None
 
     def fit(self, model: Any) -> bool:
-        """Say whether a model, by its params_m, macs_m and licence, satisfies them."""
+        """Return whether a model's params_m, macs_m and licence satisfy them."""
         for column in RANGES:
             low, high = self.range_of(column)
             value = getattr(model, column)
@@ -110,7 +110,7 @@ class Constraints(Options):
         return self.licences is None or satisfied(model.licence, self.licences)
 
     def in_words(self) -> str:
-        """Return the limits for a message."""
+        """Return the limits as text for a message."""
         parts = []
         for column in RANGES:
             low, high = self.range_of(column)
@@ -122,35 +122,35 @@ class Constraints(Options):
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:
-    """Say that no model fits, which one comes nearest to it, and what to give up for it.
+    """Return a message: no model fits, which ones come nearest, and which limits to relax for them.
 
     Args:
         models: each with id, params_m, macs_m and licence.
-        constraints: that none of them satisfies.
+        constraints: satisfied by none of them.
     """
     if not models:
-        return "the index holds no model. Run `tans build`, then `tans publish`."
+        return "the index has no model. Run `tans build`, then `tans publish`."
     accepted = constraints.licences
-    licences = {one["licence"] for one in models}
-    missing = {one: () if accepted is None else lacking(one, accepted) for one in licences}
-    measured = [(one, _excess(one, constraints), missing[one["licence"]]) for one in models]
-    # What is to be given up is costs or licences, by choice where there is one; both where it has to be.
+    licences = {model["licence"] for model in models}
+    missing = {name: () if accepted is None else lacking(name, accepted) for name in licences}
+    measured = [(model, _excess(model, constraints), missing[model["licence"]]) for model in models]
+    # One model that needs other costs only, one that needs licences only; if there is neither, one that needs both.
     ways = [[row for row in measured if not row[2]], [row for row in measured if row[1] <= 1]]
     nearest = [min(way, key=lambda row: (len(row[2]), row[1], row[0]["id"])) for way in ways if way]
     nearest = nearest or [min(measured, key=lambda row: (len(row[2]), row[1], row[0]["id"]))]
     lines = []
-    for model, _, lack in nearest:
+    for model, _, to_accept in nearest:
         costs = ", ".join(f"{model[column]:.2f} {unit}" for column, unit in RANGES.items())
         advice = _relaxed(model, constraints)
-        if lack:
-            advice.append(f"accept --licence {','.join(lack)} as well")
+        if to_accept:
+            advice.append(f"accept --licence {','.join(to_accept)} as well")
         lines.append(f"  {model['id']} ({costs}): {' and '.join(advice)}")
-    said = f"0 of {len(models):,} models satisfy {constraints.in_words()}. Nearest, and what would let it in:"
-    return "\n".join([said, *lines])
+    summary = f"0 of {len(models):,} models satisfy {constraints.in_words()}. Nearest, and what would let it in:"
+    return "\n".join([summary, *lines])
 
 
 def _excess(model: Mapping[str, Any], constraints: Constraints) -> float:
-    """Return the largest factor by which a model misses its ranges; 1 where it keeps to them."""
+    """Return the largest factor by which a model misses a range; 1 if it misses none."""
     factors = [1.0]
     for column in RANGES:
         low, high = constraints.range_of(column)
@@ -172,7 +172,7 @@ def _relaxed(model: Mapping[str, Any], constraints: Constraints) -> list[str]:
     return advice
 
 
-def _two_digits(value: float, whole: Callable[[float], int]) -> float:
-    """Return a number above 0 of two significant digits, rounded down or up."""
+def _two_digits(value: float, rounding: Callable[[float], int]) -> float:
+    """Round a number above 0 to two significant digits, down or up."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return round(whole(round(value / unit, 9)) * unit, 12)
+    return round(rounding(round(value / unit, 9)) * unit, 12)

@@ -1,4 +1,4 @@
-"""Where newcomers stand in a live space, without retraining, and how far they lie from what it was made from."""
+"""Embeds newcomers in a live space without retraining, and measures their drift."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
     """Embed admitted models with a release's encoders.
 
     Args:
-        release: whose space places them.
+        release: whose space is used.
         folders: one a model, each with `card.json` and `weights.safetensors`.
 
     Returns:
@@ -43,26 +43,26 @@ def place_models(release: Release, folders: Sequence[Path]) -> pa.Table:
 def measure_drift(release: Release) -> tuple[Drift, ...]:
     """Measure how far a release's newcomers lie from the networks that its space was made from.
 
-    A newcomer is a network of the index that the space was not made from, since it was admitted later. Its weights are asked
-    about the anchors again, since the index keeps places in the space alone.
+    A newcomer is a network of the index that was admitted after the space was made. Its functional embedding is
+    computed again, since the index keeps vectors in the space only.
 
     Args:
-        release: whose index and space.
+        release: whose index and space are used.
 
     Returns:
-        One a newcomer, by id.
+        One for each newcomer, sorted by id.
 
     Raises:
-        StoreError: the space is older than drift.
+        StoreError: the space was made before drift was measured.
         WeightsError: weights cannot be read.
     """
     reference = DriftReference.load(release.space_dir)
     known = set(reference.ids)
     rows = read_table(release.store_dir, "index").select(["id", "card"]).to_pylist()
-    wanted = [row for row in rows if row["id"] not in known]
-    if not wanted:
+    newcomers = [row for row in rows if row["id"] not in known]
+    if not newcomers:
         return ()
-    cards = sorted((ModelCard.from_json(row["card"]) for row in wanted), key=lambda card: card.id)
+    cards = sorted((ModelCard.from_json(row["card"]) for row in newcomers), key=lambda card: card.id)
     models = _embed(release, cards, lambda card: release.resolve(card.weights))
     homes = [card.home_task for card in cards]
     return reference.measure([card.id for card in cards], homes, models.topology, models.functional)
@@ -76,4 +76,4 @@ def _embed(release: Release, cards: Sequence[ModelCard], weights: Callable[[Mode
         raise
     except Exception as error:  # a family from outside may fail in any way
         names = ", ".join(card.id for card in cards)
-        raise WeightsError(f"{names}: cannot be asked about images ({type(error).__name__}: {error}).") from error
+        raise WeightsError(f"{names}: cannot be run on images ({type(error).__name__}: {error}).") from error

@@ -1,4 +1,4 @@
-"""The middle way: rank without running a network, then probe the first few on the user's images and rank all of them again.
+"""Ranking in two steps: without running a network; then again, after the first few are probed on the user's images.
 
 Axes: M candidates, K of them that are probed, d space dimension.
 """
@@ -22,23 +22,22 @@ from tans_core.tasks.task import Task
 Floats = npt.NDArray[np.float64]
 
 _REACH = 1.0
-"""Distance in the space over which a probe says something of other networks. Chosen on held-out sources, where 0.5 to 1.5 differ
-little; likewise `_NOISE`, of which 0.3 to 1 do."""
+"""Length scale of the Gaussian process over places. Chosen on held-out sources, where 0.5 to 1.5 differ little, as do 0.3
+to 1 for `_NOISE`."""
 _NOISE = 1.0
-"""Variance of a probe beside what it has in common with its neighbours', which is 1."""
+"""Variance of a probe alone, relative to that which it shares with its neighbours."""
 _LEAST_SPREAD = 0.01
-"""Of probes: what differs by less, other images would have differ otherwise."""
+"""Least spread of probes: smaller differences depend on which images were drawn."""
 
 
 @dataclass(frozen=True)
 class RefineWeights:
-    """What a refined score is made of, as held-out sources rewarded it when the space was trained.
+    """Weights of a refined score, fitted on held-out sources when the space was trained.
 
     Attributes:
-        predicted: of the predicted score, in deviations of all candidates around their mean.
-        probe: of the probe, in deviations of the K around their mean.
-        expected: by how much the probe rises, in its deviations, where the predicted score rises by one. Spaces made before it
-            was learned lack it; it is near 1.
+        predicted: of the predicted score, standardised over all candidates.
+        probe: of the probe, standardised over the K.
+        expected: rise of the standardised probe per unit of predicted score. Older spaces lack it; it is near 1.
     """
 
     predicted: float
@@ -53,32 +52,32 @@ def refined_scores(
     probes: Floats,
     weights: RefineWeights,
 ) -> Floats:
-    """Score all candidates by their prediction and by what the probes of some of them say.
+    """Score all candidates by their predictions and the probes of some of them.
 
-    A network that was not probed gets the probe that its predicted score lets expect, moved by what its neighbours in the space
-    were found to be above or below theirs: a Gaussian process over the places.
+    For a network that was not probed, the probe is estimated from its predicted score and corrected by a Gaussian
+    process over the places, fitted to the errors of this estimate on probed networks.
 
     Args:
         predicted: (M,) predicted scores.
         places: (M, d), rows of unit norm.
-        probed: (K,) which of them were probed. One alone tells nothing, since there is nothing to hold it against.
-        probes: (K,) what was found.
+        probed: (K,) indices of the probed networks. A single one changes nothing, since probes are relative.
+        probes: (K,) their probes.
         weights: of the parts.
 
     Returns:
         (M,) scores.
     """
-    # A second of imports that a retrieval without probes need not wait for.
+    # Imported here: it takes a second, which a retrieval without probes saves.
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF
 
-    found = (probes - probes.mean()) / max(float(probes.std()), _LEAST_SPREAD)
+    standardised = (probes - probes.mean()) / max(float(probes.std()), _LEAST_SPREAD)
     expected = weights.expected * (predicted - predicted[probed].mean())
     process = GaussianProcessRegressor(RBF(_REACH), alpha=_NOISE, optimizer=None)
-    process.fit(places[probed], found - expected[probed])
-    guessed: Floats = expected + process.predict(places)
-    guessed[probed] = found
-    return weights.predicted * deviations(predicted) + weights.probe * guessed
+    process.fit(places[probed], standardised - expected[probed])
+    estimated: Floats = expected + process.predict(places)
+    estimated[probed] = standardised
+    return weights.predicted * deviations(predicted) + weights.probe * estimated
 
 
 def refine(
@@ -96,12 +95,12 @@ def refine(
     Args:
         candidates: best first.
         places: (M, d) of the candidates, in their order.
-        count: K, at least 1, how many are probed; fewer where there are fewer.
-        task: whose images are looked at.
-        load: a network and its preprocessing by its id.
+        count: K, at least 1, how many to probe; fewer if there are fewer candidates.
+        task: whose images are used.
+        load: loads a network and its preprocessing by id.
         weights: of prediction and probe.
-        images_per_class: images of a class that a probe sees, at most.
-        most_images: images that a probe sees, at most.
+        images_per_class: images of a class in a probe, at most.
+        most_images: images in a probe, at most.
 
     Returns:
         All candidates with their new ranks and refined scores; those probed carry `probe`.
@@ -112,16 +111,16 @@ def refine(
     """
     sample = probe_sample(task, images_per_class, most_images)
     first = progress(candidates[:count], "probing networks")
-    found = [_probe(*load(one.model), sample) for one in first]
-    predicted = np.array([one.predicted_score for one in candidates])
-    scores = refined_scores(predicted, places, np.arange(len(found)), np.array(found), weights)
-    probes: list[float | None] = [*found, *[None] * (len(candidates) - len(found))]
+    probes = [_probe(*load(candidate.model), sample) for candidate in first]
+    predicted = np.array([candidate.predicted_score for candidate in candidates])
+    scores = refined_scores(predicted, places, np.arange(len(probes)), np.array(probes), weights)
+    all_probes: list[float | None] = [*probes, *[None] * (len(candidates) - len(probes))]
     refined = [
-        replace(one, probe=value, score=score)
-        for one, value, score in zip(candidates, probes, scores.tolist(), strict=True)
+        replace(candidate, probe=value, score=score)
+        for candidate, value, score in zip(candidates, all_probes, scores.tolist(), strict=True)
     ]
-    ordered = sorted(refined, key=lambda one: (-one.score, one.model))
-    return [replace(one, rank=rank) for rank, one in enumerate(ordered, start=1)]
+    ordered = sorted(refined, key=lambda candidate: (-candidate.score, candidate.model))
+    return [replace(candidate, rank=rank) for rank, candidate in enumerate(ordered, start=1)]
 
 
 def _probe(network: Network, preprocess: Preprocess, sample: ProbeSample) -> float:

@@ -1,4 +1,4 @@
-"""From a data set to ranked models: embed the query, search under the constraints, predict, rank.
+"""From a data set to ranked models: embeds the query, searches under the constraints, predicts and ranks.
 
 Axes: M models that fit the constraints, d space dimension.
 """
@@ -38,17 +38,18 @@ __all__ = ["Candidate", "Constraints", "Retriever"]
 
 
 class Retriever:
-    """A warm reader of one release: holds its space, backbone and index from start to end."""
+    """A reader of one release, which keeps its space, backbone and index loaded."""
 
     def __init__(self, release: Release) -> None:
         self.release = release
         release.check("space/")
         self.space = CrossModalSpace.load(release.space_dir)
         self.table = open_table(release.store_dir, "index")
-        named, loaded = space_of(self.table.schema), space_digest(release.space_dir)
-        if named != loaded:
+        expected, loaded = space_of(self.table.schema), space_digest(release.space_dir)
+        if expected != loaded:
             raise StoreError(
-                f"release {release.id}: its index belongs to space {named[:12]}, its space is {loaded[:12]}. Run `dvc repro`."
+                f"release {release.id}: its index belongs to space {expected[:12]}, its space is {loaded[:12]}. "
+                "Run `dvc repro`."
             )
 
     @classmethod
@@ -56,7 +57,7 @@ class Retriever:
         """Open a release for reading.
 
         Raises:
-            StoreError: a part is missing, or vectors and encoders are of different spaces.
+            StoreError: a part is missing, or index and encoders are of different spaces.
             WeightsError: weights are damaged.
         """
         return cls(release)
@@ -68,17 +69,17 @@ class Retriever:
 
     @cached_property
     def refine_weights(self) -> RefineWeights:
-        return RefineWeights(**self._described["refine"])
+        return RefineWeights(**self._description["refine"])
 
     @cached_property
     def plus_minus(self) -> float:
-        """Half the width of the interval around a predicted score that held the truth four times in five on sources left out."""
-        return float(self._described["metrics"]["calibration"]["half_width"])
+        """Half the width of an interval around a predicted score that held 80% of results on sources left out."""
+        return float(self._description["metrics"]["calibration"]["half_width"])
 
     @cached_property
-    def _described(self) -> dict[str, Any]:
-        found: dict[str, Any] = read_json(self.release.space_dir / "space.json")
-        return found
+    def _description(self) -> dict[str, Any]:
+        description: dict[str, Any] = read_json(self.release.space_dir / "space.json")
+        return description
 
     @cached_property
     def licences(self) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ class Retriever:
         """Count the models that satisfy the constraints.
 
         Raises:
-            NoModelFitsError: none does; says which comes nearest to it, and what to give up for it.
+            NoModelFitsError: none does; names the nearest ones, and limits to relax for them.
         """
         count = int(self.table.count_rows(constraints.where(self.licences)))
         if count == 0:
@@ -103,10 +104,10 @@ class Retriever:
         """Rank the models that satisfy the constraints for a task, best first.
 
         Args:
-            task: only its training images are looked at.
-            constraints: on parameters, MACs and licence; None sets none.
+            task: only its training images are used.
+            constraints: on parameters, MACs and licence; None for none.
             top_k: candidates at most.
-            refine_first: how many of the first are probed on the task's images, before all are ranked again; 0 runs no network.
+            refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
 
         Raises:
             TooFewImagesError: the task has no training image.
@@ -123,18 +124,18 @@ class Retriever:
         Raises:
             TooFewImagesError, NoModelFitsError: as `retrieve`.
         """
-        wanted = constraints or Constraints()
-        self.fitting(wanted)
-        query, trust = self.ask(task)
-        found = nearest(self.table, query, wanted.where(self.licences))
-        capacity, start = (
-            found[name].to_numpy().copy() for name in ("capacity", "start")
-        )  # torch wants to be able to write
-        vectors = matrix(found["vector"])
+        limits = constraints or Constraints()
+        self.fitting(limits)
+        query, trust = self.encode(task)
+        matches = nearest(self.table, query, limits.where(self.licences))
+        # Copied, since torch needs writable arrays.
+        capacity, start = (matches[name].to_numpy().copy() for name in ("capacity", "start"))
+        vectors = matrix(matches["vector"])
         predicted = self.predict(query, vectors, capacity, start, trust)
-        similarity = found["similarity"].to_numpy()
-        rows = found.select(["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]).to_pylist()
-        # Equal scores go by id, so that the order is the same on every machine.
+        similarity = matches["similarity"].to_numpy()
+        columns = ["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]
+        rows = matches.select(columns).to_pylist()
+        # Equal scores are ordered by id, so that the order is the same on every machine.
         order = sorted(range(len(rows)), key=lambda index: (-float(predicted[index]), rows[index]["id"]))
         order = order[:limit]
         candidates = [
@@ -163,18 +164,18 @@ class Retriever:
     def refine(
         self, task: Task, candidates: Sequence[Candidate], places: npt.NDArray[np.float32], count: int
     ) -> list[Candidate]:
-        """Probe the first `count` of what `rank` gave on a task's training images, and rank all again; see `refine`."""
+        """Probe the first `count` candidates of `rank` on a task's training images, and rank all again."""
         transfer = self.release.params["transfer"]
         images = transfer["probe_images_per_class"], transfer["probe_images"]
         return refine(candidates, places, count, task, self._with_preprocess, self.refine_weights, *images)
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
-        """Return a task's place in the space, (d,) float32 of unit norm."""
-        return self.ask(task)[0]
+        """Return a task's vector in the space, (d,) float32 of unit norm."""
+        return self.encode(task)[0]
 
     @torch.no_grad()
-    def ask(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
-        """Return a task's place in the space, (d,) float32 of unit norm, and how far the space can be trusted there, 0..1."""
+    def encode(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
+        """Return a task's vector in the space, (d,) float32 of unit norm, and the trust in its fit, 0..1."""
         features, labels = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
         statistics = torch.from_numpy(query_statistics(features, labels))[None]
         encoded: npt.NDArray[np.float32] = self.space.encode_query(statistics)[0].numpy()
@@ -191,9 +192,9 @@ class Retriever:
     ) -> npt.NDArray[np.float32]:
         """Predict scores (M,) of embedded models (M, d), with their parts (M,), for an embedded query (d,)."""
         encoded = torch.from_numpy(models)
-        asked = torch.from_numpy(query).expand_as(encoded)
+        queries = torch.from_numpy(query).expand_as(encoded)
         parts = torch.from_numpy(capacity), torch.from_numpy(start)
-        predicted: npt.NDArray[np.float32] = self.space.predict(asked, encoded, *parts, trust).numpy()
+        predicted: npt.NDArray[np.float32] = self.space.predict(queries, encoded, *parts, trust).numpy()
         return predicted
 
     @cached_property
@@ -206,18 +207,18 @@ class Retriever:
         """Return one model's card.
 
         Raises:
-            StoreError: the release holds no such model.
+            StoreError: the release has no such model.
         """
         if model_id not in self.cards:
             hint = did_you_mean(model_id, self.cards)
-            raise StoreError(f"release {self.release.id}: has no model {model_id!r}{hint}. See `tans models list`.")
+            raise StoreError(f"release {self.release.id}: no model {model_id!r}{hint}. See `tans models list`.")
         return self.cards[model_id]
 
     def recipe(self, model_id: str) -> Recipe:
-        """Return how a model is fine-tuned: by its card, or as params.yaml said of its family.
+        """Return a model's fine-tuning recipe: its card's, or its family's in params.yaml.
 
         Raises:
-            StoreError: the release holds no such model.
+            StoreError: the release has no such model.
         """
         return self.card(model_id).recipe_by(self.release.params["finetune"])
 
@@ -225,7 +226,7 @@ class Retriever:
         """Return a model's network with its weights and a fresh classifier of `num_classes`, drawn from `seed`.
 
         Raises:
-            StoreError: the release holds no such model.
+            StoreError: the release has no such model.
             WeightsError: its weights are missing or damaged.
         """
         card = self.card(model_id)
@@ -235,7 +236,7 @@ class Retriever:
         """Return a model's architecture with the weights of its family's base supernet and a fresh classifier.
 
         Raises:
-            WeightsError: its family has no base here, or the architecture is no member of its search space.
+            WeightsError: its family has no base here, or the architecture is not in its search space.
         """
         card, base = self.card(model_id), Base.open(self.release.base_dir)
         supernet = base.load(card.family)

@@ -1,7 +1,7 @@
-"""What the space is trained on, as tensors.
+"""Training data of the space, as tensors.
 
-Axes: D tasks, M models, V random samples of a task's images, S statistics of a query, T topology width, E functional width,
-n trials.
+Axes: D tasks, M models, V random samples of a task's images, S statistics of a query, T topology width, E functional
+width, n trials.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tans_core.runtime import derive_seed
 from tans_core.space.metrics import spread_within, standardise_within
 from tans_core.space.queries import query_statistics, sampled_statistics
 
-_SEEDS = 0.04
-"""By how much two seeds of one short fine-tuning differ, in accuracy (`noise.between_seeds` of the evaluation)."""
+_SEED_NOISE = 0.04
+"""Difference in accuracy between two seeds of one short fine-tuning (`noise.between_seeds` of the evaluation)."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Models on tasks that are not their home.
+    """Results of models on tasks other than their home task.
 
     Attributes:
         task: (n,) int64 in [0, D).
         model: (n,) int64 in [0, M).
-        value: (n,) float64, as measured, mean over the seeds.
+        value: (n,) float64, measured, mean over the seeds.
     """
 
     task: Tensor
@@ -42,17 +42,17 @@ class Trials:
     value: Tensor
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """Return task, model and value of each trial, in their order."""
+        """Return task, model and value of each trial, in order."""
         return list(zip(self.task.tolist(), self.model.tolist(), self.value.tolist(), strict=True))
 
     def scores(self) -> Tensor:
-        """Return (n,) float32: values in deviations of the task's trials: raw ones mostly tell how easy it is."""
+        """Return (n,) float32: values standardised within each task, since raw ones mostly reflect how easy it is."""
         return torch.from_numpy(standardise_within(self.value.double().numpy(), self.task.numpy()))
 
     def weights(self) -> Tensor:
-        """Return (n,) float32 in 0..1: how sure a score is. Where the trials of a task differ little, seeds decide."""
+        """Return (n,) float32 in 0..1, confidence in scores: low where a task's trials differ as little as seeds."""
         spread = spread_within(self.value.double().numpy(), self.task.numpy()) ** 2
-        return torch.from_numpy(spread / (spread + _SEEDS**2)).float()
+        return torch.from_numpy(spread / (spread + _SEED_NOISE**2)).float()
 
     def where(self, chosen: Tensor) -> Trials:
         """Return the chosen (n,) bool trials."""
@@ -61,23 +61,23 @@ class Trials:
 
 @dataclass(frozen=True)
 class SpaceData:
-    """Models, their home tasks, both sides' embeddings, and how models did elsewhere.
+    """Models, their home tasks, embeddings of models and tasks, and the models' results on other tasks.
 
     Attributes:
         tasks: D names.
         sources: D names of the sources that the tasks came from.
-        samples: (D, V, S) statistics of random samples of the images that training sees.
-        queries: (D, S) statistics of all of these.
-        val_queries: (D, S) statistics of other images of the same tasks.
+        samples: (D, V, S) statistics of random samples of each task's training images.
+        queries: (D, S) statistics of all its training images.
+        val_queries: (D, S) statistics of its validation images.
         topology: (M, T) float32.
         functional: (M, E) float32.
-        home: (M,) int64, each model's home task in [0, D), or -1 for one that has none among these: trials alone tell of it.
-        score: (M,) float32, accuracy in deviations of those of the home task's models that are not held out; 0 without a home.
+        home: (M,) int64 in [0, D), each model's home task; -1 for a model whose home task is none of these.
+        score: (M,) float32, accuracy standardised by the home task's models that are not held out; 0 without a home.
         accuracy: (M,) float32, on the home task's validation split, 0..1; 0 without a home.
         params_m: (M,) float32, parameters in millions.
         heldout: (M,) bool, models that training never sees.
-        tuned: short fine-tunings elsewhere; may be empty.
-        probed: probes elsewhere; may be empty.
+        tuned: short fine-tunings on other tasks; may be empty.
+        probed: probes on other tasks; may be empty.
     """
 
     tasks: tuple[str, ...]
@@ -96,7 +96,7 @@ class SpaceData:
     probed: Trials
 
     def digest(self) -> str:
-        """Return a SHA-256 of everything in it: a checkpoint belongs to the data that it was made from."""
+        """Return a SHA-256 of all fields, which ties a checkpoint to its data."""
         digest = hashlib.sha256(json.dumps([self.tasks, self.sources]).encode())
         for value in (getattr(self, field.name) for field in fields(self)):
             parts = [getattr(value, part.name) for part in fields(value)] if isinstance(value, Trials) else [value]
@@ -106,7 +106,7 @@ class SpaceData:
         return digest.hexdigest()
 
     def comes_from(self, model: int, task: int) -> bool:
-        """Say whether a model's home task is of the same source as a task."""
+        """Return whether a model's home task and a task share a source."""
         home = int(self.home[model])
         return home >= 0 and self.sources[home] == self.sources[task]
 
@@ -126,7 +126,7 @@ def assemble(
     images_per_sample: int,
     seed: int,
 ) -> SpaceData:
-    """Put the tables of `embed` and `transfer` together. Model m is the m-th of the table.
+    """Combine the tables of the stages `embed` and `transfer`. Model m is row m of the table `models`.
 
     Args:
         models: the table `models`.
@@ -134,49 +134,51 @@ def assemble(
         scores: the table `transfer`.
         tasks: the meta-train tasks.
         heldout_share: share of each task's models that training never sees.
-        samples: V, random samples of each task's images.
-        images_per_sample: images of each.
-        seed: of what is held out (a model stays on its side when other tasks come or go), and of the samples.
+        samples: V, number of random samples of each task's images.
+        images_per_sample: images in each sample.
+        seed: of the held-out models (which do not depend on what other tasks there are) and of the samples.
 
     Raises:
         StoreError: fewer than two tasks, or a task has no features or too few models to hold one out.
     """
     if len(tasks) < 2:
         raise StoreError(f"the space needs at least 2 meta-train tasks, got {len(tasks)}. Add tasks to params.yaml.")
-    number = {task: index for index, task in enumerate(tasks)}
+    task_number = {task: index for index, task in enumerate(tasks)}
     cards = models.cards
-    # Features of no single task have no accuracy at home, whatever they name as it.
-    home = np.array([-1 if card.general else number.get(card.home_task, -1) for card in cards], dtype=np.int64)
+    # General features have no accuracy on a single home task, whatever their card names as home.
+    home = np.array([-1 if card.general else task_number.get(card.home_task, -1) for card in cards], dtype=np.int64)
     sources = []
     for task in tasks:
-        own = [card for card in cards if card.home_task == task]
-        if len(own) < 2 or len(features.of(task)) == 0:
+        task_cards = [card for card in cards if card.home_task == task]
+        if len(task_cards) < 2 or len(features.of(task)) == 0:
             raise StoreError(
-                f"task {task!r}: {len(own)} models, {len(features.of(task))} features. Run `dvc repro embed`."
+                f"task {task!r}: {len(task_cards)} models, {len(features.of(task))} features. Run `dvc repro embed`."
             )
-        sources.append(own[0].source)
-    accuracies = np.array([card.val_accuracy if at >= 0 else 0.0 for card, at in zip(cards, home, strict=True)], float)
+        sources.append(task_cards[0].source)
+    accuracies = np.array(
+        [card.val_accuracy if number >= 0 else 0.0 for card, number in zip(cards, home, strict=True)], float
+    )
     ids = [card.id for card in cards]
 
     def of_split(task: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         rows = (features.splits == split) & (features.tasks == task)
         return features.features[rows], features.labels[rows]
 
-    def whole(split: str) -> Tensor:
+    def all_images(split: str) -> Tensor:
         return torch.from_numpy(np.stack([query_statistics(*of_split(task, split)) for task in tasks]))
 
-    drawn = [
+    sampled = [
         sampled_statistics(*of_split(task, "train"), samples, images_per_sample, derive_seed(seed, task))
         for task in tasks
     ]
-    heldout = hold_out(ids, home, heldout_share, seed)
+    heldout = hold_out_by_id(ids, home, heldout_share, seed)
     model_number = {name: index for index, name in enumerate(ids)}
     return SpaceData(
         tasks=tuple(tasks),
         sources=tuple(sources),
-        samples=torch.from_numpy(np.stack(drawn)),
-        queries=whole("train"),
-        val_queries=whole("val"),
+        samples=torch.from_numpy(np.stack(sampled)),
+        queries=all_images("train"),
+        val_queries=all_images("val"),
         topology=torch.from_numpy(models.topology),
         functional=torch.from_numpy(models.functional),
         home=torch.from_numpy(home),
@@ -184,15 +186,15 @@ def assemble(
         accuracy=torch.from_numpy(accuracies.astype(np.float32)),
         params_m=torch.tensor([card.params_m for card in cards]),
         heldout=torch.from_numpy(heldout),
-        tuned=_trials(scores.of("finetune"), number, model_number, home),
-        probed=_trials(scores.of("probe"), number, model_number, home),
+        tuned=_trials(scores.of("finetune"), task_number, model_number, home),
+        probed=_trials(scores.of("probe"), task_number, model_number, home),
     )
 
 
 def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home: npt.NDArray[np.int64]) -> Trials:
     sums: dict[tuple[int, int], list[float]] = {}
     for task, model, value in zip(rows.tasks.tolist(), rows.models.tolist(), rows.values.tolist(), strict=True):
-        # Probes at home, where a network was trained, say nothing about it elsewhere.
+        # A result at home, where a network was trained, does not predict its results on other tasks.
         if task in tasks and model in models and home[models[model]] != tasks[task]:
             sums.setdefault((tasks[task], models[model]), []).append(value)
     pairs = sorted(sums)
@@ -205,10 +207,10 @@ def _trials(rows: ScoreRows, tasks: dict[str, int], models: dict[str, int], home
     )
 
 
-def hold_out(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Choose a share of each task's models, (M,) bool, by a hash of their ids: a task that comes or goes moves no model.
+def hold_out_by_id(ids: Sequence[str], home: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Choose a share of each task's models, (M,) bool, by a hash of their ids, so that other tasks have no influence.
 
-    Of a task's models one at least is held out, and never all; of those without a home (-1), none.
+    At least one model of each task is held out, and never all of them. Models without a home (-1) are never held out.
     """
     heldout = np.zeros(len(ids), dtype=bool)
     for task in np.unique(home[home >= 0]):

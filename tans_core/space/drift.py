@@ -1,6 +1,6 @@
 """Drift: how far newcomers lie from the networks that a space was made from.
 
-Axes: M networks of the space's making, N newcomers, T topology width, E functional width, k neighbours.
+Axes: M networks that the space was made from, N newcomers, T topology width, E functional width, k neighbours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tans_core.zoo.weights import load_tensors, save_tensors
 FAR = 0.95
 """A newcomer is far when it lies beyond this quantile of the space's own networks."""
 _NEIGHBOURS = 5
-_ROWS = 512  # of a distance matrix at a time
+_ROWS = 512  # rows of a distance matrix computed at a time
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,9 +36,9 @@ class Drift:
     Attributes:
         id, home_task: of the newcomer.
         home_known: whether the space was made from networks of its home task.
-        distance: mean over the k nearest networks of the space's making, as a multiple of the distance where far begins.
-        quantile: share of the space's own networks that lie as near to the others, 0..1.
-        new_slots: slots of its topology code that are outside the range which the space was made from.
+        distance: mean distance to the k nearest networks of the space, as a multiple of the limit for far.
+        quantile: share of the space's own networks that lie at most as far from the others, 0..1.
+        new_slots: slots of its topology code outside the range of the space's own networks.
     """
 
     id: str
@@ -54,15 +54,15 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a group of newcomers says about the space.
+class DriftVerdict:
+    """Whether a group of newcomers still fits the space.
 
     Attributes:
         newcomers, far: how many, and how many of them are far.
         homes, far_homes: their home tasks, and those whose median newcomer is far.
-        foreign: far newcomers whose home task the space does not know.
-        share: `far` over `newcomers`; 0 for none.
-        p_value: of so many far homes or more, were each far by chance alone (binomial test); 1 for none.
+        foreign: far newcomers whose home task the space was not made from.
+        share: `far` over `newcomers`; 0 for no newcomer.
+        p_value: probability of at least so many far homes by chance alone (binomial test); 1 for no newcomer.
         due: whether to retrain.
     """
 
@@ -76,18 +76,18 @@ class Verdict:
     due: bool
 
     def in_words(self) -> str:
-        """Say it in lines of text, with what to do next."""
+        """Return lines of text, with the next command."""
         if not self.newcomers:
             return "No newcomers: the space was made from all networks in production."
-        far = f"{self.far} of {self.newcomers} newcomers are far ({self.far_homes} of {self.homes} home tasks"
-        lines = [f"{far}; p = {self.p_value:.2g} by chance)."]
+        counts = f"{self.far} of {self.newcomers} newcomers are far ({self.far_homes} of {self.homes} home tasks"
+        lines = [f"{counts}; p = {self.p_value:.2g} by chance)."]
         if not self.due:
             return f"{lines[0]} The space still serves them."
         lines[0] += " Retraining is due: `tans build`, then `tans publish`."
         if self.foreign:
             lines.append(
-                f"{self.foreign} of them come from home tasks that params.yaml does not hold, so that training sees trials of "
-                "them alone. `tans tasks add` makes a data set a task."
+                f"{self.foreign} of them come from home tasks that are not in params.yaml, so training uses only their "
+                "trials. `tans tasks add` makes a data set a task."
             )
         return "\n".join(lines)
 
@@ -96,17 +96,17 @@ class Verdict:
 class DriftReference:
     """The networks that a space was made from, and how far each of them lies from the others.
 
-    Networks of one task share a supernet, and lie close together. A newcomer of a foreign home task has no such siblings, so
-    it is held against the distances without siblings; a newcomer of a known home task against those with them.
+    Networks of one task share a supernet and lie close together. A newcomer of an unknown home task has no such
+    siblings, so it is compared with `without_siblings`, and a newcomer of a known home task with `with_siblings`.
 
     Attributes:
         ids: M ids.
         homes: M names of home tasks.
         functional: (M, E) float32, standardised.
-        mean, scale: (E,) float32, which standardise; the scale of a column that never varies is 0.
+        mean, scale: (E,) float32, of the standardisation; the scale of a constant column is 0.
         slots: (2, T) float32, least and greatest value of each slot of the topology code.
-        with_siblings, without_siblings: (M,) float32, each network's distance to the k nearest others, of any home task and of
-            other home tasks.
+        with_siblings, without_siblings: (M,) float32, each network's distance to the k nearest others: of any home
+            task, and of other home tasks only.
     """
 
     ids: tuple[str, ...]
@@ -120,12 +120,12 @@ class DriftReference:
 
     @classmethod
     def of(cls, models: ModelRows, tasks: Sequence[str]) -> DriftReference:
-        """Take the networks that the space was made from, all of the table.
+        """Build the reference from all networks of the table.
 
         Raises:
             StoreError: they come from fewer than two tasks.
         """
-        # Features of no task, and newcomers of foreign ones, have no siblings, and are nobody's.
+        # General features and newcomers of unknown tasks have no siblings: each gets a group of its own.
         known = {card.home_task for card in models.cards if not card.general} & set(tasks)
         homes = tuple(
             card.home_task if card.home_task in known and not card.general else f"({card.id})" for card in models.cards
@@ -159,7 +159,7 @@ class DriftReference:
             functional: (N, E) float32, not standardised.
 
         Raises:
-            StoreError: codes or embeddings are of another width than the space's.
+            StoreError: codes or embeddings differ in width from the space's.
         """
         got, want = (topology.shape[1], functional.shape[1]), (self.slots.shape[1], self.functional.shape[1])
         if got != want:
@@ -171,15 +171,15 @@ class DriftReference:
         known = set(self.homes)
         drifts = []
         for row, (name, home) in enumerate(zip(ids, homes, strict=True)):
-            own = self.with_siblings if home in known else self.without_siblings
-            limit = float(np.quantile(own, FAR))
+            reference = self.with_siblings if home in known else self.without_siblings
+            limit = float(np.quantile(reference, FAR))
             drifts.append(
                 Drift(
                     id=name,
                     home_task=home,
                     home_known=home in known,
                     distance=float(distances[row]) / limit if limit > 0 else 0.0,
-                    quantile=float((own <= distances[row]).mean()),
+                    quantile=float((reference <= distances[row]).mean()),
                     new_slots=int(new_slots[row]),
                 )
             )
@@ -204,27 +204,26 @@ class DriftReference:
             raise StoreError(
                 f"{path}: no such file: this space is older than drift. Run `tans build`, then `tans publish`."
             )
-        named, tensors = read_json(path), load_tensors(folder / "drift.safetensors")
+        names, tensors = read_json(path), load_tensors(folder / "drift.safetensors")
         arrays = {name: tensors[name].numpy() for name in _ARRAYS}
-        return cls(tuple(named["ids"]), tuple(named["homes"]), **arrays)
+        return cls(tuple(names["ids"]), tuple(names["homes"]), **arrays)
 
 
 _ARRAYS = ("functional", "mean", "scale", "slots", "with_siblings", "without_siblings")
 
 
-def judge(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, few: int = 5) -> Verdict:
-    """Say whether newcomers have left what the space was made from.
+def judge_drift(drifts: Sequence[Drift], max_share: float = 0.5, alpha: float = 0.01, few: int = 5) -> DriftVerdict:
+    """Decide whether newcomers lie so far from the space's own networks that retraining is due.
 
-    Retraining is due when more than `max_share` of at least `few` newcomers are far, or when so many of their home tasks are that
-    chance would do it with a probability below `alpha`. The test counts home tasks, since newcomers of one are no
-    independent witnesses.
+    It is due when more than `max_share` of at least `few` newcomers are far, or when the number of far home tasks has a
+    probability below `alpha` by chance. The test counts home tasks, since newcomers of one task are not independent.
     """
     far = [one for one in drifts if one.far]
     homes = {one.home_task for one in drifts}
     far_homes = [home for home in homes if median(d.quantile for d in drifts if d.home_task == home) > FAR]
     share = len(far) / len(drifts) if drifts else 0.0
     p_value = binomtest(len(far_homes), len(homes), 1 - FAR, alternative="greater").pvalue if homes else 1.0
-    return Verdict(
+    return DriftVerdict(
         newcomers=len(drifts),
         far=len(far),
         homes=len(homes),
@@ -251,14 +250,14 @@ def _distances(
     groups: npt.NDArray[np.int64] | None = None,
     other_groups: npt.NDArray[np.int64] | None = None,
 ) -> Floats:
-    """Return each point's (P,) mean distance to the k nearest of the others (M, E), a column at a time of unit weight.
+    """Return each point's (P,) root mean square distance over the E columns, averaged over its k nearest others.
 
     Args:
         points: (P, E) float32.
         others: (M, E) float32.
-        groups, other_groups: (P,) and (M,); points of one group do not count as each other's neighbours. None compares all.
+        groups, other_groups: (P,) and (M,); points of one group are not each other's neighbours. None compares all.
     """
-    found = np.empty(len(points), dtype=np.float32)
+    means = np.empty(len(points), dtype=np.float32)
     for start in range(0, len(points), _ROWS):
         rows = slice(start, start + _ROWS)
         distances = cdist(points[rows], others)  # (rows, M)
@@ -266,5 +265,5 @@ def _distances(
             distances[groups[rows, None] == other_groups[None]] = np.inf
         count = min(_NEIGHBOURS, int(np.isfinite(distances).sum(axis=1).min()))
         nearest = np.partition(distances, count - 1, axis=1)[:, :count]
-        found[rows] = nearest.mean(axis=1) / points.shape[1] ** 0.5
-    return found
+        means[rows] = nearest.mean(axis=1) / points.shape[1] ** 0.5
+    return means

@@ -23,24 +23,23 @@ from tans_core.zoo.weights import load_tensors, save_tensors
 
 Floats = npt.NDArray[np.float32]
 _REACH, _STEEPNESS = 1.5, 8
-"""Of trust; chosen on held-out sources: reaches of 1.2 to 2.2 and steepnesses of 4 and 8 differ little."""
+"""Parameters of trust, chosen on held-out sources: reaches of 1.2 to 2.2 and steepnesses of 4 and 8 differ little."""
 _PRIOR_SCALE = 3.0
-"""Of the linear parts' outputs: with it, their weights move at the speed of the encoders'."""
+"""Factor on the outputs of the linear parts, so that their weights learn as fast as the encoders'."""
 
 
 class CrossModalSpace(nn.Module):
-    """Puts tasks and models on one unit sphere, a task near the models that do well on it, and predicts how well.
+    """Encodes tasks and models on one unit sphere, tasks near the models that do well on them, and predicts how well.
 
-    What a model reaches on a task has three parts: its **capacity** (from its topology), how good a **start** its weights are in
-    general (from its functional embedding), and how they **fit** the task: the cosine of the two places, times a learned scale.
-    The first two are the same for every task, and are kept beside the model's place.
+    A predicted score has three parts: the model's **capacity** (from its topology), how good a **start** its weights
+    are in general (from its functional embedding), and how well they **fit** the task: the cosine of task and model,
+    times a learned scale. Capacity and start are the same for every task, and are stored beside the model's vector.
 
-    What the fit is worth was learned from tasks like those that were seen. On a data set far from all of them it misleads, while
-    capacity and start go on counting: **trust**, which falls with the distance to the nearest task seen, weighs it.
+    The fit was learned from the training tasks, and is unreliable on a data set far from all of them. **Trust**, which
+    falls with the distance to the nearest training task, weights it; capacity and start keep their full weight.
 
-    The encoders are linear as in TANS, over standardised inputs: the published form lets whichever of topology and functional
-    embedding has the larger norm drown the other. The product of query and model in the cosine is what lets the order of the zoo
-    depend on the query at all.
+    The encoders are linear as in TANS, over standardised inputs: in the published form, topology or functional
+    embedding, whichever has the larger norm, dominates the other. Only the cosine makes the order depend on the query.
     """
 
     objective = "tans"
@@ -72,7 +71,7 @@ class CrossModalSpace(nn.Module):
         self.register_buffer("apart", torch.ones(()))
 
     def fit_scales(self, statistics: Tensor, topology: Tensor, functional: Tensor) -> None:
-        """Set the standardisation, and what counts as far, from what the space is trained on: (tasks, S), (M, T), (M, E)."""
+        """Set standardisation and distance scale from the training data: (tasks, S), (M, T), (M, E)."""
         self.queries.fit(statistics)
         self.seen.copy_(self.queries(statistics))
         between = torch.cdist(self.seen, self.seen).fill_diagonal_(float("inf"))
@@ -81,7 +80,7 @@ class CrossModalSpace(nn.Module):
         self.functional.fit(functional)
 
     def encode_query(self, statistics: Tensor) -> Tensor:
-        """Encode tasks by the statistics of their image features (`query_statistics`): (Q, S) to (Q, d), rows of unit norm."""
+        """Encode tasks by their image statistics (`query_statistics`): (Q, S) to (Q, d), rows of unit norm."""
         scaled = self.queries(statistics) / statistics.shape[-1] ** 0.5
         return F.normalize(self.query_encoder(scaled), dim=-1)
 
@@ -90,20 +89,20 @@ class CrossModalSpace(nn.Module):
         return F.normalize(self.model_encoder(torch.cat(self.scaled(topology, functional), dim=-1)), dim=-1)
 
     def parts(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the capacity and the start of models, (M,) each, in deviations of a task's models around their mean."""
+        """Return capacity and start of models, (M,) each, in standard deviations around a task's mean model."""
         inputs = self.scaled(topology, functional)
-        (capacity, start), (more, better) = self.prior(*inputs), self.tried(*inputs)
-        return capacity + more, start + better
+        (capacity, start), (trial_capacity, trial_start) = self.prior(*inputs), self.tried(*inputs)
+        return capacity + trial_capacity, start + trial_start
 
     @torch.no_grad()
     def weigh_fit(self, worth: float) -> None:
-        """Let the fit count by a share of what training made it count."""
+        """Multiply the scale of the fit by a share."""
         self.fit_scale.mul_(worth)
 
     def trust(self, statistics: Tensor) -> Tensor:
         """Return how far the fit can be trusted for tasks, (Q, S) to (Q,) in 0..1.
 
-        One half where the nearest task seen is `_REACH` times as far as these mostly are from each other.
+        One half where the nearest training task is `_REACH` times as far as training tasks lie from their nearest.
         """
         nearest = torch.cdist(self.queries(statistics), self.seen).min(dim=1).values
         return 1 / (1 + (nearest / (_REACH * self.apart)) ** _STEEPNESS)
@@ -111,14 +110,14 @@ class CrossModalSpace(nn.Module):
     def predict(
         self, queries: Tensor, models: Tensor, capacity: Tensor, start: Tensor, trust: Tensor | float = 1.0
     ) -> Tensor:
-        """Predict how well models do on tasks, in deviations of a task's models around their mean.
+        """Predict how well models do on tasks, in standard deviations around a task's mean model.
 
         Args:
             queries: (..., d) encoded.
             models: (..., d) encoded, of the same shape.
             capacity: (...,) of the models.
             start: (...,) of the models.
-            trust: (...,) of the queries; 1 for tasks that were seen.
+            trust: (...,) of the queries; 1 for training tasks.
 
         Returns:
             (...,) float32.
@@ -126,8 +125,8 @@ class CrossModalSpace(nn.Module):
         return capacity + start + trust * self.fit_scale * (queries * models).sum(dim=-1)
 
     def scaled(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise what models are encoded from, (M, T) and (M, E)."""
-        # Each part counts the same whatever its width.
+        """Standardise the inputs of the model encoder, (M, T) and (M, E)."""
+        # Divided by the root of the width, so that both parts have equal weight.
         return (
             self.topology(topology) / topology.shape[-1] ** 0.5,
             self.functional(functional) / functional.shape[-1] ** 0.5,
@@ -150,19 +149,19 @@ class CrossModalSpace(nn.Module):
         path = folder / "space.json"
         if not path.is_file():
             raise StoreError(f"{path}: no such file. Run `dvc repro space`.")
-        told = read_json(path)
-        if told.get("objective") != cls.objective:
+        description = read_json(path)
+        if description.get("objective") != cls.objective:
             raise StoreError(
-                f"{path}: got objective {told.get('objective')!r}, want {cls.objective!r}. "
+                f"{path}: got objective {description.get('objective')!r}, want {cls.objective!r}. "
                 "Run `dvc repro space` and publish again."
             )
-        space = cls(**told["dims"])
+        space = cls(**description["dims"])
         load_state(space, load_tensors(folder / "space.safetensors"), str(folder / "space.safetensors"))
         return space.eval()
 
 
 class Prior(nn.Module):
-    """What a model is good for whatever the task; starts at nothing."""
+    """Linear capacity and start of a model, the same for every task; zero before training."""
 
     def __init__(self, topology_dim: int, functional_dim: int) -> None:
         super().__init__()
@@ -177,7 +176,7 @@ class Prior(nn.Module):
 
 
 class Standardise(nn.Module):
-    """Zero mean and unit deviation a column, as seen in training."""
+    """Scales each column to the training data's zero mean and unit deviation."""
 
     mean: Tensor
     scale: Tensor
@@ -190,7 +189,7 @@ class Standardise(nn.Module):
     def fit(self, values: Tensor) -> None:
         self.mean.copy_(values.mean(dim=0))
         deviation = values.std(dim=0, correction=0)
-        # A column that never varied in training tells nothing: it stays at zero whatever comes later.
+        # A column that is constant in training carries no information: it is zero for all later inputs.
         self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp_min(1e-6), torch.zeros_like(deviation)))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -198,7 +197,7 @@ class Standardise(nn.Module):
 
 
 def space_digest(folder: Path) -> str:
-    """Return what names a space: the SHA-256 of its weights."""
+    """Return the SHA-256 of a space's weights, which identifies it."""
     path = folder / "space.safetensors"
     if not path.is_file():
         raise StoreError(f"{path}: no such file. Run `dvc repro space`.")
@@ -207,12 +206,12 @@ def space_digest(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Places:
-    """Where models stand in a space.
+    """Vectors of models in a space, with their task-independent scores.
 
     Attributes:
         vectors: (M, d) float32, rows of unit norm.
-        capacity: (M,) float32, what their topology is worth whatever the task.
-        start: (M,) float32, what their weights are worth whatever the task.
+        capacity: (M,) float32, the score of their topology on any task.
+        start: (M,) float32, the score of their weights on any task.
     """
 
     vectors: Floats

@@ -35,9 +35,9 @@ from tans_core.space.training import Curve, train_steps
 
 @dataclass(frozen=True)
 class SpaceReport:
-    """Metrics of the final space, the curves of every logged step, and what a refined score is made of (`refine_weights`).
+    """Metrics of the final space, its curve at each logged step, and the weights of a refined score (`refine_weights`).
 
-    The metrics hold `calibration`, of the predicted scores on sources left out.
+    The metrics include `calibration`: predicted scores against results on sources left out.
     """
 
     metrics: dict[str, Any]
@@ -48,20 +48,20 @@ class SpaceReport:
 def fit_space(
     data: SpaceData, recipe: SpaceRecipe, folds: int, log_every: int, seed: int, resume_folder: Path | None = None
 ) -> tuple[CrossModalSpace, SpaceReport]:
-    """Train the space on all tasks, and beside it one space a fold of sources, to see how it does on unseen ones.
+    """Train the space on all tasks, and one space for each fold of sources, to measure it on unseen ones.
 
     Args:
         data: from `assemble`.
         recipe: of the training.
-        folds: of whole sources.
+        folds: number of folds, of whole sources.
         log_every: steps between two measurements.
         seed: of everything random.
         resume_folder: where checkpoints are kept while it runs.
 
     Returns:
         The space of all tasks in eval mode; and the report: `heldout` (networks that training never saw, all tasks),
-        `heldout_tasks` (whole sources that training never saw, mean over their tasks), `elsewhere` (the order of networks of
-        other sources tried on these), `insample`.
+        `heldout_tasks` (whole sources that training never saw, mean over their tasks), `elsewhere` (predicted order of
+        networks of other sources that were tried on these), `insample`.
     """
     everything = tuple(range(len(data.tasks)))
     space, curve = fit_on(data, everything, recipe, log_every, derive_seed(seed, "space"), (), resume_folder)
@@ -70,15 +70,16 @@ def fit_space(
     splits = source_folds(data.sources, folds)
     for number, unseen in enumerate(progress(splits, "folds of sources")):
         seen = tuple(task for task in everything if task not in unseen)
-        own = resume_folder / f"fold-{number}" if resume_folder else None
-        fitted, found = fit_on(data, seen, recipe, log_every, derive_seed(seed, "fold", number), unseen, own)
-        fold_curves.append(found)
+        fold_resume = resume_folder / f"fold-{number}" if resume_folder else None
+        fold_seed = derive_seed(seed, "fold", number)
+        fitted, fold_curve = fit_on(data, seen, recipe, log_every, fold_seed, unseen, fold_resume)
+        fold_curves.append(fold_curve)
         orders.append(orders_elsewhere(fitted, data, unseen))
-    # Means over tasks: a fold counts by how many of it were judged.
-    judged = {"heldout_tasks": [len(fold) for fold in splits], "elsewhere": [len(fold) for fold in orders]}
+    # Means over tasks: a fold is weighted by the number of its tasks that were measured.
+    weights = {"heldout_tasks": [len(fold) for fold in splits], "elsewhere": [len(fold) for fold in orders]}
     for index, row in enumerate(curve):
         for key in fold_curves[0][index] if fold_curves else ():
-            counts = judged.get(key.partition(".")[0], ())
+            counts = weights.get(key.partition(".")[0], ())
             if any(counts):
                 row[key] = float(np.average([fold[index][key] for fold in fold_curves], weights=counts))
             elif counts:
@@ -88,32 +89,32 @@ def fit_space(
         group, _, name = key.partition(".")
         if name:
             metrics[group][name] = value
-    # Each fold is judged with what the fit was worth on the others.
-    others = [[one for rest in orders if rest is not fold for one in rest] for fold in orders]
-    judged_orders = [
-        [one.with_fit(worth_of_fit(rest)) for one in fold] for fold, rest in zip(orders, others, strict=True)
+    # Each fold is measured with the weight of the fit that the other folds give.
+    others = [[order for other in orders if other is not fold for order in other] for fold in orders]
+    weighed = [
+        [order.with_fit(worth_of_fit(rest)) for order in fold] for fold, rest in zip(orders, others, strict=True)
     ]
-    together = [order for fold in judged_orders for order in fold]
+    all_weighed = [order for fold in weighed for order in fold]
     worth = worth_of_fit([order for fold in orders for order in fold])
     space.weigh_fit(worth)
-    metrics["elsewhere"] |= measure_elsewhere(together) | measure_refined(judged_orders)
+    metrics["elsewhere"] |= measure_elsewhere(all_weighed) | measure_refined(weighed)
     metrics["worth_of_fit"] = worth
     metrics["heldout"]["chance"] = metrics["heldout_tasks"]["chance"] = 1 / len(data.tasks)
     metrics["tasks"], metrics["models"] = len(data.tasks), len(data.home)
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
-    metrics["calibration"] = calibration(judged_orders)
-    return space, SpaceReport(metrics, curve, refine_weights(together))
+    metrics["calibration"] = calibration(weighed)
+    return space, SpaceReport(metrics, curve, refine_weights(all_weighed))
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:
-    """Cut the tasks into folds of whole sources: fewer where sources are fewer, and none that leaves less than two tasks."""
+    """Split tasks into at most `folds` folds of whole sources. A fold that leaves fewer than two tasks is dropped."""
     count = min(folds, len(set(sources)))
     if count < 2:
         return []
     tasks = np.arange(len(sources))
-    cut = GroupKFold(count).split(tasks, groups=list(sources))
-    return [tuple(int(task) for task in unseen) for seen, unseen in cut if len(seen) >= 2]
+    split = GroupKFold(count).split(tasks, groups=list(sources))
+    return [tuple(int(task) for task in unseen) for seen, unseen in split if len(seen) >= 2]
 
 
 def fit_on(
@@ -129,7 +130,7 @@ def fit_on(
 
     Args:
         data: from `assemble`.
-        seen: tasks that training sees, at least two.
+        seen: tasks to train on, at least two.
         recipe: of the training.
         log_every: steps between two measurements; 0 measures nothing.
         seed: of everything random.
@@ -141,16 +142,16 @@ def fit_on(
     def on_step(step: int) -> dict[str, float]:
         space = objective.space
         if unseen:
-            found = measure(space, data, unseen, (*seen, *unseen), heldout=True)
+            heldout_tasks = measure(space, data, unseen, (*seen, *unseen), heldout=True)
             elsewhere = measure_elsewhere(orders_elsewhere(space, data, unseen))
-            return {f"heldout_tasks.{key}": value for key, value in found.items()} | {
+            return {f"heldout_tasks.{key}": value for key, value in heldout_tasks.items()} | {
                 f"elsewhere.{key}": value for key, value in elsewhere.items()
             }
         groups = {"insample": measure(space, data, seen, seen, heldout=False)}
         groups["heldout"] = measure(space, data, seen, seen, heldout=True)
         return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
 
-    told = json.dumps([asdict(recipe), list(seen), seed, data.digest()])
+    made_from = json.dumps([asdict(recipe), list(seen), seed, data.digest()])
     curve = train_steps(
         objective,
         objective.loss,
@@ -160,7 +161,7 @@ def fit_on(
         every=log_every,
         on_step=on_step if log_every else None,
         resume_folder=resume_folder,
-        fingerprint=sha256_bytes(told.encode()),
+        fingerprint=sha256_bytes(made_from.encode()),
         precision=recipe.precision,
         description="training the space",
     )

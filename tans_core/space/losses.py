@@ -1,4 +1,7 @@
-"""The terms of the `tans` objective. Axes: D tasks, P models of each, n pairs of a task and a model, d space dimension."""
+"""Terms of the `tans` objective.
+
+Axes: D tasks, P models of each, n pairs of a task and a model, d space dimension.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ from torch import Tensor
 
 
 def matching_loss(queries: Tensor, models: Tensor, temperature: float) -> Tensor:
-    """Ask that a task lies nearer to its own models than to other tasks' models, and a model nearest to its own task.
+    """Pull each task towards its own models, away from those of other tasks, and each model towards its own task.
 
-    The cross-entropy of which is whose, both ways round, with P positives a task (InfoNCE; Khosla et al. 2020 for several
-    positives). Its scale does not depend on the number of tasks, where the published sum of hinges starts in the thousands and
-    starves the predictor.
+    The cross-entropy in both directions with P positives a task (InfoNCE; Khosla et al. 2020 for several positives).
+    Its scale does not depend on the number of tasks; the published sum of hinges starts in the thousands and outweighs
+    the predictor's loss.
 
     Args:
         queries: (D, d), unit rows.
         models: (D, P, d), unit rows; row i holds models of task i.
-        temperature: that divides the cosines.
+        temperature: divides the cosines.
 
     Returns:
-        A scalar; log D + log(1 + (D - 1) P) where all places are the same.
+        A scalar; log D + log(1 + (D - 1) P) where all vectors are equal.
 
     Raises:
         ValueError: fewer than two tasks.
@@ -31,7 +34,7 @@ def matching_loss(queries: Tensor, models: Tensor, temperature: float) -> Tensor
     logits = models @ queries.T / temperature  # (D, P, D), the last axis queries
     own = torch.arange(tasks, device=logits.device)
     by_model = F.cross_entropy(logits.flatten(end_dim=1), own.repeat_interleave(positives))
-    # From a query to all models of the batch: each of its own P against all D x P, less what the others of its own take.
+    # From a query to the models of the batch: each of its own P against the (D - 1) P of other tasks.
     by_query = logits.permute(2, 0, 1)  # (D queries, D tasks, P)
     mine = by_query[own, own]  # (D, P)
     others = by_query.masked_fill(torch.eye(tasks, dtype=torch.bool, device=logits.device)[:, :, None], float("-inf"))
@@ -40,7 +43,7 @@ def matching_loss(queries: Tensor, models: Tensor, temperature: float) -> Tensor
 
 
 def rank_loss(similarity: Tensor, score: Tensor, task: Tensor, margin: float) -> Tensor:
-    """Ask that of two models on one task the better lies nearer (MedNNS rank loss).
+    """Pull the better of two models on one task nearer to it than the other (MedNNS rank loss).
 
     The mean over pairs of one task with score_i > score_j of max(0, margin - (s_i - s_j)).
 
@@ -48,10 +51,10 @@ def rank_loss(similarity: Tensor, score: Tensor, task: Tensor, margin: float) ->
         similarity: (n,) cosines.
         score: (n,), higher is better.
         task: (n,) int64.
-        margin: by which the better must be nearer.
+        margin: least difference of cosines.
 
     Returns:
-        A scalar, at least 0; 0 where no two differ.
+        A scalar, at least 0; 0 where no two scores differ.
     """
     better = (task[:, None] == task[None, :]) & (score[:, None] > score[None, :])  # (n, n)
     short = (margin - (similarity[:, None] - similarity[None, :])).clamp_min(0)
@@ -59,7 +62,7 @@ def rank_loss(similarity: Tensor, score: Tensor, task: Tensor, margin: float) ->
 
 
 def frechet_loss(queries: Tensor, distances: Tensor) -> Tensor:
-    """Ask that tasks lie apart as their images do (MedNNS FID loss): one minus the correlation of the two distances.
+    """Make distances of tasks follow those of their images (MedNNS FID loss): one minus the correlation of the two.
 
     Args:
         queries: (D, d), unit rows.
@@ -77,7 +80,7 @@ def frechet_loss(queries: Tensor, distances: Tensor) -> Tensor:
 
 
 def frechet_distances(mean: Tensor, spread: Tensor) -> Tensor:
-    """Return the Frechet distances of tasks' features, taken for Gaussians with uncorrelated columns.
+    """Return the Frechet distances of tasks' features, treated as Gaussians with uncorrelated columns.
 
     Full covariances need many more images than features; a query has a few hundred.
 

@@ -1,4 +1,4 @@
-"""How good predictions of models are. Axes: M models, R models a task."""
+"""Quality of predicted scores of models. Axes: M models, R models a task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def prediction_quality(
         actual: the measured ones, in the same order.
 
     Returns:
-        `spearman`: mean over the tasks of the rank correlation inside a task (a constant prediction counts 0);
+        `spearman`: mean over the tasks of the rank correlation inside a task (0 for a constant prediction);
         `mae`: mean absolute error over all models.
     """
     correlations = []
@@ -31,15 +31,16 @@ def prediction_quality(
 
 
 def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Judge an order of models on one task by what they truly reach there.
+    """Measure a predicted order of models on one task by their accuracies there.
 
     Args:
         predicted: (R,) scores, R at least 2.
         actual: (R,) accuracies in 0..1.
 
     Returns:
-        `weighted_tau`: Kendall's tau that weighs the top of the truth most (Vigna 2015; scipy's `rank=None`), 0 for constant
-        scores; `regret_at_1`, `regret_at_3`: the best accuracy less the best of the first and of the first three, in points.
+        `weighted_tau`: Kendall's tau with most weight on the truly best (Vigna 2015; scipy's `rank=None`), 0 for
+        constant scores; `regret_at_1`, `regret_at_3`: best accuracy less that of the best of the first 1 or 3, in
+        points.
     """
     order = np.argsort(-predicted, kind="stable")
     constant = np.ptp(predicted) == 0 or np.ptp(actual) == 0
@@ -49,7 +50,7 @@ def order_quality(predicted: npt.NDArray[np.float64], actual: npt.NDArray[np.flo
     return {"weighted_tau": tau, **regrets}
 
 
-# Of their size: equal values have a mean that is off by so much.
+# Relative to the values: the mean of equal values is off by no more than this.
 _ROUNDING = 1e-12
 
 
@@ -59,8 +60,8 @@ def deviations(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     spread = float(wide.std())
     if spread <= _ROUNDING * float(np.abs(wide).max(initial=0.0)):
         return np.zeros_like(wide)
-    found: npt.NDArray[np.float64] = (wide - wide.mean()) / spread
-    return found
+    standardised: npt.NDArray[np.float64] = (wide - wide.mean()) / spread
+    return standardised
 
 
 def spread_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -74,9 +75,9 @@ def spread_within(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
 def standardise_within(
     values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64], unknown: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Return z-scores of values (M,) inside each group (M,): a raw accuracy mostly tells how easy its task is.
+    """Return z-scores of values (M,) inside each group (M,), since a raw accuracy mostly reflects how easy its task is.
 
-    Mean and deviation are those of the values that are not `unknown` (M,): what training must not see must not move its targets.
+    Values marked `unknown` (M,) do not enter mean and deviation, so held-out results do not move training's targets.
     """
     scores = np.zeros(len(values), dtype=np.float32)
     for group in np.unique(groups):

@@ -1,7 +1,7 @@
-"""The `tans` objective: what a step asks of the space.
+"""The `tans` objective: the loss of a training step.
 
-Axes: D tasks seen, P models of each, M models, V samples of a query, S statistics, T topology width, E functional width,
-n pairs of a task and a model, d space dimension.
+Axes: D tasks seen, P models of each, M models, V samples of a query, S statistics, T topology width, E functional
+width, n pairs of a task and a model, d space dimension.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tans_core.space.prior import TrialPrior, groups_of
 from tans_core.space.training import Precision, step_generator
 
 _MARGIN = 0.1
-"""Of the rank loss, in cosines."""
+"""Margin of the rank loss, in cosines."""
 _NEAR = 0.1
-"""How much a trial on a task of the network's own source counts, for what it is worth whatever the task."""
+"""Weight in the trial prior of a trial on a task of the network's own source."""
 
 
 @dataclass(frozen=True)
 class SpaceRecipe:
-    """How a space is trained: AdamW with a cosine to zero; `docs/params.md` says what each weight is for.
+    """How a space is trained: AdamW with a cosine to zero; `docs/params.md` explains each weight.
 
     Attributes:
         dim: d.
@@ -35,15 +35,15 @@ class SpaceRecipe:
         temperature: of the matching loss.
         positives: P, models of each task in a step's batch.
         pairs_per_step: trials of each kind in a step's batch.
-        topology_noise: on topology codes, in their deviations.
-        functional_noise: on functional embeddings, in theirs.
-        query_noise: on a query's statistics, in theirs.
-        matching_weight: of which model belongs to which task.
-        home_weight: of the error on accuracies at home.
-        tuned_weight: of the error on short fine-tunings elsewhere.
-        probed_weight: of the error on probes elsewhere.
-        rank_weight: of the order of similarities inside a task.
-        frechet_weight: of the distances between tasks.
+        topology_noise: on topology codes, in their standard deviations.
+        functional_noise: on functional embeddings, in their standard deviations.
+        query_noise: on a query's statistics, in their standard deviations.
+        matching_weight: of the matching loss (which model belongs to which task).
+        home_weight: of the squared error on accuracies at home.
+        tuned_weight: of the squared error on short fine-tunings on other tasks.
+        probed_weight: of the squared error on probes on other tasks.
+        rank_weight: of the rank loss (order of similarities inside a task).
+        frechet_weight: of the Frechet loss (distances between tasks).
         precision: `bf16` computes the loss under autocast; weights stay float32.
     """
 
@@ -67,17 +67,17 @@ class SpaceRecipe:
 
 
 class TansObjective(nn.Module):
-    """A space in training, and the heads that only training needs.
+    """A space in training, and the parameters that only training needs.
 
-    A probe of features has a prior of its own: networks whose features fit many tasks as they are need not be those that learn
-    fastest. What both kinds of trial share, and what the cosine learns from both, is the fit of a model to a task.
+    Probes have a prior of their own, since networks whose frozen features suit many tasks are not always those that
+    learn fastest. The cosine learns from both kinds of trial, which have the fit of model to task in common.
     """
 
     samples: Tensor
     topology: Tensor
     functional: Tensor
     score: Tensor
-    told: Tensor
+    trial_prior: Tensor
     deviation: Tensor
     topology_deviation: Tensor
     query_deviation: Tensor
@@ -87,39 +87,39 @@ class TansObjective(nn.Module):
         super().__init__()
         self.recipe, self.seed = recipe, seed
         width = (data.queries.shape[1], data.topology.shape[1], data.functional.shape[1])
-        known = torch.tensor(list(seen))
-        trained = (torch.isin(data.home, known) | (data.home < 0)) & ~data.heldout
-        self.tuned, self.probed = (self._usable(one, known, trained) for one in (data.tuned, data.probed))
+        seen_tasks = torch.tensor(list(seen))
+        trained = (torch.isin(data.home, seen_tasks) | (data.home < 0)) & ~data.heldout
+        self.tuned, self.probed = (self._usable(trials, seen_tasks, trained) for trials in (data.tuned, data.probed))
         counted = self.tuned.model if recipe.tuned_weight else self.tuned.model[:0]
         tried, of_tried = counted.unique(return_inverse=True)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.space = CrossModalSpace(*width, recipe.dim, len(seen), len(tried))
             self.probe_scale = nn.Parameter(self.space.fit_scale.detach().clone())
-        self.space.fit_scales(data.queries[known], data.topology[trained], data.functional[trained])
+        self.space.fit_scales(data.queries[seen_tasks], data.topology[trained], data.functional[trained])
         self.seen = list(seen)
         self.members = [data.members(task, heldout=False) for task in seen]
-        # Deviations are those of what training sees: the rest must not move its targets.
+        # Standardised by the trials that training sees: the others must not move its targets.
         self.tuned_score, self.probed_score = self.tuned.scores(), self.probed.scores()
-        # What the cosine has to tell is what trials on other sources do not.
+        # The cosine learns only what trials on other sources do not predict.
         self.expected = [torch.zeros(len(self.tuned.task)), torch.zeros(len(self.probed.task))]
         if len(tried):
             self.space.prior.requires_grad_(False)
             self.expected[0] = self._expect(self.space.tried, data, tried, of_tried, self.tuned, self.tuned_score)
-        known_by_probes, of_probed = self.probed.model.unique(return_inverse=True)
-        if len(known_by_probes) and recipe.probed_weight:
-            process = TrialPrior(len(known_by_probes), *width[1:])
-            self.expected[1] = self._expect(process, data, known_by_probes, of_probed, self.probed, self.probed_score)
+        with_probes, of_probed = self.probed.model.unique(return_inverse=True)
+        if len(with_probes) and recipe.probed_weight:
+            process = TrialPrior(len(with_probes), *width[1:])
+            self.expected[1] = self._expect(process, data, with_probes, of_probed, self.probed, self.probed_score)
         with torch.no_grad():
-            told = sum(self.space.tried(*self.space.scaled(data.topology, data.functional)))
-        self.register_buffer("told", told, persistent=False)
+            trial_prior = sum(self.space.tried(*self.space.scaled(data.topology, data.functional)))
+        self.register_buffer("trial_prior", trial_prior, persistent=False)
         for name in ("samples", "topology", "functional", "score"):
             self.register_buffer(name, getattr(data, name), persistent=False)
         self.register_buffer("deviation", _deviation(self.space.functional.scale), persistent=False)
         self.register_buffer("topology_deviation", _deviation(self.space.topology.scale), persistent=False)
         self.register_buffer("query_deviation", _deviation(self.space.queries.scale), persistent=False)
-        self.position = torch.full((len(data.tasks),), -1).scatter_(0, known, torch.arange(len(known)))
-        queries = self.space.queries(data.queries[known])
+        self.position = torch.full((len(data.tasks),), -1).scatter_(0, seen_tasks, torch.arange(len(seen)))
+        queries = self.space.queries(data.queries[seen_tasks])
         third = (queries.shape[1] - 1) // 3
         apart = frechet_distances(queries[:, :third], queries[:, third : 2 * third])
         self.register_buffer("apart", apart, persistent=False)
@@ -133,28 +133,28 @@ class TansObjective(nn.Module):
     ) -> Tensor:
         networks = self.space.scaled(data.topology[models], data.functional[models])
         groups = groups_of([data.sources[task] for task in trials.task.tolist()])
-        # What a network does on its own source says how near that is, and not what it is worth elsewhere.
+        # A result on the network's own source reflects that nearness, and less its quality on other tasks.
         near = torch.tensor([data.comes_from(model, task) for task, model, _ in trials.rows()])
         weight = torch.where(near, _NEAR, 1.0) * trials.weights()
-        # Of one source alone, tasks have to tell of each other.
+        # With one source only, tasks are the groups that predict each other.
         apart = groups if len(groups.unique()) > 1 else trials.task
         return process.fit(networks, of, score, apart, trials.task, weight)
 
     def loss(self, step: int) -> Tensor:
-        """Return the loss of one step; everything random in it follows from the seed and the step's number."""
+        """Return the loss of one step; its random numbers depend on the seed and the step's number only."""
         recipe = self.recipe
         generator = step_generator(self.seed, step)
         device = self.deviation.device
         queries = self._queries(generator).to(device)  # (D, d)
         chosen = torch.stack([m[torch.randint(len(m), (recipe.positives,), generator=generator)] for m in self.members])
-        own = torch.arange(len(self.seen)).repeat_interleave(recipe.positives)
+        homes = torch.arange(len(self.seen)).repeat_interleave(recipe.positives)
         places, prior = self._models(chosen.flatten(), generator)
-        similarity = (queries[own.to(device)] * places).sum(dim=1)
+        similarity = (queries[homes.to(device)] * places).sum(dim=1)
         score = self.score[chosen.flatten().to(device)]
         by_task = places.view(len(self.seen), recipe.positives, -1)
         loss = recipe.matching_weight * matching_loss(queries, by_task, recipe.temperature)
         loss = loss + recipe.home_weight * F.mse_loss(prior + self.space.fit_scale * similarity, score)
-        loss = loss + recipe.rank_weight * rank_loss(similarity, score, own.to(device), _MARGIN)
+        loss = loss + recipe.rank_weight * rank_loss(similarity, score, homes.to(device), _MARGIN)
         loss = loss + recipe.frechet_weight * frechet_loss(queries, self.apart)
         for trials, scores, weight, expected, scale in (
             (self.tuned, self.tuned_score, recipe.tuned_weight, self.expected[0], self.space.fit_scale),
@@ -163,13 +163,12 @@ class TansObjective(nn.Module):
             if not weight or len(trials.task) == 0:
                 continue
             drawn = torch.randint(len(trials.task), (recipe.pairs_per_step,), generator=generator)
-            asked = self.position[trials.task[drawn]].to(device)
+            tasks = self.position[trials.task[drawn]].to(device)
             places, _ = self._models(trials.model[drawn], generator)
-            similarity = (queries[asked] * places).sum(dim=1)
-            score = scores[drawn].to(device)
-            score = score - expected[drawn].to(device)
+            similarity = (queries[tasks] * places).sum(dim=1)
+            score = scores[drawn].to(device) - expected[drawn].to(device)
             if scale is self.space.fit_scale:
-                loss = loss + recipe.rank_weight * rank_loss(similarity, score, asked, _MARGIN)
+                loss = loss + recipe.rank_weight * rank_loss(similarity, score, tasks, _MARGIN)
             loss = loss + weight * F.mse_loss(scale * similarity, score)
         return loss
 
@@ -187,10 +186,10 @@ class TansObjective(nn.Module):
         topology = topology + self.recipe.topology_noise * noise * self.topology_deviation
         capacity, start = self.space.prior(*self.space.scaled(topology, functional))
         places = self.space.encode_models(topology, functional)
-        # What trials tell is told of the network as it is.
-        return places, capacity + start + self.told[chosen]
+        # The trial prior is that of the network without noise.
+        return places, capacity + start + self.trial_prior[chosen]
 
 
 def _deviation(scale: Tensor) -> Tensor:
-    # A column that never varies has a scale of 0, and gets no noise.
+    # A constant column has a scale of 0 and gets no noise.
     return torch.where(scale > 0, 1 / scale.clamp_min(1e-12), torch.zeros_like(scale))

@@ -1,4 +1,4 @@
-"""How well tasks find their own networks, whatever the objective.
+"""How well tasks retrieve their own networks, for any objective.
 
 Axes: D tasks, M networks, R rounds, each of one network a task.
 """
@@ -14,7 +14,7 @@ RECALL_AT = (1, 5, 10)
 
 
 def rounds_of_one(home: Tensor, among: Tensor, tasks: int) -> Tensor:
-    """Return (R, D): round r holds the r-th network of each task, from the start again where a task has fewer.
+    """Return (R, D): round r has network r of each task; a task with fewer networks starts again.
 
     Args:
         home: (M,) int64 in [0, D).
@@ -22,7 +22,7 @@ def rounds_of_one(home: Tensor, among: Tensor, tasks: int) -> Tensor:
         tasks: D.
 
     Raises:
-        StoreError: a task has none.
+        StoreError: a task has no such network.
     """
     order = among.nonzero()[:, 0]
     order = order[home[order].argsort(stable=True)]
@@ -35,9 +35,10 @@ def rounds_of_one(home: Tensor, among: Tensor, tasks: int) -> Tensor:
 
 
 def ranks_of_own(similarity: Tensor) -> Tensor:
-    """Return each query's rank of its own network: (..., D, D), rows queries, own ones on the diagonal, to (..., D) from 1.
+    """Return each query's rank, from 1, of its own network.
 
-    A tie counts half, so that constant similarities get the rank of chance.
+    From (..., D, D), rows queries, own networks on the diagonal, to (..., D). A tie counts half, so constant
+    similarities get the rank of chance.
     """
     own = similarity.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
     return 1 + (similarity > own).sum(-1) + ((similarity == own).sum(-1) - 1) / 2
@@ -45,7 +46,7 @@ def ranks_of_own(similarity: Tensor) -> Tensor:
 
 def recall(ranks: Tensor) -> dict[str, float]:
     """Summarise ranks of any shape: R@1/5/10, mean and median rank."""
-    found = [(ranks <= k).double().mean() for k in RECALL_AT]
-    # One look at the device for all.
-    values = torch.stack([*found, ranks.double().mean(), ranks.double().median()]).tolist()
+    shares = [(ranks <= k).double().mean() for k in RECALL_AT]
+    # One transfer from the device for all.
+    values = torch.stack([*shares, ranks.double().mean(), ranks.double().median()]).tolist()
     return dict(zip([*(f"recall_at_{k}" for k in RECALL_AT), "mean_rank", "median_rank"], values, strict=True))

@@ -1,4 +1,7 @@
-"""What a query is told by: statistics of its image features. Axes: n images, K classes, F feature width, S = 3 F + 1."""
+"""Input of the query encoder: statistics of image features.
+
+Axes: n images, K classes, F feature width, S = 3 F + 1.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,17 @@ Floats = npt.NDArray[np.float32]
 
 
 def query_statistics(features: Floats, labels: npt.NDArray[np.int64]) -> Floats:
-    """Summarise a task's images: their mean, their spread, the spread of the class prototypes, and how many classes there are.
+    """Summarise a task's images: mean, standard deviation, standard deviation of the class means, and class count.
 
-    TANS keeps the mean alone; what tells two tasks with alike images apart is how their classes lie.
+    TANS uses the mean alone. Two tasks with similar images still differ in how their classes are spread.
 
     Args:
         features: (n, F), n at least 1.
-        labels: (n,); where a data set has none, all the same.
+        labels: (n,); all equal for a data set without labels.
 
     Returns:
-        (S,) float32: mean (F), standard deviation (F), standard deviation of the class means (F), log K. The order of the images
-        does not matter.
+        (S,) float32: mean (F), standard deviation (F), standard deviation of the class means (F), log K. The order of
+        the images does not matter.
     """
     wide = features.astype(np.float64)
     _, codes = np.unique(labels, return_inverse=True)
@@ -34,9 +37,9 @@ def query_statistics(features: Floats, labels: npt.NDArray[np.int64]) -> Floats:
 
 
 def sampled_statistics(features: Floats, labels: npt.NDArray[np.int64], samples: int, images: int, seed: int) -> Floats:
-    """Summarise random samples of a task's images, (samples, S): what other draws of the same data set might have looked like.
+    """Summarise random samples of a task's images, (samples, S), as other draws of the same data set would vary.
 
-    Each sample takes `images` of the images, or all where there are fewer, with repeats.
+    Each sample draws `images` images with replacement, or as many as there are if fewer.
     """
     rng = np.random.default_rng(derive_seed(seed, "query samples"))
     draws = (rng.integers(len(features), size=min(images, len(features))) for _ in range(samples))

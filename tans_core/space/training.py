@@ -1,7 +1,7 @@
-"""Training in many short steps, by Lightning: what every objective of the space shares.
+"""Training in many short steps by Lightning, shared by all objectives of the space.
 
-Lightning's loop costs more than a step here, so it sees one batch that holds many. A run that was killed goes on from its last
-checkpoint and ends with the same bytes as one that was not.
+Lightning's loop costs more than a step here, so one of its batches holds many steps. A killed run resumes from its last
+checkpoint and ends with the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _MODULE, _OPTIMIZER = "module/", "optimizer/"
 
 
 def step_generator(seed: int, step: int, purpose: str = "step") -> torch.Generator:
-    """Return a generator on the CPU that follows from the seed, the step's number and the purpose alone."""
+    """Return a generator on the CPU that depends on seed, step number and purpose only."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, step))
 
 
 @functools.cache
 def code_digest() -> str:
-    """Return a hash of the space's own code and of what it stands on."""
+    """Return a hash of the space's code and of the code it depends on."""
     return io.code_digest(sorted(Path(__file__).parent.glob("*.py")))
 
 
@@ -68,28 +68,28 @@ def train_steps(
 ) -> Curve:
     """Train a module in place; it is on the CPU and in eval mode afterwards.
 
-    What is random at a step must follow from a seed and the step's number alone (`step_generator`): then the same seed gives the
-    same bytes on a CPU, however often the run was killed and started again.
+    Random numbers of a step must depend on a seed and the step's number only (`step_generator`). Then the same seed
+    gives the same bytes on a CPU, however often the run was killed and resumed.
 
     Args:
-        module: what is trained. Tensors that `step_loss` needs are best buffers of it (`persistent=False` keeps them out of
-            checkpoints): they move to the device with it.
-        step_loss: from a step's number, counted from 0, to a scalar loss.
-        make_optimizer: makes one of the module's parameters.
-        steps: how many in all.
+        module: what is trained. Tensors that `step_loss` needs should be its buffers, which move to the device with it
+            (`persistent=False` keeps them out of checkpoints).
+        step_loss: maps a step's number, from 0, to a scalar loss.
+        make_optimizer: makes an optimizer of the module's parameters.
+        steps: total number of steps.
         schedule: `constant`, or `cosine` from the optimizer's learning rates to zero.
-        every: after each so many steps, and after the last one, `on_step` is called; 0 calls it never.
-        on_step: from the number of steps done to measurements, a row of the curve; the module may be put in eval mode.
-        chunk: steps between two checkpoints, which Lightning takes for one batch.
-        resume_folder: where the checkpoint is kept, for the caller to remove when its outputs are written; None keeps none.
-        fingerprint: names the data, the recipe and the seed. A checkpoint of another fingerprint, or of another number of steps,
-            schedule, precision, shape or number of threads, or that other code made, is not gone on from.
+        every: steps between two calls of `on_step`, which is also called after the last step; 0 never calls it.
+        on_step: maps the number of steps done to measurements, a row of the curve; may put the module in eval mode.
+        chunk: steps between two checkpoints; one batch for Lightning.
+        resume_folder: where the checkpoint is kept, for the caller to remove at the end; None keeps none.
+        fingerprint: identifies data, recipe and seed. A checkpoint is ignored if it differs in fingerprint, code,
+            number of steps, schedule, precision, shapes or number of threads.
         precision: `bf16` computes the loss under autocast; weights stay float32.
         device: `auto`, `cpu` or `cuda`.
-        description: what a progress bar says.
+        description: label of the progress bar.
 
     Returns:
-        The rows of `on_step`, each with its `step`; those from before a kill too.
+        The rows of `on_step`, each with its `step`, including those from before a kill.
 
     Raises:
         TansError: the loss is no longer finite.
@@ -107,15 +107,15 @@ def train_steps(
         "precision": precision,
         "shapes": {name: list(value.shape) for name, value in module.state_dict().items()},
     }
-    found = _Checkpoint.read(resume_folder, plan, description)
-    loop = _Loop(module, step_loss, make_optimizer, plan, every, on_step, resume_folder, found)
-    start = found.step if found else 0
-    place = best_device().type if device == "auto" else device
+    checkpoint = _Checkpoint.read(resume_folder, plan, description)
+    loop = _Loop(module, step_loss, make_optimizer, plan, every, on_step, resume_folder, checkpoint)
+    start = checkpoint.step if checkpoint else 0
+    accelerator = best_device().type if device == "auto" else device
     trainer = pl.Trainer(
-        accelerator="gpu" if place == "cuda" else place,
+        accelerator="gpu" if accelerator == "cuda" else accelerator,
         devices=1,
         max_epochs=1,
-        # Precision is ours: autocast keeps its copies of the weights until it ends, and would go on with those of the first step.
+        # We set precision ourselves: autocast caches its copies of the weights until it ends, here for many steps.
         precision="32-true",
         logger=False,
         enable_checkpointing=False,
@@ -126,14 +126,14 @@ def train_steps(
     if start < steps:
         with training():
             trainer.fit(loop, DataLoader(_Chunks(start, steps, chunk, description), batch_size=None))
-    elif found:
-        load_state(module, found.module, CHECKPOINT_FILE)
+    elif checkpoint:
+        load_state(module, checkpoint.module, CHECKPOINT_FILE)
     module.cpu().eval()
     return loop.curve
 
 
 class _Chunks(IterableDataset[tuple[int, int]]):
-    """First and last-but-one step of each chunk."""
+    """First step of each chunk, and the first after it."""
 
     def __init__(self, start: int, steps: int, chunk: int, description: str) -> None:
         self.chunks = [(first, min(first + chunk, steps)) for first in range(start, steps, chunk)]
@@ -145,7 +145,7 @@ class _Chunks(IterableDataset[tuple[int, int]]):
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """The state after a number of steps: one file, so that its parts never come from different moments."""
+    """The state after a number of steps, in one file, so that its parts always belong together."""
 
     step: int
     curve: Curve
@@ -160,19 +160,19 @@ class _Checkpoint:
         try:
             tensors = load_tensors(path)
         except WeightsError as error:
-            logger.warning("%s starts over: %s", description, error)
+            logger.warning("%s restarts from step 0: %s", description, error)
             return None
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {}).get("progress", "{}"))
-        if told.get("plan") != plan:
-            logger.info("%s starts over: %s is of another run", description, path)
+            progress_made = json.loads((file.metadata() or {}).get("progress", "{}"))
+        if progress_made.get("plan") != plan:
+            logger.info("%s restarts from step 0: %s is of another run", description, path)
             return None
-        logger.info("%s goes on from step %d, in %s", description, told["step"], path)
+        logger.info("%s resumes from step %d, in %s", description, progress_made["step"], path)
         parts = (
             {name[len(part) :]: value for name, value in tensors.items() if name.startswith(part)}
             for part in (_MODULE, _OPTIMIZER)
         )
-        return cls(told["step"], told["curve"], *parts)
+        return cls(progress_made["step"], progress_made["curve"], *parts)
 
 
 class _Loop(pl.LightningModule):
@@ -185,14 +185,14 @@ class _Loop(pl.LightningModule):
         every: int,
         on_step: Callable[[int], Mapping[str, float]] | None,
         folder: Path | None,
-        found: _Checkpoint | None,
+        checkpoint: _Checkpoint | None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.module, self.step_loss, self.make_optimizer = module, step_loss, make_optimizer
         self.plan, self.every, self.on_step = plan, every, on_step
-        self.folder, self.found = folder, found
-        self.curve: Curve = list(found.curve) if found else []
+        self.folder, self.checkpoint = folder, checkpoint
+        self.curve: Curve = list(checkpoint.curve) if checkpoint else []
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.make_optimizer(self.module.parameters())
@@ -200,11 +200,11 @@ class _Loop(pl.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        # Only here are weights and optimizer on the device.
-        if self.found:
-            load_state(self.module, self.found.module, CHECKPOINT_FILE)
-            _load_optimizer(self._optimizer(), self.found.optimizer)
-            self.found = None
+        # Weights and optimizer are on the device only from here on.
+        if self.checkpoint:
+            load_state(self.module, self.checkpoint.module, CHECKPOINT_FILE)
+            _load_optimizer(self._optimizer(), self.checkpoint.optimizer)
+            self.checkpoint = None
 
     def training_step(self, batch: tuple[int, int], batch_idx: int) -> None:
         optimizer = self._optimizer()
@@ -222,11 +222,11 @@ class _Loop(pl.LightningModule):
             if self.on_step and self.every and (done % self.every == 0 or done == self.plan["steps"]):
                 self.curve.append({"step": done, **self.on_step(done)})
                 self.module.train()
-        # Once a chunk: on a GPU each look at a number waits for all that was asked of it.
+        # Once a chunk: on a GPU, reading a number waits for all queued work.
         if not math.isfinite(float(loss.detach())):
             raise TansError(
-                f"the loss is {float(loss.detach())} after {batch[1]} steps. Lower the learning rate (now {self.rates[0]:g}), "
-                "and check that embeddings and accuracies are finite."
+                f"the loss is {float(loss.detach())} after {batch[1]} steps. Lower the learning rate (now "
+                f"{self.rates[0]:g}), and check that embeddings and accuracies are finite."
             )
         if self.folder:
             self._save(self.folder, batch[1])
@@ -245,8 +245,8 @@ class _Loop(pl.LightningModule):
         tensors = {_MODULE + name: value for name, value in self.module.state_dict().items()}
         for number, values in self._optimizer().state_dict()["state"].items():
             tensors |= {f"{_OPTIMIZER}{number}/{name}": v for name, v in values.items() if isinstance(v, Tensor)}
-        told = json.dumps({"plan": self.plan, "step": step, "curve": self.curve})
-        save_tensors(tensors, folder / CHECKPOINT_FILE, {"progress": told})
+        progress_made = json.dumps({"plan": self.plan, "step": step, "curve": self.curve})
+        save_tensors(tensors, folder / CHECKPOINT_FILE, {"progress": progress_made})
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What every stage script ends with: `if __name__ == "__main__": run_stage(main)`."""
+"""Entry point of stage scripts: `if __name__ == "__main__": run_stage(main)`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERRUPTED = 130
 def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a stage's `main(root)` or `main(root, key)` as a program, and exit.
 
-    An error that a user can act on becomes a message on stderr and its class's exit code (`tans_core.errors`); anything else
-    is a bug and keeps its stack trace.
+    A `TansError` becomes a message on stderr and its class's exit code (`tans_core.errors`); any other error is a bug
+    and keeps its stack trace.
 
     Args:
-        main: takes the project's folder, and the key of its `foreach` stage where it has a second parameter.
+        main: takes the project's folder, and for a `foreach` stage its key.
         arguments: the command line without the program; `sys.argv[1:]` by default.
     """
     keys = list(inspect.signature(main).parameters)[1:]
@@ -39,10 +39,10 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("tans_core").setLevel(logging.INFO)
-    # Lance announces each table that does not exist yet; the variable must be set before it is imported.
+    # Lance logs each table that does not exist yet; the variable must be set before Lance is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
     one_thread()
-    # Lightning would end with 0; a handler that is there before is asked as well.
+    # Lightning alone would exit with 0; it also calls a handler that was set before.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main(parsed.root, *(getattr(parsed, key) for key in keys))

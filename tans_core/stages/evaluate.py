@@ -1,7 +1,7 @@
-"""Stage `evaluate`: what the picked model is worth on unseen tasks, beside the alternatives at one budget.
+"""Stage `evaluate`: the picked model against its alternatives on unseen tasks, at one budget.
 
-Reads data/space, data/store, data/base, data/zoo, data/arrivals, data/tasks, params `evaluate`, `finetune`, `retrieval`, `tasks`,
-`seed`. Writes metrics/evaluate.json, plots/evaluate.csv, plots/evaluate/, reports/evaluate.html.
+Reads data/space, data/store, data/base, data/zoo, data/arrivals, data/tasks, params `evaluate`, `finetune`,
+`retrieval`, `tasks`, `seed`. Writes metrics/evaluate.json, plots/evaluate.csv, plots/evaluate/, reports/evaluate.html.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tans_core.zoo.weights import Base
 
 
 def main(root: Path) -> None:
-    """Fine-tune the picked model and its rivals on each meta-test task, and tell what came out."""
+    """Fine-tune the picked model and its alternatives on each meta-test task, and write a report."""
     params = load_params(root)
     evaluate, precision = params.evaluate, Base.open(root / "data/base").precision
     resume = root / ".resume/evaluate"
@@ -38,7 +38,7 @@ def main(root: Path) -> None:
         resume=resume,
     )
     write_evaluation(evaluation, root)
-    # Kept for a run that was cut off, never as a cache: what a finished run gave is DVC's.
+    # Kept only to resume a killed run; DVC caches the results of a finished one.
     shutil.rmtree(resume, ignore_errors=True)
 
 

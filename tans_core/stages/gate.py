@@ -1,7 +1,7 @@
-"""Stages `gate-tasks` and `gate-zoo`: what `foreach` stages wrote, judged together before anything goes on.
+"""Stages `gate-tasks` and `gate-zoo`: check all outputs of a `foreach` stage before later stages run.
 
-One process judges all of them, since great-expectations takes seconds to import. What the stage writes is the same each time it
-passes: what follows waits for the gate, and reruns only where its own inputs changed.
+One process checks all of them, since great-expectations takes seconds to import. The output is the same whenever the
+gate passes, so later stages wait for the gate but rerun only if their own inputs changed.
 
 Reads data/tasks or data/zoo, params `tasks`, `gates`, `zoo`. Writes data/gates/<what>.txt.
 """
@@ -18,7 +18,7 @@ from tans_core.stages._main import run_stage
 
 
 def main(root: Path, what: str) -> None:
-    """Hold all tasks, or all of the zoo, against their gate."""
+    """Check all tasks, or the whole zoo, by their gate."""
     tasks = load_params(root).tasks
     if what == "tasks":
         check_tasks([root / "data/tasks" / name for name in (*tasks.meta_train, *tasks.meta_test)], root)

@@ -25,7 +25,7 @@ TABLES = ("models", "task_features", "transfer")
 
 
 def main(root: Path) -> None:
-    """Train the space, and measure it on networks and on sources that training never saw."""
+    """Train the space, and measure it on networks and sources that training never saw."""
     params = load_params(root)
     store = root / "data/store"
     settings = params.space.model_dump()
@@ -45,12 +45,12 @@ def main(root: Path) -> None:
     space, report = fit_space(data, recipe, params.space.folds, params.space.log_every, params.seed, resume)
     description = {"params": params.space.model_dump(), "metrics": report.metrics, "refine": report.refine}
     space.save(root / "data/space", {**description, "trained_on": read_digests(store, *TABLES)})
-    # Served with the space: newcomers are embedded by the one, and held against the other.
+    # Served with the space: newcomers are embedded by the anchors and compared with the drift reference.
     Anchors.load(store).save(root / "data/space")
     DriftReference.of(models, list(params.tasks.meta_train)).save(root / "data/space")
     write_json(report.metrics, root / "metrics/space.json")
     write_csv(report.curve, root / "plots/space.csv")
-    # Kept for a run that was cut off, never as a cache: what a finished run gave is DVC's.
+    # Kept only to resume a killed run; DVC caches the results of a finished one.
     shutil.rmtree(resume, ignore_errors=True)
 
 

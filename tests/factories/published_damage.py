@@ -173,7 +173,7 @@ DAMAGES: dict[str, Damage] = {
     "missing file": _file(Path.unlink, "no such file"),
     "a folder": _file(_folder, "no such file"),
     "empty file": _file(lambda path: path.write_bytes(b""), "not a file of torch.save"),
-    "truncated": _file(lambda path: _cut(path, 0.6), "damaged, cut short or no plain data"),
+    "truncated": _file(lambda path: _cut(path, 0.6), "damaged, cut short or not plain data"),
     "one byte left": _file(lambda path: path.write_bytes(b"P"), "not a file of torch.save"),
     "text": _file(lambda path: path.write_text("dataset,topol\n"), "not a file of torch.save"),
     "npz": _file(
@@ -181,19 +181,19 @@ DAMAGES: dict[str, Damage] = {
     ),
     "bare pickle": _file(lambda path: path.write_bytes(pickle.dumps({"acc": [1]}, 4)), "not a file of torch.save"),
     "before torch 1.6": _file(_legacy, "as torch writes it since 1.6"),
-    "whole module": _file(_module, "refused: ", "torch.nn.modules.linear.Linear", "Nothing of it was run"),
+    "whole module": _file(_module, "refused: ", "torch.nn.modules.linear.Linear", "None of it was run"),
     "TorchScript": _file(_scripted, "TorchScript"),
     "bomb": _file(
         lambda path: _rewrite(path, zipfile.ZIP_DEFLATED), "compressed or encrypted", "can unpack to any size"
     ),
     "forged sizes": _file(_claim_more, "claim 2,147,", "cut short, or forged"),
-    "two directories": _file(_two_directories, "its directory is not where it belongs"),
+    "two directories": _file(_two_directories, "its directory is in the wrong place"),
     "two pickles": _file(
         lambda path: _rewrite(path, add=(f"{path.stem}/DATA.PKL", pickle.dumps({}, 2))),
-        "records of one name, or of two sizes",
+        "records with the same name, or with two sizes",
     ),
-    "zero in a name": _file(_zero_in_a_name, "records of one name, or of two sizes"),
-    "two sizes": _file(_two_sizes, "records of one name, or of two sizes"),
+    "zero in a name": _file(_zero_in_a_name, "records with the same name, or with two sizes"),
+    "two sizes": _file(_two_sizes, "records with the same name, or with two sizes"),
     # Two billion bytes, asked for in twenty.
     "bytearray of any size": _file(
         lambda path: _pickled(path, b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."),
@@ -204,13 +204,13 @@ DAMAGES: dict[str, Damage] = {
         lambda path: _pickled(path, _repeating()), "more than data (a long text encoded again and again)"
     ),
     "bytes after the end": _file(
-        lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "its directory is not where"
+        lambda path: path.write_bytes(path.read_bytes() + bytes(9)), "its directory is in the wrong"
     ),
     "no pickle": _file(lambda path: _rewrite(path, drop="data.pkl"), "not of torch.save"),
     "lost tensor": _file(lambda path: _rewrite(path, drop="/data/3"), "damaged"),
     "spoilt pickle": _file(_overwrite_pickle, "p_mod_zoo.pt"),
     "NumPy array": Damage(_put("f_emb", 0, np.zeros(WIDTH)), ("refused", "numpy.ndarray")),
-    "NumPy text": Damage(_put("acc", 0, np.str_("0.5")), ("p_mod_zoo.pt: damaged", "no plain number")),
+    "NumPy text": Damage(_put("acc", 0, np.str_("0.5")), ("p_mod_zoo.pt: damaged", "not a plain number")),
     "a list": _file(lambda path: torch.save([1, 2], path), "a list of 2, must be a dict of dataset, topol"),
     "queries as the zoo": _file(
         lambda path: torch.save({"a_0_1": {"x_query_train": []}}, path),
@@ -219,7 +219,7 @@ DAMAGES: dict[str, Damage] = {
     "key missing": Damage(
         lambda zoo, _: zoo.update(accs=zoo.pop("acc")), ("'accs', must be a dict of dataset, topol",)
     ),
-    "unequal lists": Damage(lambda zoo, _: zoo["acc"].pop(), ("not equally long", "acc 119", "topol 120")),
+    "unequal lists": Damage(lambda zoo, _: zoo["acc"].pop(), ("differ in length", "acc 119", "topol 120")),
     "no networks": Damage(
         lambda zoo, _: zoo.update({key: [] for key in zoo}), ("acc: a list of 0, must be rows of numbers",)
     ),
@@ -244,9 +244,9 @@ DAMAGES: dict[str, Damage] = {
     ),
     "parameters in two units": Damage(
         _put("n_params", 3, 4_100_000),
-        ("n_params: not above 10,000, as others are", "row 0, row 1, row 2 and 116 more"),
+        ("n_params: at most 10,000, while others are above", "row 0, row 1, row 2 and 116 more"),
     ),
-    "parameters zero": Damage(_put("n_params", 3, 0), ("n_params: not above 0, as others are: row 3",)),
+    "parameters zero": Damage(_put("n_params", 3, 0), ("n_params: at most 0, while others are above: row 3",)),
     "embedding infinite": Damage(_put("f_emb", 5, torch.full((WIDTH,), torch.inf)), ("f_emb: NaN, infinite", "row 5")),
     "embedding beyond float32": Damage(
         _put("f_emb", 5, torch.full((WIDTH,), 1e300, dtype=torch.float64)),
@@ -265,7 +265,7 @@ DAMAGES: dict[str, Damage] = {
     ),
     "embeddings absurdly wide": Damage(
         lambda zoo, _: zoo.update(f_emb=[torch.zeros(1).expand(1_000_000_000)] * 120),
-        ("f_emb: a list of 120, must be rows of numbers, no more than a file of its size holds",),
+        ("f_emb: a list of 120, must be rows of numbers, no more than fit a file of its size",),
     ),
     "embeddings more than the file": Damage(
         lambda zoo, _: zoo.update(f_emb=torch.zeros(1).expand(1_000_000, 60_000)),
@@ -289,8 +289,10 @@ DAMAGES: dict[str, Damage] = {
     "kernel size": Damage(_slot(4, 0, 4), ("topol: not in the search space: row 4 slot 0 (4)",)),
     "expand ratio": Damage(_slot(4, 20, 5), ("topol: not in the search space: row 4 slot 20 (5)",)),
     "depth": Damage(_slot(4, 44, 5), ("topol: not in the search space: row 4 slot 44 (5)",)),
-    "name no text": Damage(_put("dataset", 6, 6), ("dataset: must be a name: text", "row 6")),
-    "name unprintable": Damage(_put("dataset", 6, "a\x1b[2J_0_1"), ("dataset: must be a name: text", "row 6")),
+    "name no text": Damage(_put("dataset", 6, 6), ("dataset: must be a name: printable text", "row 6")),
+    "name unprintable": Damage(
+        _put("dataset", 6, "a\x1b[2J_0_1"), ("dataset: must be a name: printable text", "row 6")
+    ),
     "zoo without queries": Damage(
         lambda _, queries: queries.pop("leaf-shapes_ann_0_5"), ("lacks 1 data sets", "'leaf-shapes_ann_0_5'")
     ),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transfer_anchors
-from transfer_rankings import OURS, REFINED_BY, Asked, ceiling, judge, paper_on, rankings, transfer_mean
+from transfer_rankings import OURS, REFINED_BY, Asked, ceiling, judge_rankings, paper_on, rankings, transfer_mean
 
 from tans_core.embeddings.functional import Noise
 from tans_core.embeddings.scores import ScoreRows
@@ -55,7 +55,7 @@ def test_table_holds_means_over_tasks_and_spreads_over_seeds() -> None:
     seeds = [scores(members, **{OURS: 1, REFINED_BY: 1, "other": -1}) for _ in range(2)]
     # In one of two seeds the other ranking is right about one of two tasks.
     seeds[1]["a"]["other"] = members[0].truth.mean(axis=1)
-    found = judge(seeds, {"left out": members})
+    found = judge_rankings(seeds, {"left out": members})
     ours, other = (found["table"][name]["left out"] for name in (OURS, "other"))
     assert ours["weighted_tau"] == {"mean": pytest.approx(1), "std": pytest.approx(0)}
     assert ours["regret_at_1"]["mean"] == 0
@@ -70,7 +70,7 @@ def test_margins_count_each_source_once() -> None:
     members = [asked("a", "x", truth), asked("b", "x", truth), asked("c", "y", truth)]
     seed = scores(members, **{OURS: 1, REFINED_BY: 1, "other": 1})
     seed["c"]["other"] = -seed["c"]["other"]
-    margin = judge([seed, seed], {"left out": members})["margins"][OURS]["other"]["left out"]
+    margin = judge_rankings([seed, seed], {"left out": members})["margins"][OURS]["other"]["left out"]
     assert margin["mean"] == pytest.approx((0 + 2) / 2)  # not (0 + 0 + 2) / 3
     assert margin["error"] == pytest.approx(np.std([0, 2], ddof=1) / 2**0.5)
 
@@ -82,7 +82,7 @@ def test_intervals_of_one_source_come_from_the_others() -> None:
     for one in members:
         true = one.truth.mean(axis=1)
         seed[one.name][OURS] = (true - true.mean()) / true.std() + 0.5 * rng.normal(size=len(true))
-    found = judge([seed, seed], {"left out": members, "one": members[:1]})["calibration"]
+    found = judge_rankings([seed, seed], {"left out": members, "one": members[:1]})["calibration"]
     assert set(found) == {"left out"}
     assert found["left out"]["coverage"]["mean"] == pytest.approx(0.8, abs=0.04)
     assert found["left out"]["half_width"]["mean"] == pytest.approx(0.5 * 1.28, abs=0.06)

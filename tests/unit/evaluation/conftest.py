@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tans_core.evaluation.compare import Fit, Row
+from tans_core.evaluation.compare import Fit, FitRow
 from tans_core.evaluation.metrics import LONG
 
 DRAWS = {"picked": 1, "refined": 1, "scratch": 1, "base": 1, "random": 3, "largest": 1, "nearest": 1, LONG: 1}
@@ -29,10 +29,10 @@ def make_fit(test_accuracy: float, curve: list[float], seconds: float = 2.0) -> 
 
 
 @pytest.fixture(scope="session")
-def make_rows() -> Callable[..., list[Row]]:
+def make_rows() -> Callable[..., list[FitRow]]:
     """Return a maker of random results of several tasks, strategies, draws and seeds."""
 
-    def make(tasks: tuple[str, ...] = ("cups", "leaves", "signs"), seeds: int = 2) -> list[Row]:
+    def make(tasks: tuple[str, ...] = ("cups", "leaves", "signs"), seeds: int = 2) -> list[FitRow]:
         rng = np.random.default_rng(11)
         rows = []
         for task in tasks:
@@ -43,7 +43,7 @@ def make_rows() -> Callable[..., list[Row]]:
                         curve = np.round(np.sort(rng.uniform(0.1, 0.9, points)), 3).tolist()
                         label = f"{strategy}-{draw}"
                         fit = make_fit(float(np.round(rng.uniform(0.2, 0.95), 3)), curve, float(rng.uniform(1, 3)))
-                        rows.append(Row(task, strategy, draw, seed, label, fit))
+                        rows.append(FitRow(task, strategy, draw, seed, label, fit))
         return rows
 
     return make

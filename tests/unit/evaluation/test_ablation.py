@@ -21,7 +21,7 @@ from tans_core.evaluation.ablation import (
     Inputs,
     Ranking,
     Variant,
-    compare,
+    compare_variants,
     known_variants,
     make_study,
     with_earlier,
@@ -242,7 +242,7 @@ def test_what_the_scores_follow_is_missed_and_a_killed_run_goes_on(built: Built,
     rows = measure_variants(studies, folds=2, seeds=2, seed=0, jobs=1, done=tmp_path / "rows")
     assert {name: len(own) for name, own in rows.items()} == {FULL: 2, "no-topology": 2, "no-predictor": 2}
     assert all(set(row) == set(METRICS) for own in rows.values() for row in own)
-    compared = compare(rows)
+    compared = compare_variants(rows)
     # Capacity is what the made scores follow most. Without codes, a network's own trials elsewhere tell of it.
     assert compared["no-predictor"]["weighted_tau"]["difference"] < -0.1
     assert compared["no-predictor"]["weighted_tau"]["beyond"]
@@ -262,7 +262,9 @@ def row(tau: float) -> dict[str, float]:
 
 
 def test_difference_counts_where_it_exceeds_both_spreads() -> None:
-    compared = compare({FULL: [row(0.5), row(0.6)], "near": [row(0.45), row(0.55)], "far": [row(0.3), row(0.4)]})
+    compared = compare_variants(
+        {FULL: [row(0.5), row(0.6)], "near": [row(0.45), row(0.55)], "far": [row(0.3), row(0.4)]}
+    )
     spread = float(np.std([0.5, 0.6], ddof=1))
     assert compared[FULL]["weighted_tau"] == {
         "mean": pytest.approx(0.55),
@@ -277,7 +279,9 @@ def test_difference_counts_where_it_exceeds_both_spreads() -> None:
 
 
 def test_picture_orders_variants_and_is_the_same_each_time() -> None:
-    compared = compare({FULL: [row(0.5), row(0.52)], "low": [row(0.2), row(0.25)], "high": [row(0.6), row(0.61)]})
+    compared = compare_variants(
+        {FULL: [row(0.5), row(0.52)], "low": [row(0.2), row(0.25)], "high": [row(0.6), row(0.61)]}
+    )
     labels = {FULL: "full objective", "low": "without $x$", "high": "higher"}
     figure = draw_ablation(compared, labels, "2 seeds, 9 tasks")
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["higher", "full objective", "without $x$"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tans_core.evaluation.compare import Budget, Contender, Row, compare
+from tans_core.evaluation.compare import Budget, Contender, FitRow, compare
 from tans_core.networks.family import Network
 from tans_core.recipe import Recipe
 from tests.factories.networks import PREPROCESS, tiny_network
@@ -30,7 +30,7 @@ def contender(label: str, built: list[tuple[str, int]] | None = None) -> Contend
     return Contender(label, factory, PREPROCESS, RECIPE)
 
 
-def plain(rows: list[Row]) -> list[dict[str, object]]:
+def plain(rows: list[FitRow]) -> list[dict[str, object]]:
     """Return the rows without what a clock says."""
     found = [asdict(row) for row in rows]
     for row in found:

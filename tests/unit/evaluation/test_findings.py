@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tans_core.evaluation.compare import Fit, Row
+from tans_core.evaluation.compare import Fit, FitRow
 from tans_core.evaluation.findings import findings, headline
 from tans_core.evaluation.metrics import summarise
 
@@ -15,7 +15,7 @@ def metrics_of(**accuracies: float) -> dict[str, Any]:
         return Fit([{"step": 10.0, "val_accuracy": accuracy}], 10, accuracy, reached, 1.0, 1.0, 1.0)
 
     names = [(task, name, seed) for task in "ab" for name in accuracies for seed in (0, 1)]
-    return summarise([Row(task, name, 0, seed, name, fit(accuracies[name], seed)) for task, name, seed in names])
+    return summarise([FitRow(task, name, 0, seed, name, fit(accuracies[name], seed)) for task, name, seed in names])
 
 
 def test_headline_says_that_picked_won_only_when_it_did() -> None:

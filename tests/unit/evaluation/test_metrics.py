@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tans_core.evaluation.compare import Fit, Row
+from tans_core.evaluation.compare import Fit, FitRow
 from tans_core.evaluation.metrics import LONG, curves_frame, steps_to_match, summarise
 
-MakeRows = Callable[..., list[Row]]
+MakeRows = Callable[..., list[FitRow]]
 
 
-def row(task: str, strategy: str, accuracy: float, curve: list[float], label: str = "m", seed: int = 0) -> Row:
+def row(task: str, strategy: str, accuracy: float, curve: list[float], label: str = "m", seed: int = 0) -> FitRow:
     points = [{"step": 10.0 * (i + 1), "val_accuracy": value} for i, value in enumerate(curve)]
-    return Row(task, strategy, 0, seed, label, Fit(points, 10, max(curve), accuracy, 2.0, 0.5, 7.0))
+    return FitRow(task, strategy, 0, seed, label, Fit(points, 10, max(curve), accuracy, 2.0, 0.5, 7.0))
 
 
 def test_means_and_spreads_are_those_of_slow_loops(make_rows: MakeRows) -> None:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tans_core.evaluation.compare import Row
+from tans_core.evaluation.compare import FitRow
 from tans_core.evaluation.plots import learning_curves, summary, to_png
 from tans_core.evaluation.style import DARK, LIGHT, spread
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_pictures_are_drawn_on_their_paper(make_rows: Callable[..., list[Row]], theme: object) -> None:
+def test_pictures_are_drawn_on_their_paper(make_rows: Callable[..., list[FitRow]], theme: object) -> None:
     rows = make_rows()
     for figure in (learning_curves(rows[:16], 4, theme), summary(rows, theme)):  # type: ignore[arg-type]
         with Image.open(io.BytesIO(to_png(figure))) as picture:
@@ -22,12 +22,12 @@ def test_pictures_are_drawn_on_their_paper(make_rows: Callable[..., list[Row]], 
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
 
-def test_the_same_rows_give_the_same_bytes(make_rows: Callable[..., list[Row]]) -> None:
+def test_the_same_rows_give_the_same_bytes(make_rows: Callable[..., list[FitRow]]) -> None:
     assert to_png(summary(make_rows())) == to_png(summary(make_rows()))
 
 
 def test_curves_show_each_strategys_mean_and_the_summary_each_mean_accuracy(
-    make_rows: Callable[..., list[Row]],
+    make_rows: Callable[..., list[FitRow]],
 ) -> None:
     rows = make_rows(tasks=("cups",))
     drawn = [line.get_ydata() for line in learning_curves(rows, 4).axes[0].get_lines()]

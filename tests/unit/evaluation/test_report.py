@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tans_core.evaluation.compare import Budget, Row
+from tans_core.evaluation.compare import Budget, FitRow
 from tans_core.evaluation.meta_test import Evaluation, Story
 from tans_core.evaluation.report import _why, render_report, sample_strips
 from tans_core.evaluation.strategies import Choice
@@ -68,7 +68,7 @@ def html(evaluation: Evaluation) -> str:
 
 
 @pytest.fixture(scope="module")
-def evaluation(make_rows: Callable[..., list[Row]]) -> Evaluation:
+def evaluation(make_rows: Callable[..., list[FitRow]]) -> Evaluation:
     rows = [dataclasses.replace(row, label=HOSTILE + row.label) for row in make_rows(tasks=(HOSTILE, "plain"))]
     candidates = tuple(candidate(rank, capacity=2.0 - rank, start=0.75, fit=-0.25) for rank in (1, 2))
     choices = tuple(
@@ -129,7 +129,7 @@ def test_pick_for_images_far_from_all_that_was_tried_says_so() -> None:
     near, far = (_why([candidate(1, trust, capacity=-0.5, start=0.0, fit=0.0)]) for trust in (0.9, 0.1))
     assert near.startswith("The predictor puts it 0.50 deviations below a task's mean model")
     assert "lie far" not in near
-    assert "lie far from all that the zoo was tried on" in far
+    assert "are far from those of all training tasks" in far
 
 
 def test_classes_beyond_those_shown_are_counted(html: str) -> None:

@@ -15,7 +15,7 @@ from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, WeightsError
 from tans_core.index.releases import list_releases, open_production, rollback
 from tans_core.networks.registry import get_family
-from tans_core.space.drift import judge
+from tans_core.space.drift import judge_drift
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model, load_tensors, save_tensors
@@ -101,7 +101,7 @@ def test_report_says_by_all_newcomers_whether_to_retrain(root: Path) -> None:
         drop(root, name, scale=1.0 + 0.1 * number)
         outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
     assert len(outcome.admitted) == 1 and len(outcome.drift) == 2
-    verdict = judge(list(outcome.drift.values()))
+    verdict = judge_drift(list(outcome.drift.values()))
     assert f"{verdict.far} of 2 newcomers are far (" in report(outcome)
     assert ("Retraining is due" if verdict.due else "The space still serves them") in report(outcome)
 
@@ -197,7 +197,7 @@ def test_with_a_release_that_cannot_place_newcomers_the_inbox_waits(root: Path) 
     for path in (root / "serving/releases").glob("*/space/anchors.safetensors"):
         path.unlink()
     with pytest.raises(
-        WeightsError, match=r"anchors\.safetensors: not what release .* was published with.*tans publish"
+        WeightsError, match=r"anchors\.safetensors: changed since release .* was published.*tans publish"
     ):
         refresh(root, lambda newcomer, release: None, settle_s=0)
     assert (root / "inbox/good").is_dir() and not (root / "quarantine/good").exists()

@@ -179,5 +179,5 @@ GOOD = {"event": 1, "release": "a", "parent": None, "action": "publish", "create
 )
 def test_line_that_is_no_event_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "history.jsonl").write_text(f"{json.dumps(GOOD)}\n{line}\n")
-    with pytest.raises(StoreError, match=r"history\.jsonl: line 2 is no event of serving.*Move the file away"):
+    with pytest.raises(StoreError, match=r"history\.jsonl: line 2 is not an event of serving.*Move the file away"):
         read_history(tmp_path)

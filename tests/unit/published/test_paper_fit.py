@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tans_core.errors import StoreError
-from tans_core.published.fit import hold_out
+from tans_core.published.fit import hold_out_at_random
 from tans_core.published.paper import PaperRecipe, PaperSpace, _Objective, fit_paper, measure_paper
 from tans_core.space.training import Curve
 from tests.factories.fits import NETWORKS, TASKS, StoppedError, Zoo, stopping
@@ -32,7 +32,7 @@ def weights(space: PaperSpace) -> bytes:
 @pytest.mark.parametrize("ragged", [False, True])
 def test_networks_find_their_tasks_and_a_weighted_predictor_learns(ragged: bool) -> None:
     zoo = Zoo(ragged)
-    heldout = hold_out(zoo.home, 0.25, seed=0)
+    heldout = hold_out_at_random(zoo.home, 0.25, seed=0)
     before = PaperSpace(20, 9, 30, 16).initialise(torch.Generator().manual_seed(0))
     start = measure_paper(before, zoo.data, heldout)
     space, _ = fit(zoo, replace(RECIPE, prediction_weight=100), heldout=heldout)
@@ -48,7 +48,7 @@ def test_networks_find_their_tasks_and_a_weighted_predictor_learns(ragged: bool)
 
 def test_heldout_networks_leave_no_trace() -> None:
     zoo, other = Zoo(), Zoo()
-    heldout = hold_out(zoo.home, 0.25, seed=0)
+    heldout = hold_out_at_random(zoo.home, 0.25, seed=0)
     other.functional[heldout], other.accuracy[heldout] = torch.nan, torch.nan
     assert weights(fit(zoo, heldout=heldout)[0]) == weights(fit(other, heldout=heldout)[0])
 

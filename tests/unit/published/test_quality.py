@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tans_core.errors import StoreError
-from tans_core.published.fit import hold_out, quality
+from tans_core.published.fit import hold_out_at_random, quality
 
 
 def retrieval(similarity: Tensor, home: Tensor, among: Tensor) -> dict[str, float]:
@@ -18,14 +18,14 @@ def retrieval(similarity: Tensor, home: Tensor, among: Tensor) -> dict[str, floa
 
 def test_a_share_of_each_task_is_held_out_and_never_all() -> None:
     home = torch.tensor([0] * 8 + [1] * 2 + [2])
-    heldout = hold_out(home, 0.25, seed=0)
+    heldout = hold_out_at_random(home, 0.25, seed=0)
     assert [int(heldout[home == task].sum()) for task in range(3)] == [2, 1, 0]
-    assert torch.equal(heldout, hold_out(home, 0.25, seed=0))
-    assert int(hold_out(home, 0.9, seed=0)[:8].sum()) == 7
-    assert not hold_out(home, 0.0, seed=0).any()
+    assert torch.equal(heldout, hold_out_at_random(home, 0.25, seed=0))
+    assert int(hold_out_at_random(home, 0.9, seed=0)[:8].sum()) == 7
+    assert not hold_out_at_random(home, 0.0, seed=0).any()
     # What a task holds out depends on its own networks alone.
-    assert torch.equal(heldout[:8], hold_out(home[:8], 0.25, seed=0))
-    assert any(not torch.equal(heldout, hold_out(home, 0.25, seed=seed)) for seed in range(1, 9))
+    assert torch.equal(heldout[:8], hold_out_at_random(home[:8], 0.25, seed=0))
+    assert any(not torch.equal(heldout, hold_out_at_random(home, 0.25, seed=seed)) for seed in range(1, 9))
 
 
 def test_retrieval_is_that_of_a_slow_reference() -> None:

@@ -111,7 +111,7 @@ def test_what_is_odd_but_harmless_is_warned_of(tmp_path: Path) -> None:
         torch.save(unseen_set(), tests / f"meta_test_{name}.pt")
     made = import_published(*save(tmp_path, zoo, queries), tmp_path / "store", tests)
     slots, names, seen, shared = made["warnings"]
-    assert "30 networks" in slots and "play no part" in slots
+    assert "30 networks" in slots and "these are ignored" in slots
     assert "1 names do not end in _<first class>_<last class>" in names and "'whole'" in names
     assert "not unseen: 'whole'" in seen and "'leaf-shapes_ann'" in shared
 
@@ -188,7 +188,7 @@ def test_store_that_is_missing_or_torn_names_the_command(tmp_path: Path) -> None
         read_published(tmp_path)
     imported(tmp_path, *zoo_and_queries(datasets=2))
     (tmp_path / "store/task_features.lance").rename(tmp_path / "away")
-    with pytest.raises(StoreError, match="task_features are gone"):
+    with pytest.raises(StoreError, match="task_features are missing"):
         read_published(tmp_path / "store")
 
 

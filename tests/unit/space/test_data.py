@@ -6,7 +6,7 @@ import torch
 
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.errors import StoreError
-from tans_core.space.data import SpaceData, assemble, hold_out
+from tans_core.space.data import SpaceData, assemble, hold_out_by_id
 from tans_core.space.queries import query_statistics
 from tests.factories.embeddings import linked_scores, linked_tables
 
@@ -115,15 +115,15 @@ def test_heldout_models_stay_heldout_when_a_task_is_added() -> None:
 @pytest.mark.parametrize(("models", "share", "wanted"), [(2, 0.01, 1), (2, 0.9, 1), (8, 0.25, 2), (8, 0.99, 7)])
 def test_of_a_task_some_models_are_held_out_and_never_all(models: int, share: float, wanted: int) -> None:
     ids = [f"m.{number}" for number in range(2 * models)]
-    heldout = hold_out(ids, np.arange(2 * models) % 2, share, seed=0)
+    heldout = hold_out_by_id(ids, np.arange(2 * models) % 2, share, seed=0)
     assert (heldout[::2].sum(), heldout[1::2].sum()) == (wanted, wanted)
 
 
 def test_order_of_the_models_does_not_choose_who_is_held_out() -> None:
     ids = [f"m.{number}" for number in range(20)]
     home = np.arange(20) % 2
-    heldout = hold_out(ids, home, 0.3, seed=0)
-    back = hold_out(ids[::-1], home[::-1], 0.3, seed=0)
+    heldout = hold_out_by_id(ids, home, 0.3, seed=0)
+    back = hold_out_by_id(ids[::-1], home[::-1], 0.3, seed=0)
     assert back[::-1].tolist() == heldout.tolist()
 
 

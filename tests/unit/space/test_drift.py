@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from tans_core.embeddings.store import ModelRows
 from tans_core.errors import StoreError
-from tans_core.space.drift import Drift, DriftReference, judge
+from tans_core.space.drift import Drift, DriftReference, judge_drift
 from tests.factories.embeddings import linked_tables
 
 TASKS = [f"task-{number:02d}" for number in range(20)]
@@ -67,7 +67,7 @@ def test_networks_of_unseen_tasks_of_the_same_kind_are_seldom_far(models: ModelR
     unseen = of_tasks(models, range(20, 30))
     drifts = measure(reference, models, unseen)
     assert np.mean([one.far for one in drifts]) < 0.2
-    assert not judge(drifts).due
+    assert not judge_drift(drifts).due
     # Held against networks with siblings, as if of a known task, they would all be.
     assert np.mean([one.far for one in measure(reference, models, unseen, "task-00")]) > 0.9
 
@@ -87,7 +87,7 @@ def test_networks_that_answer_otherwise_are_far_and_make_retraining_due(
     drifts = measure(reference, strange, of_tasks(models, range(20, 30)))
     assert np.mean([one.far for one in drifts]) > 0.9
     assert min(one.distance for one in drifts if one.far) > 1
-    verdict = judge(drifts)
+    verdict = judge_drift(drifts)
     assert verdict.due
     assert verdict.foreign == verdict.far
 
@@ -158,7 +158,7 @@ def newcomers(*homes: tuple[int, int]) -> list[Drift]:
     ],
 )
 def test_verdict_weighs_home_tasks_and_shares(homes: list[tuple[int, int]], due: bool) -> None:
-    verdict = judge(newcomers(*homes))
+    verdict = judge_drift(newcomers(*homes))
     assert verdict.due == due
     assert verdict.newcomers == sum(map(sum, homes))
     assert verdict.far == sum(far for _, far in homes)
@@ -168,5 +168,5 @@ def test_verdict_weighs_home_tasks_and_shares(homes: list[tuple[int, int]], due:
 
 def test_share_that_makes_retraining_due_can_be_set() -> None:
     some = newcomers((3, 2))
-    assert judge(some, max_share=0.3).due
-    assert not judge(some, max_share=0.4).due
+    assert judge_drift(some, max_share=0.3).due
+    assert not judge_drift(some, max_share=0.4).due
