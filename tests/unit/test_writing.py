@@ -46,7 +46,10 @@ def test_a_disk_that_is_full_during_a_scan_is_said_and_leaves_nothing_half(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 def test_a_folder_that_may_not_be_written_into_is_said(tmp_path: Path) -> None:
-    call = f"import os, pathlib, tans_core.io as io; os.seteuid(65534); io.write_text('x', pathlib.Path({str(tmp_path)!r}, 'a'))"
+    call = (
+        "import os, pathlib, tans_core.io as io; os.seteuid(65534); "
+        f"io.write_text('x', pathlib.Path({str(tmp_path)!r}, 'a'))"
+    )
     found = _run(call)
     assert found.returncode == 6, found.stderr[-2000:]
     assert "cannot be written: Permission denied" in found.stdout and "Make the folder writable" in found.stdout
