@@ -44,7 +44,7 @@ def device() -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks: returning them to the system at each training step costs up to half the time."""
+    """Let glibc keep large freed blocks: returning them to the system at each step costs up to half the time."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
@@ -213,7 +213,7 @@ def _end_group(process: subprocess.Popen[str], grace_s: float = 5.0) -> None:
 
 @contextlib.contextmanager
 def training() -> Iterator[None]:
-    """Raise KeyboardInterrupt for Ctrl-C during a training: Lightning exits with code 1 instead and ignores the next."""
+    """Raise KeyboardInterrupt for Ctrl-C during a training: Lightning exits with code 1 and ignores the next Ctrl-C."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -234,7 +234,7 @@ def clock() -> Callable[[], float]:
 def choose_precision(wanted: str) -> Precision:
     """Return `fp32` or `bf16`; for `auto`, `bf16` if this machine's processor has instructions for it.
 
-    With them (AVX-512 BF16, AMX, tensor cores) training in bf16 is 1.7 times as fast; without them several times slower.
+    With them (AVX-512 BF16, AMX, tensor cores) bf16 trains 1.7 times as fast; without them it is several times slower.
 
     Args:
         wanted: `auto`, `fp32` or `bf16`.

@@ -1,4 +1,4 @@
-"""What every stage script ends with: `if __name__ == "__main__": run_stage(main)`."""
+"""Runs a stage script: each ends with `if __name__ == "__main__": run_stage(main)`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERRUPTED = 130
 def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a stage's `main(root)` or `main(root, key)` as a program, and exit.
 
-    An error that a user can act on becomes a message on stderr and its class's exit code (`tans_core.errors`); anything else
-    is a bug and keeps its stack trace.
+    An error that a user can act on becomes a message on stderr and its class's exit code (`tans_core.errors`). Any
+    other error is a bug and keeps its stack trace.
 
     Args:
-        main: takes the project's folder, and the key of its `foreach` stage where it has a second parameter.
+        main: its first parameter is the project's folder; a second one is the key of a `foreach` stage.
         arguments: the command line without the program; `sys.argv[1:]` by default.
     """
     keys = list(inspect.signature(main).parameters)[1:]
@@ -42,7 +42,7 @@ def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None)
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
     one_thread()
-    # Lightning would end with 0; a handler that is there before is asked as well.
+    # Lightning alone would exit with 0; it also calls a handler that was set before.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         main(parsed.root, *(getattr(parsed, key) for key in keys))

@@ -137,7 +137,7 @@ def test_newcomer_of_a_rolled_back_release_leaves_the_inbox_and_stays_out_of_ser
     assert told == []
     assert open_production(root / "serving") == before
     assert list(outcome.admitted) == ["good"] and outcome.release == ""
-    assert f"Serving stays as it is: release {first.release} was rolled back" in report(outcome)
+    assert f"The release in production stays: release {first.release} was rolled back" in report(outcome)
     assert [path.name for path in (root / "data/arrivals").iterdir()] == [admitted.name]
     assert not list((root / "inbox").glob("[!.]*"))
 

@@ -71,7 +71,7 @@ def test_only_what_is_wanted_is_unpacked() -> None:
     assert set(contents(part)) == {"json/oak.json", "json/a/ash.json"}
     assert not is_fetched(package)
     assert fetch(package, wanted=("json/*.json",)) == part != fetch(package)
-    with pytest.raises(DataError, match=r"holds no file like \*\.png"):
+    with pytest.raises(DataError, match=r"contains no file like \*\.png"):
         fetch(package, wanted=("*.png",))
     assert not is_fetched(package, wanted=("*.png",))
 
