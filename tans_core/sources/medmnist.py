@@ -127,8 +127,8 @@ def _read_labels(archive: zipfile.ZipFile, path: Path, split: str) -> npt.NDArra
         shape, dtype = _header(file)
         if len(shape) == 2 and shape[1] > 1:
             raise DataError(
-                f"{path}: {split}_labels: got {shape[1]} labels per image, want one: multi-label data sets are not supported. "
-                "Take another data set."
+                f"{path}: {split}_labels: got {shape[1]} labels per image, want one: multi-label data sets are not "
+                "supported. Take another data set."
             )
         if not 1 <= len(shape) <= 2 or dtype.kind not in "iu" or math.prod(shape) > _MAX_ROWS:
             raise DataError(
