@@ -1,4 +1,4 @@
-"""`build` of the API: DVC is run, waited for, and its failures told as errors."""
+"""`build` of the API: DVC is run to its end, and its failures become errors."""
 
 import fcntl
 import subprocess

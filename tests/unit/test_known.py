@@ -1,4 +1,4 @@
-"""Images of the zoo's own tasks, asked about again."""
+"""Requests with images of the zoo's own tasks."""
 
 from __future__ import annotations
 

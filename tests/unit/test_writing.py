@@ -1,4 +1,4 @@
-"""Disks that are full, and folders that may not be written into."""
+"""Full disks, and folders without write permission."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.factories.images import write_class_folders
 
-# A limit on the size of files fails as a full disk does: in the midst of a write.
+# A limit on file sizes fails like a full disk: during a write.
 _SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}));"
 _RUN = """
 import sys

@@ -1,6 +1,6 @@
-"""Icons, emoji and flags: what the package says becomes classes, groups and pictures.
+"""Icons, emoji and flags: classes, groups and pictures from the package's content.
 
-The package is made here, with every set it has and a few drawings in each.
+The package is made here, with every set of the real one and a few drawings in each.
 """
 
 from __future__ import annotations

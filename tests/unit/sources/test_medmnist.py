@@ -1,4 +1,4 @@
-"""MedMNIST's files are read as they are, and nothing in them is trusted."""
+"""MedMNIST's files are read, and nothing in them is trusted."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 def append(path: Path, name: str, shape: tuple[int, ...], data: bytes) -> None:
-    """Add an array to an .npz whose header may claim what it likes."""
+    """Add an array to an .npz with any header."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.write(data)
