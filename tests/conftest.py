@@ -18,7 +18,7 @@ from tests.factories.project import build_project, image_folder
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project with a release in production. Tests may add runs; tests that change more need their own project."""
+    """A small project with a release in production. Tests may add runs; tests that change more copy it."""
     return build_project(tmp_path_factory.mktemp("project"))
 
 

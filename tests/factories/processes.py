@@ -32,7 +32,7 @@ def wait_until_gone(pid: int, limit_s: float = 10.0) -> bool:
 def halted_scan(command: Sequence[str], project: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a scan in a process group of its own, and stop it (SIGSTOP) when it has read some of the files and not all.
 
-    On exit, its remaining processes are killed. On a slow machine the scan may end before it is stopped: it starts again.
+    On exit, its remaining processes are killed. If the scan ends before it is stopped (slow machine), it starts again.
     """
     kept = project / ".resume/scan"
     for _ in range(10):
