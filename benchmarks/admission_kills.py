@@ -1,8 +1,8 @@
-"""Kill a refresh again and again while it admits newcomers: ends with an error where one is half admitted, or lost.
+"""Kill a refresh many times while it admits newcomers. An error is raised if a newcomer is partly admitted or lost.
 
     python -m benchmarks.admission_kills --kills 200 --newcomers 20 --out metrics/bench-admission-kills.json
 
-Each refresh is a process of its own that kills itself after a random while; after each, the project is looked at whole.
+Each refresh is a process that kills itself after a random time. After each, the whole project is checked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--newcomers", type=int, default=20)
-    parser.add_argument("--longest-s", type=float, default=4.0, help="of a refresh before it is killed")
+    parser.add_argument("--longest-s", type=float, default=4.0, help="longest time of a refresh before it is killed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -62,19 +62,19 @@ def main() -> None:
             ended["killed" if done.returncode == -9 else "done"] += 1
             check(root, names, before)
             if not any((root / "inbox" / name).is_dir() for name in names):
-                # All are in: take them out of service, and begin again.
+                # All are admitted: remove them and start again.
                 remove(root, [path.name for path in (root / "data/arrivals").iterdir()])
                 shutil.rmtree(root / "quarantine")
                 before = served(root)
                 hand_in(root, names)
         refresh(root, lambda newcomer, release: None, settle_s=0)
         check(root, names, before)
-        found = {"admitted": len(served(root) - before), "quarantined": len(list((root / "quarantine").glob("*")))}
+        counts = {"admitted": len(served(root) - before), "quarantined": len(list((root / "quarantine").glob("*")))}
     result = {
         "kills": options.kills,
         "newcomers": options.newcomers,
         "ended": dict(ended),
-        **found,
+        **counts,
         "seconds": round(seconds()),
     }
     print(json.dumps(result, indent=2))
@@ -93,20 +93,20 @@ def served(root: Path) -> set[str]:
 
 
 def check(root: Path, names: list[str], before: set[str]) -> None:
-    """End with an assertion where a newcomer is lost or half admitted."""
+    """Assert that no newcomer is lost or partly admitted."""
     arrivals = list((root / "data/arrivals").glob("arrival-*"))
     for folder in arrivals:
         card = ModelCard.from_dict(read_json(folder / CARD_FILE))
-        assert identify(card, folder / WEIGHTS_FILE) == folder.name, f"{folder}: half admitted"
-    # By their weights: one that is in both places must not stand for one that is in none.
+        assert identify(card, folder / WEIGHTS_FILE) == folder.name, f"{folder}: partly admitted"
+    # Counted by their weights, so that a newcomer in both places does not hide one that is lost.
     kept = [path / WEIGHTS_FILE for path in (*arrivals, *(root / "inbox" / name for name in names))]
-    found = {path.read_bytes() for path in kept if path.is_file()}
-    assert len(found) == len(names), f"lost: {len(names) - len(found)}"
+    weights = {path.read_bytes() for path in kept if path.is_file()}
+    assert len(weights) == len(names), f"lost: {len(names) - len(weights)}"
     release = open_production(root / "serving")
     release.check()
     for card in map(json.loads, read_table(release.store_dir, "index")["card"].to_pylist()):
         assert release.resolve(card["weights"]).is_file()
-    assert before <= served(root), "networks that were served are gone"
+    assert before <= served(root), "networks that were served are missing"
 
 
 if __name__ == "__main__":

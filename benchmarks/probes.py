@@ -1,9 +1,9 @@
-"""Probes compared: how well a ridge regression and nearest neighbours on a network's features foretell its fine-tuning.
+"""Compare probes: how well ridge regression and nearest neighbours on a network's features predict its fine-tuning.
 
     python benchmarks/probes.py [--out metrics/bench-probes.json]
 
-On a built project, whose trials of stage `transfer` are the truth: on each meta-train task, the networks that were
-fine-tuned on it. Each is probed on the same images, leaving each image out in turn.
+Needs a built project. The truth are the fine-tunings of stage `transfer` on each meta-train task. Each of their
+networks is probed on the same images, leaving each image out in turn.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ LEAST = 4
 
 
 def neighbours_right(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], count: int) -> float:
-    """Return the share of images whose class is that of most of their nearest others by cosine; of ties, the nearest's."""
+    """Return the share of images that get their class by a vote of their nearest others by cosine.
+
+    The nearest decides ties.
+    """
     standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
-    found = NearestNeighbors(n_neighbors=count, metric="cosine").fit(standard)
-    nearest = labels[found.kneighbors(return_distance=False)]  # (n, count): an image is no neighbour of its own
+    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(standard)
+    nearest = labels[search.kneighbors(return_distance=False)]  # (n, count): an image is not its own neighbour
     right = 0
     for row, label in zip(nearest.tolist(), labels.tolist(), strict=True):
         right += max(row, key=lambda one, row=row: (row.count(one), -row.index(one))) == label  # type: ignore[misc]
@@ -49,11 +52,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "metrics/bench-probes.json")
     parser.add_argument("--root", type=Path, default=ROOT, help="a built project")
-    told = parser.parse_args()
+    options = parser.parse_args()
     begin_worker()
-    params, precision = load_params(told.root), Base.open(told.root / "data/base").precision
-    cards = {card.id: card for card in read_all_cards(told.root / "data", list(params.tasks.meta_train))}
-    scores = ScoreRows.read(told.root / "data/store")
+    params, precision = load_params(options.root), Base.open(options.root / "data/base").precision
+    cards = {card.id: card for card in read_all_cards(options.root / "data", list(params.tasks.meta_train))}
+    scores = ScoreRows.read(options.root / "data/store")
     truth: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for task, model, kind, value in zip(scores.tasks, scores.models, scores.kinds, scores.values, strict=True):
         if kind == "finetune":
@@ -63,35 +66,35 @@ def main() -> None:
     for name, tuned in progress(list(truth.items()), "probing"):
         if len(tuned) < LEAST:
             continue
-        task = read_task(told.root / "data/tasks" / name)
+        task = read_task(options.root / "data/tasks" / name)
         sample = probe_sample(task, params.transfer.probe_images_per_class, params.transfer.probe_images)
-        found: dict[str, list[float]] = defaultdict(list)
+        guesses: dict[str, list[float]] = defaultdict(list)
         for model in tuned:
             card, elapsed = cards[model], clock()
-            network = load_model(card, told.root / "data" / card.weights)
+            network = load_model(card, options.root / "data" / card.weights)
             features = features_of(network, sample.images(card.preprocess), precision)
             seconds["features"] += elapsed()
             elapsed = clock()
             ridge = ridge_probe(features, sample.labels)
             seconds["ridge"] += elapsed()
-            found["ridge, variance explained"].append(ridge.fit)
-            found["ridge, accuracy"].append(ridge.accuracy)
+            guesses["ridge, variance explained"].append(ridge.fit)
+            guesses["ridge, accuracy"].append(ridge.accuracy)
             for count in NEIGHBOURS:
                 elapsed = clock()
-                found[f"{count} nearest"].append(neighbours_right(features, sample.labels, count))
+                guesses[f"{count} nearest"].append(neighbours_right(features, sample.labels, count))
                 seconds[f"{count} nearest"] += elapsed()
-            found["parameters"].append(card.params_m)
+            guesses["parameters"].append(card.params_m)
         values = np.array([np.mean(one) for one in tuned.values()])
-        for kind, guesses in found.items():
-            judged[kind].append(order_quality(np.array(guesses), values))
+        for kind, of_kind in guesses.items():
+            judged[kind].append(order_quality(np.array(of_kind), values))
     result: dict[str, Any] = {"tasks": len(judged["parameters"]), "seconds": dict(seconds), "probes": {}}
     for kind, rows in judged.items():
         means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         error = float(np.std([row["weighted_tau"] for row in rows], ddof=1) / len(rows) ** 0.5)
         result["probes"][kind] = {**means, "weighted_tau_error": error}
-        told_of = "  ".join(f"{key} {value:.3f}" for key, value in means.items())
-        print(f"{kind:28} {told_of}  (tau ± {error:.3f})")
-    write_json(result, told.out)
+        figures = "  ".join(f"{key} {value:.3f}" for key, value in means.items())
+        print(f"{kind:28} {figures}  (tau ± {error:.3f})")
+    write_json(result, options.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Made-up files of the form that the TANS authors published, of any size, with something to learn in them.
+"""Synthetic files in the format that the TANS authors published, of any size, with structure that can be learned.
 
-Each data set has a latent vector. Images show it, shifted by their class, under noise; a network's answer to noise shows that of
-its home, moved by its architecture, under more noise; accuracy follows from the home, the architecture, and how the two suit.
+Each data set has a latent vector. Image features are that vector, shifted by class, plus noise. A network's functional
+embedding is its home's latent vector, shifted by the architecture, plus noise. Accuracy follows from the home, the
+architecture, and how well the two match.
 
     python benchmarks/published_synth.py FOLDER [--tasks 140] [--networks 100] [--seed 0]
 
@@ -30,7 +31,7 @@ Array = npt.NDArray[np.float64]
 
 
 def make_published(tasks: int = 140, networks: int = 100, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `p_mod_zoo.pt` and `p_m_train.pt` hold."""
+    """Return the contents of `p_mod_zoo.pt` and `p_m_train.pt`."""
     rng = np.random.default_rng(seed)
     latents = rng.normal(size=(tasks, LATENT))
     classes = rng.integers(2, 21, tasks)
@@ -79,7 +80,7 @@ def _zoo(rng: np.random.Generator, latents: Array, home: npt.NDArray[np.int64]) 
 
 
 def _params_m(kernels: npt.NDArray[np.int64], expands: npt.NDArray[np.int64], active: npt.NDArray[np.bool_]) -> Array:
-    """Millions of parameters, about those of a MobileNetV3: expansion, depthwise and projection of each block."""
+    """Return millions of parameters, about those of a MobileNetV3: expansion, depthwise, projection of each block."""
     out = np.repeat(CHANNELS[1:], BLOCKS)
     into = np.where(np.arange(STAGES * BLOCKS) % BLOCKS == 0, np.repeat(CHANNELS[:-1], BLOCKS), out)
     blocks = into * expands * (into + kernels**2 + out) * active
@@ -89,7 +90,7 @@ def _params_m(kernels: npt.NDArray[np.int64], expands: npt.NDArray[np.int64], ac
 
 def _queries(rng: np.random.Generator, latents: Array, classes: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
     centres = np.abs(rng.normal(size=FEATURES)) + latents @ rng.normal(size=(LATENT, FEATURES)) / LATENT**0.5
-    found = []
+    queries = []
     for centre, count in zip(centres, classes.tolist(), strict=True):
         of_class = (centre + 0.7 * rng.normal(size=(count, FEATURES))).repeat(IMAGES_A_CLASS, axis=0)  # (n, F)
         splits = {}
@@ -97,16 +98,16 @@ def _queries(rng: np.random.Generator, latents: Array, classes: npt.NDArray[np.i
             images = of_class + 6 * rng.normal(size=of_class.shape)
             rows = torch.from_numpy(images.astype(np.float32))
             splits[f"x_query_{split}"] = [row.clone() for row in rows]
-        found.append({"nclss": count, "clss": [str(number) for number in range(count)], **splits})
-    return found
+        queries.append({"nclss": count, "clss": [str(number) for number in range(count)], **splits})
+    return queries
 
 
 def main() -> None:
     """Write the files."""
-    parser = argparse.ArgumentParser(description="Made-up files of the form that the TANS authors published.")
+    parser = argparse.ArgumentParser(description="Synthetic files in the format that the TANS authors published.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tasks", type=int, default=140)
-    parser.add_argument("--networks", type=int, default=100, help="of each data set")
+    parser.add_argument("--networks", type=int, default=100, help="networks of each data set")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     for path in write_published(chosen.folder, chosen.tasks, chosen.networks, chosen.seed):

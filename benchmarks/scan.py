@@ -1,10 +1,11 @@
 """`make bench-scan`: `tans tasks scan` against Pillow alone, on the same files, in as many processes, in one run.
 
-Pillow lists the files and decodes each in full. The command's time is that of the whole process: start, scan, gate and page.
-Pillow takes up to twice as long in one process as in another, by where a buffer of it happens to lie (`tans_core/tasks/jpeg.py`).
-So it runs in new processes of this file and in such as the command's, and the faster counts.
-Writes metrics/bench-scan.json: seconds of all and the ratio of their speeds; of a run that is not timed, since looking takes
-time itself, the command's peak memory with all its processes; and what a scan that is killed half-way has left to do.
+Pillow lists the files and decodes each in full. The command's time is that of the whole process: start, scan, gate and
+page. Pillow is up to twice as slow in some processes, depending on the address of a buffer (`tans_core/tasks/jpeg.py`).
+So it runs in new processes of this file and in processes like the command's; the faster counts.
+Writes metrics/bench-scan.json: seconds of all, and the ratio of their speeds; the peak memory of the command with all
+its processes, from a run that is not timed, since measuring it takes time; and how much of a scan killed half-way is
+left to do.
 
     python benchmarks/scan.py [--images 100000] [--side 128] [--folder FOLDER] [--out metrics/bench-scan.json]
 """
@@ -39,7 +40,7 @@ ROUNDS = 5
 
 
 def make_images(root: Path, count: int, side: int) -> None:
-    """Write JPEGs of smooth random pictures, all different."""
+    """Write JPEGs of smooth random pictures. No two are equal."""
     rng = np.random.default_rng(0)
     for label in range(CLASSES):
         (root / f"class-{label}").mkdir(parents=True)
@@ -61,7 +62,7 @@ def decode_with_pillow(paths: list[str]) -> int:
 
 
 def new_processes(workers: int) -> Executor:
-    """Start processes that import this file, and are not set up in any way."""
+    """Start processes that import this file, without any set-up."""
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
@@ -76,7 +77,7 @@ def pillow_seconds(root: Path, workers: int, processes: Callable[[int], Executor
 
 
 def tree_bytes(pid: int) -> int:
-    """Return the proportional memory of a process and all below it."""
+    """Return the proportional memory of a process and its descendants."""
     total = 0
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -85,10 +86,10 @@ def tree_bytes(pid: int) -> int:
         except OSError:
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))
-    waiting = [pid]
-    while waiting:
-        one = waiting.pop()
-        waiting += children.get(one, [])
+    pending = [pid]
+    while pending:
+        one = pending.pop()
+        pending += children.get(one, [])
         try:
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
         except OSError:
@@ -110,17 +111,17 @@ def scan_seconds(root: Path, project: Path, count: int) -> float:
     answer, _ = process.communicate()
     seconds = time.perf_counter() - start
     assert process.returncode == 0
-    found = json.loads(answer)
-    assert found["used"] == count and not found["bad"]
+    report = json.loads(answer)
+    assert report["used"] == count and not report["bad"]
     return seconds
 
 
 def scan_bytes(root: Path, project: Path) -> int:
-    """Scan; return the peak memory of the process and all below it, looked at four times a second."""
+    """Scan; return the peak memory of the process and its descendants, measured four times a second."""
     process = start_scan(root, project)
     peak = 0
     with ThreadPoolExecutor(1) as reader:
-        # Read while it runs: the report is longer than a pipe holds.
+        # Read while it runs: the report is longer than the buffer of a pipe.
         answer = reader.submit(process.communicate)
         while not answer.done():
             peak = max(peak, tree_bytes(process.pid))
@@ -130,7 +131,7 @@ def scan_bytes(root: Path, project: Path) -> int:
 
 
 def killed_scan(root: Path, project: Path, count: int) -> tuple[float, float]:
-    """Kill a scan half-way, run it again; return the share that was done before, and the seconds of the second run."""
+    """Kill a scan half-way, run it again. Return the share done before, and the seconds of the second run."""
     process = start_scan(root, project)
 
     def done() -> int:
@@ -153,7 +154,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--side", type=int, default=128, help="pixels")
     parser.add_argument("--out", type=Path, default=Path("metrics/bench-scan.json"))
-    parser.add_argument("--folder", type=Path, help="where the images are made, and kept for the next run")
+    parser.add_argument("--folder", type=Path, help="folder for the images, which are kept for the next run")
     chosen = parser.parse_args()
     workers = cores()
     with tempfile.TemporaryDirectory() as folder:
@@ -162,11 +163,11 @@ def main() -> None:
         shutil.copy(Path(__file__).parents[1] / "params.yaml", project)
         if not root.exists():
             make_images(root, chosen.images, chosen.side)
-        # So that the first to read them does not wait for the disk alone.
+        # Fills the disk cache, so that the first reader is not slower.
         for path in root.rglob("*.jpg"):
             path.read_bytes()
         new, alike, ours = [], [], []
-        # In turns, so that a change of the machine's load meets all.
+        # In turns, so that a change of the machine's load affects all.
         for _ in range(ROUNDS):
             new.append(pillow_seconds(root, workers, new_processes))
             alike.append(pillow_seconds(root, workers, reading_processes))

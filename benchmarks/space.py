@@ -1,7 +1,8 @@
-"""`make bench-space`: fitting the published space, ours against a plain loop, on the same made-up files, in one run.
+"""`make bench-space`: fit the published space with this project's code and with a plain loop, on synthetic files.
 
-Writes metrics/bench-space.json: milliseconds of a step with its evaluation for the plain loop, loading in four processes and in
-none, and for ours; their ratios; what either finds after so many steps; and what networks held out of training say.
+Writes metrics/bench-space.json: milliseconds per step with evaluation, for the plain loop with four loading processes
+and with none, and for this project's code ("ours"); their ratios; retrieval quality of both after some numbers of
+steps; and the quality on networks held out of training.
 
     python benchmarks/space.py [--rounds 3] [--out metrics/bench-space.json]
     python benchmarks/space.py --quick            # seconds; writes nothing unless --out is given
@@ -34,13 +35,13 @@ from tans_core.runtime import cores
 WORKERS = 4
 WANTED = {f"{WORKERS}_workers": 50.0, "no_workers": 20.0}
 WANTED_APART = 0.01
-# Of `tans` on networks held out; its R@1 may be so much lower than the published objective's.
+# Limits for `tans` on held-out networks. The last is how much lower its R@1 may be than the published objective's.
 WANTED_SPEARMAN, WANTED_REGRET, WANTED_RECALL_LOST = 0.55, 0.065, 0.01
 KEPT = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "median_rank", "mse")
 
 
 class Files:
-    """Both files, and the data that ours takes them as."""
+    """Both files, and their data in this project's form."""
 
     def __init__(self, zoo: dict[str, Any], queries: dict[str, Any]) -> None:
         self.zoo, self.queries = zoo, queries
@@ -68,7 +69,7 @@ class Files:
         return measure_paper(space, self.data, self.none if heldout is None else heldout)
 
     def seconds(self, recipe: PaperRecipe) -> float:
-        """Fit from the images on: what is put together, pooled and scaled once counts."""
+        """Time a fit, including the preparation of the image features."""
         start = time.perf_counter()
         self.data = replace(self.data, train_features=self._stacked("train"), val_features=self._stacked("test"))
         self.fit(recipe)
@@ -76,7 +77,7 @@ class Files:
 
 
 def as_ours(plain: PlainSpace, files: Files) -> PaperSpace:
-    """Return the plain loop's space as one of ours, to be measured alike."""
+    """Return the plain loop's space as a `PaperSpace`, so that both are measured in the same way."""
     features, zoo = files.data.train_features[0], files.data
     space = PaperSpace(features.shape[1], zoo.topology.shape[1], zoo.functional.shape[1])
     space.load_state_dict(plain.state_dict())
@@ -84,10 +85,13 @@ def as_ours(plain: PlainSpace, files: Files) -> PaperSpace:
 
 
 def losses_apart(files: Files) -> float:
-    """Return how far the two losses differ at equal weights and networks, relative to their size."""
+    """Return the relative difference of the two losses at equal weights and networks."""
     first = [files.zoo["dataset"].index(name) for name in files.queries]
     tasks = PlainTasks(files.zoo, files.queries, "train", first)
-    ours, zoo = files.fit(PaperRecipe(steps=20)), files.data  # before training all pairs cost alike
+    ours, zoo = (
+        files.fit(PaperRecipe(steps=20)),
+        files.data,
+    )  # few steps: before training, all pairs have about the same loss
     plain = PlainSpace(zoo.train_features[0].shape[1], zoo.topology.shape[1] + zoo.functional.shape[1])
     plain.load_state_dict(ours.state_dict())
     with torch.no_grad():
@@ -101,29 +105,29 @@ def losses_apart(files: Files) -> float:
 
 
 def time_both(files: Files, rounds: int, epochs: int, steps: int) -> dict[str, list[float]]:
-    """Return milliseconds a step of each, of each round; in turns, so that a change of the machine's load meets all."""
+    """Return milliseconds per step, by name and round; in turns, so that a change of the machine's load affects all."""
     plain = {f"plain_{WORKERS}_workers": WORKERS, "plain_no_workers": 0}
     training = {name: PlainTraining(files.zoo, files.queries, workers) for name, workers in plain.items()}
     with_evaluation = PaperRecipe(steps=steps, eval_every=1)
     ours = {"ours": with_evaluation, "ours_training_alone": replace(with_evaluation, eval_every=0)}
-    found: dict[str, list[float]] = {name: [] for name in (*plain, *ours)}
+    times: dict[str, list[float]] = {name: [] for name in (*plain, *ours)}
     for one in training.values():
         one.epochs(1)
     files.fit(replace(with_evaluation, steps=5))
     for number in range(rounds):
         for name, one in training.items():
-            found[name].append(1000 * one.epochs(epochs) / epochs)
+            times[name].append(1000 * one.epochs(epochs) / epochs)
         for name, recipe in ours.items():
-            found[name].append(1000 * files.seconds(recipe) / steps)
-        told = ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in found.items())
-        print(f"round {number + 1} of {rounds}: {told}", file=sys.stderr, flush=True)
-    return found
+            times[name].append(1000 * files.seconds(recipe) / steps)
+        line = ", ".join(f"{name} {values[-1]:.2f} ms" for name, values in times.items())
+        print(f"round {number + 1} of {rounds}: {line}", file=sys.stderr, flush=True)
+    return times
 
 
 def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return what either finds after so many steps, over all networks and asked by test images."""
+    """Return the quality of both after some numbers of steps, over all networks, with test images as queries."""
     training = PlainTraining(files.zoo, files.queries, workers=0)
-    found: dict[str, dict[str, dict[str, float]]] = {"plain": {}, "ours": {}}
+    quality: dict[str, dict[str, dict[str, float]]] = {"plain": {}, "ours": {}}
     done = 0
     for steps in sorted(after):
         training.epochs(steps - done)
@@ -131,21 +135,22 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
         spaces = {"plain": as_ours(training.space, files), "ours": files.fit(PaperRecipe(steps=steps))}
         for name, space in spaces.items():
             measured = files.measure(space)["insample"]
-            found[name][str(steps)] = {key: round(measured[key], 4) for key in KEPT}
-        told = ", ".join(f"{name} R@1 {found[name][str(steps)]['recall_at_1']:.3f}" for name in found)
-        print(f"after {steps} steps: {told}", file=sys.stderr, flush=True)
-    return found
+            quality[name][str(steps)] = {key: round(measured[key], 4) for key in KEPT}
+        line = ", ".join(f"{name} R@1 {quality[name][str(steps)]['recall_at_1']:.3f}" for name in quality)
+        print(f"after {steps} steps: {line}", file=sys.stderr, flush=True)
+    return quality
 
 
 def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
-    """Return what a quarter of each task's networks, held out, say of the paper at two weights of its error, and of ours."""
+    """Return the quality on a held-out quarter of each task's networks: of the paper's objective at two weights of its
+    prediction error, and of `tans`."""
     heldout = hold_out_at_random(files.data.home, 0.25, seed=0)
     measured = {}
     for weight in (1, 100):
         space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)
         measured[f"weight_{weight}"] = files.measure(space, heldout)["heldout"]
     measured["tans"] = fit_tans(files.data, heldout, PUBLISHED_RECIPE, seed=0)[1]["heldout"]
-    return {name: {key: round(value, 4) for key, value in found.items()} for name, found in measured.items()}
+    return {name: {key: round(value, 4) for key, value in figures.items()} for name, figures in measured.items()}
 
 
 def summary(
@@ -154,7 +159,7 @@ def summary(
     heldout: dict[str, dict[str, float]],
     first: str,
 ) -> dict[str, Any]:
-    """Return medians of the rounds, ratios of time within a round, and whether all is as wanted."""
+    """Return medians over the rounds, ratios of time within a round, and whether all limits are met."""
     ratios = {
         kind: statistics.median(plain / ours for plain, ours in zip(times[f"plain_{kind}"], times["ours"], strict=True))
         for kind in WANTED
@@ -173,16 +178,14 @@ def summary(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Fitting the published space: ours against a plain loop.")
-    parser.add_argument("--rounds", type=int, default=3, help="of timing, in turns")
-    parser.add_argument("--epochs", type=int, default=10, help="of the plain loop, each round")
-    parser.add_argument("--steps", type=int, default=1000, help="of ours, each round")
-    parser.add_argument(
-        "--after", type=int, nargs="+", default=[400, 1000], help="steps after which either is measured"
-    )
+    parser = argparse.ArgumentParser(description="Fit the published space: this project's code against a plain loop.")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of timing, in turns")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the plain loop per round")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of this project's code per round")
+    parser.add_argument("--after", type=int, nargs="+", default=[400, 1000], help="steps after which both are measured")
     parser.add_argument("--tasks", type=int, default=140)
-    parser.add_argument("--networks", type=int, default=100, help="of each task")
-    parser.add_argument("--quick", action="store_true", help="one short round: whether it runs, not how fast")
+    parser.add_argument("--networks", type=int, default=100, help="networks of each task")
+    parser.add_argument("--quick", action="store_true", help="one short round, to check that it runs")
     parser.add_argument("--out", type=Path, help="metrics/bench-space.json by default, nothing with --quick")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -191,7 +194,7 @@ def parse() -> argparse.Namespace:
     elif chosen.out is None:
         chosen.out = Path("metrics/bench-space.json")
     if min(chosen.rounds, chosen.epochs, chosen.steps, chosen.networks - 1, chosen.tasks - 1, *chosen.after) < 1:
-        parser.error("counts must be positive, of tasks and networks two at least")
+        parser.error("counts must be positive; --tasks and --networks at least 2")
     return chosen
 
 

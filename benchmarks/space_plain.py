@@ -1,8 +1,8 @@
-"""The published training of the space, written plainly: what `make bench-space` holds ours against.
+"""A plain version of the published training of the space, with which `make bench-space` compares this project's.
 
-From a description of the public code, not from the code: a data set whose items are one random network of a task and the task's
-images; loaded anew in every epoch by a DataLoader; all images of a task encoded, then averaged; an evaluation after every epoch,
-which embeds a batch again and ranks it. An epoch is one step over all tasks.
+Written from a description of the public code, not from the code. An item of its data set is one random network of a
+task and the task's images. A DataLoader loads all items again in every epoch. All images of a task are encoded, then
+averaged. After every epoch, a batch is embedded again and ranked. An epoch is one step over all tasks.
 
 Axes: D tasks, n images of a task, F feature width, T topology width, E functional width, d space dimension.
 """
@@ -24,9 +24,9 @@ Batch = tuple[Tensor, Tensor, list[Tensor]]
 
 
 class PlainTasks(Dataset[Item]):
-    """Items: topology and functional embedding (T + E,) of one random network of a task, its accuracy, the task's images (n, F).
+    """Items: topology and functional embedding (T + E,) of one random network of a task, its accuracy, images (n, F).
 
-    `rows` fixes the networks instead, one a task.
+    `rows` fixes the networks instead, one per task.
     """
 
     def __init__(self, zoo: dict[str, Any], queries: dict[str, Any], split: str, rows: list[int] | None = None) -> None:
@@ -43,13 +43,13 @@ class PlainTasks(Dataset[Item]):
         name = self.names[task]
         row = random.choice(self.members[name]) if self.rows is None else self.rows[task]
         topology = torch.tensor(self.zoo["topol"][row], dtype=torch.float32)
-        # As one tensor: passed one by one between processes, the images of a batch run out of file descriptors.
+        # As one tensor: passed one by one between processes, the images of a batch need too many file descriptors.
         images = torch.stack(self.queries[name][f"x_query_{self.split}"])
         return torch.cat([topology, self.zoo["f_emb"][row]]), self.zoo["acc"][row], images
 
 
 def collate(items: list[Item]) -> Batch:
-    """Put networks (D, T + E) and accuracies (D,) together; images stay a list, since tasks have more or fewer."""
+    """Stack networks (D, T + E) and accuracies (D,). Images stay a list, since their number differs between tasks."""
     models, accuracies, images = zip(*items, strict=True)
     return torch.stack(models), torch.tensor(accuracies), list(images)
 
@@ -73,9 +73,9 @@ class PlainSpace(nn.Module):
         return queries, models, predicted, accuracies
 
 
-def plain_loss(found: tuple[Tensor, Tensor, Tensor, Tensor], margin: float = 0.2) -> Tensor:
-    """Return the sum of the hinges, both ways round, and the mean squared error."""
-    queries, models, predicted, accuracies = found
+def plain_loss(outputs: tuple[Tensor, Tensor, Tensor, Tensor], margin: float = 0.2) -> Tensor:
+    """Return the sum of the hinge losses in both directions and the mean squared error."""
+    queries, models, predicted, accuracies = outputs
     scores = models @ queries.t()
     own = scores.diag().view(-1, 1)
     crossed = scores * (1 - torch.eye(len(scores)))
@@ -85,10 +85,10 @@ def plain_loss(found: tuple[Tensor, Tensor, Tensor, Tensor], margin: float = 0.2
 
 
 class PlainTraining:
-    """Training and evaluation, an epoch at a time, with a number of loading processes as a DataLoader has them by default."""
+    """Training and evaluation by epochs, with `workers` loading processes and a DataLoader's default settings."""
 
     def __init__(self, zoo: dict[str, Any], queries: dict[str, Any], workers: int, seed: int = 0) -> None:
-        # Four are what is compared, however few the cores.
+        # Four processes are compared, even if there are fewer cores.
         warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")
         random.seed(seed)
         torch.manual_seed(seed)
@@ -129,6 +129,6 @@ class PlainTraining:
         queries, models, predicted, accuracies = (torch.cat(part) for part in zip(*parts, strict=True))
         order = (queries @ models.t()).argsort(dim=1, descending=True)
         ranks = 1 + (order == torch.arange(len(order))[:, None]).float().argmax(dim=1)
-        found = {f"recall_at_{k}": float((ranks <= k).float().mean()) for k in (1, 5, 10, 50)}
+        recalls = {f"recall_at_{k}": float((ranks <= k).float().mean()) for k in (1, 5, 10, 50)}
         error = float(F.mse_loss(predicted, accuracies))
-        return found | {"mean_rank": float(ranks.float().mean()), "median_rank": float(ranks.median()), "mse": error}
+        return recalls | {"mean_rank": float(ranks.float().mean()), "median_rank": float(ranks.median()), "mse": error}

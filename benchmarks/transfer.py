@@ -1,12 +1,12 @@
-"""What a ranking of networks is worth on sources that it never saw, against networks that were truly fine-tuned there.
+"""Measure rankings of networks on sources that they were not fitted on, against real fine-tunings there.
 
-    make bench-transfer               # on a built project; an hour or more; writes metrics/bench-transfer.json and a table
+    make bench-transfer               # on a built project; over an hour; writes metrics/bench-transfer.json and a table
     python benchmarks/transfer.py --root PROJECT --judged 8
 
-Every meta-train source in turn is left out, with its tasks, its networks and its anchors; `--meta-test` asks a space of all
-meta-train tasks about the meta-test tasks, too. On each judged task the planned networks of other sources are fine-tuned with
-several seeds: that is the truth. What is compared ranks the same networks. What was fine-tuned and embedded is kept in
-.resume/bench-transfer; a run that was cut off goes on.
+Each meta-train source in turn is left out, with its tasks, networks and anchors. `--meta-test` also judges a space of
+all meta-train tasks on the meta-test tasks. On each judged task the planned networks of other sources are fine-tuned
+with several seeds: that is the truth. All rankings order these networks. Fine-tunings and embeddings are kept in
+.resume/bench-transfer, so that an interrupted run can continue.
 """
 
 from __future__ import annotations
@@ -44,29 +44,28 @@ from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import read_info, read_task
 from tans_core.zoo.build import read_all_cards
 
-"""Columns at the end of a topology code: parameters and multiply-accumulates."""
 LEAST = 8
-"""Networks of other sources below which a task is not judged."""
+"""A task with fewer networks of other sources is not judged."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path(), help="a project that is built, `transfer` included")
-    parser.add_argument("--judged", type=int, default=12, help="meta-train tasks that get the truth")
+    parser.add_argument("--judged", type=int, default=12, help="how many meta-train tasks are judged")
     parser.add_argument("--meta-test", action="store_true", help="judge the meta-test tasks, too")
     parser.add_argument("--networks", type=int, default=16, help="networks that are fine-tuned on a judged task")
-    parser.add_argument("--truth-seeds", type=int, default=3, help="fine-tunings of each")
+    parser.add_argument("--truth-seeds", type=int, default=3, help="fine-tunings of each network")
     parser.add_argument("--space-seeds", type=int, default=5, help="spaces that are trained for each source left out")
     parser.add_argument("--paper-steps", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path("metrics/bench-transfer.json"))
     options = parser.parse_args()
     if min(options.truth_seeds, options.space_seeds) < 2:
-        parser.error("of both seeds two at least: a spread is told of each")
+        parser.error("--truth-seeds and --space-seeds must be at least 2, to measure their spread")
     torch.set_num_threads(1)
     params = load_params(options.root)
     data = read_data(options.root, params)
     asked = read_truth(options, params, data)
-    found = compare(asked, data, params, options)
+    results = compare(asked, data, params, options)
     machine = {
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
@@ -75,14 +74,14 @@ def main() -> None:
     record = {
         "machine": machine,
         "options": {k: v for k, v in vars(options).items() if k not in ("root", "out")},
-        **found,
+        **results,
     }
     write_json(record, options.out)
     show(record)
 
 
 def read_data(root: Path, params: Params) -> SpaceData:
-    """Read what spaces are trained on; no network is held out, since it is sources that are."""
+    """Read the training data of the spaces. No network is held out, since whole sources are."""
     store, space = root / "data/store", params.space
     data = assemble(
         ModelRows.read(store),
@@ -150,7 +149,7 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
 
 
 def spread_over_sources(data: SpaceData, count: int, seed: int) -> list[str]:
-    """Choose meta-train tasks to judge, from as many sources as there are."""
+    """Choose meta-train tasks to judge, from as many sources as possible."""
     by_source: dict[str, list[str]] = {}
     for task in sorted(data.tasks, key=lambda name: derive_seed(seed, "judged", name)):
         by_source.setdefault(data.sources[data.tasks.index(task)], []).append(task)
@@ -160,7 +159,7 @@ def spread_over_sources(data: SpaceData, count: int, seed: int) -> list[str]:
 
 
 def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: argparse.Namespace) -> dict[str, Any]:
-    """Rank the networks of each judged task in every way, and judge the orders against the mean of the seeds."""
+    """Rank the networks of each judged task in all ways, and judge the orders by the mean of the truth's seeds."""
     settings = params.space.model_dump()
     recipe = SpaceRecipe(**{field.name: settings[field.name] for field in fields(SpaceRecipe)})
     left_out: list[str | None] = [*sorted({one.source for one in asked if not one.unseen})]
@@ -181,7 +180,7 @@ def compare(asked: Sequence[Asked], data: SpaceData, params: Params, options: ar
         results = list(progress(pool.map(work, jobs), "spaces", len(jobs)))
     taught = {data.sources[data.tasks.index(name)] for name in params.base.tasks if name in data.tasks}
     left = [one for one in asked if not one.unseen]
-    # The base, from which every network comes and by which queries are read, is not trained anew without a source.
+    # All networks descend from the base, and it embeds the queries. It is not trained again without a source.
     groups = {"left out": left, "of these, unknown to the base": [one for one in left if one.source not in taught]}
     groups["meta-test"] = [one for one in asked if one.unseen]
     groups = {name: members for name, members in groups.items() if members}
@@ -219,7 +218,7 @@ def score_source(
     seen = [index for index, name in enumerate(data.sources) if name != source]
     names = asked_names(asked, source)
     space, _ = fit_on(data, seen, recipe, 0, derive_seed(seed, "bench", str(source)))
-    # The published code holds no costs; ours ends with them.
+    # The published topology code has no costs; this project's ends with them.
     published = replace(data, functional=noise, topology=data.topology[:, :-COSTS])
     papers = {
         name: (paper_on(own, seen, paper_steps, derive_seed(seed, "bench paper", str(source))), own)
@@ -231,10 +230,10 @@ def score_source(
 
 
 def inner_weights(known: Mapping[str | None, SpaceData], recipe: SpaceRecipe, source: str | None) -> dict[str, float]:
-    """Weigh predicted score and probe by sources that are left out inside what is seen without one source (None: of all)."""
+    """Weigh predicted score and probe by leaving out sources in turn, within all but one source (None: all)."""
     data = known[source]
     seen = [index for index, name in enumerate(data.sources) if name != source]
-    # The source that is left out takes its networks along.
+    # The networks of the source that is left out are left out, too.
     homes = data.home[data.tuned.model]
     own = torch.isin(homes, torch.tensor(seen)) | (homes < 0)
     tried = replace(data, tuned=data.tuned.where(own))

@@ -1,4 +1,4 @@
-"""The zoo embedded in other ways: by anchors without a source's images, and as published, by what it answers to noise."""
+"""Other embeddings of the zoo: by anchors without a source's images, and by outputs for noise, as published."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tans_core.zoo.weights import load_model, load_tensors, save_tensors
 
 
 def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -> torch.Tensor:
-    """Return (M, E) functional embeddings by the anchors of all other sources; what was embedded before is read."""
-    # The digest is of the rows of `embed`, which all weights, anchors and settings have a part in.
+    """Return (M, E) functional embeddings by the anchors of all other sources, or read those of an earlier run."""
+    # The digest of the rows of `embed` changes with weights, anchors and settings.
     made_from = [code_digest([functional.__file__, __file__]), (root / "data/store/models.digest").read_text(), source]
     path = resume_folder(root / f".resume/bench-transfer/without-{source}", made_from) / "functional.safetensors"
     if not path.is_file():
@@ -40,7 +40,7 @@ def embedded_without(root: Path, params: Params, data: SpaceData, source: str) -
 
 @torch.no_grad()
 def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tensor:
-    """Return (M, E) answers of the penultimate layer to one noise image, under the statistics that BatchNorm stored.
+    """Return (M, E) outputs of the penultimate layer for one noise image, with the stored statistics of BatchNorm.
 
     That is the published functional embedding.
     """
@@ -50,8 +50,8 @@ def embedded_by_noise(root: Path, params: Params, data: SpaceData) -> torch.Tens
         noise = functional.Noise(1, params.seed)
         models = ModelRows.read(root / "data/store")
         cards = list(models.cards)
-        answers = []
+        outputs = []
         for card in progress(cards, "embedding models by noise"):
-            answers.append(load_model(card, root / "data" / card.weights).features(noise.images(card.preprocess))[0])
-        save_tensors({"functional": torch.stack(answers)}, path)
+            outputs.append(load_model(card, root / "data" / card.weights).features(noise.images(card.preprocess))[0])
+        save_tensors({"functional": torch.stack(outputs)}, path)
     return load_tensors(path)["functional"]

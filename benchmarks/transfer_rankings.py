@@ -1,4 +1,4 @@
-"""The rankings that `transfer.py` compares, and the task that they are asked about.
+"""The rankings that `transfer.py` compares, and the tasks on which they are judged.
 
 Axes: n networks of other sources, R seeds, S statistics of a query.
 """
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 OURS = "tans"
 REFINED_BY = f"tans, refined by {REFINED} probes"
 Scores = Sequence[Mapping[str, Mapping[str, Floats]]]
-"""Of each seed of the spaces, each task's scores (n,) of every ranking."""
+"""Scores (n,) by seed of the spaces, then by task, then by ranking."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Asked:
         name, source: of the task.
         unseen: whether it is a meta-test task.
         models: (n,) indices.
-        truth: (n, R) accuracies, one column a seed.
+        truth: (n, R) accuracies, one column per seed.
         probed: (n,) probes.
         statistics: (S,) of its images.
     """
@@ -53,11 +53,11 @@ class Asked:
 
 
 def paper_on(data: SpaceData, seen: Sequence[int], steps: int, seed: int) -> PaperSpace:
-    """Train the published space on the tasks seen; the mean of the features is all that it takes of a query."""
+    """Train the published space on the tasks seen. Its input of a query is only the mean of the features."""
     width = (data.queries.shape[1] - 1) // 3
-    place = {task: index for index, task in enumerate(seen)}
-    models = torch.tensor([index for index, home in enumerate(data.home.tolist()) if home in place])
-    home = torch.tensor([place[int(data.home[index])] for index in models])
+    new_index = {task: index for index, task in enumerate(seen)}
+    models = torch.tensor([index for index, home in enumerate(data.home.tolist()) if home in new_index])
+    home = torch.tensor([new_index[int(data.home[index])] for index in models])
     pooled = [
         [data.queries[task, None, :width] for task in seen],
         [data.val_queries[task, None, :width] for task in seen],
@@ -78,7 +78,7 @@ def rankings(
     weights: dict[str, float],
     seed: int,
 ) -> dict[str, Floats]:
-    """Score the networks of one task in every way; higher is better. `papers` come with the data that they were trained on."""
+    """Score the networks of one task by every ranking; higher is better. Each of `papers` has its training data."""
     models = torch.from_numpy(one.models)
     topology, functional, home = data.topology[models], data.functional[models], data.home[models]
     statistics, width = one.statistics[None], (len(one.statistics) - 1) // 3
@@ -89,10 +89,10 @@ def rankings(
     refined = refined_scores(ours, places.numpy(), first, one.probed[first], RefineWeights(**weights))
     published: dict[str, Floats] = {}
     for name, (paper, known) in papers.items():
-        asked = paper.encode_query(statistics[:, :width])
-        found = paper.encode_models(model_inputs(known.topology[models], known.functional[models]))
-        published[f"{name}, similarity"] = (found @ asked[0]).double().numpy()
-        published[f"{name}, predictor"] = paper.predict(asked.expand_as(found), found).double().numpy()
+        encoded = paper.encode_query(statistics[:, :width])
+        points = paper.encode_models(model_inputs(known.topology[models], known.functional[models]))
+        published[f"{name}, similarity"] = (points @ encoded[0]).double().numpy()
+        published[f"{name}, predictor"] = paper.predict(encoded.expand_as(points), points).double().numpy()
     params_m = deviations(data.params_m[models].double().log().numpy())
     pooled = data.queries[list(seen), :width]
     centred = torch.nn.functional.normalize(data.queries[:, :width] - pooled.mean(dim=0), dim=1)
@@ -117,7 +117,7 @@ def rankings(
 
 
 def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> Floats:
-    """Return how the networks of each home, or of none, did on the other tasks seen, in deviations, (n,)."""
+    """Return the mean score on the other tasks seen of the networks of each home, or of none, in deviations, (n,)."""
     usable = torch.isin(data.tuned.task, torch.tensor(list(seen)))
     homes = data.home[data.tuned.model]
     usable &= torch.isin(homes, torch.tensor(list(seen))) | (homes < 0)
@@ -128,7 +128,7 @@ def transfer_mean(data: SpaceData, seen: Sequence[int], home: torch.Tensor) -> F
 
 
 def qualities(scores: Scores, members: Sequence[Asked]) -> dict[str, dict[str, Floats]]:
-    """Judge every ranking on each task by the mean of the truth's seeds: of each ranking and figure, (seeds, tasks)."""
+    """Judge every ranking on each task by the mean of the truth's seeds: (seeds, tasks) by ranking and figure."""
     found = {}
     for name in scores[0][members[0].name]:
         rows = [[order_quality(seed[o.name][name], o.truth.mean(axis=1)) for o in members] for seed in scores]
@@ -175,7 +175,7 @@ def judge_rankings(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dic
 def calibration_by_source(
     scores: Scores, members: Sequence[Asked], sources: Sequence[Sequence[int]]
 ) -> dict[str, dict[str, float]]:
-    """Calibrate the scores of `tans`: the tasks of each source by an interval that the others give, once a seed."""
+    """Calibrate the scores of `tans`, once per seed: the interval for a source comes from the other sources."""
     found = []
     for seed in scores:
         orders = [Order(seed[o.name][OURS], o.truth.mean(axis=1), o.probed) for o in members]
@@ -185,7 +185,7 @@ def calibration_by_source(
 
 
 def ceiling(members: Sequence[Asked]) -> dict[str, Any]:
-    """Judge one seed's order against the mean of the others: what a perfect guess of a single fine-tuning would reach."""
+    """Judge one seed's order by the mean of the others: a perfect prediction of a single fine-tuning reaches this."""
     rows = [
         order_quality(one.truth[:, seed], np.delete(one.truth, seed, axis=1).mean(axis=1))
         for one in members

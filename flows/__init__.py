@@ -1,1 +1,1 @@
-"""Prefect flows: when and where work runs. What the work is stands in `tans_core`."""
+"""Prefect flows: they schedule the work that `tans_core` does."""

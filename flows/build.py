@@ -12,7 +12,7 @@ from tans_core.errors import TansError
 
 @flow(name="build", description="Build what params.yaml describes, and publish it.")
 def build() -> Any:
-    """Run what is out of date, and publish the result as a release; one that was rolled back stays out."""
+    """Run what is out of date, and publish the result as a release. A release that was rolled back is not published."""
     try:
         release, _ = rebuild_and_publish(project())
     except TansError as error:

@@ -1,4 +1,4 @@
-"""What the flows share: errors that read well, the lock around `dvc repro`, artifacts."""
+"""Shared parts of the flows: readable errors, the lock around `dvc repro`, artifacts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def project() -> Path:
 
 
 def failed(error: TansError) -> State[Any]:
-    """Turn an error that a user can act on into a failed state: its message is logged, no stack trace."""
+    """Turn an error that a user can act on into a failed state; its message is logged without a stack trace."""
     text = f"{type(error).__name__}: {error}"
     get_run_logger().error(text)
     return Failed(message=text)
@@ -41,20 +41,20 @@ def failed(error: TansError) -> State[Any]:
 def one_repro_at_a_time() -> Iterator[None]:
     """Wait until no other flow runs `dvc repro`: DVC itself refuses the second one."""
     with get_client(sync_client=True) as client:
-        # A limit that does not exist would limit nothing.
+        # Prefect ignores a limit that does not exist.
         client.upsert_global_concurrency_limit_by_name(REPRO_LIMIT, 1)
     with concurrency(REPRO_LIMIT, occupy=1, strict=True):
         yield
 
 
 def rebuild_and_publish(root: Path) -> tuple[str, bool]:
-    """Bring data/ up to date with params.yaml and all arrivals, and publish it, unless it was rolled back.
+    """Bring data/ up to date with params.yaml and all arrivals. Publish it, unless it was rolled back.
 
     Returns:
-        The id of the release in production, and whether it is another one than before.
+        The id of the release in production, and whether it changed.
 
     Raises:
-        TansError: a stage failed: of the class of its exit code.
+        TansError: a stage failed. The class is that of its exit code.
     """
     log = get_run_logger()
     with one_repro_at_a_time():
@@ -65,13 +65,13 @@ def rebuild_and_publish(root: Path) -> tuple[str, bool]:
 
 
 def publish(root: Path, warn: Callable[[str], None]) -> tuple[str, bool]:
-    """Publish what is built. A result that was rolled back stays out, which is a warning and no error.
+    """Publish what is built. If it was rolled back before, it is not published; that is a warning, not an error.
 
     Returns:
-        The id of the release in production, and whether it is another one than before.
+        The id of the release in production, and whether it changed.
 
     Raises:
-        StoreError: something is not built, or the parts do not belong together.
+        StoreError: something is not built, or the parts are of different builds.
     """
     before = production_id(root / "serving")
     try:
@@ -85,34 +85,35 @@ def publish(root: Path, warn: Callable[[str], None]) -> tuple[str, bool]:
 
 
 def rebuild(root: Path, on_line: Callable[[str], None], stages: Sequence[str] = ()) -> None:
-    """Run `dvc repro` until what it built holds every arrival, those that came meanwhile included.
+    """Run `dvc repro` until the embeddings contain every arrival, also those that came while it ran.
 
-    DVC hashes what a stage depends on after the stage ran: a model that comes in between counts as seen, and would never be
-    built in.
+    DVC hashes a stage's dependencies after the stage ran. It would take a model that arrives in between for built, and
+    never build it.
 
     Args:
         root: the project's folder.
-        on_line: gets DVC's output line by line.
-        stages: to bring up to date; all by default.
+        on_line: called with each line of DVC's output.
+        stages: the stages to bring up to date; all by default.
 
     Raises:
-        TansError: a stage failed: of the class of its exit code.
+        TansError: a stage failed. The class is that of its exit code.
     """
     for _ in range(REBUILDS):
         before = arrivals(root)
         try:
             api.build(*stages, root=root, on_line=on_line)
         except GateError:
-            # The gate counts the arrivals: one more than the stage has seen is no fault of theirs.
+            # The gate counts the arrivals, so it also fails if one came after the stage ran. Then try again.
             if arrivals(root) == before:
                 raise
             continue
         if arrivals(root) == built_arrivals(root):
             return
-        on_line("models came or went while `dvc repro` ran: embedding them again")
+        on_line("models were added or removed while `dvc repro` ran: embedding again")
         api.build("--force", "--single-item", "embed", root=root, on_line=on_line)
     raise StoreError(
-        f"{root / 'data/arrivals'}: still not what was built after {REBUILDS} runs of `dvc repro`. Run it by hand, and see."
+        f"{root / 'data/arrivals'}: differs from the built embeddings even after {REBUILDS} runs of `dvc repro`. "
+        "Run `tans build` by hand while no model is added or removed."
     )
 
 
@@ -122,7 +123,7 @@ def arrivals(root: Path) -> set[str]:
 
 
 def built_arrivals(root: Path) -> set[str]:
-    """Return the ids of the models from outside that the built embeddings hold."""
+    """Return the ids of the arrivals that the built embeddings contain."""
     from tans_core.embeddings.store import read_table
 
     cards = [json.loads(card) for card in read_table(root / "data/store", "models")["card"].to_pylist()]
@@ -130,7 +131,7 @@ def built_arrivals(root: Path) -> set[str]:
 
 
 def artifact_key(*parts: str) -> str:
-    """Return a key as Prefect wants it: lower-case letters, digits, dashes."""
+    """Return a key that Prefect accepts: lower-case letters, digits, dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")[:200]
 
 
@@ -147,11 +148,11 @@ def markdown_table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
 
 
 def json_block(value: Any) -> str:
-    """Return a value as a block of JSON for an artifact; what JSON lacks becomes text."""
+    """Return a value as a block of JSON for an artifact; values that JSON lacks become strings."""
     return f"```json\n{json.dumps(value, indent=2, ensure_ascii=False, default=str)}\n```"
 
 
 def _cell(value: Any) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
-    # Names come from folders and cards: they must not break out of their cell.
+    # Names come from folders and cards; they must not end their table cell.
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")

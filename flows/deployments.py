@@ -27,9 +27,9 @@ _MODULE = EntrypointType.MODULE_PATH
 
 
 def deployments() -> list[RunnerDeployment]:
-    """Return one deployment a flow, each named `<flow>/local`."""
+    """Return one deployment per flow, each named `<flow>/local`."""
     alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    # Each admission gets its run: one that came while another ran would wait for the night otherwise.
+    # Admissions queue: one that comes during a run would otherwise wait until the nightly run.
     in_turn = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     on_admission = DeploymentEventTrigger(
         name="tans-retrain-on-admission",
@@ -46,12 +46,12 @@ def deployments() -> list[RunnerDeployment]:
             NAME, cron="0 3 * * *", triggers=[on_admission], concurrency_limit=in_turn, entrypoint_type=_MODULE
         ),
     ]
-    # Typed as what an asynchronous caller would get, too.
+    # Its type also covers the awaitables that asynchronous callers get.
     return cast("list[RunnerDeployment]", made)
 
 
 def main() -> None:
-    """Register the deployments, say so in the file that TANS_READY_FILE names, and serve until told to stop."""
+    """Register the deployments, create the file named by TANS_READY_FILE, and serve until a signal to stop."""
     runner = Runner(limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     for deployment in deployments():
         runner.add_deployment(deployment)

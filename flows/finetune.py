@@ -1,4 +1,4 @@
-"""Flow `finetune`: one network, trained on a data set."""
+"""Flow `finetune`: train one network on a data set."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accu
 @flow(name="finetune", description="Fine-tune one network on a data set.")
 @takes(FinetuneOptions)
 async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
-    """Fine-tune, and leave a report, JSON and a link to `runs/<id>`, which holds the weights.
+    """Fine-tune, and write a report, JSON and a link to `runs/<id>`, which contains the weights.
 
     Args:
-        dataset: a folder with one folder of images a class, or the name of a task of the project.
+        dataset: a folder with one folder of images per class, or the name of a task of the project.
         {options}
-        to_inbox: hand the result to the inbox, so that the zoo grows by use.
+        to_inbox: also copy the result to the inbox, so that it can join the zoo.
     """
     root = project()
     try:
@@ -49,7 +49,7 @@ async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = F
 
 
 def hand_in(run: Path, inbox: Path) -> None:
-    """Copy a run's card and weights to the inbox; hidden, and so not looked at, until both are there."""
+    """Copy a run's card and weights to the inbox. The folder is hidden, and so ignored, until both are complete."""
     hidden = inbox / f".{run.name}"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir(parents=True)

@@ -15,13 +15,13 @@ PUBLISHED = "tans.space.published"
 
 @flow(name="retrain", description="Rebuild what depends on new models, and publish it.")
 def retrain(model_id: str | None = None) -> Any:
-    """Rebuild with all arrivals, whichever of them set this off, and publish; what was rolled back stays out.
+    """Rebuild with all arrivals, and publish. A release that was rolled back is not published.
 
     Args:
-        model_id: the model whose admission set this off; for the log only.
+        model_id: the model whose admission started this run; for the log only.
     """
     if model_id:
-        get_run_logger().info("set off by the admission of %s", model_id)
+        get_run_logger().info("started by the admission of %s", model_id)
     try:
         release, published = rebuild_and_publish(project())
     except TansError as error:

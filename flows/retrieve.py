@@ -27,23 +27,24 @@ COLUMNS = {
 }
 
 
-# Asynchronous, since Prefect's heartbeat keeps a synchronous flow a second longer.
+# Asynchronous, since Prefect's heartbeat makes a synchronous flow a second longer.
 @flow(name="retrieve", description="Find the networks to start from for a data set.")
 @takes(RetrieveOptions)
 async def retrieve(dataset: str, options: RetrieveOptions) -> Any:
-    """Find networks, and leave a table, JSON and a link to `runs/<id>`.
+    """Find networks, and write a table, JSON and a link to `runs/<id>`.
 
     Args:
-        dataset: a folder with one folder of images a class, or the name of a task of the project.
+        dataset: a folder with one folder of images per class, or the name of a task of the project.
         {options}
     """
     try:
-        found = Service.open(project()).retrieve(dataset, options)
+        retrieval = Service.open(project()).retrieve(dataset, options)
     except TansError as error:
         return failed(error)
-    table = markdown_table(COLUMNS, found.to_dicts())
-    text = f"# Where to start for {found.task.name}\n\n{table}\n\nRelease {found.release}.\n\n{json_block(found.to_dict())}\n"
-    key = artifact_key("retrieve", found.task.name)
+    task, folder = retrieval.task.name, retrieval.folder
+    table, block = markdown_table(COLUMNS, retrieval.to_dicts()), json_block(retrieval.to_dict())
+    text = f"# Where to start for {task}\n\n{table}\n\nRelease {retrieval.release}.\n\n{block}\n"
+    key = artifact_key("retrieve", task)
     await acreate_markdown_artifact(text, key=key, description=f"Networks for {dataset}")
-    await acreate_link_artifact(found.folder.as_uri(), key=f"{key}-run", link_text=f"runs/{found.folder.name}")
-    return str(found.folder)
+    await acreate_link_artifact(folder.as_uri(), key=f"{key}-run", link_text=f"runs/{folder.name}")
+    return str(folder)

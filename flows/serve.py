@@ -1,6 +1,6 @@
 """`make serve`: a Prefect server on loopback and a runner that serves the flows, until Ctrl-C or SIGTERM.
 
-This process only watches over the two. It imports no Prefect, so that it is there, and can be stopped, at once.
+This process only starts and watches the two. It does not import Prefect, so it starts and can be stopped at once.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ logger = logging.getLogger(__name__)
 
 
 class Stop(Exception):  # noqa: N818
-    """SIGINT or SIGTERM came."""
+    """SIGINT or SIGTERM was received."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until SIGINT or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="tans serve", description="Serve the flows from a Prefect server on loopback."
     )
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help=f"of the server (default: {DEFAULT_PORT}; 0: a free one)"
+        "--port", type=int, default=DEFAULT_PORT, help=f"port of the server (default: {DEFAULT_PORT}; 0: a free one)"
     )
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # A background job of a non-interactive shell is born deaf to SIGINT, and would hand that on to what it starts.
+    # Background jobs of a non-interactive shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -63,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(root: Path, port: int) -> int:
-    """Start the server and the runner, and watch over them; return 1 when one ends by itself.
+    """Start the server and the runner, and watch them; return 1 when one ends by itself.
 
     Raises:
         ParamsError: the port is in use, or `root` is no project.
-        Stop: told to stop; nothing is left running.
+        Stop: a signal to stop was received. No process is left running.
     """
     if not (root / "params.yaml").is_file():
         raise ParamsError(f"{root / 'params.yaml'}: no such file. Run from the project's folder, or pass --root.")
@@ -83,8 +83,8 @@ def run(root: Path, port: int) -> int:
         wait_for(lambda: healthy(port), "server", server, log)
         registered = home / "registered"
         registered.unlink(missing_ok=True)
-        named = {**environment, "TANS_READY_FILE": str(registered)}
-        runner = start([sys.executable, "-m", "flows.deployments"], root, named, None)
+        runner_environment = {**environment, "TANS_READY_FILE": str(registered)}
+        runner = start([sys.executable, "-m", "flows.deployments"], root, runner_environment, None)
         started.append(runner)
         wait_for(registered.is_file, "runner", runner, log)
         ready = f"serving {root} at http://{HOST}:{port} (log of the server: {log})\n"
@@ -103,12 +103,12 @@ def free_port(port: int) -> int:
     """Return the port, or a free one for 0.
 
     Raises:
-        ParamsError: it is in use, or is no port.
+        ParamsError: it is in use or out of range.
     """
     if not 0 <= port <= 65535:
         raise ParamsError(f"--port: got {port}, want 0 to 65535.")
     with socket.socket() as probe:
-        # As the server will bind it: a port that only waits for old connections to fade is free.
+        # Bound as the server binds it: a port that only waits for old connections to close counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -122,7 +122,7 @@ def free_port(port: int) -> int:
 
 
 def settings(home: Path, port: int) -> dict[str, str]:
-    """Return the environment of the server, the runner, and the runs: nothing leaves this machine."""
+    """Return the environment of the server, the runner and the runs. Nothing is sent off this machine."""
     loopback = ",".join(filter(None, (os.environ.get("NO_PROXY"), HOST, "localhost")))
     return {
         **os.environ,
@@ -131,7 +131,7 @@ def settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
-        # What a run logs, its reason to fail above all, reaches the shell that watches it.
+        # Streams a run's log, above all why it failed, to the shell that watches it.
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
         "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
@@ -145,7 +145,7 @@ def settings(home: Path, port: int) -> dict[str, str]:
 def start(
     command: Sequence[str], root: Path, environment: Mapping[str, str], output: IO[str] | None
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, so that Ctrl-C reaches us alone and we end it in order."""
+    """Start a program in its own session, so that Ctrl-C reaches only this process, which ends them in order."""
     return subprocess.Popen(
         list(command),
         cwd=root,
@@ -159,10 +159,10 @@ def start(
 
 
 def wait_for(ready: Callable[[], bool], name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a process that was started is ready.
+    """Wait until a started process is ready.
 
     Raises:
-        TansError: it ended, or is not ready in time.
+        TansError: it ended, or was not ready in time.
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     while not ready():
@@ -184,8 +184,8 @@ def healthy(port: int) -> bool:
 
 @contextlib.contextmanager
 def reaping() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Yield a list for processes; on leaving, however that comes about, end them, last started first, and all below them."""
-    # Runs are children of the runner: should it die first, they become ours, and not init's.
+    """Yield a list for processes. On exit, end them and all their descendants, the last started first."""
+    # Runs are children of the runner. If it dies first, they become children of this process, not of init.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     started: list[subprocess.Popen[bytes]] = []
     try:
@@ -195,26 +195,26 @@ def reaping() -> Iterator[list[subprocess.Popen[bytes]]]:
             signal.signal(number, signal.SIG_IGN)
         for process in reversed(started):
             end(process.pid)
-        # What they left behind.
-        while left := children():
-            for child in left:
+        # Processes that outlived their parents.
+        while orphans := children():
+            for child in orphans:
                 end(child, grace_s=5.0)
 
 
 def children() -> list[int]:
-    """Return this process's children; those that ended are reaped."""
-    found = []
+    """Return the ids of this process's running children; those that ended are reaped."""
+    running = []
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.status() == psutil.STATUS_ZOMBIE:
                 process.wait()
             else:
-                found.append(process.pid)
-    return found
+                running.append(process.pid)
+    return running
 
 
 def end(pid: int, grace_s: float = STOP_TIMEOUT_S) -> None:
-    """Ask a child to end; after `grace_s` end it and its process group."""
+    """Ask a child to end; after `grace_s` kill it and its process group."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         process.terminate()
@@ -229,7 +229,7 @@ def end(pid: int, grace_s: float = STOP_TIMEOUT_S) -> None:
 
 
 def _die_with_parent() -> None:
-    # Should this process be killed outright, the server must not keep its port.
+    # If this process is killed, the server must not keep the port.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -21,15 +21,15 @@ ADMITTED = "tans.zoo.model-admitted"
 
 @flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
 def zoo_refresh() -> Any:
-    """Gate each newcomer; serve the good ones at once, quarantine the others, and tell of every admission."""
+    """Gate each newcomer. Serve those that pass at once, quarantine the others, emit an event for each admission."""
     root, log = project(), get_run_logger()
     inbox = root / "inbox"
-    # Most runs find nothing: they should not wait for torch.
+    # Most runs find an empty inbox; they should not wait for torch.
     if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
         log.info("the inbox is empty")
         return "nothing new"
     try:
-        outcome = refresh(root, tell)
+        outcome = refresh(root, emit_admission)
     except TansError as error:
         return failed(error)
     for entry, newcomer in outcome.admitted.items():
@@ -37,12 +37,12 @@ def zoo_refresh() -> Any:
     for entry, reason in outcome.refused.items():
         log.warning("quarantined %s: %s", entry, reason)
     if outcome.withheld:
-        log.warning("serving stays as it is: %s", outcome.withheld)
+        log.warning("the release in production stays: %s", outcome.withheld)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 
-def tell(newcomer: Newcomer, release: str) -> None:
+def emit_admission(newcomer: Newcomer, release: str) -> None:
     """Emit the event that starts `retrain`."""
     emit_event(
         ADMITTED,
@@ -52,7 +52,7 @@ def tell(newcomer: Newcomer, release: str) -> None:
 
 
 def report(outcome: Outcome) -> str:
-    """Return what became of the newcomers, as markdown."""
+    """Return which newcomers were admitted and which quarantined, as markdown."""
     admitted = [
         {
             "entry": name,
@@ -64,7 +64,7 @@ def report(outcome: Outcome) -> str:
         for name, one in outcome.admitted.items()
     ]
     refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
-    withheld = f"Serving stays as it is: {outcome.withheld}\n\n" if outcome.withheld else ""
+    withheld = f"The release in production stays: {outcome.withheld}\n\n" if outcome.withheld else ""
     columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy", "drift": "drift"}
     return (
         f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{withheld}{_verdict(outcome.drift)}"
@@ -73,7 +73,7 @@ def report(outcome: Outcome) -> str:
 
 
 def _verdict(drift: dict[str, Drift]) -> str:
-    """Say whether to retrain, by all newcomers in production; nothing where drift is not known."""
+    """Return whether to retrain, judged by all newcomers in production; empty if no drift is known."""
     from tans_core.space.drift import judge_drift
 
     return f"{judge_drift(list(drift.values())).in_words()}\n\n" if drift else ""
@@ -82,4 +82,4 @@ def _verdict(drift: dict[str, Drift]) -> str:
 def _drift_words(drift: Drift | None) -> str:
     if drift is None:
         return "not known"
-    return f"{drift.quantile:.2f}{' (far from what the space was made from)' if drift.far else ''}"
+    return f"{drift.quantile:.2f}{' (far from the networks of the space)' if drift.far else ''}"

@@ -6,9 +6,9 @@
     found[0].model, found[0].predicted_score
     run = tans.finetune("photos/", found[0].model, epochs=5)
     run.test_accuracy, run.folder
-    tans.scan("photos.zip").to_dict()                    # what a path holds, and whether it can be used
+    tans.scan("photos.zip").to_dict()                    # the images of a path, and whether they can be used
 
-Nothing heavy is imported until a function is called: the names below are found on first use.
+The names below are imported on first use, so that importing the package is cheap.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The Python API: what `tans` does, as functions. `import tans_core as tans` offers all of it.
+"""The Python API: the commands of `tans` as functions. `import tans_core as tans` offers all of them.
 
 Units: parameters and multiply-accumulates in millions, accuracies and similarities as fractions, times in seconds.
-Errors are the classes of `tans_core.errors`; their messages say what to do next.
-Whatever needs torch, LanceDB or pyarrow is imported inside the functions: importing this module is cheap.
+Errors are the classes of `tans_core.errors`; their messages name the next step.
+Modules that need torch, LanceDB or pyarrow are imported inside the functions, so importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ __all__ = [
 
 @takes(RetrieveOptions)
 def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str | Path | None = None) -> Retrieval:
-    """Find the pretrained networks to start from for a data set, without running them on it unless asked to.
+    """Find the pretrained networks to start from for a data set. They run on it only with `refine`.
 
     Args:
-        dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of one, a CSV of
-            paths and labels, a Parquet file with images (`scan`).
+        dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of
+            one, a CSV of paths and labels, a Parquet file with images (`scan`).
         {options}
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
 
     Returns:
-        At most `top_k` candidates, best first. `runs/<id>` keeps them.
+        At most `top_k` candidates, best first, also written to `runs/<id>`.
 
     Raises:
         ParamsError: an option is wrong; nothing was read.
         NoReleaseError: nothing was published yet.
         NoModelFitsError: no model satisfies the constraints; nothing was read.
         UnknownTaskError: `dataset` is neither a path nor a task.
-        DataError: the path cannot be used; the subclasses say why.
+        DataError: the path cannot be used; the subclass gives the reason.
         GateError: the gate refuses the images.
     """
     return Service.open(root).retrieve(dataset, options)
@@ -77,7 +77,7 @@ def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str 
 def finetune(
     dataset: str | Path | Task, options: FinetuneOptions, *, root: str | Path | None = None, progress: bool = False
 ) -> FinetuneRun:
-    """Fine-tune one model on a data set: all weights, a fresh classifier, the best weights by validation.
+    """Fine-tune one model on a data set: all weights, a new classifier. The best weights by validation are kept.
 
     Args:
         dataset: as for `retrieve`.
@@ -107,27 +107,27 @@ def scan(
     group: str | None = None,
     root: str | Path | None = None,
 ) -> ScanRun:
-    """Read every image of a path once, judge what was found, and write `scan.json` and `scan.html` to `runs/<id>`.
+    """Read every image of a path once, check them, and write `scan.json` and `scan.html` to `runs/<id>`.
 
-    A scan that is killed goes on where it was when it is run again.
+    A scan that was killed continues where it stopped when it is run again.
 
     Args:
-        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths and
-            labels; a Parquet file with images, or a folder of such files.
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of
+            paths and labels; a Parquet file with images, or a folder of such files.
         save: keep the images as a task of this name, unless the gate refuses them.
         max_images: open at most so many files, evenly over classes.
         drop_empty_classes: leave out classes without a usable image, instead of stopping.
         follow_links: follow links that lead outside `path`, to files and folders.
-        group: keep images together in one split by this column of a table; "folder": by the folders below each class; "none":
-            one by one. By default a column of a usual name, such as patient, is taken.
+        group: keep images with the same value in this column of a table in one split; "folder": images of the same
+            folder below a class; "none": no grouping. By default a column of a usual name, such as patient, is taken.
         root: as for `retrieve`.
 
     Returns:
-        The run; `passed` says whether the gate lets the images pass.
+        The run; `passed` is true if the gate accepts the images.
 
     Raises:
-        ParamsError: params.yaml cannot be read, or the name to save under cannot be had.
-        DataError: the path cannot be scanned; the subclasses say why.
+        ParamsError: params.yaml cannot be read, or the name to save under is invalid or in use.
+        DataError: the path cannot be scanned; the subclass gives the reason.
     """
     from tans_core.gates.query import start_query_gate
     from tans_core.tasks.task import write_task
@@ -163,13 +163,13 @@ def build(
     """Build what params.yaml describes: tasks, zoo, space, index, evaluation. Only what changed runs (`dvc repro`).
 
     Args:
-        stages: DVC stages to bring up to date, with what they need; all by default.
+        stages: DVC stages to bring up to date, with the stages that they depend on; all by default.
         root: the project's folder.
-        on_line: gets the output line by line.
-        jobs: how many independent stages run at a time; as many as there are cores, at most eight, where None.
+        on_line: called with each line of output.
+        jobs: how many independent stages run at a time; None takes the number of cores, at most eight.
 
     Raises:
-        TansError: a stage failed: of the class of its exit code (GateError: a gate refused data).
+        TansError: a stage failed. The class is that of its exit code (GateError: a gate refused data).
     """
     reproduce(find_root(root), stages, on_line, jobs)
 
@@ -178,8 +178,8 @@ def publish(root: str | Path | None = None, *, again: bool = False) -> str:
     """Copy the built space and index into `serving/` as a release, make it the production one, and return its id.
 
     Raises:
-        StoreError: something is not built, or the parts do not belong together.
-        WithdrawnReleaseError: the result was rolled back, and `again` is not set.
+        StoreError: something is not built, or the parts are of different builds.
+        WithdrawnReleaseError: this release was rolled back before, and `again` is not set.
     """
     from tans_core.index.releases import publish as publish_release
 
@@ -188,7 +188,7 @@ def publish(root: str | Path | None = None, *, again: bool = False) -> str:
 
 
 def rollback(to: str | None = None, root: str | Path | None = None) -> str:
-    """Make an earlier release the production one: `to`, or the one that it took over from. Return its id.
+    """Make an earlier release the production one: `to`, or the one before the current one. Return its id.
 
     Raises:
         StoreError: there is no such release.
@@ -199,20 +199,20 @@ def rollback(to: str | None = None, root: str | Path | None = None) -> str:
 
 
 def list_releases(root: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return each release, by its first time in production, as a dict of id, created (UTC, ISO 8601), models (a count),
-    production and withdrawn (bool)."""
+    """Return each release, ordered by when it first went into production, as a dict of id, created (UTC, ISO 8601),
+    models (a count), production and withdrawn (bool)."""
     from tans_core.index.releases import list_releases as list_all
 
     return [asdict(one) for one in list_all(find_root(root) / "serving")]
 
 
 def list_tasks(root: str | Path | None = None) -> list[TaskInfo]:
-    """Return each task that was built, by name: source, licence, role, class names, counts."""
+    """Return each built task, ordered by name: source, licence, role, class names, counts."""
     return task_infos(find_root(root))
 
 
 def list_models(root: str | Path | None = None) -> list[ModelCard]:
-    """Return the cards of the models in production, by id.
+    """Return the cards of the models in production, ordered by id.
 
     Raises:
         NoReleaseError: nothing was published yet.
@@ -231,7 +231,7 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
 
 
 def admit(root: str | Path | None = None) -> Outcome:
-    """Admit the newcomers in the inbox, and put those that cannot be into quarantine; what the flow `zoo-refresh` does.
+    """Admit the newcomers in the inbox, as the flow `zoo-refresh` does. Those that fail go into quarantine.
 
     Raises:
         NoReleaseError: nothing was published yet.
@@ -254,22 +254,22 @@ def add_network(
     images_licence: str = "LicenseRef-imagenet-terms",
     root: str | Path | None = None,
 ) -> ModelCard:
-    """Add a network of timm or torchvision to those that are served; it passes the gate that every newcomer does.
+    """Add a network of timm or torchvision to those that are served. It must pass the gate for newcomers.
 
     Args:
         package: `timm` or `torchvision`.
-        name: of the network there.
-        weights: safetensors, or a file of tensors that torch wrote, under the package's names.
-        home_task: the task whose classifier the weights have; None takes them as features for any task.
-        size_px: side of the input; None takes what the package says.
+        name: the network's name in the package.
+        weights: safetensors, or a file of tensors that torch wrote. The names of the tensors are the package's.
+        home_task: the task that the weights' classifier was trained on; None uses them as features for any task.
+        size_px: side of the input in pixels; None takes the package's.
         licence: of the weights, an SPDX expression.
-        images, images_licence: what they were trained on, where that is no task of the project.
+        images, images_licence: the images that the weights were trained on, if they are no task of the project.
         root: the project's folder.
 
     Raises:
-        WeightsError: the package has no such network, or the file holds other weights, or a copy of what is here.
-        GateError: it does not do what a newcomer has to. It lies in quarantine/, as after a WeightsError of admission.
-        WithdrawnReleaseError: the release that it makes was rolled back; it is in data/arrivals, and not served.
+        WeightsError: the package has no such network, or the file's weights do not fit it or are in the zoo already.
+        GateError: the gate refuses it. It is in quarantine/ now, as after a WeightsError of admission.
+        WithdrawnReleaseError: the resulting release was rolled back before. It is in data/arrivals, and not served.
         NoReleaseError: nothing was published yet.
     """
     from tans_core.errors import WithdrawnReleaseError
@@ -277,8 +277,8 @@ def add_network(
     from tans_core.zoo.hand_in import HandIn, hand_in
 
     project = find_root(root)
-    said = HandIn(package, name, Path(weights), home_task, size_px, licence, images, images_licence)
-    entry = hand_in(said, project / "inbox", project / "data/tasks")
+    request = HandIn(package, name, Path(weights), home_task, size_px, licence, images, images_licence)
+    entry = hand_in(request, project / "inbox", project / "data/tasks")
     outcome = refresh(project, lambda newcomer, release: None, only=entry)
     if entry.name in outcome.errors:
         raise outcome.errors[entry.name]
@@ -288,10 +288,10 @@ def add_network(
 
 
 def remove_networks(models: Sequence[str], root: str | Path | None = None) -> str:
-    """Take admitted newcomers out of service, and from data/arrivals to quarantine; return the release that serves now.
+    """Take admitted newcomers out of service and move them to quarantine. Return the id of the new release.
 
     Raises:
-        StoreError: there is no such model, or it is none that was admitted.
+        StoreError: there is no such model, or it was not admitted from the inbox.
     """
     from tans_core.inbox import remove
 
@@ -299,7 +299,7 @@ def remove_networks(models: Sequence[str], root: str | Path | None = None) -> st
 
 
 def verify(root: str | Path | None = None) -> list[FileFinding]:
-    """Hold each stored file of weights against the hash that was kept of it; one finding a file."""
+    """Compare each stored file of weights with its recorded hash; one finding per file."""
     from tans_core.index.verify import verify_weights
 
     return list(verify_weights(find_root(root)))
@@ -316,18 +316,18 @@ def profile_networks(
     """Time networks in production on this machine.
 
     Args:
-        models: ids; all where there are none.
-        batch: images at a time.
-        threads: of the processor.
-        device: `cpu`, `cuda`, or `auto`, which takes the latter where there is one.
+        models: ids; none means all.
+        batch: images per batch.
+        threads: CPU threads.
+        device: `cpu`, `cuda`, or `auto`: `cuda` if there is one.
         root: the project's folder.
 
     Returns:
-        What they were timed with, the figures by id, and the file that keeps them.
+        The conditions of the measurement, the figures by id, and the file that they were written to.
 
     Raises:
         StoreError: no such model, or the file is of another machine.
-        ParamsError: there is no such device here.
+        ParamsError: this machine has no such device.
     """
     from tans_core.runtime import device as best_device
     from tans_core.zoo.latency import Profile, add_latencies, measure_latencies, read_latencies
@@ -335,8 +335,8 @@ def profile_networks(
     project = find_root(root)
     service = Service.open(project)
     cards = [service.retriever.card(model) for model in models] or list(service.retriever.cards.values())
-    place = best_device().type if device == "auto" else device
-    made = Profile.here(place, threads, batch)
-    read_latencies(project / "latency", made)  # says what is wrong with it before anything is timed
-    found = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), made)
-    return made, found, add_latencies(project / "latency", made, found)
+    kind = best_device().type if device == "auto" else device
+    profile = Profile.here(kind, threads, batch)
+    read_latencies(project / "latency", profile)  # raises for a bad file before anything is timed
+    latencies = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), profile)
+    return profile, latencies, add_latencies(project / "latency", profile, latencies)

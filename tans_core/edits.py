@@ -1,7 +1,8 @@
-"""Changes that commands make to params.yaml: tasks added and removed, profiles laid over it.
+"""Changes that commands make to params.yaml: add a task, remove one, apply a profile.
 
-Only the lines that change are touched. Where they are comes from the YAML parser that reads the file everywhere else: comments,
-order and layout of all the rest stay as they are, byte for byte. The outcome is parsed and checked before it is written.
+Only the lines that change are rewritten: the YAML parser gives their positions. All other bytes stay, comments and
+layout included. ruamel's own round trip does not keep them: it joins lists that span several lines, for one.
+The new text is parsed and checked before it is written.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from tans_core.params import Params, parse_params
 from tans_core.yaml_file import compose, flow, parse_yaml, read_text
 
 ROLES = {"meta-train": "meta_train", "meta-test": "meta_test"}
-"""A task's role, and the mapping below `tasks` that it stands in."""
+"""The mapping below `tasks` that holds the tasks of each role."""
 
 _LINE = 120
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value that changed: where, and what it was and is; None where there was, or is, none."""
+    """One changed value: its path, and the value before and after. None means that there is no value."""
 
     path: tuple[str, ...]
     before: Any
@@ -61,13 +62,13 @@ def add_task(
         root: the project's folder.
         name: the task's name.
         role: a key of ROLES.
-        source: where its images come from.
+        source: name of the source of its images.
         options: the source's own.
-        replace: put it in the place of a task of that name, whatever its role.
-        dry_run: check all of it, and write nothing.
+        replace: replace an existing task of that name, whatever its role.
+        dry_run: check everything, write nothing.
 
     Raises:
-        ParamsError: the name is in use, or cannot be a task's.
+        ParamsError: the name is in use or is no valid task name.
     """
     with _edited(root, dry_run) as edit:
         holder = _holder(edit.values, name)
@@ -85,8 +86,8 @@ def remove_task(root: Path, name: str) -> list[Change]:
     """Remove a task from params.yaml.
 
     Raises:
-        UnknownTaskError: there is none of that name.
-        ParamsError: params.yaml needs it elsewhere, in `base.tasks` for one.
+        UnknownTaskError: there is no task of that name.
+        ParamsError: params.yaml uses it elsewhere, in `base.tasks` for example.
     """
     with _edited(root) as edit:
         holder = _holder(edit.values, name)
@@ -103,18 +104,19 @@ def list_profiles(root: Path) -> list[str]:
 
 
 def apply_profile(root: Path, name: str, dry_run: bool = False) -> list[Change]:
-    """Lay `profiles/<name>.yaml` over params.yaml: mappings are merged, any other value is replaced.
+    """Apply `profiles/<name>.yaml` to params.yaml: mappings are merged, any other value is replaced.
 
     Returns:
-        What changed; nothing where it was applied before.
+        The changes; none if the profile is applied already.
 
     Raises:
-        ParamsError: no such profile, or the outcome cannot be meant.
+        ParamsError: no such profile, or the new params.yaml is invalid.
     """
     known = list_profiles(root)
     if name not in known:
         raise ParamsError(
-            f"profile {name!r}: no profiles/{name}.yaml{did_you_mean(name, known)}. Known: {', '.join(known) or 'none'}."
+            f"profile {name!r}: no profiles/{name}.yaml{did_you_mean(name, known)}. "
+            f"Known: {', '.join(known) or 'none'}."
         )
     path = root / "profiles" / f"{name}.yaml"
     overlay = _parse(read_text(path), path)
@@ -125,7 +127,7 @@ def apply_profile(root: Path, name: str, dry_run: bool = False) -> list[Change]:
 
 
 class Edit:
-    """The text of a YAML file, and what it holds; both change together."""
+    """The text of a YAML file and its values. Both change together."""
 
     def __init__(self, text: str, path: Path) -> None:
         self.text, self.path = text, path
@@ -133,7 +135,7 @@ class Edit:
         self.changes: list[Change] = []
 
     def set(self, where: Sequence[str], value: Any) -> None:
-        """Give a key a value; a new key comes last in its mapping."""
+        """Set a key's value; a new key comes last in its mapping."""
         *parents, key = where
         holder = self.values
         for parent in parents:
@@ -143,7 +145,7 @@ class Edit:
         self._write(tuple(where))
 
     def remove(self, where: Sequence[str]) -> None:
-        """Take a key out of its mapping."""
+        """Remove a key from its mapping."""
         *parents, key = where
         holder = self.values
         for parent in parents:
@@ -159,26 +161,25 @@ class Edit:
         self.text = self.text[:start] + self.text[self._next_line(_end(value_node, self.text)) :]
 
     def check(self) -> None:
-        """Make sure that the text says what it is meant to.
+        """Check that the text still parses to the values.
 
         Raises:
-            ParamsError: its layout is one that cannot be edited line by line.
+            ParamsError: the layout of the file cannot be edited line by line.
         """
-        said: Any = None
+        parsed: Any = None
         with contextlib.suppress(ParamsError):
-            said = _parse(self.text, self.path)
-        if said != self.values:
-            wanted = "\n  ".join(str(change) for change in self.changes)
-            raise ParamsError(f"{self.path}: its layout cannot be edited by a command. Edit it by hand:\n  {wanted}")
+            parsed = _parse(self.text, self.path)
+        if parsed != self.values:
+            changes = "\n  ".join(str(change) for change in self.changes)
+            raise ParamsError(f"{self.path}: a command cannot edit its layout. Edit it by hand:\n  {changes}")
 
     def _write(self, where: tuple[str, ...]) -> None:
-        """Bring the text in line with the value at `where`. A parent that no line can be added to is written anew, as a whole."""
+        """Write the value at `where` into the text. A parent that is empty or in braces is rewritten as a whole."""
         chain = _find(self.text, where)
         closed = next((depth for depth, (_, node) in enumerate(chain[: len(where)]) if _is_closed(node)), None)
         where = where[:closed]
         if not where or len(chain) < len(where):
-            # `check` will say that this cannot be edited.
-            return
+            return  # `check` reports this
         value: Any = self.values
         for key in where:
             value = value[key]
@@ -196,9 +197,9 @@ class Edit:
         self.text = self.text[:at] + before + "\n".join(lines) + "\n" + self.text[at:]
 
     def _next_line(self, index: int) -> int:
-        """Return where the next line begins, behind whatever comment stands after `index`."""
-        found = self.text.find("\n", index)
-        return len(self.text) if found < 0 else found + 1
+        """Return where the next line begins, after any comment that follows `index`."""
+        newline = self.text.find("\n", index)
+        return len(self.text) if newline < 0 else newline + 1
 
 
 @contextlib.contextmanager
@@ -208,7 +209,7 @@ def _edited(root: Path, dry_run: bool = False) -> Iterator[Edit]:
     stamp = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     lock = platformdirs.user_cache_path("tans") / "locks" / f"params-{stamp}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    # Two commands at a time: the second would write over what the first has added.
+    # Without the lock, of two commands at a time the second would overwrite the first one's changes.
     with FileLock(lock):
         edit = Edit(read_text(path), path)
         before: Params = parse_params(edit.text, path)
@@ -242,11 +243,11 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
 
 
 Pair = tuple[Any, Any]
-"""The nodes of a key and of its value; the document itself has no key."""
+"""The nodes of a key and of its value. The document itself has no key."""
 
 
 def _find(text: str, where: Sequence[str]) -> list[Pair]:
-    """Return the (key, value) nodes from the document's own down to that of `where`, or as far as there are any."""
+    """Return the (key, value) nodes from the document down to `where`, or as far as they exist."""
     node = compose(text)
     chain: list[Pair] = [(None, node)]
     for key in where:
@@ -260,12 +261,12 @@ def _find(text: str, where: Sequence[str]) -> list[Pair]:
 
 
 def _is_closed(node: Node) -> bool:
-    """Say whether it is a mapping that no line can be added to: in braces, or empty."""
+    """Return whether no line can be added to a node: it is in braces, empty, or no mapping."""
     return not isinstance(node, MappingNode) or bool(node.flow_style) or not node.value
 
 
 def _end(node: Node, text: str) -> int:
-    """Return where a value ends. The parser lets a block end where the next thing begins, comments and all."""
+    """Return where a value ends. The parser's end of a block is too late: comments after it are included."""
     if isinstance(node, CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last, text)
@@ -276,9 +277,9 @@ def _end(node: Node, text: str) -> int:
 
 
 def _render(key: str, value: Any, column: int) -> list[str]:
-    """Write an entry on one line where it fits, else one line a key."""
+    """Write an entry on one line if it fits, else one line per key."""
     line = f"{' ' * column}{flow(key)}: {flow(value)}"
     if len(line) <= _LINE or not isinstance(value, dict) or not value:
         return [line]
-    inner = [line for name, held in value.items() for line in _render(name, held, column + 2)]
+    inner = [line for name, entry in value.items() for line in _render(name, entry, column + 2)]
     return [f"{' ' * column}{flow(key)}:", *inner]

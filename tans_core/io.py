@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: every write goes to a temporary neighbour, is synced, then renamed."""
+"""Files that are either complete or absent: each is written to a temporary file beside it, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from typing import Any
 from tans_core.errors import StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextlib.contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Write `target` inside.
+    """Wrap the code that writes `target`, so that errors of the disk become a StoreError.
 
     Raises:
-        StoreError: the disk is full, or the folder may not be written into.
+        StoreError: the disk is full, or the folder is not writable.
     """
     try:
         yield
     except OSError as error:
-        there = error.filename is None or str(error.filename).startswith((str(target), str(target.parent)))
-        if error.errno in _FULL or (error.errno in _CLOSED and there):
+        at_target = error.filename is None or str(error.filename).startswith((str(target), str(target.parent)))
+        if error.errno in _FULL or (error.errno in _READ_ONLY and at_target):
             raise _unwritten(target, os.strerror(error.errno), error.errno in _FULL) from error
         raise
     except Exception as error:
-        # Writers in other languages tell by their text alone.
+        # Libraries written in other languages give only a text.
         if "No space left" in str(error) or "File too large" in str(error):
             raise _unwritten(target, str(error)[:120], True) from error
         raise
 
 
-def _unwritten(target: Path, why: str, full: bool) -> StoreError:
-    way = (
+def _unwritten(target: Path, reason: str, full: bool) -> StoreError:
+    remedy = (
         "Free some space there" if full else "Make the folder writable for your user, or work in a copy of the project"
     )
-    return StoreError(f"{target}: cannot be written: {why}. Nothing half is left. {way}, then run the command again.")
+    return StoreError(
+        f"{target}: cannot be written: {reason}. No partial file is left. {remedy}, then run the command again."
+    )
 
 
 @contextlib.contextmanager
 def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on a clean exit it replaces `target`, else it is removed.
 
-    `sync=False` saves the wait for the disk, for what can be made again where a loss of power tears it.
+    `sync=False` does not wait for the disk: for files that can be made again after a loss of power.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
             if sync:
                 with temporary.open("rb") as written:
                     os.fsync(written.fileno())
-            # mkstemp makes files private; an artefact is as readable as the umask allows.
+            # mkstemp makes files private; the result gets the permissions that the umask allows.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
@@ -76,9 +78,9 @@ def atomic_path(target: Path, sync: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target`; on a clean exit it takes `target`'s place.
+    """Yield a temporary folder beside `target`; on a clean exit it replaces `target`.
 
-    A reader never sees a half-written folder; a folder that was there before goes only once the new one is whole.
+    A reader never sees a partly written folder. An earlier folder is removed only once the new one is complete.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows under one header, in the order of the keys' first appearance; what a row lacks stays empty."""
+    """Write rows under one header. Columns are ordered by first appearance; a key that a row lacks is left empty."""
     header = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, header, lineterminator="\n")
@@ -131,17 +133,17 @@ def sha256_file(path: Path) -> str:
 
 
 def code_digest(files: Iterable[str | Path]) -> str:
-    """Return a hash of the code in some files and of the versions that training stands on: what they made is theirs."""
+    """Return a hash of the code in some files and of the libraries' versions: it changes when their results may."""
     versions = [metadata.version(name) for name in ("torch", "pytorch-lightning")]
     return sha256_bytes(json.dumps([*(sha256_file(Path(file)) for file in files), *versions]).encode())
 
 
 def resume_folder(folder: Path, made_from: Any) -> Path:
-    """Return a folder for checkpoints of one piece of work; what other inputs left there is removed.
+    """Return a folder for checkpoints of one piece of work. Checkpoints made from other inputs are removed.
 
     Args:
         folder: outside every DVC output, since DVC empties those before a stage runs.
-        made_from: JSON-able description of all that determines the work: parameters and digests of its inputs.
+        made_from: all that determines the work, as JSON values: parameters and digests of its inputs.
     """
     stamp = folder / "made_from.json"
     text = json.dumps(made_from, sort_keys=True)

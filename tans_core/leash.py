@@ -1,6 +1,6 @@
-"""A program that ends when the one that started it ends, however that came about.
+"""Run a program that ends when its parent process ends, for whatever reason.
 
-`dvc repro` that is killed leaves its stage running, which would go on writing beside the next one.
+A killed `dvc repro` leaves its stage running. The stage would then write to the same files as the next run.
 
     python -m tans_core.leash PROGRAM ARGUMENTS…
 """
@@ -16,12 +16,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process once its parent is gone; on Linux alone, elsewhere nothing happens."""
+    """Let the kernel kill this process when its parent ends. Only on Linux; elsewhere nothing happens."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before the kernel knew
+    if os.getppid() != parent:  # the parent ended before the setting took effect
         os.kill(os.getpid(), signal.SIGKILL)
 
 

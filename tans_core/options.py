@@ -1,4 +1,4 @@
-"""What requests may say, and functions that take it as plain keywords: declared once for API, command and flows."""
+"""Options of requests, and functions that take them as plain keywords: declared once for API, command and flows."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _Result = TypeVar("_Result")
 _Refine = Annotated[int, Field(ge=0, json_schema_extra={"metavar": "K"})]
 _Count = Annotated[int | None, Field(ge=1)]
 GROUP_HELP = (
-    "Keep images together in one split by this column of a table, such as a patient's; `folder`: by the folders below each "
-    "class; `none`: one by one. By default a column of a usual name is taken."
+    "Keep images with the same value in this column of a table in one split, such as those of a patient; `folder`: "
+    "images of the same folder below a class; `none`: no grouping. By default a column of a usual name is taken."
 )
 _Group = Annotated[str | None, Field(description=GROUP_HELP, json_schema_extra={"metavar": "COLUMN"})]
 
 
 class RetrieveOptions(Constraints):
-    """What `retrieve` may be told."""
+    """Options of `retrieve`."""
 
-    top_k: Annotated[_Count, Field(description="How many networks at most; by default as params.yaml says.")] = None
+    top_k: Annotated[_Count, Field(description="How many networks at most; by default as in params.yaml.")] = None
     refine: Annotated[
         _Refine,
-        Field(description="Run the first K on the images, and rank all again by what that shows; 0 runs none."),
+        Field(description="Run the first K on the images, and rank all again by the results; 0 runs none."),
     ] = 0
     group: _Group = None
 
 
 class FinetuneOptions(Constraints):
-    """What `finetune` may be told."""
+    """Options of `finetune`."""
 
     model: Annotated[
         str | None,
@@ -50,36 +50,36 @@ class FinetuneOptions(Constraints):
     refine: Annotated[
         _Refine,
         Field(
-            description="Run the first K of the retrieval on the images before one is taken, as `retrieve` does; 0 "
-            "takes the first as it is ranked."
+            description="Run the first K of the retrieval on the images, as `retrieve` does, before one is taken; 0 "
+            "runs none."
         ),
     ] = REFINED
-    epochs: Annotated[_Count, Field(description="How long; by default as params.yaml says.")] = None
+    epochs: Annotated[_Count, Field(description="How many epochs; by default as in params.yaml.")] = None
     seed: Annotated[
         int,
-        Field(ge=0, lt=2**63, description="Of the fresh classifier, the order of the images and the augmentation."),
+        Field(ge=0, lt=2**63, description="Seed of the new classifier, the order of images and the augmentation."),
     ] = 0
     group: _Group = None
 
     @classmethod
     def read(cls, **values: Any) -> FinetuneOptions:
-        found = super().read(**values)
-        choosing = sorted({*Constraints.model_fields, "rank", "refine"} & found.model_fields_set)
-        said = [name for name in choosing if getattr(found, name) != cls.model_fields[name].default]
-        if found.model is not None and said:
-            raise ParamsError(f"--model names the network already: leave it out, or {' and '.join(said)}.")
-        return found
+        options = super().read(**values)
+        choosing = sorted({*Constraints.model_fields, "rank", "refine"} & options.model_fields_set)
+        changed = [name for name in choosing if getattr(options, name) != cls.model_fields[name].default]
+        if options.model is not None and changed:
+            raise ParamsError(f"--model names the network already: leave it out, or {' and '.join(changed)}.")
+        return options
 
 
 def takes(options: type[Options], command: bool = False) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Let a function take the fields of a model as keywords in place of its parameter `options`.
 
-    The new function has a signature that says so, which `help`, Prefect's forms and typer read; `{options}` in its
-    docstring becomes a line a field.
+    `help`, Prefect's forms and typer read the new function's signature. `{options}` in its docstring becomes one line
+    per field.
 
     Args:
-        options: the model; its `read` checks what is given.
-        command: describe the fields as typer wants them.
+        options: the model; its `read` checks the arguments.
+        command: annotate the fields for typer.
     """
 
     def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
@@ -87,7 +87,7 @@ def takes(options: type[Options], command: bool = False) -> Callable[[Callable[.
         own = inspect.signature(function).parameters
         fields = {name: _parameter(name, field, command) for name, field in options.model_fields.items()}
         kept = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in own.values() if p.name != "options"]
-        if command:  # a page of help shows the fields before what every command has
+        if command:  # `--help` lists the fields before the options that every command has
             kept = [p if p.default is p.empty else p.replace(kind=p.KEYWORD_ONLY) for p in kept]
         leading = [p for p in kept if p.kind is not p.KEYWORD_ONLY]
         trailing = [p for p in kept if p.kind is p.KEYWORD_ONLY]

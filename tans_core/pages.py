@@ -1,4 +1,4 @@
-"""What every page of ours shares: one file each, with its pictures, styles and script inside, nothing fetched."""
+"""Shared parts of all HTML pages. Each page is one file: pictures, styles and script are inside, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
 def page_environment(package: str) -> Environment:
-    """Return what renders `package`/templates, which may include `house.css`; whatever is filled in is escaped."""
+    """Return the Jinja environment of `package`/templates. They may include `house.css`; all values are escaped."""
     return Environment(
         loader=ChoiceLoader([PackageLoader(package, "templates"), PackageLoader("tans_core", "templates")]),
         autoescape=True,
@@ -19,5 +19,5 @@ def page_environment(package: str) -> Environment:
 
 
 def png_uri(png: bytes) -> str:
-    """Return a picture as an address that holds it."""
+    """Return a picture as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,4 +1,4 @@
-"""params.yaml as typed sections. Only stages, flows and the CLI read it; the core takes plain arguments."""
+"""params.yaml as typed sections. Only stages, gates, flows and the CLI read it; the core takes plain arguments."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class _Section(BaseModel):
 
 
 class TaskParams(_Section):
-    """One task: where its images come from, and the source's own options (its classes, for one)."""
+    """One task: the source of its images, and the source's own options, such as its classes."""
 
     source: str
     options: dict[str, Any] = {}
 
 
 class TasksParams(_Section):
-    """All tasks by role. The role is the mapping that a task stands in."""
+    """All tasks by role. The mapping that holds a task is its role."""
 
     meta_train: dict[TaskName, TaskParams]
     meta_test: dict[TaskName, TaskParams]
@@ -52,12 +52,12 @@ class DataParams(_Section):
 
 
 class RecipeParams(_Section, Recipe):
-    """A recipe, and how families differ from it: `families.<name>` holds the settings that are others for one."""
+    """A training recipe. `families.<name>` holds the settings that differ for one network family."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     families: dict[str, dict[str, Any]] = {}
     own: ClassVar[tuple[str, ...]] = ("batch_size",)
-    """What beside the recipe may differ."""
+    """Settings besides the recipe's that may differ."""
 
     @model_validator(mode="after")
     def _families_are_whole(self) -> Self:
@@ -75,7 +75,7 @@ class RecipeParams(_Section, Recipe):
         return self
 
     def of_family(self, family: str) -> Self:
-        """Return the settings as they are for one family."""
+        """Return the settings for one family."""
         return self.model_validate(for_family(self.model_dump(), family))
 
 
@@ -88,7 +88,11 @@ class TrainParams(RecipeParams):
 
 
 class BaseParams(TrainParams):
-    """The base supernets: `start_share` of the weights that a family began with is kept; `subnets` are members for the zoo."""
+    """Training of the base supernets.
+
+    `start_share` is the share of a family's initial weights that is kept. `subnets` is how many networks of the base
+    go into the zoo.
+    """
 
     tasks: list[TaskName]
     precision: Literal["auto", "fp32", "bf16"]
@@ -111,7 +115,7 @@ class ZooParams(TrainParams):
 
 
 class EmbedParams(_Section):
-    """Functional embeddings (answers to anchor images) and query features."""
+    """Functional embeddings (outputs for anchor images) and query features."""
 
     anchors_per_task: Count
     projection_dim: Count
@@ -121,7 +125,7 @@ class EmbedParams(_Section):
 
 
 class TransferParams(_Section):
-    """Trials of networks on tasks that are not their home: short fine-tunings, by the recipe of `finetune`, and probes."""
+    """Trials of networks on other tasks than their own: short fine-tunings, by the recipe of `finetune`, and probes."""
 
     networks_per_task: Count
     general_per_task: Annotated[int, Field(ge=0)]
@@ -164,7 +168,7 @@ class RetrievalParams(_Section):
 
 
 class FinetuneParams(RecipeParams):
-    """How networks are fine-tuned whose cards do not say it themselves: all weights, under a fresh classifier."""
+    """How networks are fine-tuned whose cards have no recipe: all weights, with a new classifier."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -181,7 +185,7 @@ class EvaluateParams(_Section):
 
 
 class QueryGateParams(_Section):
-    """What a user's images must pass before a search. Shares are in 0..1; the first four stop, the others warn."""
+    """Limits on a user's images before a search. Shares are in 0..1. The first four stop it, the others warn."""
 
     min_median_side_px: Count = 8
     max_leak_share: Fraction = 0.2
@@ -218,14 +222,14 @@ def load_params(root: Path) -> Params:
     """Read and check `root/params.yaml`.
 
     Raises:
-        ParamsError: the file is missing or is not YAML, or some values cannot be meant; all of them are listed.
+        ParamsError: the file is missing, is not YAML, or has invalid values; all of them are listed.
     """
     path = root / "params.yaml"
     return parse_params(read_text(path), path)
 
 
 def parse_params(text: str, path: Path) -> Params:
-    """Check what params.yaml holds, or would hold; `path` is for messages.
+    """Check the text of params.yaml; `path` is for messages.
 
     Raises:
         ParamsError: as for `load_params`.
@@ -242,18 +246,18 @@ def parse_params(text: str, path: Path) -> Params:
 
 
 def _check_across_sections(params: Params, path: Path) -> None:
-    found = []
+    mistakes = []
     both = sorted(params.tasks.meta_train.keys() & params.tasks.meta_test.keys())
     if both:
-        found.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
+        mistakes.append(f"tasks: {', '.join(both)}: both in meta_train and in meta_test")
     if RESERVED_TASK in {**params.tasks.meta_train, **params.tasks.meta_test}:
-        found.append(f"tasks: {RESERVED_TASK}: is the home of the base's own networks. Take another name")
+        mistakes.append(f"tasks: {RESERVED_TASK}: the name is reserved for the base's own networks. Take another name")
     for name in params.base.tasks:
         if name not in params.tasks.meta_train:
-            found.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
-    # `finetune` may name others: a newcomer may be of a family that no zoo is built of.
+            mistakes.append(f"base.tasks: {name}: not in tasks.meta_train{did_you_mean(name, params.tasks.meta_train)}")
+    # `finetune.families` may name others: a newcomer's family need not be one that the zoo is built of.
     for section, families in (("base", params.base.families), ("zoo", params.zoo.families)):
         for family in families.keys() - params.networks.keys():
-            found.append(f"{section}.families: {family}: not in networks{did_you_mean(family, params.networks)}")
-    if found:
-        raise ParamsError(f"{path}:\n  " + "\n  ".join(found))
+            mistakes.append(f"{section}.families: {family}: not in networks{did_you_mean(family, params.networks)}")
+    if mistakes:
+        raise ParamsError(f"{path}:\n  " + "\n  ".join(mistakes))

@@ -1,4 +1,4 @@
-"""A project's folder: where it is, its tasks, its runs, and `dvc repro` on it."""
+"""A project's folder: how it is found, its tasks, its runs, and `dvc repro` in it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tans_core.io import writing
 if TYPE_CHECKING:
     from tans_core.tasks.task import Task, TaskInfo
 
-# What DVC prints when a stage's command fails; its own exit code is 255 whatever the stage's was.
+# DVC's message when a stage's command fails. DVC's own exit code is 255, whatever the stage's was.
 _STAGE_FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'.*exited with (?P<code>-?\d+)")
-# Of the pipeline, and of `tans tasks scan --save`.
+# The tasks of the pipeline, and those of `tans tasks scan --save`.
 SAVED_TASKS = "data/scanned"
 _TASK_FOLDERS = ("data/tasks", SAVED_TASKS)
 _ERROR_OF_EXIT_CODE: dict[int, type[TansError]] = {
@@ -36,10 +36,12 @@ _ERROR_OF_EXIT_CODE: dict[int, type[TansError]] = {
 
 
 def find_root(root: str | Path | None = None) -> Path:
-    """Return the project's folder: `root`, or the nearest one that holds params.yaml, from here upwards, or else here.
+    """Return the project's folder: `root`, or the nearest one that holds params.yaml, from here upwards.
+
+    Without either it is the current folder.
 
     Raises:
-        ParamsError: `root` is no folder.
+        ParamsError: `root` is not a folder.
     """
     if root is not None:
         folder = Path(root).expanduser().resolve()
@@ -51,7 +53,7 @@ def find_root(root: str | Path | None = None) -> Path:
 
 
 def task_infos(root: Path) -> list[TaskInfo]:
-    """Return what is known of each task that was built or saved from a scan, by name."""
+    """Return the description of each task that was built or saved from a scan, ordered by name."""
     from tans_core.tasks.task import read_info
 
     folders = [path.parent for kind in _TASK_FOLDERS for path in (root / kind).glob("*/task.json")]
@@ -59,8 +61,8 @@ def task_infos(root: Path) -> list[TaskInfo]:
 
 
 def find_task_folder(root: Path, name: str) -> Path | None:
-    """Return where a task that was built or saved lies; None where there is no such task."""
-    # Compared with what is there, so that a name with a path in it leads nowhere.
+    """Return the folder of a task that was built or saved, or None if there is no such task."""
+    # Compared with the existing names, so that a name that contains a path matches nothing.
     for kind in _TASK_FOLDERS:
         for path in (root / kind).glob("*/task.json"):
             if path.parent.name == name:
@@ -69,7 +71,7 @@ def find_task_folder(root: Path, name: str) -> Path | None:
 
 
 def new_run_folder(root: Path, kind: str) -> Path:
-    """Make and return `runs/<UTC time>-<kind>-<6 hex digits>`: names sort by time, and two runs of one second differ."""
+    """Make and return `runs/<UTC time>-<kind>-<6 hex digits>`. Names sort by time; two runs in one second differ."""
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S")
     folder = root / "runs" / f"{moment}-{kind}-{secrets.token_hex(3)}"
     with writing(folder):
@@ -78,14 +80,14 @@ def new_run_folder(root: Path, kind: str) -> Path:
 
 
 def name_of(dataset: str | Path | Task) -> str:
-    """Return what a person called a data set."""
+    """Return the name or path that the user gave for a data set."""
     from tans_core.tasks.inputs.base import printable
 
     return printable(str(dataset)) if isinstance(dataset, str | Path) else dataset.info.name
 
 
 def provenance(dataset: str | Path | Task, release: str) -> dict[str, Any]:
-    """Return what a run has to remember: when, from which release and data set, by which version."""
+    """Return what a run records about its origin: time, release, data set, versions."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": name_of(dataset),
@@ -98,20 +100,20 @@ def provenance(dataset: str | Path | Task, release: str) -> dict[str, Any]:
 def reproduce(
     root: Path, stages: Sequence[str] = (), on_line: Callable[[str], None] = print, jobs: int | None = None
 ) -> None:
-    """Run `dvc repro`, and hand over its output line by line.
+    """Run `dvc repro` and pass its output on line by line.
 
-    DVC runs one stage at a time. The tasks do not depend on each other, nor do their zoos: several processes bring those up to
-    date side by side first, then `dvc repro` goes over everything.
+    DVC runs one stage at a time. Tasks do not depend on each other, nor do their zoos. So several processes bring these
+    up to date side by side first; then one `dvc repro` covers everything.
 
     Args:
         root: the project's folder.
-        stages: to be brought up to date; all where empty, and only then are there several jobs.
+        stages: the stages to bring up to date. Empty means all; several jobs are used only then.
         on_line: called with each line.
-        jobs: how many stages may run at a time; as many as there are cores, at most eight, where None.
+        jobs: how many stages may run at a time; None takes the number of cores, at most eight.
 
     Raises:
         ParamsError: there is no dvc.yaml in `root`, or git is missing.
-        TansError: a stage failed: of the class whose exit code the stage ended with (GateError for 3).
+        TansError: a stage failed. The class is that of the stage's exit code (GateError for 3).
     """
     from tans_core.networks.registry import check_settings
     from tans_core.params import load_params
@@ -125,13 +127,13 @@ def reproduce(
     without_git = config.is_file() and "no_scm = true" in config.read_text(encoding="utf-8", errors="replace").lower()
     if not without_git and not any((folder / ".git").exists() for folder in (root, *root.absolute().parents)):
         raise ParamsError(
-            f"{root}: no git repository, which DVC needs; a download as zip and a COPY into an image leave it out. "
-            "Run `git init` there, or clone the project; `dvc config core.no_scm true` does without git."
+            f"{root}: not in a git repository, which DVC needs. A zip download and a COPY into an image lack it. "
+            "Run `git init` there or clone the project; or run `dvc config core.no_scm true` to work without git."
         )
     jobs = jobs or cores()
     if not stages and jobs > 1:
         params = load_params(root)
-        # At once, and not after the minutes that the tasks take.
+        # Checked now, before the minutes that the tasks take.
         check_settings(params.networks, params.data.stored_size_px, params.finetune.families)
         tasks = params.tasks
         _dvc_repro(
@@ -141,7 +143,7 @@ def reproduce(
         )
         _dvc_repro(root, [["base"]], on_line)
         _dvc_repro(root, _deal([f"zoo@{task}" for task in tasks.meta_train], jobs), on_line)
-        # Neither needs the other, and `embed` takes one core alone.
+        # Neither needs the other, and `embed` uses one core only.
         if {"gate-zoo", "embed", "transfer"} <= _stage_names(root):
             _dvc_repro(root, [["--single-item", "gate-zoo"]], on_line)
             _dvc_repro(root, _deal(["embed", "transfer"], 2), on_line)
@@ -154,16 +156,16 @@ def _stage_names(root: Path) -> set[str]:
     try:
         return set(read_yaml(root / "dvc.yaml")["stages"])
     except (ParamsError, KeyError, TypeError):
-        return set()  # whatever is wrong with it, `dvc repro` says so better
+        return set()  # `dvc repro` reports the error
 
 
 def _deal(stages: Sequence[str], jobs: int) -> list[list[str]]:
-    """Deal stages out to `dvc repro` processes; their upstream is up to date and need not be looked at by each."""
+    """Divide stages among `dvc repro` processes. Their upstream stages are up to date, so no process checks them."""
     return [["--single-item", *stages[job::jobs]] for job in range(min(jobs, len(stages)))]
 
 
 def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[str], None]) -> None:
-    """Run `dvc repro` with each list of arguments, side by side; raise what the first failed stage stands for."""
+    """Run `dvc repro` side by side, once per list of arguments. Raise the error class of the first failed stage."""
     from tans_core.runtime import run_programs
 
     failed: dict[str, int] = {}
@@ -174,17 +176,17 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
             failed[match["stage"]] = int(match["code"])
         on_line(line)
 
-    # Side by side they take turns at DVC's lock, which is free while a stage runs; alone, DVC gives up after three seconds.
+    # DVC's lock is free while a stage runs, so the processes take turns. Without the option, DVC waits 3 s, then fails.
     dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro"]
     codes = run_programs([[*dvc, *arguments] for arguments in calls], root, watch)
     code = next((code for code in codes if code), 0)
     if code == 0:
         return
     if not failed:
-        raise TansError(f"`dvc repro` ended with exit code {code} before a stage failed; its own message is above.")
+        raise TansError(f"`dvc repro` ended with exit code {code}, and no stage failed. DVC's message is above.")
     stage, stage_code = next(iter(failed.items()))
     kind = _ERROR_OF_EXIT_CODE.get(stage_code, TansError)
     raise kind(
         f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
-        "  What was finished is kept: mend the cause, then run `tans build` again."
+        "  Finished stages are kept. Fix the cause, then run `tans build` again."
     )

@@ -1,4 +1,4 @@
-"""What the functions of `tans_core.api` return."""
+"""Results of the functions of `tans_core.api`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Retrieval(Sequence["Candidate"]):
     """The models that were found for one data set, best first. A sequence of candidates.
 
     Attributes:
-        candidates: each with rank, model, home_task, source, licence, similarity, capacity, start, fit, trust, predicted_score,
-            plus_minus, score (what ranks them), home_accuracy, params_m, macs_m and probe.
-        task: what was known of the data set: class names, sizes, counts.
-        release: the release that answered.
-        folder: `runs/<id>`, which holds `candidates.json`, `params.json`, `provenance.json`; of a path `scan.json`,
-            `scan.html`, too.
-        scan: what scanning a path found (`report`) and what the gate says (`verdict`), or None for a task of the project.
+        candidates: each with rank, model, home_task, source, licence, similarity, capacity, start, fit, trust,
+            predicted_score, plus_minus, score (they are ranked by it), home_accuracy, params_m, macs_m and probe.
+        task: the data set's class names, sizes, counts.
+        release: id of the release that was searched.
+        folder: `runs/<id>` with `candidates.json`, `params.json`, `provenance.json`; for a path also `scan.json` and
+            `scan.html`.
+        scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
     """
 
     candidates: tuple[Candidate, ...]
@@ -49,7 +49,7 @@ class Retrieval(Sequence["Candidate"]):
         return iter(self.candidates)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return one dict a candidate, best first."""
+        """Return one dict per candidate, best first."""
         return [candidate.to_dict() for candidate in self.candidates]
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Retrieval(Sequence["Candidate"]):
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a candidate, best first."""
+        """Return one row per candidate, best first."""
         import pandas as pd
 
         return pd.DataFrame(self.to_dicts())
@@ -78,14 +78,14 @@ class FinetuneRun:
 
     Attributes:
         model: the zoo's id of the model that it started from.
-        task: what was known of the data set.
-        release: the release that the model came from.
-        folder: `runs/<id>`, which holds `weights.safetensors`, `card.json`, `curve.csv`, `params.json` and `provenance.json`.
-        curve: one dict a point: step, epoch, train_loss, val_accuracy (0..1), seconds.
+        task: the data set's class names, sizes, counts.
+        release: id of the release that the model came from.
+        folder: `runs/<id>` with `weights.safetensors`, `card.json`, `curve.csv`, `params.json`, `provenance.json`.
+        curve: one dict per point: step, epoch, train_loss, val_accuracy (0..1), seconds.
         best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
         test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
         seconds: of training and measuring.
-        scan: what scanning a path found and what the gate says, or None for a task of the project.
+        scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
     """
 
     model: str

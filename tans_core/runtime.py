@@ -1,4 +1,4 @@
-"""The machine: random generators, precision, memory, progress bars, and programs that leave no orphan."""
+"""The machine: seeds, precision, memory, progress bars, and programs that leave no orphan processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed that depends on `seed` and the names alone: the same in every process and on every machine."""
+    """Return a 63-bit seed that depends only on `seed` and the names, not on the process or the machine."""
     text = "\0".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -44,7 +44,7 @@ def device() -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks: giving them back at every training step costs up to half the time."""
+    """Let glibc keep large freed blocks: returning them to the system at each step costs up to half the time."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError, AttributeError):
@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
 
 
 def collect_rarely() -> None:
-    """Look for cyclic garbage less often: what imports and listings make stays, and is looked through in vain."""
+    """Collect cyclic garbage less often: objects made by imports and file lists stay, so searching them is wasted."""
     gc.set_threshold(50_000, 20, 20)
 
 
@@ -63,9 +63,9 @@ def quiet_lightning() -> None:
     """Silence the notices that Lightning prints at each fit; real warnings stay."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Our batches are in memory already: workers would only copy them.
+    # Batches are in memory already: workers would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Resuming is what our checkpoint folders are for.
+    # Checkpoint folders exist so that training can resume.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # Lightning's own use of torch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
@@ -73,7 +73,7 @@ def quiet_lightning() -> None:
 
 
 def cores(most: int = 8) -> int:
-    """Return how many processes can work at a time here: one a core that this process may use, at most `most`."""
+    """Return how many processes to run at a time: one per core that this process may use, at most `most`."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(most, usable)
 
@@ -81,10 +81,10 @@ def cores(most: int = 8) -> int:
 def one_thread() -> None:
     """Compute on one thread: programs run side by side, and results do not depend on the number of cores.
 
-    Two threads are at best 1.6 times as fast here as one, and beside another busy process ten times slower: they spin while they
-    wait for each other.
+    Two threads are at best 1.6 times as fast as one. Beside another busy process they are ten times slower, since each
+    spins while it waits for the other.
     """
-    torch = sys.modules.get("torch")  # a program without it has no threads to limit
+    torch = sys.modules.get("torch")  # without torch there are no threads to limit
     if torch is not None:
         torch.set_num_threads(1)
 
@@ -99,20 +99,20 @@ def begin_worker() -> None:
 
 
 def show_progress() -> bool:
-    """Progress bars are for people: only where stderr is a terminal, and only one process draws them."""
+    """Return whether to show progress bars: only if stderr is a terminal, and only in the main process."""
     return sys.stderr.isatty() and multiprocessing.parent_process() is None
 
 
 def progress(
     items: Iterable[_T], description: str, total: int | None = None, advance: Callable[[_T], int] = lambda _: 1
 ) -> Iterator[_T]:
-    """Yield the items under a progress bar on stderr; plain iteration where stderr is no terminal.
+    """Yield the items with a progress bar on stderr, or without one if stderr is not a terminal.
 
     Args:
-        items: what is yielded.
-        description: what the bar says.
-        total: where the bar ends; by default as many as there are items.
-        advance: how far one item brings the bar.
+        items: the items to yield.
+        description: label of the bar.
+        total: the bar's end; by default the number of items.
+        advance: how far one item advances the bar.
     """
     if not show_progress():
         yield from items
@@ -143,16 +143,16 @@ def run_programs(
     on_line: Callable[[str], None],
     environment: Mapping[str, str] | None = None,
 ) -> list[int]:
-    """Run programs side by side, hand over their output line by line, and return their exit codes.
+    """Run programs side by side, pass their output on line by line, and return their exit codes.
 
-    Each has a process group of its own. Whatever ends this call early (Ctrl-C, a timeout, a cancelled flow) ends the groups:
-    `dvc repro` alone would leave its stage running. When this process itself is killed, so are they (on Linux).
+    Each has its own process group. If this call ends early (Ctrl-C, a timeout, a cancelled flow), the groups are ended:
+    `dvc repro` alone would leave its stage running. On Linux they are also killed when this process is killed.
 
     Args:
-        commands: one list of arguments a program.
-        cwd: where they run.
+        commands: one list of arguments per program.
+        cwd: their working folder.
         on_line: called from this thread with each line of stdout or stderr.
-        environment: variables besides this process's own.
+        environment: variables in addition to this process's own.
     """
     binaries = str(Path(sys.executable).parent)
     variables = {
@@ -205,7 +205,7 @@ def _end_group(process: subprocess.Popen[str], grace_s: float = 5.0) -> None:
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=grace_s)
-    # The leader may be gone while a child holds on.
+    # The group's leader may have ended while a child still runs.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -213,29 +213,28 @@ def _end_group(process: subprocess.Popen[str], grace_s: float = 5.0) -> None:
 
 @contextlib.contextmanager
 def training() -> Iterator[None]:
-    """Let Ctrl-C during a training be a KeyboardInterrupt: Lightning makes an exit with code 1 of it, and ignores the next."""
-    held = signal.getsignal(signal.SIGINT)
+    """Raise KeyboardInterrupt for Ctrl-C during a training: Lightning exits with code 1 and ignores the next Ctrl-C."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
-            with contextlib.suppress(ValueError):  # not in the main thread, where no signal comes
-                signal.signal(signal.SIGINT, held)
+            with contextlib.suppress(ValueError):  # raised outside the main thread, which receives no signals
+                signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
         raise
 
 
 def clock() -> Callable[[], float]:
-    """Return a function that gives the seconds since this call."""
+    """Return a function that returns the seconds since this call."""
     start = time.perf_counter()
     return lambda: time.perf_counter() - start
 
 
 def choose_precision(wanted: str) -> Precision:
-    """Return `fp32` or `bf16`; for `auto` what this machine's processor is made for, whatever else it is doing.
+    """Return `fp32` or `bf16`; for `auto`, `bf16` if this machine's processor has instructions for it.
 
-    With instructions for bf16 it trains 1.7 times as fast (AVX-512 BF16, AMX, tensor cores); without them several times
-    slower.
+    With them (AVX-512 BF16, AMX, tensor cores) bf16 trains 1.7 times as fast; without them it is several times slower.
 
     Args:
         wanted: `auto`, `fp32` or `bf16`.
@@ -248,8 +247,8 @@ def choose_precision(wanted: str) -> Precision:
 
 
 def computes_bf16() -> bool:
-    """Say whether the device has instructions for bf16: a GPU from compute capability 8.0 on, a CPU with AVX-512 BF16
-    or AMX.
+    """Return whether the device has bf16 instructions: a GPU of compute capability 8.0 or more, a CPU with AVX-512
+    BF16 or AMX.
     """
     import torch
 

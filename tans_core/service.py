@@ -1,6 +1,6 @@
-"""One release, warm, for a project: what the API, the command and the flows ask.
+"""One release of a project, in memory: the API, the command and the flows send their requests to it.
 
-It reads a release once and keeps it to the end. What a request says is checked before any of its images is read.
+A release is read once. The options of a request are checked before any of its images is read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """Answers from one release. What a request needs of it is read at the first one, and kept; `warm` reads all of it
-    before.
+    """Answers requests from one release. Its parts are read when the first request needs them; `warm` reads them all.
 
     Attributes:
-        project: the project's folder, where runs go.
-        release: that answers.
+        project: the project's folder, where runs are written.
+        release: the release that is read.
     """
 
     def __init__(self, project: Path, release: Release) -> None:
@@ -69,7 +68,7 @@ class Service:
         return Retriever.open(self.release)
 
     def warm(self) -> Self:
-        """Read encoders, index and backbone, and have a gate ready for each request; `close` ends that which waits."""
+        """Read encoders, index and backbone, and keep a gate's process ready for the next request until `close`."""
         _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
         with self._turn:
             self._is_warm = True
@@ -77,7 +76,7 @@ class Service:
         return self
 
     def close(self) -> None:
-        """End the gate that waits for the next request."""
+        """End the gate's process that waits for the next request."""
         with self._turn:
             self._is_warm = False
             ready, self._ready = self._ready, None
@@ -94,7 +93,7 @@ class Service:
 
     @property
     def limits(self) -> QueryLimits:
-        """What images have to pass: params.yaml as it is now, where the project has one."""
+        """The limits that images must meet: from the project's params.yaml as it is now, else from the release."""
         return QueryLimits.of(self.project, self.release.params)
 
     def retrieve(self, dataset: str | Path | Task, options: RetrieveOptions | None = None) -> Retrieval:
@@ -116,8 +115,8 @@ class Service:
         model = options.model
         if model is None:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}
-            wanted = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
-            model = self._retrieve(dataset, task, scan, wanted)[options.rank - 1].model
+            search = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
+            model = self._retrieve(dataset, task, scan, search)[options.rank - 1].model
         return self._finetune(dataset, task, scan, model, options, progress)
 
     @contextmanager
@@ -142,13 +141,13 @@ class Service:
         return start_query_gate()
 
     def _check(self, options: FinetuneOptions) -> None:
-        """Refuse what cannot be answered, before the data set is read.
+        """Refuse a request that cannot be met, before the data set is read.
 
         Raises:
             StoreError: no such model.
             WeightsError: its weights are missing.
             NoModelFitsError: no model satisfies the constraints.
-            ParamsError: fewer models than the rank asks for do.
+            ParamsError: fewer models satisfy them than the rank needs.
         """
         if options.model is not None:
             self.release.resolve(self.retriever.card(options.model).weights)
@@ -162,11 +161,11 @@ class Service:
     def _retrieve(
         self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions
     ) -> Retrieval:
-        wanted = options.top_k or self.release.params["retrieval"]["top_k"]
-        candidates = tuple(self.retriever.retrieve(task, options, wanted, options.refine))
+        top_k = options.top_k or self.release.params["retrieval"]["top_k"]
+        candidates = tuple(self.retriever.retrieve(task, options, top_k, options.refine))
         folder = new_run_folder(self.project, "retrieve")
         write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
-        write_json({**options.model_dump(mode="json"), "top_k": wanted}, folder / "params.json")
+        write_json({**options.model_dump(mode="json"), "top_k": top_k}, folder / "params.json")
         write_json(provenance(dataset, self.release.id), folder / "provenance.json")
         _write_scan(scan, folder)
         return Retrieval(candidates, task.info, self.release.id, folder, scan)
@@ -184,17 +183,17 @@ class Service:
         from tans_core.finetuning.run import write_run
 
         card, recipe = self.retriever.card(model), self.retriever.recipe(model)
-        said = for_family(self.release.params["finetune"], card.family)
-        epochs = options.epochs or said["epochs"]
-        settings: dict[str, Any] = {"epochs": epochs, "batch_size": said["batch_size"], "seed": options.seed}
+        defaults = for_family(self.release.params["finetune"], card.family)
+        epochs = options.epochs or defaults["epochs"]
+        settings: dict[str, Any] = {"epochs": epochs, "batch_size": defaults["batch_size"], "seed": options.seed}
         network = self.retriever.load_model(model, task.info.num_classes, seed=options.seed)
-        # Validated once an epoch: what the best weights are chosen by.
+        # Validated once per epoch; the best weights are chosen by that.
         result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
         folder = new_run_folder(self.project, "finetune")
         _write_scan(scan, folder)
-        asked = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
-        tuned = card.model_copy(update={"recipe": recipe})  # what held for its family here goes along
-        write_run(folder, result=result, task=task, card=tuned, settings=asked, release=self.release.id)
+        written = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
+        tuned = card.model_copy(update={"recipe": recipe})  # the card records this project's recipe for its family
+        write_run(folder, result=result, task=task, card=tuned, settings=written, release=self.release.id)
         return FinetuneRun(
             model=model,
             task=task.info,

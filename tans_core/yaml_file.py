@@ -1,4 +1,4 @@
-"""YAML as DVC reads it (1.2): both read the same file, so one dialect, and the same keys twice are refused by both."""
+"""YAML 1.2, as DVC reads it: DVC and TANS read the same file, and both refuse duplicate keys."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tans_core.errors import ParamsError
 
 MAX_BYTES = 2**24
 MAX_VALUES = 300_000
-"""Values of a file, with all that its aliases stand for: a few lines of them can stand for billions."""
+"""Most values of a file once its aliases are expanded. A few lines of nested aliases can expand to billions."""
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return the values of a YAML file.
 
     Raises:
-        ParamsError: it cannot be read, or is no YAML in UTF-8, has a key twice, or holds more than `MAX_VALUES`.
+        ParamsError: it cannot be read, is not YAML in UTF-8, has a key twice, or has more than `MAX_VALUES` values.
     """
     return parse_yaml(read_text(path), path)
 
@@ -30,15 +30,17 @@ def read_text(path: Path) -> str:
     """Return the text of a YAML file.
 
     Raises:
-        ParamsError: it is no file, cannot be read, is too large, or is not UTF-8.
+        ParamsError: it is not a file, cannot be read, is too large, or is not UTF-8.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        what = "a folder" if path.is_dir() else (error.strerror or type(error).__name__).lower()
-        raise ParamsError(f"{path}: {what}; want a YAML file. Run from the project's folder, or pass --root.") from None
+        problem = "a folder" if path.is_dir() else (error.strerror or type(error).__name__).lower()
+        raise ParamsError(
+            f"{path}: {problem}; want a YAML file. Run from the project's folder, or pass --root."
+        ) from None
     if len(data) > MAX_BYTES:
-        raise ParamsError(f"{path}: {len(data):,} bytes; a file of settings of at most {MAX_BYTES:,} is read.")
+        raise ParamsError(f"{path}: got {len(data):,} bytes, want at most {MAX_BYTES:,} in a file of settings.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,7 +49,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, path: Path) -> Any:
-    """Return what a text holds; `path` is for messages.
+    """Return the values of a text; `path` is for messages.
 
     Raises:
         ParamsError: as for `read_yaml`.
@@ -57,38 +59,38 @@ def parse_yaml(text: str, path: Path) -> Any:
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem or error.context).split(" with value ")[0]
-        raise ParamsError(f"{path}{line}: not YAML: {problem}. Mend it there.") from None
+        raise ParamsError(f"{path}{line}: not YAML: {problem}. Correct that line.") from None
     except (YAMLError, ValueError, OverflowError) as error:
         raise ParamsError(f"{path}: not YAML: {str(error)[:200]}") from None
     except RecursionError:
-        raise ParamsError(f"{path}: not settings: lists or mappings nested deeper than can be read.") from None
+        raise ParamsError(f"{path}: lists or mappings are nested deeper than can be read. Flatten them.") from None
     if _count(value, {}) > MAX_VALUES:
         raise ParamsError(f"{path}: its aliases (*name) stand for more than {MAX_VALUES:,} values. Write them out.")
     return value
 
 
 def compose(text: str) -> Any:
-    """Return the nodes of a text that can be parsed, with their places."""
+    """Return the nodes of a valid text, with their positions."""
     return YAML(typ="safe", pure=True).compose(text)
 
 
 def flow(value: Any) -> str:
-    """Return a value on one line; what would be read as another value is quoted."""
+    """Return a value as YAML on one line. Strings that would be read as another type are quoted."""
     writer = YAML(typ="safe")
     writer.default_flow_style, writer.width, writer.allow_unicode = True, 10**9, True
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     text = io.StringIO()
-    # In a list, a mapping of one key would lose its braces.
+    # In a list instead, a mapping of one key would lose its braces.
     writer.dump({"x": value}, text)
     return text.getvalue().strip().removeprefix("{x: ").removesuffix("}")
 
 
-def _count(value: Any, known: dict[int, float]) -> float:
-    """Return how many values there are below one, each time that it is met; no end where it holds itself."""
+def _count(value: Any, counts: dict[int, float]) -> float:
+    """Return how many values a value contains, aliases expanded; infinity if it contains itself."""
     if not isinstance(value, dict | list):
         return 1
-    if id(value) not in known:
-        known[id(value)] = math.inf
+    if id(value) not in counts:
+        counts[id(value)] = math.inf
         inner = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_count(one, known) for one in inner)
-    return known[id(value)]
+        counts[id(value)] = 1 + sum(_count(one, counts) for one in inner)
+    return counts[id(value)]

@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run `tans` and exit: 0, an error's own code (`tans_core.errors`), 2 for wrong usage, 130 for Ctrl-C."""
-    # Programs that a command started are ended with it, whatever asks it to stop.
+    # On these signals the command exits, which also ends the programs that it started.
     for name in ("SIGTERM", "SIGHUP"):
         with contextlib.suppress(AttributeError, ValueError):
             signal.signal(getattr(signal, name), _stop)

@@ -1,4 +1,4 @@
-"""All commands of `tans` by group. Nothing here imports torch: `tans --help` answers at once."""
+"""All commands of `tans` by group. Nothing here imports torch, so `tans --help` is fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     epilog=examples(
         ("tans retrieve photos/ --max-params-m 0.5", "the networks to start from, for a folder of class folders"),
         ("tans finetune photos/", "fine-tune the best of them, and keep its weights"),
-        ("tans build && tans publish", "build the zoo and the index of params.yaml, and serve from them"),
+        ("tans build && tans publish", "build the zoo and index that params.yaml describes, and serve from them"),
     ),
     rich_markup_mode="rich",
     no_args_is_help=True,
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_SEARCH, _PROJECT, _CATALOGUE = "Use the zoo", "Build and serve it", "Look into it"
+_SEARCH, _PROJECT, _CATALOGUE = "Use the zoo", "Build and serve it", "Inspect it"
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, options that mean the same everywhere, and examples for the help."""
+"""Shared parts of the commands: consoles, common options, and the examples of the help pages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rich.table import Table
 from tans_core.errors import TansError
 from tans_core.options import GROUP_HELP
 
-# What a shell reports for a program that a closed pipe ended.
+# The exit code that a shell reports for a program that a closed pipe ended.
 _READER_GONE = 141
-# What json leaves as it is and a terminal acts upon: C1 controls, and what turns the direction of writing.
-_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# Rich takes 80 columns where there is no terminal, and would cut ids in a pipe.
+# Characters that json does not escape but terminals interpret: C1 controls, and marks of the writing direction.
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# Without a terminal Rich assumes 80 columns, which would cut ids.
 _PIPE_WIDTH = 200
 
 Root = Annotated[
@@ -36,7 +36,7 @@ DataSet = Annotated[
     str,
     typer.Argument(
         metavar="PATH|TASK",
-        help="A folder with one folder of images a class, or a task of the project (`tans tasks list`).",
+        help="A folder with one folder of images per class, or a task of the project (`tans tasks list`).",
     ),
 ]
 
@@ -47,7 +47,7 @@ class _Stdout(Console):
 
 
 def stdout() -> Console:
-    """Return a console on stdout; made anew, so that it sees what stdout is now."""
+    """Return a new console on stdout, so that it uses the current `sys.stdout`."""
     return _Stdout(width=None if sys.stdout.isatty() else shutil.get_terminal_size((_PIPE_WIDTH, 50)).columns)
 
 
@@ -56,17 +56,17 @@ def stderr() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Write indented JSON on stdout, with no colour and no wrapping."""
+    """Write indented JSON to stdout, without colour or wrapping."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     try:
-        sys.stdout.write(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+        sys.stdout.write(_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         reader_gone()
 
 
 def reader_gone() -> NoReturn:
-    """End quietly: whoever read stdout has left. What is still in the buffer goes nowhere."""
+    """Exit quietly because the reader of stdout closed the pipe. The rest of the buffer is discarded."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(_READER_GONE)
 
@@ -75,7 +75,7 @@ def print_error(error: TansError) -> None:
     """Print an error's class and message on stderr, without a stack trace."""
     from tans_core.tasks.report import shown
 
-    # Messages name files, and files may be named to steer a terminal.
+    # Messages contain file names, and these may contain control characters of a terminal.
     text = "\n".join(map(shown, str(error).split("\n")))
     stderr().print(f"[bold red]{type(error).__name__}[/]: {escape(text)}", highlight=False, soft_wrap=True)
 
@@ -89,7 +89,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def show_fields(fields: dict[str, object], as_json: bool) -> None:
-    """Print names and values, one a line, or as JSON."""
+    """Print names and values, one per line, or as JSON."""
     if as_json:
         print_json(fields)
         return
@@ -109,8 +109,8 @@ def show_fields(fields: dict[str, object], as_json: bool) -> None:
 
 
 def examples(*rows: tuple[str, str]) -> str:
-    """Format commands, each under a line that says what it is for, as the end of a help page."""
-    lines = [f"  [dim]# {escape(what)}[/]\n  [cyan]{escape(command)}[/]" for command, what in rows]
+    """Format commands, each below its description, for the end of a help page."""
+    lines = [f"  [dim]# {escape(purpose)}[/]\n  [cyan]{escape(command)}[/]" for command, purpose in rows]
     return "\n".join(["[bold]Examples[/]", *lines])
 
 
@@ -118,28 +118,28 @@ EXAMPLES = {
     "retrieve": examples(
         ("tans retrieve photos/", "ten networks for a folder of class folders"),
         ("tans retrieve photos/ --max-params-m 0.5 --max-macs-m 10", "small and cheap ones"),
-        ("tans retrieve photos/ --licence MIT", "those that are MIT all the way down, or what else there is to accept"),
+        ("tans retrieve photos/ --licence MIT", "those under MIT, with all that their weights descend from"),
         ("tans retrieve animals --top-k 3 --json", "for a task of the project, as JSON"),
     ),
     "finetune": examples(
         ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
-        ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second of those within a limit"),
-        ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "a network that you name, for three epochs"),
+        ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
+        ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
     ),
     "build": examples(
-        ("tans build", "everything that params.yaml describes and that changed"),
-        ("tans build index", "one stage, and what it needs"),
-        ("tans build --profile full", "the large zoo: lay profiles/full.yaml over params.yaml, then build"),
+        ("tans build", "everything that params.yaml describes, where something changed"),
+        ("tans build index", "one stage, and the stages that it depends on"),
+        ("tans build --profile full", "the large zoo: apply profiles/full.yaml to params.yaml, then build"),
     ),
     "publish": examples(
-        ("tans publish", "serve from what `tans build` made"),
-        ("tans publish --again", "even though it was rolled back"),
+        ("tans publish", "serve what `tans build` built"),
+        ("tans publish --again", "even if it was rolled back"),
     ),
     "rollback": examples(
         ("tans rollback", "go back to the release before"),
         ("tans rollback --to 20261129T101530-1a2b3c4d5e6f", "go back to a release that `tans releases` lists"),
     ),
-    "releases": examples(("tans releases", "which releases there are, and which one serves")),
+    "releases": examples(("tans releases", "all releases, and which one is in production")),
     "serve": examples(
         ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
     ),
@@ -150,15 +150,15 @@ EXAMPLES = {
     ),
     "tasks list": examples(
         ("tans tasks list --role meta-test", "the tasks that no network has seen"),
-        ("tans tasks list --sources", "where tasks can come from, and what is missing for it"),
+        ("tans tasks list --sources", "all sources of tasks, and what each still needs"),
     ),
     "tasks show": examples(
         ("tans tasks show animals", "classes, counts, source and licence, and a sheet of its images")
     ),
     "tasks scan": examples(
-        ("tans tasks scan photos/", "what a folder of class folders holds, and a page to look at"),
+        ("tans tasks scan photos/", "a report on a folder of class folders, with an HTML page"),
         ("tans tasks scan photos.zip --save leaves", "an archive, kept as task 'leaves' for retrieve and finetune"),
-        ("tans tasks scan photos/ --follow-links", "a folder of links to images that lie elsewhere"),
+        ("tans tasks scan photos/ --follow-links", "a folder of links to images in other folders"),
         ("tans tasks scan labels.csv --max-images 5000 --json", "a table of paths and labels: a sample, as JSON"),
     ),
     "tasks add": examples(
@@ -166,7 +166,7 @@ EXAMPLES = {
         ("tans tasks add leaves.zip --name leaves --role meta-test", "an archive, held out to test on"),
         ("tans tasks add photos/leaves --name leaves --replace", "the same folder, after it changed"),
     ),
-    "tasks remove": examples(("tans tasks remove leaves", "no longer a task; `tans build` leaves it out")),
+    "tasks remove": examples(("tans tasks remove leaves", "remove a task; `tans build` then leaves it out")),
     "models": examples(
         ("tans models list --task optdigits", "the networks of one home task"),
         ("tans models show elastic.optdigits.007", "one network's card"),
@@ -178,15 +178,15 @@ EXAMPLES = {
     "models show": examples(("tans models show elastic.optdigits.007 --json", "one network's card, as JSON")),
     "zoo": examples(
         ("tans zoo add resnet18 --package torchvision --weights resnet18.pth", "a network of a library"),
-        ("tans zoo verify", "whether all stored weights are as they were written"),
-        ("tans zoo profile --batch 8", "how long each takes on this machine"),
+        ("tans zoo verify", "check that all stored weights are unchanged"),
+        ("tans zoo profile --batch 8", "how long each network takes on this machine"),
     ),
     "zoo add": examples(
         ("tans zoo add mobilenetv3_large_100 --weights model.safetensors --size-px 96", "features for any data set"),
         ("tans zoo add resnet18 --package torchvision --weights leaves.pth --home-task leaves", "with its classifier"),
     ),
-    "zoo admit": examples(("tans zoo admit", "what the flow zoo-refresh does every few minutes, at once")),
-    "zoo remove": examples(("tans zoo remove arrival-0123456789abcdef", "out of service at once")),
+    "zoo admit": examples(("tans zoo admit", "do now what the flow zoo-refresh does every few minutes")),
+    "zoo remove": examples(("tans zoo remove arrival-0123456789abcdef", "take it out of service at once")),
     "zoo verify": examples(("tans zoo verify --json", "every stored file of weights, and which are damaged")),
     "zoo profile": examples(
         ("tans zoo profile", "all networks, one image at a time, on one thread"),

@@ -23,11 +23,11 @@ def build(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="How many independent stages run at a time; by default one a core, at most eight."),
+        typer.Option(min=1, help="How many independent stages run at a time; by default one per core, at most eight."),
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Lay profiles/NAME.yaml over params.yaml first; it stays so afterwards."),
+        typer.Option(metavar="NAME", help="Apply profiles/NAME.yaml to params.yaml first; the changes stay."),
     ] = None,
     root: Root = None,
 ) -> None:
@@ -64,12 +64,13 @@ def _apply_profile(project: Path, name: str) -> None:
     changes = apply_profile(project, name)
     console = stderr()
     if not changes:
-        console.print(f"profile {name}: params.yaml is as it says already", highlight=False)
+        console.print(f"profile {name}: applied already, params.yaml is unchanged", highlight=False)
         return
     for change in changes:
         console.print(str(change), markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
     console.print(
-        f"profile {name}: {len(changes)} changes to params.yaml. To go back: git checkout params.yaml", highlight=False
+        f"profile {name}: {len(changes)} changes to params.yaml. To undo them: git checkout params.yaml",
+        highlight=False,
     )
 
 
@@ -96,7 +97,7 @@ def rollback(
 
 
 def releases(as_json: AsJson = False, root: Root = None) -> None:
-    """List the releases, in the order in which they first went live."""
+    """List the releases, in the order in which they first went into production."""
     from tans_core import api
 
     rows = api.list_releases(root)
@@ -118,7 +119,7 @@ def serve(
     from tans_core.project import find_root
 
     os.chdir(find_root(root))
-    # Takes this process's place: signals reach it, and nothing is left behind when it ends.
+    # Replaces this process: signals reach it, and no process is left when it ends.
     os.execv(sys.executable, [sys.executable, "-m", "flows.serve", "--port", str(port)])  # noqa: S606
 
 
@@ -130,7 +131,7 @@ def version() -> None:
 
 
 def _count_stages(root: Path) -> int | None:
-    """Count the stages of dvc.yaml, each entry of a `foreach` by itself; None where that cannot be read off."""
+    """Count the stages of dvc.yaml, each entry of a `foreach` as one; None if the files cannot be read."""
     from tans_core.errors import ParamsError
     from tans_core.yaml_file import read_yaml
 
@@ -144,6 +145,5 @@ def _count_stages(root: Path) -> int | None:
                 entries = functools.reduce(lambda section, key: section[key], keys, params)
             count += len(entries)
     except (ParamsError, AttributeError, KeyError, TypeError):
-        # Whatever is wrong with them, `dvc repro` says so better.
-        return None
+        return None  # `dvc repro` reports the error
     return count

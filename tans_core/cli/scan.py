@@ -1,4 +1,4 @@
-"""`tans tasks scan`: what a path holds, whether it can be used, and a page to look at."""
+"""`tans tasks scan`: report the images of a path, whether they can be used, and write an HTML page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def scan_path(
         str,
         typer.Argument(
             metavar="PATH",
-            help="A folder of class folders (train/, val/, test/ above them are kept), a zip or tar of one, a CSV of paths and "
-            "labels, a Parquet file with images, or a folder of Parquet files.",
+            help="A folder of class folders (train/, val/, test/ above them are kept), a zip or tar of one, a CSV of "
+            "paths and labels, a Parquet file with images, or a folder of Parquet files.",
         ),
     ],
     save: Annotated[
@@ -33,14 +33,14 @@ def scan_path(
         bool,
         typer.Option(
             "--follow-links",
-            help="Follow links that lead outside PATH, each file and folder once; else they are only counted.",
+            help="Follow links that lead outside PATH, each file and folder once; by default they are only counted.",
         ),
     ] = False,
     group: Group = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Read every image once: classes, bad files, copies, near-copies, leaks; judge them; write scan.json and scan.html."""
+    """Read and check every image: classes, bad files, copies, near-copies, leaks. Write scan.json and scan.html."""
     from tans_core import api
     from tans_core.runtime import collect_rarely
     from tans_core.views.summary import summary

@@ -31,13 +31,13 @@ def retrieve(dataset: DataSet, options: RetrieveOptions, as_json: AsJson = False
     """Find the pretrained networks to start from for a data set, best first."""
     from tans_core.service import Service
 
-    # A bar of its own shows the probing; two live displays at once cannot be drawn.
+    # Probing has its own progress bar, and Rich cannot draw two live displays at once.
     with nullcontext() if options.refine else stderr().status("looking for networks"):
-        found = Service.open(root).retrieve(dataset, options)
+        retrieval = Service.open(root).retrieve(dataset, options)
     if as_json:
-        print_json(found.to_dict())
+        print_json(retrieval.to_dict())
     else:
-        _show_retrieval(found, dataset, probed=options.refine > 0)
+        _show_retrieval(retrieval, dataset, probed=options.refine > 0)
 
 
 @takes(FinetuneOptions, command=True)
@@ -55,7 +55,7 @@ def finetune(dataset: DataSet, options: FinetuneOptions, as_json: AsJson = False
 def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     console = stdout()
     _show_data_set(console, found.task, found.scan)
-    # No accuracy at home: it says little of how a network does elsewhere. JSON has it, and the cosine.
+    # Without home accuracy, which hardly predicts the accuracy on other tasks. JSON has it, and the cosine.
     parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
     numbers = (*parts, "params (M)", "MACs (M)")
     shown = table("rank", "model", "home task", *numbers, right=("rank", *numbers))
@@ -76,19 +76,19 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
         )
     console.print(shown)
     if found and not probed:
-        within = f"four times in five the truth is within {found[0].plus_minus:.1f}"
-        console.print(f"Scores are deviations around a middling network; {within}.", highlight=False, soft_wrap=True)
+        within = f"four in five true values are within {found[0].plus_minus:.1f} of the score"
+        console.print(f"Scores are deviations from a task's mean network; {within}.", highlight=False, soft_wrap=True)
     if found and found[0].trust < LOW_TRUST:
-        far = "These images lie far from all that the zoo was tried on: fit counts little."
+        far = "These images differ from all tasks that the zoo was tried on, so fit has little weight."
         console.print(
-            far + (f" --refine {REFINED} tries the first on the images." if not probed else ""),
+            far + (f" --refine {REFINED} runs the first {REFINED} on the images." if not probed else ""),
             highlight=False,
             soft_wrap=True,
         )
-    # By itself, `finetune` runs the first few on the images before it takes one.
+    # By default, `finetune` refines as well.
     first = f" --model {shlex.quote(found[0].model)}" if found and probed else ""
     then = "" if first else f", which runs the first {REFINED} on the images before it takes one"
-    closing = f"Kept in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}{then}"
+    closing = f"Saved in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}{then}"
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -108,14 +108,15 @@ def _show_run(run: FinetuneRun) -> None:
         )
     console.print(shown)
     console.print(
-        f"{run.model}: test accuracy [bold]{run.test_accuracy:.3f}[/], by the weights that reached "
-        f"{run.best_val_accuracy:.3f} on validation; {run.seconds:.1f} s.",
+        f"{run.model}: test accuracy [bold]{run.test_accuracy:.3f}[/], with the weights of best validation accuracy, "
+        f"{run.best_val_accuracy:.3f}; {run.seconds:.1f} s.",
         highlight=False,
         soft_wrap=True,
     )
     if run.scan is not None and run.scan.known:
         console.print(
-            f"That test accuracy is no measure: the zoo was trained on images of {', '.join(run.scan.known)}, which are these.",
+            f"This test accuracy is not valid: these images are those of {', '.join(run.scan.known)}, on which the zoo "
+            "was trained.",
             markup=False,
             highlight=False,
             soft_wrap=True,

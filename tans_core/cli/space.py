@@ -1,4 +1,4 @@
-"""`tans space`: the cross-modal space, and the files that others published to fit one from."""
+"""`tans space`: the cross-modal space, and fitting one to the files that the TANS authors published."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ space = typer.Typer(
     no_args_is_help=True,
     epilog=examples(
         ("tans space import --zoo p_mod_zoo.pt --queries p_m_train.pt", "the files that the TANS authors published"),
-        ("tans space fit", "a space on them, as the paper fits it"),
+        ("tans space fit", "fit a space to them"),
     ),
 )
 

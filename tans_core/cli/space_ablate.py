@@ -1,4 +1,4 @@
-"""`tans space ablate`: what each part of the space is worth."""
+"""`tans space ablate`: measure how much each part of the space contributes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tans_core.params import Params
 
 EXAMPLES = examples(
-    ("tans space ablate", "every variant, five seeds each; an hour or so, and it goes on where it was cut off"),
-    ("tans space ablate --only no-topology --only no-trials --seeds 3", "two of them beside the full objective"),
+    ("tans space ablate", "every variant, five seeds each; takes about an hour, and continues if it was interrupted"),
+    ("tans space ablate --only no-topology --only no-trials --seeds 3", "two variants and the full objective"),
     ("tans space ablate --only dim-32 --json", "one, as JSON"),
 )
 _DIGITS = {"weighted_tau": 3, "regret_at_1": 2, "regret_at_3": 2, "recall_at_1": 3}
@@ -25,21 +25,21 @@ _TITLES = {"weighted_tau": "tau", "regret_at_1": "regret@1", "regret_at_3": "reg
 
 
 def ablate(
-    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="Fits of each variant and fold.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="Fits per variant and fold.")] = 5,
     only: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A variant to measure beside the full objective, and to add to the record; repeat it for several.",
+            help="A variant to measure besides the full objective, and to add to the record; repeat it for several.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the picture goes; plots/ablation.png by default.")
+        Path | None, typer.Option(metavar="FILE", help="The picture to write; plots/ablation.png by default.")
     ] = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Fit the space without each of its parts, and say what that costs on sources that it never saw."""
+    """Fit the space without each of its parts, and measure the loss of quality on sources that it was not fitted on."""
     import shutil
 
     from tans_core.params import load_params
@@ -60,7 +60,7 @@ def ablate(
         one_thread()
         variants, left_out = _choose(params, only or [])
         built = _read(project, params)
-    studies, unable = make_studies(variants, _recipe(params), built, done)
+    studies, impossible = make_studies(variants, _recipe(params), built, done)
     data, folds = studies[0].data, params.space.folds
     compared = compare_variants(measure_variants(studies, folds, seeds, params.seed, cores(), done))
     made: dict[str, Any] = {
@@ -70,15 +70,15 @@ def ablate(
         "judged_tasks": judged_tasks(data),
         "networks": len(data.home),
         "variants": compared,
-        "left_out": left_out | unable,
+        "left_out": left_out | impossible,
     }
     record = project / "metrics/ablation.json"
     if only and record.is_file():
         earlier = read_json(record)
         made = with_earlier(made, earlier)
         if dropped := earlier.get("variants", {}).keys() - made["variants"]:
-            said = f"{record}: {len(dropped)} variants are dropped: they were measured beside another full objective."
-            stderr().print(said, markup=False, highlight=False, soft_wrap=True)
+            notice = f"{record}: {len(dropped)} variants are dropped: they were compared with another full objective."
+            stderr().print(notice, markup=False, highlight=False, soft_wrap=True)
     backbones = [name.removeprefix("backbone-") for name in made["variants"] if name.startswith("backbone-")]
     every = known_variants(params.embed.projection_dim, backbones)
     labels = {one.name: one.label for one in every if one.name in made["variants"]}
@@ -89,7 +89,7 @@ def ablate(
     with atomic_path(picture) as temporary:
         temporary.write_bytes(to_png(draw_ablation({name: made["variants"][name] for name in labels}, labels, note)))
     write_json(made, record)
-    # Kept for a run that was cut off, never as a cache.
+    # The fits are kept only to continue an interrupted run, not as a cache.
     shutil.rmtree(done, ignore_errors=True)
     files = [str(record), str(picture)]
     if as_json:
@@ -107,9 +107,9 @@ def _choose(params: Params, only: Sequence[str]) -> tuple[list[Variant], dict[st
     backbones = backbones_here(params.embed.backbone)
     known = {one.name: one for one in known_variants(params.embed.projection_dim, backbones)}
     left_out = {} if backbones else {"backbone": "no other backbone's weights are on this machine"}
-    if strange := [name for name in only if name not in known]:
-        told = "\n  ".join(f"{name!r}: no such variant{did_you_mean(name, known)}" for name in strange)
-        raise ParamsError(f"--only:\n  {told}\n  There are: {', '.join(known)}.")
+    if unknown := [name for name in only if name not in known]:
+        lines = "\n  ".join(f"{name!r}: no such variant{did_you_mean(name, known)}" for name in unknown)
+        raise ParamsError(f"--only:\n  {lines}\n  There are: {', '.join(known)}.")
     full = next(iter(known))
     return [one for name, one in known.items() if not only or name in (full, *only)], left_out
 
@@ -172,10 +172,11 @@ def _show(made: dict[str, Any]) -> None:
         shown.add_row(name, *cells)
     console = stdout()
     console.print(shown, markup=False)
-    said = (
-        f"{made['seeds']} seeds, {made['folds']} folds of sources, {made['judged_tasks']} of {made['tasks']} tasks judged, "
-        f"{made['networks']:,} networks. Differences are to the full objective; * greater than both spreads together."
+    caption = (
+        f"{made['seeds']} seeds, {made['folds']} folds of sources, {made['judged_tasks']} of {made['tasks']} "
+        f"tasks judged, {made['networks']:,} networks. Differences are to the full objective; * greater than both "
+        "spreads together."
     )
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    console.print(caption, markup=False, highlight=False, soft_wrap=True)
     for name, reason in made["left_out"].items():
         console.print(f"left out: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)

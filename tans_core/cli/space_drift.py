@@ -1,4 +1,4 @@
-"""`tans space drift`: whether newcomers have left what the space was made from."""
+"""`tans space drift`: measure how far newcomers lie from the networks that the space was made from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def drift(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Say how far the newcomers in production lie from what the space was made from, and whether to retrain."""
+    """Report how far the newcomers in production lie from the networks of the space, and whether to retrain."""
     from rich.markup import escape
 
     from tans_core.index.releases import open_production

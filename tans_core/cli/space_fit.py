@@ -1,4 +1,4 @@
-"""`tans space fit`: a space fitted on files that others published."""
+"""`tans space fit`: fit a space to files that the TANS authors published."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tans_core.space.training import Precision
 
 EXAMPLES = examples(
-    ("tans space fit", "what `tans space import` read"),
+    ("tans space fit", "fit the networks that `tans space import` read"),
     ("tans space fit --objective paper", "the same, exactly as published"),
-    ("tans space fit --objective paper --prediction-weight 100 --steps 2000", "let its predictor learn too"),
+    ("tans space fit --objective paper --prediction-weight 100 --steps 2000", "so that its predictor learns too"),
     (
         "tans space fit --store data/mine --heldout 0 --json",
         "on every network of another store, none held out; as JSON",
@@ -31,14 +31,14 @@ EXAMPLES = examples(
 
 
 class LossPrecision(StrEnum):
-    """What the loss is computed in."""
+    """Number format in which the loss is computed."""
 
     FP32 = "fp32"
     BF16 = "bf16"
 
 
 class Objective(StrEnum):
-    """What is fitted."""
+    """Encoders and loss that are fitted."""
 
     TANS = "tans"
     PAPER = "paper"
@@ -46,39 +46,44 @@ class Objective(StrEnum):
 
 def fit(
     store: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="What an import made; data/published by default.")
+        Path | None, typer.Option(metavar="FOLDER", help="The store that an import made; data/published by default.")
     ] = None,
     objective: Annotated[
         Objective, typer.Option(help="tans: what this project serves; paper: encoders and loss exactly as published.")
     ] = Objective.TANS,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Steps of a batch each; by default 800 of tans, 1000 of paper."),
+        typer.Option(
+            min=1, metavar="N", help="Training steps, one batch each; by default 800 for tans, 1000 for paper."
+        ),
     ] = None,
     prediction_weight: Annotated[
         float | None,
-        typer.Option(min=0, metavar="X", help="Of the paper's predictor beside its contrastive loss; 1 as published."),
+        typer.Option(
+            min=0, metavar="X", help="Weight of the loss of the paper's predictor; by default 1, as published."
+        ),
     ] = None,
     precision: Annotated[
-        LossPrecision, typer.Option(help="bf16: the loss under autocast; for a GPU and large spaces.")
+        LossPrecision, typer.Option(help="bf16 computes the loss under autocast, for a GPU and large spaces.")
     ] = LossPrecision.FP32,
     heldout: Annotated[
-        float, typer.Option(min=0, max=0.9, metavar="X", help="Share of each data set's networks to measure on only.")
+        float,
+        typer.Option(min=0, max=0.9, metavar="X", help="Share of each data set's networks that are only measured."),
     ] = 0.25,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the space goes; beside the store by default.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder to write the space to; beside the store by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights, steps, and what is held out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, steps, and the held-out networks.")] = 0,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Fit a space on imported files, and say how well it finds networks that it was not fitted on."""
+    """Fit a space to imported files, and measure how well it finds networks that it was not fitted on."""
     import shutil
 
     from tans_core.project import find_root
 
     if objective is Objective.TANS and prediction_weight is not None:
-        raise typer.BadParameter("--prediction-weight is of --objective paper.")
+        raise typer.BadParameter("--prediction-weight needs --objective paper.")
     source = store if store is not None else find_root(root) / "data/published"
     folder = out if out is not None else source.with_name(f"{source.name}-space")
     _check_out(folder)
@@ -94,9 +99,9 @@ def fit(
         digests = read_digests(source, "models", "task_features")
     unseen = hold_out_at_random(data.home, heldout, seed)
     resume, seconds = folder.with_name(f".{folder.name}.resume"), clock()
-    fitted = _fit_tans if objective is Objective.TANS else partial(_fit_paper, prediction_weight=prediction_weight)
-    space, recipe, metrics = fitted(data, unseen, seed, resume, steps, precision.value)
-    made: dict[str, Any] = {
+    run_fit = _fit_tans if objective is Objective.TANS else partial(_fit_paper, prediction_weight=prediction_weight)
+    space, recipe, metrics = run_fit(data, unseen, seed, resume, steps, precision.value)
+    result: dict[str, Any] = {
         "objective": str(objective),
         "recipe": recipe,
         "seed": seed,
@@ -107,12 +112,12 @@ def fit(
         "metrics": metrics,
     }
     with atomic_folder(folder) as temporary:
-        space.save(temporary, made)
+        space.save(temporary, result)
     shutil.rmtree(resume, ignore_errors=True)
     if as_json:
-        print_json({**made, "seconds": round(seconds(), 3), "out": str(folder)})
+        print_json({**result, "seconds": round(seconds(), 3), "out": str(folder)})
         return
-    _show(made)
+    _show(result)
     stdout().print(f"{folder}: space.safetensors, space.json", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -154,24 +159,24 @@ def _check_out(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        # The pipeline's own space lacks this.
-        ours = "made_from" in read_json(folder / "space.json")
+        # The pipeline's own space has no such key.
+        made_by_fit = "made_from" in read_json(folder / "space.json")
     except (OSError, ValueError, LookupError, TypeError):
-        ours = False
-    if not ours:
+        made_by_fit = False
+    if not made_by_fit:
         raise StoreError(f"{folder}: exists, and `tans space fit` did not make it. Name another folder: --out FOLDER.")
 
 
-def _show(made: dict[str, Any]) -> None:
+def _show(result: dict[str, Any]) -> None:
     counts = {
-        "heldout": ("held out", made["heldout_networks"]),
-        "insample": ("fitted on", made["networks"] - made["heldout_networks"]),
+        "heldout": ("held out", result["heldout_networks"]),
+        "insample": ("fitted on", result["networks"] - result["heldout_networks"]),
     }
     numbers = ("networks", "R@1", "R@5", "R@10", "mean rank", "Spearman", "regret", "by chance", "MSE")
     keys = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_rank", "spearman", "regret", "chance_regret", "mse")
     shown = table("", *numbers, right=numbers)
     for group, (name, count) in counts.items():
-        if found := made["metrics"][group]:
-            values = (f"{found[key]:.{2 if key == 'mean_rank' else 3}f}" if key in found else "" for key in keys)
+        if metrics := result["metrics"][group]:
+            values = (f"{metrics[key]:.{2 if key == 'mean_rank' else 3}f}" if key in metrics else "" for key in keys)
             shown.add_row(name, f"{count:,}", *values)
     stdout().print(shown, markup=False)

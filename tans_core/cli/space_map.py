@@ -1,4 +1,4 @@
-"""`tans space show`: a map of tasks and networks."""
+"""`tans space show`: draw a map of tasks and networks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     ("tans space show", "tasks and networks as built: plots/space/map.png and map.html"),
-    ("tans space show --query photos/ --production", "where your images stand among what is served"),
+    ("tans space show --query photos/ --production", "your images among the tasks and networks in production"),
     ("tans space show --method pca --json", "the coordinates of another projection, as JSON"),
 )
 
 
 class Projection(StrEnum):
-    """How the space becomes a plane."""
+    """How the space is projected to a plane."""
 
     TSNE = "tsne"
     PCA = "pca"
@@ -34,13 +34,13 @@ def show(
     ] = None,
     production: Annotated[
         bool,
-        typer.Option("--production", help="The release in production, newcomers and all, instead of what is built."),
+        typer.Option("--production", help="Show the release in production with its newcomers, not what is built."),
     ] = False,
     method: Annotated[
-        Projection, typer.Option(help="tsne keeps neighbours together, pca the directions that vary most.")
+        Projection, typer.Option(help="tsne keeps neighbours together; pca shows the directions that vary most.")
     ] = Projection.TSNE,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where map.png and map.html go; plots/space by default.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for map.png and map.html; plots/space by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the map.")] = 0,
     as_json: AsJson = False,
@@ -96,7 +96,7 @@ def _map(project: Path, queries: list[str], production: bool, method: Projection
                 task, _ = open_dataset(dataset, project, QueryLimits.of(project, release.params), gate)
             name = task.info.name
             if any(place.kind is Kind.QUERY and place.name == name for place in places):
-                # Two folders may end alike.
+                # Two folders may have the same last name.
                 name = name_of(dataset)
             places = (*places, Place(Kind.QUERY, name, name, ""))
             vectors = np.concatenate([vectors, retriever.embed(task)[None]])

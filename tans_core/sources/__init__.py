@@ -1,4 +1,4 @@
-"""Where the images of a task come from: `SOURCES` maps the names that params.yaml uses to sources."""
+"""Sources of images: `SOURCES` maps the names that params.yaml uses to sources."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Faces of the package fonts-aenigma that an alphabet's task leaves out.
+"""Faces of the package fonts-aenigma that the tasks of an alphabet leave out.
 
-Measured: a small network learned to read three quarters of the 465 faces and was shown the last quarter, four times, no family
-on both sides. A face of which it named fewer than 45 % of the characters is left out: it draws ornaments, cubes, parts of
-layers, or small letters in a large frame. About twenty more were added by eye, and those that draw capitals twice by comparison.
+Measured in four folds, no family on both sides: a small network was trained on three quarters of the 465 faces and
+tested on the last quarter. Faces with fewer than 45 % of the characters recognised are left out: they draw ornaments,
+cubes, parts of layers, or small letters in a large frame. About twenty more were added by eye. Faces that draw
+capitals as small letters were found by comparing the glyphs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NO_UPPER = f"""
     powdwrk5 queasyol sequence snailets
 """
 
-# Most of these draw capitals where small letters should be.
+# Most of these draw capitals in place of small letters.
 NO_LOWER = f"""
     {_UNREADABLE}
     18holes 4shadow 4shadowo acknowtt ccaps ccapshad chintzy chintzys codelife collecro collecrs collecto collects

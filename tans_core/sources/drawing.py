@@ -1,4 +1,4 @@
-"""Turn a shape's mask into a picture: place, slant, turn, stroke, colour and roughen it.
+"""Turn the mask of a shape into a picture: placed, slanted, turned, with strokes, colours and noise.
 
 Axes: H, W = height and width of a mask in pixels; the canvas is `CANVAS_PX` square.
 """
@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Look:
-    """How much a drawing varies from one picture to the next.
+    """How much the pictures of one shape vary.
 
     Attributes:
         fill: smallest and largest share of the canvas that the longer side takes.
@@ -31,7 +31,7 @@ class Look:
         clutter: number of strokes drawn over and around the shape.
         blur_px: largest radius of a Gaussian blur.
         inverted: light ink on dark paper.
-        hollow: share of shapes of which only the rim is drawn.
+        hollow: share of shapes that are drawn as an outline.
     """
 
     fill: tuple[float, float]
@@ -57,7 +57,7 @@ LOOKS = {
 
 
 def glyph_mask(font: ImageFont.FreeTypeFont, text: str) -> Mask:
-    """Return the inked box of a glyph, (H, W) uint8, 255 = ink; an empty (0, 0) array when it draws nothing."""
+    """Return a glyph's mask, cropped to its ink: (H, W) uint8, 255 = ink; an empty (0, 0) array if it is blank."""
     mask, _ = font.getmask2(text, mode="L")
     width, height = mask.size
     if width == 0 or height == 0:
@@ -66,7 +66,7 @@ def glyph_mask(font: ImageFont.FreeTypeFont, text: str) -> Mask:
 
 
 def embolden(mask: Mask, by_px: int, hollow: bool = False) -> Mask:
-    """Grow a shape by `by_px` to every side; `hollow` leaves only the rim."""
+    """Grow a shape by `by_px` to every side; `hollow` keeps only the outline."""
     padded = np.pad(mask, by_px + 1)
     grown = np.asarray(Image.fromarray(padded).filter(ImageFilter.MaxFilter(2 * by_px + 1)))
     if not hollow:
@@ -76,7 +76,7 @@ def embolden(mask: Mask, by_px: int, hollow: bool = False) -> Mask:
 
 
 def crop_to_ink(mask: Mask) -> Mask:
-    """Cut blank borders off; an empty (0, 0) array when all is blank."""
+    """Cut blank borders off; an empty (0, 0) array if all is blank."""
     rows, columns = np.flatnonzero(mask.max(axis=1) > 32), np.flatnonzero(mask.max(axis=0) > 32)
     if len(rows) == 0:
         return np.zeros((0, 0), dtype=np.uint8)
@@ -89,8 +89,8 @@ def draw(mask: Mask, look: Look, rng: np.random.Generator, em_px: float | None =
     Args:
         mask: (H, W) uint8, 255 = ink, without blank borders.
         look: how much may vary.
-        rng: where the variation comes from.
-        em_px: size that fills the canvas; the shape's longer side when None. With it, a dot stays smaller than a letter.
+        rng: source of the variation.
+        em_px: the size that fills the canvas, so that a dot stays smaller than a letter; None takes the longer side.
 
     Returns:
         (CANVAS_PX, CANVAS_PX, 3) uint8.
@@ -110,7 +110,7 @@ def draw(mask: Mask, look: Look, rng: np.random.Generator, em_px: float | None =
 def _place(mask: Mask, look: Look, rng: np.random.Generator, em_px: float) -> Mask:
     height, width = mask.shape
     scale = CANVAS_PX * rng.uniform(*look.fill) / em_px
-    # A shape longer than the em (a dash, an arrow) still has to fit.
+    # A shape longer than the em (a dash, an arrow) must fit, too.
     scale = min(scale, CANVAS_PX * 0.95 / max(height, width))
     angle = math.radians(rng.uniform(-look.turn_deg, look.turn_deg))
     slant = rng.uniform(-look.slant, look.slant)
@@ -123,7 +123,6 @@ def _place(mask: Mask, look: Look, rng: np.random.Generator, em_px: float) -> Ma
     centre = np.array([CANVAS_PX / 2 + shift_x, CANVAS_PX / 2 + shift_y])
     offset = np.array([width / 2, height / 2]) - inverse @ centre
     coefficients = (*inverse[0], offset[0], *inverse[1], offset[1])
-    # An affine transform that shrinks skips pixels: shrink by averaging first.
     source = Image.fromarray(mask)
     placed = source.transform((CANVAS_PX, CANVAS_PX), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     return np.asarray(placed)

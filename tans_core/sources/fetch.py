@@ -1,8 +1,8 @@
-"""Packages that hold images and are not Python's: fetched once with npm or apt-get, checked, unpacked, never run.
+"""Packages of npm and Debian that contain images: fetched once with npm or apt-get, checked, unpacked, never run.
 
-`fetch` gives the folder of the unpacked package. The archive must have the SHA-256 that its source names. Of its content
-only plain files are written, only those that the source wants, and only inside the folder. No script of a package ever runs.
-Without network: put the archive by hand into `packages_folder() / "downloads"`; it is checked in the same way.
+`fetch` returns the folder of the unpacked package. The archive must have the SHA-256 that its source names. Only the
+plain files that the source needs are written, and only inside the folder. No script of a package ever runs.
+Without network, put the archive into `packages_folder() / "downloads"`; it is checked in the same way.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Package:
     """One version of one package.
 
     Attributes:
-        manager: who gives it out.
-        name: as the manager spells it; Debian packages must be of architecture `all`.
-        version: exact.
-        sha256: of the archive, a .tgz or .deb file.
-        size_mb: of the archive.
-        licence: of what the package holds.
+        manager: the package manager that fetches it.
+        name: the manager's name of it; Debian packages must be of architecture `all`.
+        version: the exact version.
+        sha256: hash of the archive, a .tgz or .deb file.
+        size_mb: size of the archive, in MB.
+        licence: of the package's content.
     """
 
     manager: Literal["npm", "debian"]
@@ -59,25 +59,25 @@ class Package:
 
     @property
     def file(self) -> str:
-        """The archive's name, as its manager saves it."""
+        """The file name under which the manager saves the archive."""
         if self.manager == "npm":
             return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
         return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
 
 
 def packages_folder() -> Path:
-    """Return where packages lie: $TANS_PACKAGES, or the user's cache."""
-    chosen = os.environ.get("TANS_PACKAGES")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("tans") / "packages"
+    """Return the folder of all packages: $TANS_PACKAGES, or one in the user's cache."""
+    folder = os.environ.get("TANS_PACKAGES")
+    return Path(folder).expanduser().absolute() if folder else platformdirs.user_cache_path("tans") / "packages"
 
 
 def is_fetched(package: Package, wanted: Sequence[str] = ()) -> bool:
-    """Say whether `fetch` would give the folder at once."""
+    """Return whether the package is unpacked already."""
     return _target(package, wanted).is_dir()
 
 
 def missing_package(package: Package, wanted: Sequence[str] = ()) -> str | None:
-    """Return None where the package is on this machine, else one sentence that says how it gets there."""
+    """Return None if the package is on this machine, else one sentence on how to get it."""
     if is_fetched(package, wanted):
         return None
     if (packages_folder() / "downloads" / package.file).is_file():
@@ -91,21 +91,21 @@ def missing_package(package: Package, wanted: Sequence[str] = ()) -> str | None:
 def fetch(package: Package, wanted: Sequence[str] = ()) -> Path:
     """Return the folder of the unpacked package; the first call fetches it.
 
-    Of an npm package the folder holds what lies under `package/`; of a Debian package `usr/share/...`.
+    The folder has the content of `package/` of an npm package, or `usr/share/...` of a Debian package.
 
     Args:
-        package: what to fetch.
-        wanted: glob patterns of paths inside the package, of which only these are unpacked; `*` matches `/` too. Empty: all.
+        package: the package to fetch.
+        wanted: glob patterns of the paths to unpack; `*` also matches `/`. Empty unpacks all.
 
     Raises:
-        SourceUnavailableError: it cannot be fetched, or the archive is not the one whose hash we know.
+        SourceUnavailableError: it cannot be fetched, or the archive has another hash.
         DataError: the archive is damaged, too large, or names a path outside its folder.
     """
     target = _target(package, wanted)
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Two stages may want the same package at a time: one fetches, the other waits. A killed holder lets go.
+    # Two stages may need the same package at a time: one fetches, the other waits. A killed process frees the lock.
     with FileLock(target.parent / f".{target.name}.lock"):
         if target.is_dir():
             return target
@@ -115,7 +115,7 @@ def fetch(package: Package, wanted: Sequence[str] = ()) -> Path:
             _check_hash(package, archive)
             count = _unpack(package, archive, folder, wanted)
             if count == 0:
-                raise DataError(f"{archive.name}: holds no file like {', '.join(wanted) or '*'}.")
+                raise DataError(f"{archive.name}: contains no file like {', '.join(wanted) or '*'}.")
         logger.info("%s %s: %d files in %s", package.name, package.version, count, target)
     return target
 
@@ -128,7 +128,7 @@ def _target(package: Package, wanted: Sequence[str]) -> Path:
 
 @contextlib.contextmanager
 def _archive(package: Package, target: Path) -> Iterator[Path]:
-    """Yield the archive: the one put there by hand, or a fresh one that goes when it is unpacked."""
+    """Yield the archive: one that the user put there, or a download that is deleted afterwards."""
     by_hand = packages_folder() / "downloads" / package.file
     if by_hand.is_file():
         yield by_hand
@@ -147,9 +147,9 @@ def _archive(package: Package, target: Path) -> Iterator[Path]:
         files = [path for path in folder.iterdir() if path.suffix in (".tgz", ".deb")]
         if code != 0 or len(files) != 1:
             program = _PROGRAMS[package.manager][0]
-            said = "; ".join(line.strip() for line in lines if line.strip())[:400] or "not a word"
+            output = "; ".join(line.strip() for line in lines if line.strip())[:400] or "no output"
             raise SourceUnavailableError(
-                f"{package.name} {package.version}: {program} could not fetch it (exit code {code}): {said}. "
+                f"{package.name} {package.version}: {program} could not fetch it (exit code {code}): {output}. "
                 f"Try again with network, or {_by_hand(package)}."
             )
         yield files[0]
@@ -159,7 +159,7 @@ def _archive(package: Package, target: Path) -> Iterator[Path]:
 
 def _download_command(package: Package, folder: Path) -> list[str]:
     if package.manager == "npm":
-        # A cache of its own: npm's shared one would keep a second copy for ever.
+        # A cache of its own: npm's shared cache would keep a second copy.
         own = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", f"--cache={folder / 'cache'}"]
         return ["npm", "pack", *own, "--", f"{package.name}@{package.version}"]
     return ["apt-get", "download", "-qq", f"{package.name}={package.version}"]
@@ -177,8 +177,8 @@ def _check_hash(package: Package, archive: Path) -> None:
     got = sha256_file(archive)
     if got != package.sha256:
         raise SourceUnavailableError(
-            f"{archive}: SHA-256 got {got}, want {package.sha256}: not the {package.name} {package.version} we know. "
-            "Nothing of it was unpacked. If you put it there by hand, put the right file in its place; else try again."
+            f"{archive}: got SHA-256 {got}, want {package.sha256} of {package.name} {package.version}. "
+            "Nothing was unpacked. If you put the file there, replace it by the right one; else try again."
         )
 
 
@@ -197,13 +197,13 @@ def _unpack(package: Package, archive: Path, folder: Path, wanted: Sequence[str]
         ) as process:
             assert process.stdout is not None
             count = _unpack_tar(process.stdout, "r|", folder, wanted, strip=0)
-            # tar ends before its padding does; unread, it would look like a failure.
+            # The padding after the tar's end must be read, else dpkg-deb reports a failure.
             while process.stdout.read(1 << 20):
                 pass
         if process.returncode != 0:
             raise DataError(f"{archive.name}: dpkg-deb cannot read it (exit code {process.returncode}).")
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{archive.name}: damaged, or not to be unpacked into {folder.parent}: {error}.") from error
+        raise DataError(f"{archive.name}: damaged, or cannot be unpacked into {folder.parent}: {error}.") from error
     return count
 
 
@@ -215,13 +215,12 @@ def _unpack_tar(file: IO[bytes], mode: Literal["r|", "r|gz"], folder: Path, want
             size += max(member.size, 0)
             if entries > MAX_ENTRIES or size > MAX_UNPACKED_BYTES:
                 raise DataError(
-                    f"package: unpacks to more than {MAX_ENTRIES:,} entries or {MAX_UNPACKED_BYTES >> 30} GB; left alone."
+                    f"package: unpacks to more than {MAX_ENTRIES:,} entries or {MAX_UNPACKED_BYTES >> 30} GB; refused."
                 )
             path = PurePosixPath(member.name)
             if path.is_absolute() or ".." in path.parts:
-                raise DataError(f"package: names {member.name!r}, a path outside its folder; left alone.")
-            # Links and devices are no images.
-            if not member.isreg():
+                raise DataError(f"package: names {member.name!r}, a path outside its folder; refused.")
+            if not member.isreg():  # links and devices
                 continue
             parts = path.parts[strip:]
             name = "/".join(parts)
@@ -229,9 +228,9 @@ def _unpack_tar(file: IO[bytes], mode: Literal["r|", "r|gz"], folder: Path, want
                 continue
             content = tar.extractfile(member)
             assert content is not None
-            goal = folder.joinpath(*parts)
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            with goal.open("wb") as out:
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
                 shutil.copyfileobj(content, out)
             count += 1
     return count

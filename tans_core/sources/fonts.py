@@ -1,6 +1,7 @@
-"""Source `matplotlib`: the typefaces that matplotlib ships, drawn.
+"""Source `matplotlib`: pictures of glyphs of the typefaces that matplotlib ships.
 
-Three kinds of task: which character (split by typeface), which typeface (split by character), which script (split by character).
+Three kinds of task: which character (split by typeface), which typeface (split by character), which script (split by
+character).
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 
 from tans_core.sources.base import check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS
-from tans_core.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.sources.typefaces import Face, Glyph, character_glyphs, cut_alphabet, render
 from tans_core.tasks.assemble import Sample
 
-# Faces whose outlines are near-copies (an oblique is its upright face, sheared) share a group: they never face each other.
+# Faces with nearly the same outlines (an oblique is its upright face, sheared) share a group, and so a split.
 TEXT_FACES = {
     "DejaVuSans": "dejavu-sans",
     "DejaVuSans-Oblique": "dejavu-sans",
@@ -56,7 +57,7 @@ CHARACTERS = {
     "braille": "⠃⠇⠋⠏⠓⠗⠛⠟⠧⠫⠯⠳⠷⠻⠾⡇⡏⡟⡧⡷",
 }
 
-# Inclusive ranges of code points; a face draws what it has of them.
+# Inclusive ranges of code points. A face draws those that it has.
 SCRIPTS = {
     "arabic": (0x0621, 0x064A),
     "armenian": (0x0531, 0x0586),
@@ -82,7 +83,7 @@ _SCRIPT_FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono
 
 
 class MatplotlibFonts:
-    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, images (about how many)."""
+    """Options: kind, characters (a key of CHARACTERS), first and count (a range), look, images (about how many)."""
 
     name = "matplotlib"
     package = "matplotlib"
@@ -106,37 +107,37 @@ class MatplotlibFonts:
         check_choice(self.name, "characters", chosen["characters"], CHARACTERS)
         check_choice(self.name, "look", chosen["look"], LOOKS)
         if chosen["kind"] == "characters":
-            drawings = self._characters(chosen)
+            glyphs = self._characters(chosen)
         elif chosen["kind"] == "typefaces":
-            drawings = self._typefaces(chosen)
+            glyphs = self._typefaces(chosen)
         else:
-            drawings = self._scripts()
-        # Weight tells typefaces apart, so there it stays as it is.
+            glyphs = self._scripts()
+        # Typefaces differ in weight, so it is not changed there.
         bolder_px = (0,) if chosen["kind"] == "typefaces" else (0, 0, 1, 2)
-        yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
+        yield from render(glyphs, chosen["look"], chosen["images"], seed, bolder_px)
 
-    def _characters(self, chosen: Mapping[str, Any]) -> list[Drawing]:
+    def _characters(self, chosen: Mapping[str, Any]) -> list[Glyph]:
         name = chosen["characters"]
         wanted = cut_alphabet(self.name, CHARACTERS[name], name, chosen["first"], chosen["count"])
-        return character_drawings(self._faces(TEXT_FACES), wanted)
+        return character_glyphs(self._faces(TEXT_FACES), wanted)
 
-    def _typefaces(self, chosen: Mapping[str, Any]) -> list[Drawing]:
+    def _typefaces(self, chosen: Mapping[str, Any]) -> list[Glyph]:
         faces = list(TEXT_FACES)[chosen["first"] : chosen["first"] + chosen["count"]]
         return [
-            Drawing(face, character, face.name, f"letter {character.upper()}")
+            Glyph(face, character, face.name, f"letter {character.upper()}")
             for face, _ in self._faces(dict.fromkeys(faces, ""))
             for character in _FACE_CHARACTERS
         ]
 
-    def _scripts(self) -> list[Drawing]:
-        drawings = []
+    def _scripts(self) -> list[Glyph]:
+        glyphs = []
         for face, _ in self._faces(dict.fromkeys(_SCRIPT_FACES, "")):
             for script, (low, high) in SCRIPTS.items():
                 for code in range(low, high + 1):
                     character = chr(code)
                     if unicodedata.category(character)[0] in "LS":
-                        drawings.append(Drawing(face, character, script, f"U+{code:04X}"))
-        return drawings
+                        glyphs.append(Glyph(face, character, script, f"U+{code:04X}"))
+        return glyphs
 
     def _faces(self, names: Mapping[str, str]) -> Iterator[tuple[Face, str]]:
         folder = package_file("matplotlib", "mpl-data", "fonts", "ttf", install="matplotlib")

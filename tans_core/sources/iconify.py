@@ -1,8 +1,8 @@
 """Source `iconify`: icons, emoji and flags as SVG drawings, from the npm package `@iconify/json`.
 
-Kinds of task: what an icon shows (split by the family that drew it), which set drew it (split by what it shows), what sort of
-thing an emoji is (split by emoji), which emoji it is (split by vendor), which vendor drew it (split by emoji), which country a
-flag stands for (split by vendor).
+Kinds of task: the concept that an icon shows (split by the family that drew it), the set of an icon (split by concept),
+the sort of an emoji (split by emoji), which emoji (split by vendor), the vendor of an emoji (split by emoji), the
+country of a flag (split by vendor).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from tans_core.sources.iconify_sets import (
     read_set,
 )
 from tans_core.sources.icons import concept_of
-from tans_core.sources.svg import Drawing, Pixels, draw_picture, rasterise, shape_of
+from tans_core.sources.svg import Pixels, SvgDrawing, draw_picture, rasterise, shape_of
 from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "emoji-sorts", "emoji", "emoji-vendors", "flags")
 
-# Unicode's subgroups, the small ones joined.
+# Unicode's subgroups. Small ones are joined.
 EMOJI_SORTS = {
     "mammal": ("animal-mammal",), "bird": ("animal-bird",), "sea animal": ("animal-marine",), "bug": ("animal-bug",),
     "plant": ("plant-other", "plant-flower"), "fruit": ("food-fruit",), "vegetable": ("food-vegetable",),
@@ -56,7 +56,7 @@ EMOJI_SORTS = {
 }  # fmt: skip
 
 _RASTER_PX = 64
-# Of 256 bits of a shape's outline; two families that draw one concept this much alike have copied.
+# Two families' icons of one concept are copies if at most so many of their hash's 256 bits differ.
 _COPY_BITS = 10
 
 
@@ -65,12 +65,12 @@ class _Entry:
     label: str
     group: str
     name: str
-    drawing: Drawing
+    drawing: SvgDrawing
     colourful: bool
 
 
 class Iconify:
-    """Options: kind, classes (of that kind; none for all sorts or vendors), look, images (about how many)."""
+    """Options: kind, classes (of that kind; empty for all sorts or vendors), look, images (about how many)."""
 
     name = "iconify"
     package = "@iconify/json"
@@ -109,7 +109,8 @@ class Iconify:
         for label in wanted:
             if label not in known:
                 raise ParamsError(
-                    f"source {self.name!r}: options.classes: {label!r}: not one of its {kind}{did_you_mean(label, known)}"
+                    f"source {self.name!r}: options.classes: {label!r}: not one of its {kind}"
+                    f"{did_you_mean(label, known)}"
                 )
         labels = sorted(by_class)
         for label in labels:
@@ -121,7 +122,7 @@ class Iconify:
 def _draw_class(
     entries: list[_Entry], count: int, look: Look, rng: np.random.Generator, drop_copies: bool
 ) -> Iterator[Sample]:
-    """Draw `count` pictures; the class's drawings take turns, each time differently."""
+    """Draw `count` pictures, taking the class's drawings in turn, with random variation."""
     shuffled = (entries[index] for index in rng.permutation(len(entries)))
     drawn = list(itertools.islice(_usable(shuffled, drop_copies), count))
     for turn in range(count if drawn else 0):
@@ -131,7 +132,7 @@ def _draw_class(
 
 
 def _usable(entries: Iterator[_Entry], drop_copies: bool) -> Iterator[tuple[_Entry, Pixels]]:
-    """Leave out drawings that draw nothing, and those that another family has drawn almost alike."""
+    """Leave out blank drawings, and those nearly equal to one of another family."""
     seen: list[tuple[str, imagehash.ImageHash]] = []
     for entry in entries:
         pixels = rasterise(entry.drawing, _RASTER_PX)
@@ -152,11 +153,11 @@ def _concepts() -> Iterator[_Entry]:
 
 
 def _families() -> Iterator[_Entry]:
-    """Yield the icons of each set that show what many sets show: none is known by what it alone draws."""
-    found = [(one, concept_of(name), name, drawing) for one, name, drawing in _drawings(ICON_SETS)]
-    spread = Counter(concept for _, concept in {(one.prefix, concept) for one, concept, _, _ in found})
-    for one, concept, name, drawing in found:
-        if spread[concept] >= len(ICON_SETS) // 4:
+    """Yield the icons of concepts that many sets draw, so that no set is recognised by a concept of its own."""
+    icons = [(one, concept_of(name), name, drawing) for one, name, drawing in _drawings(ICON_SETS)]
+    sets_with = Counter(concept for _, concept in {(one.prefix, concept) for one, concept, _, _ in icons})
+    for one, concept, name, drawing in icons:
+        if sets_with[concept] >= len(ICON_SETS) // 4:
             yield _Entry(one.prefix, concept, f"{one.prefix}/{name}", drawing, False)
 
 
@@ -198,7 +199,7 @@ def _flags() -> Iterator[_Entry]:
             yield _Entry(emoji.base, one.family, f"{one.prefix}/{name}", drawing, True)
 
 
-def _drawings(sets: tuple[SvgSet, ...]) -> Iterator[tuple[SvgSet, str, Drawing]]:
+def _drawings(sets: tuple[SvgSet, ...]) -> Iterator[tuple[SvgSet, str, SvgDrawing]]:
     folder = fetch(ICONIFY, WANTED)
     for one in sets:
         for name, drawing in read_set(folder, one.prefix):

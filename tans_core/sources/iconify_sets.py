@@ -1,4 +1,4 @@
-"""What `@iconify/json` holds that we may use: icon sets by the family that drew them, emoji and flags by vendor.
+"""The sets of `@iconify/json` that are used: icons by the family that drew them, emoji and flags by vendor.
 
 Sets under share-alike, non-commercial or GPL licences, logos, and animations are left out.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tans_core.sources.fetch import Package
-from tans_core.sources.svg import Drawing
+from tans_core.sources.svg import SvgDrawing
 
 ICONIFY = Package(
     manager="npm",
@@ -38,15 +38,15 @@ EMOJI_NAMES = Package(
 
 @dataclass(frozen=True)
 class SvgSet:
-    """One set; sets of one family share drawings or designers, and never straddle splits."""
+    """One set. Sets of one family share drawings or designers, so each family is in one split only."""
 
     prefix: str
     family: str
     licence: str
 
 
-# licence -> families, each with its sets; a family of one set of the same name needs no list.
-# Lucide grew out of Feather, Famicons out of Ionicons; the three Google-like sets draw the same symbols.
+# licence -> families, each with its sets; a family without a list is one set of the same name.
+# Lucide is a fork of Feather, Famicons of Ionicons; the three Google-like sets draw the same symbols.
 _ICONS = {
     "Apache-2.0": """
         carbon cuida garden grommet-icons icon-park=icon-park-outline,icon-park-solid,icon-park-twotone
@@ -94,18 +94,18 @@ _FLAGS = {"CC0-1.0": "cif", "MIT": "circle-flags flag flagpack"}
 
 
 def _sets(table: dict[str, str]) -> tuple[SvgSet, ...]:
-    found = []
+    sets = []
     for licence, families in table.items():
         for entry in families.split():
             family, _, prefixes = entry.partition("=")
-            found += [SvgSet(prefix, family, licence) for prefix in (prefixes or family).split(",")]
-    return tuple(found)
+            sets += [SvgSet(prefix, family, licence) for prefix in (prefixes or family).split(",")]
+    return tuple(sets)
 
 
 ICON_SETS, EMOJI_SETS, FLAG_SETS = _sets(_ICONS), _sets(_EMOJI), _sets(_FLAGS)
 WANTED = tuple(f"json/{one.prefix}.json" for one in (*ICON_SETS, *EMOJI_SETS, *FLAG_SETS))
 
-# Codes under which `circle-flags` draws the emblem of a language: Arabic, Interlingue, Ido, Latin.
+# Codes for which `circle-flags` draws the emblem of a language: Arabic, Interlingue, Ido, Latin.
 LANGUAGES_OF_CIRCLE_FLAGS = ("ar", "ie", "io", "la")
 
 MONOCHROME_EMOJI = ("fluent-emoji-high-contrast", "emojione-monotone")
@@ -113,15 +113,15 @@ MONOCHROME_EMOJI = ("fluent-emoji-high-contrast", "emojione-monotone")
 
 @dataclass(frozen=True)
 class Emoji:
-    """What an emoji is called without skin tone and gender, its Unicode subgroup, and its country where it is a flag."""
+    """An emoji's name without skin tone and gender, its Unicode subgroup, and its country if it is a flag."""
 
     base: str
     subgroup: str
     country: str = ""
 
 
-def read_set(folder: Path, prefix: str) -> Iterator[tuple[str, Drawing]]:
-    """Yield the names and drawings of one set, without those that its maker has withdrawn."""
+def read_set(folder: Path, prefix: str) -> Iterator[tuple[str, SvgDrawing]]:
+    """Yield the names and drawings of one set, without those that its maker withdrew."""
     stored: dict[str, Any] = json.loads((folder / "json" / f"{prefix}.json").read_text(encoding="utf-8"))
 
     def number(icon: dict[str, Any], key: str, default: float) -> float:
@@ -130,22 +130,22 @@ def read_set(folder: Path, prefix: str) -> Iterator[tuple[str, Drawing]]:
     for name, icon in stored["icons"].items():
         if not icon.get("hidden"):
             width, height = number(icon, "width", 16), number(icon, "height", 16)
-            yield name, Drawing(icon["body"], (number(icon, "left", 0), number(icon, "top", 0), width, height))
+            yield name, SvgDrawing(icon["body"], (number(icon, "left", 0), number(icon, "top", 0), width, height))
 
 
 def read_emoji(folder: Path) -> dict[str, Emoji]:
-    """Return what is known of each emoji under the key of its name (see `emoji_key`)."""
-    known = {}
+    """Return each emoji by the key of its name (see `emoji_key`)."""
+    emoji = {}
     for entry in json.loads((folder / "emoji.json").read_text(encoding="utf-8")):
         name, subgroup = entry["name"], entry["subgroup"]
         if subgroup == "country-flag":
             # Two regional indicators spell the country's code.
             code = "".join(chr(int(letter, 16) - 0x1F1E6 + ord("a")) for letter in entry["codes"].split())
-            known[emoji_key(name)] = Emoji(name.removeprefix("flag: "), subgroup, code)
+            emoji[emoji_key(name)] = Emoji(name.removeprefix("flag: "), subgroup, code)
         else:
             base = re.sub(r"^(man|woman|person) (?=.)", "", name.partition(":")[0].lower())
-            known[emoji_key(name)] = Emoji(base, subgroup)
-    return known
+            emoji[emoji_key(name)] = Emoji(base, subgroup)
+    return emoji
 
 
 def emoji_key(name: str) -> str:

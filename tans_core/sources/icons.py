@@ -1,8 +1,8 @@
 """Sources `qtawesome` and `tkinter-icons`: icon fonts with a name for each icon.
 
 Only font files and name maps are read; neither package is imported.
-Three kinds of task: what an icon shows (split by the family that drew it), which family drew it (split by what it shows), and
-what a compound icon is a variant of (`account-plus`, `account-minus`, ...; split by the second part).
+Three kinds of task: the concept that an icon shows (split by family), the family that drew it (split by concept), and
+the first word of a compound icon's name (`account-plus`, `account-minus`, ...; split by the rest of the name).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from tans_core.errors import ParamsError, did_you_mean
 from tans_core.sources.base import check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS
-from tans_core.sources.typefaces import Drawing, Face, render
+from tans_core.sources.typefaces import Face, Glyph, render
 from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "variants")
 
 _STYLE = re.compile(r"-(fill|filled|line|outline|outlined|bold|thin|light|duotone|regular|alt|o|s|sharp|round|\d\d)$")
 _PREFIX = re.compile(r"^(ic-fluent-|icon-|ion-|eva-|typcn-|ios-|md-|android-)+")
-# Icons that fonts name differently, under the name that most of them use.
+# Other names of a concept -> the name that most fonts use.
 _SYNONYMS = {
     "house": "home", "notifications": "bell", "magnifying-glass": "search",
     "magnify": "search", "cog": "gear", "settings": "gear", "trash-can": "trash", "delete": "trash", "envelope": "mail",
@@ -32,8 +32,8 @@ _SYNONYMS = {
     "vpn-key": "key", "emoji-events": "trophy", "card-giftcard": "gift", "visibility": "eye",
     "directions-car": "car", "vehicle-car": "car", "insert-drive-file": "file", "document": "file",
     "paperclip": "attach", "attachment": "attach", "attach-file": "attach", "lightbulb": "bulb", "light-bulb": "bulb",
-    "public": "globe", "earth": "globe", "edit": "pencil", "pen": "pencil", "content-cut": "scissors", "cut": "scissors",
-    "cart": "shopping-cart", "microphone": "mic", "explore": "compass", "bolt": "lightning",
+    "public": "globe", "earth": "globe", "edit": "pencil", "pen": "pencil", "content-cut": "scissors",
+    "cut": "scissors", "cart": "shopping-cart", "microphone": "mic", "explore": "compass", "bolt": "lightning",
     "flash": "lightning", "lightning-bolt": "lightning", "place": "map-marker", "location": "map-marker",
     "location-on": "map-marker", "map-pin": "map-marker", "sunny": "sun", "weather-sunny": "sun",
     "wb-sunny": "sun", "moon-o": "moon", "weather-night": "moon", "weather-moon": "moon", "nightlight": "moon",
@@ -42,7 +42,7 @@ _SYNONYMS = {
 
 @dataclass(frozen=True)
 class IconFont:
-    """One font file and its name map; fonts that are near-copies of each other share a group."""
+    """One font file and its name map. Fonts that are near-copies of each other share a group."""
 
     package: str
     font: str
@@ -55,7 +55,7 @@ class IconFont:
 class IconSource:
     """Options: kind, classes (names of concepts, families or first words), look, images (about how many).
 
-    With no classes given, kind `families` takes all families.
+    Without classes, kind `families` takes all families.
     """
 
     name: str
@@ -77,22 +77,22 @@ class IconSource:
         if not wanted and chosen["kind"] != "families":
             raise ParamsError(f"source {self.name!r}: options.classes: missing; want a list of {chosen['kind']}")
         known: set[str] = set()
-        drawings: list[Drawing] = []
+        glyphs: list[Glyph] = []
         for font in self.fonts:
             face = Face(package_file(font.package, font.font, install=_install(font)))
             for label, group, code in _labelled(font, chosen["kind"]):
                 known.add(label)
                 if label in wanted or not wanted:
-                    drawings.append(Drawing(face, chr(code), label, group))
+                    glyphs.append(Glyph(face, chr(code), label, group))
         for label in chosen["classes"]:
             if label not in known:
                 raise ParamsError(
                     f"source {self.name!r}: options.classes: {label!r}: not one of its {chosen['kind']}"
                     f"{did_you_mean(label, known)}"
                 )
-        # The fine inner lines of a filled icon close quickly, and weight tells families apart.
+        # At most 1 px, since the fine inner lines of filled icons close quickly; 0 for families: they differ in weight.
         bolder_px = (0,) if chosen["kind"] == "families" else (0, 0, 1)
-        yield from render(drawings, chosen["look"], chosen["images"], seed, bolder_px)
+        yield from render(glyphs, chosen["look"], chosen["images"], seed, bolder_px)
 
 
 def _labelled(font: IconFont, kind: str) -> Iterator[tuple[str, str, int]]:
@@ -110,14 +110,14 @@ def _labelled(font: IconFont, kind: str) -> Iterator[tuple[str, str, int]]:
 
 
 def read_names(font: IconFont) -> dict[str, int]:
-    """Return icon name -> code point; of names that share a code point only the first stays."""
+    """Return icon name -> code point. Of names that share a code point only the first is kept."""
     path = package_file(font.package, font.names, install=_install(font))
     raw: dict[str, str | int] = json.loads(path.read_text(encoding="utf-8"))
     names: dict[str, int] = {}
     seen: set[int] = set()
     for name, value in raw.items():
         code = value if isinstance(value, int) else int(value, 16)
-        # Fonts may also name plain letters and digits, which are no icons.
+        # Fonts may also name plain letters and digits, which are not icons.
         if code not in seen and code > 0x2000:
             seen.add(code)
             names[name] = code
@@ -125,7 +125,7 @@ def read_names(font: IconFont) -> dict[str, int]:
 
 
 def concept_of(icon: str) -> str:
-    """Return what an icon shows: its name without style and size, synonyms joined."""
+    """Return the concept that an icon shows: its name without style and size, synonyms joined."""
     name = _PREFIX.sub("", icon.lower().replace("_", "-"))
     while (shorter := _STYLE.sub("", name)) != name:
         name = shorter

@@ -1,4 +1,4 @@
-"""Source `image-folder`: a user's own images, as `tans retrieve` takes them: a folder, an archive, a table."""
+"""Source `image-folder`: a user's own images, in the same forms as for `tans retrieve`: a folder, archive or table."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tans_core.tasks.reading import read_images
 
 logger = logging.getLogger(__name__)
 
-# Enough to find copies and near-copies by; the images themselves are decoded anew, at their own size.
+# Enough to find copies and near-copies. The images themselves are decoded again, at their own size.
 _SCANNED_PX = 32
 
 
 class ImageFolder:
-    """Options: path (folder, archive, table), licence, max_bad_share, and as for `scan`: drop_empty_classes, follow_links, group.
+    """Options: path (folder, archive, table), licence, max_bad_share, drop_empty_classes, follow_links, group.
 
-    And licence_texts, the terms of each LicenseRef-... in the licence; digest, that of the `ScanReport`, where empty
-    takes any.
+    The last three are those of `scan`. Also licence_texts, the terms of each LicenseRef-... in the licence; and digest,
+    that of the `ScanReport`: the images must still have it, unless it is empty.
     """
 
     name = "image-folder"
@@ -50,31 +50,31 @@ class ImageFolder:
     def missing(self, options: Mapping[str, Any]) -> str | None:
         path = str(options.get("path", ""))
         if not path:
-            return "options.path says where the images are"
-        return None if Path(path).exists() else f"put the images to {path}, or change options.path"
+            return "set options.path to the folder of the images"
+        return None if Path(path).exists() else f"put the images into {path}, or change options.path"
 
     def load(self, options: Mapping[str, Any], seed: int) -> Iterator[Sample]:
         chosen = check_options(self.name, options, self.defaults)
         if not chosen["path"]:
             raise ParamsError(
-                f"source {self.name!r}: options.path: missing; want a folder with one folder of images a class, "
+                f"source {self.name!r}: options.path: missing; want a folder with one folder of images per class, "
                 "an archive of one, or a CSV or Parquet table"
             )
         root = Path(chosen["path"])
         drop = chosen["drop_empty_classes"]
         opened = open_input(root, drop, chosen["follow_links"], chosen["group"] or None)
-        # Imported here: the scan stands on what is beside this module.
+        # Imported here, since no other source needs the scan.
         from tans_core.tasks.scan import scan_input
 
-        # In this process alone: stages of several tasks run side by side.
-        with scan_input(opened, stored_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as found:
-            found.check_classes()
-            report, kept = found.report, {row.path: row for row in found.rows}
+        # Without workers: stages of several tasks run side by side.
+        with scan_input(opened, stored_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as scanned:
+            scanned.check_classes()
+            report, kept = scanned.report, {row.path: row for row in scanned.rows}
         if chosen["digest"] and report.digest != chosen["digest"]:
             raise DataError(
-                f"{root}: what it holds changed since it was added as a task: its digest is {report.digest[:12]}…, not the "
+                f"{root}: its images changed since it was added as a task: got digest {report.digest[:12]}…, want "
                 f"{chosen['digest'][:12]}… of params.yaml.\n"
-                "  Run `tans tasks add ... --replace` to take it as it is now."
+                "  Run `tans tasks add ... --replace` to use it as it is now."
             )
         for name, reason in report.bad:
             logger.warning("%s: left out: %s", name, reason)

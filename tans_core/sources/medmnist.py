@@ -1,6 +1,6 @@
 """Source `medmnist`: the 2-D data sets of MedMNIST, from the `.npz` files that its package keeps in the user's home.
 
-The file is read as what it is, a zip of arrays, image by image: nothing in it is trusted, nothing unpickled.
+The file is read as a zip of arrays, image by image. Nothing in it is trusted or unpickled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DAMAGED = (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, NotImpl
 
 
 class MedMnist:
-    """Options: dataset (one of NAMES) or path (of an .npz file), size_px, root (folder), images (at random; 0 for all)."""
+    """Options: dataset (one of NAMES) or path (.npz file), size_px, root (folder), images (random number; 0: all)."""
 
     name = "medmnist"
     package = ""
@@ -54,7 +54,7 @@ class MedMnist:
     def missing(self, options: Mapping[str, Any]) -> str | None:
         chosen = {**self.defaults, **options}
         if not chosen["path"] and chosen["dataset"] not in NAMES:
-            return "options.dataset names one of its data sets, or options.path a file"
+            return "set options.dataset to one of its data sets, or options.path to a file"
         path = _path(chosen)
         return None if path.is_file() else f"put {path.name} into {path.parent}; `pip install medmnist` can download it"
 
@@ -93,7 +93,7 @@ class MedMnist:
 
 def _check_name(dataset: str) -> None:
     if dataset.endswith("3d"):
-        raise ParamsError(f"source 'medmnist': options.dataset: {dataset!r} holds volumes, want one of images")
+        raise ParamsError(f"source 'medmnist': options.dataset: {dataset!r} contains volumes, want one of images")
     if dataset not in NAMES:
         raise ParamsError(
             f"source 'medmnist': options.dataset: got {dataset!r}, want one of {', '.join(NAMES)}"
@@ -114,7 +114,7 @@ def _dataset(chosen: Mapping[str, Any]) -> str:
 
 
 def _class_names(dataset: str) -> dict[int, str]:
-    """Return the names that the package knows; where it is not installed, a class is called by its number."""
+    """Return the package's class names; without the package, none: classes then have numbers as names."""
     if importlib.util.find_spec("medmnist") is None:
         return {}
     labels = importlib.import_module("medmnist").INFO.get(dataset, {}).get("label", {})
@@ -127,8 +127,8 @@ def _read_labels(archive: zipfile.ZipFile, path: Path, split: str) -> npt.NDArra
         shape, dtype = _header(file)
         if len(shape) == 2 and shape[1] > 1:
             raise DataError(
-                f"{path}: {split}_labels holds {shape[1]} labels an image. Several labels an image are no classification "
-                "into classes; take another data set."
+                f"{path}: {split}_labels: got {shape[1]} labels per image, want one: multi-label data sets are not "
+                "supported. Take another data set."
             )
         if not 1 <= len(shape) <= 2 or dtype.kind not in "iu" or math.prod(shape) > _MAX_ROWS:
             raise DataError(
@@ -142,8 +142,7 @@ def _images(archive: zipfile.ZipFile, path: Path, split: str, count: int) -> Ite
     """Yield (H, W) or (H, W, 3) images, one at a time."""
     with archive.open(f"{split}_images.npy") as file:
         shape, dtype = _header(file)
-        volumes = len(shape) == 5 or (len(shape) == 4 and shape[3] != 3)
-        if volumes:
+        if len(shape) == 5 or (len(shape) == 4 and shape[3] != 3):
             raise DataError(f"{path}: {split}_images: got volumes {shape}, want images (N, H, W) or (N, H, W, 3).")
         sides_fit = len(shape) in (3, 4) and all(1 <= side <= _MAX_SIDE_PX for side in shape[1:3])
         if not sides_fit or dtype != np.uint8 or shape[0] != count:
@@ -156,7 +155,7 @@ def _images(archive: zipfile.ZipFile, path: Path, split: str, count: int) -> Ite
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Read an .npy header: shape and dtype; arrays of objects are pickles, and are refused."""
+    """Read an .npy header: shape and dtype. Arrays of objects are refused: they are pickles."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read(file)

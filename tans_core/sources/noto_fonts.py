@@ -1,7 +1,7 @@
 """Source `fonts-noto`: the scripts of the world, living and dead, drawn by one family of typefaces.
 
-Four kinds of task: which script (split by letter), which letter of a script (split by family), which consonant an Ethiopic
-syllable has (split by its vowel), which section of Gardiner's list a hieroglyph belongs to (split by sign).
+Four kinds of task: which script (split by letter), which letter of a script (split by family), which consonant of an
+Ethiopic syllable (split by vowel), which section of Gardiner's list for a hieroglyph (split by sign).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tans_core.sources.base import check_choice, check_options
 from tans_core.sources.debian_fonts import font_files
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, fetch, missing_package
-from tans_core.sources.typefaces import Drawing, Face, character_drawings, cut_alphabet, render
+from tans_core.sources.typefaces import Face, Glyph, character_glyphs, cut_alphabet, render
 from tans_core.tasks.assemble import Sample
 
 NOTO = Package(
@@ -34,20 +34,21 @@ _FACE = re.compile(r"Noto(Sans|Serif|Looped|Traditional)(.+)-(Regular|Bold)")
 
 KINDS = ("scripts", "letters", "ethiopic", "hieroglyphs")
 
-# As Unicode's names of their letters begin. Left out: scripts of fewer than 25 letters, and those written in Latin capitals.
+# The first words of their letters' Unicode names. Left out: scripts of fewer than 25 letters, and those whose letters
+# look like Latin capitals.
 SCRIPTS = (
-    "adlam", "anatolian", "armenian", "avestan", "balinese", "bamum", "bassa vah", "batak", "bengali", "brahmi", "canadian",
-    "carian", "chakma", "cham", "cuneiform", "cypriot", "devanagari", "duployan", "egyptian", "ethiopic", "georgian",
-    "glagolitic", "grantha", "gujarati", "gurmukhi", "javanese", "kannada", "kayah li", "khmer", "khojki", "lao", "lepcha",
-    "linear a", "linear b", "malayalam", "mandaic", "mende kikakui", "meroitic", "miao", "modi", "mongolian", "myanmar",
-    "new tai lue", "nko", "nushu", "ogham", "ol chiki", "old hungarian", "old permic", "old persian", "old turkic", "oriya",
-    "osmanya", "pahawh hmong", "phags-pa", "runic", "shavian", "siddham", "sinhala", "soyombo", "sundanese", "syriac",
-    "tai tham", "tai viet", "tamil", "telugu", "thaana", "thai", "tibetan", "tifinagh", "tirhuta", "ugaritic", "vai", "wancho",
-    "yezidi", "yi",
+    "adlam", "anatolian", "armenian", "avestan", "balinese", "bamum", "bassa vah", "batak", "bengali", "brahmi",
+    "canadian", "carian", "chakma", "cham", "cuneiform", "cypriot", "devanagari", "duployan", "egyptian", "ethiopic",
+    "georgian", "glagolitic", "grantha", "gujarati", "gurmukhi", "javanese", "kannada", "kayah li", "khmer", "khojki",
+    "lao", "lepcha", "linear a", "linear b", "malayalam", "mandaic", "mende kikakui", "meroitic", "miao", "modi",
+    "mongolian", "myanmar", "new tai lue", "nko", "nushu", "ogham", "ol chiki", "old hungarian", "old permic",
+    "old persian", "old turkic", "oriya", "osmanya", "pahawh hmong", "phags-pa", "runic", "shavian", "siddham",
+    "sinhala", "soyombo", "sundanese", "syriac", "tai tham", "tai viet", "tamil", "telugu", "thaana", "thai",
+    "tibetan", "tifinagh", "tirhuta", "ugaritic", "vai", "wancho", "yezidi", "yi",
 )  # fmt: skip
 _FILE_NAMES = {"anatolian": "AnatolianHieroglyphs", "canadian": "CanadianAboriginal", "egyptian": "EgyptianHieroglyphs"}
 
-# Scripts that at least two families draw, apart from those that other sources have.
+# Scripts that at least two families draw, except those of other sources.
 LETTERS = {
     "bengali": "অআইউএকখগঘচছজঝঞটঠডতথদধনপফবভমলষস",
     "devanagari": "अइउएकखगघचछजझटठडतथदधनपफबभमयरलवसह",
@@ -58,7 +59,7 @@ LETTERS = {
     "thai": "กขคงจฉชซญฎฐณดตถทธนบปผฝพฟมยรลวศสหฬอฮ",
 }
 
-# Gardiner's sections of at least 18 signs.
+# Gardiner's sections with at least 18 signs.
 SECTIONS = {
     "A": "men", "C": "gods", "D": "parts of the body", "E": "mammals", "F": "parts of mammals", "G": "birds",
     "I": "reptiles", "M": "plants", "N": "sky and earth", "O": "buildings", "R": "temple furniture", "S": "dress",
@@ -66,7 +67,8 @@ SECTIONS = {
 }  # fmt: skip
 
 _VOWELS = 7
-# A consonant's syllables follow its first one. Rows without all the vowels are no consonants of their own (U+1248 QWA, ...).
+# The code points of a consonant's syllables are consecutive. Rows without all vowels (U+1248 QWA, ...) are left out:
+# they are not separate consonants.
 CONSONANTS = "".join(
     chr(code) for code in range(0x1200, 0x1358, 8) if all(unicodedata.name(chr(code + n), "") for n in range(_VOWELS))
 )
@@ -75,8 +77,8 @@ CONSONANTS = "".join(
 class NotoFonts:
     """Options: kind, classes, letters, first and count, look, images (about how many).
 
-    Kind `scripts` tells the scripts in `classes` apart, kind `letters` the letters of a script, a key of LETTERS. `first` and
-    `count` cut those letters, or the Ethiopic consonants.
+    The classes of kind `scripts` are the scripts in `classes`; those of kind `letters` are the letters of a script, a
+    key of LETTERS. `first` and `count` select a range of those letters, or of the Ethiopic consonants.
     """
 
     name = "fonts-noto"
@@ -102,26 +104,26 @@ class NotoFonts:
         check_choice(self.name, "look", chosen["look"], LOOKS)
         first, count = chosen["first"], chosen["count"]
         if chosen["kind"] == "scripts":
-            drawings = self._scripts(chosen["classes"])
+            glyphs = self._scripts(chosen["classes"])
         elif chosen["kind"] == "letters":
             wanted = cut_alphabet(self.name, LETTERS[chosen["letters"]], chosen["letters"], first, count)
-            drawings = [
-                dataclasses.replace(drawing, label=letter_name(drawing.character))
-                for drawing in character_drawings(faces_of(chosen["letters"]), wanted)
+            glyphs = [
+                dataclasses.replace(glyph, label=letter_name(glyph.character))
+                for glyph in character_glyphs(faces_of(chosen["letters"]), wanted)
             ]
         elif chosen["kind"] == "ethiopic":
-            drawings = _syllables(cut_alphabet(self.name, CONSONANTS, "ethiopic", first, count))
+            glyphs = _syllables(cut_alphabet(self.name, CONSONANTS, "ethiopic", first, count))
         else:
-            drawings = _hieroglyphs()
-        yield from render(drawings, chosen["look"], chosen["images"], seed, (0, 0, 1))
+            glyphs = _hieroglyphs()
+        yield from render(glyphs, chosen["look"], chosen["images"], seed, (0, 0, 1))
 
-    def _scripts(self, classes: list[str]) -> list[Drawing]:
+    def _scripts(self, classes: list[str]) -> list[Glyph]:
         for script in classes:
             check_choice(self.name, "classes", script, SCRIPTS)
         if len(set(classes)) < 2:
             raise ParamsError(f"source {self.name!r}: options.classes: got {classes}, want at least two scripts")
         return [
-            Drawing(face, character, script, f"U+{ord(character):04X}")
+            Glyph(face, character, script, f"U+{ord(character):04X}")
             for script in dict.fromkeys(classes)
             for face, _ in faces_of(script)
             for character in letters_of(face, script)
@@ -129,43 +131,43 @@ class NotoFonts:
 
 
 def faces_of(script: str) -> list[tuple[Face, str]]:
-    """Return the upright faces of a script, each with its family: regular and bold share one."""
-    wanted = _FILE_NAMES.get(script, re.sub(r"[ -]", "", script.title()))
-    found = ((path, _FACE.fullmatch(path.stem)) for path in _fonts())
-    return [(Face(path), match[1].lower()) for path, match in found if match and match[2] == wanted]
+    """Return the upright faces of a script, each with its family. The regular and the bold face share a family."""
+    file_name = _FILE_NAMES.get(script, re.sub(r"[ -]", "", script.title()))
+    matches = ((path, _FACE.fullmatch(path.stem)) for path in _fonts())
+    return [(Face(path), match[1].lower()) for path, match in matches if match and match[2] == file_name]
 
 
 def letters_of(face: Face, script: str) -> list[str]:
-    """Return the letters of a script that the face's file maps to a glyph."""
+    """Return the letters of a script that the face has glyphs for."""
     prefix = f"{script.upper()} "
     characters = (chr(code) for code in sorted(face.codes))
     return [c for c in characters if unicodedata.category(c)[0] == "L" and unicodedata.name(c, "").startswith(prefix)]
 
 
 def letter_name(character: str) -> str:
-    """Return the letter's name without its script: few fonts could show the letter itself to people."""
+    """Return the letter's name without its script: few fonts of a screen could show the letter itself."""
     return re.split(r" (?:LETTER|CHARACTER|SYLLABLE) ", unicodedata.name(character), maxsplit=1)[-1].lower()
 
 
-def _syllables(consonants: str) -> list[Drawing]:
-    """Return Ethiopic syllables: class = consonant, by the name of its first syllable; group = vowel."""
+def _syllables(consonants: str) -> list[Glyph]:
+    """Return Ethiopic syllables: class = consonant, named by its first syllable; group = vowel."""
     return [
-        Drawing(face, chr(ord(first) + n), letter_name(first), f"vowel {n + 1}")
+        Glyph(face, chr(ord(first) + n), letter_name(first), f"vowel {n + 1}")
         for face, _ in faces_of("ethiopic")
         for first in consonants
         for n in range(_VOWELS)
     ]
 
 
-def _hieroglyphs() -> list[Drawing]:
+def _hieroglyphs() -> list[Glyph]:
     """Return hieroglyphs: class = section of Gardiner's list, group = the sign with its variants."""
-    drawings = []
+    glyphs = []
     for face, _ in faces_of("egyptian"):
         for character in letters_of(face, "egyptian"):
             match = re.fullmatch(r"EGYPTIAN HIEROGLYPH ([A-Z]+)(\d+)[A-Z]*", unicodedata.name(character))
             if match and match[1] in SECTIONS:
-                drawings.append(Drawing(face, character, SECTIONS[match[1]], f"sign {match[1]}{match[2]}"))
-    return drawings
+                glyphs.append(Glyph(face, character, SECTIONS[match[1]], f"sign {match[1]}{match[2]}"))
+    return glyphs
 
 
 def _fonts() -> list[Path]:

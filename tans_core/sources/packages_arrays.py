@@ -1,4 +1,4 @@
-"""Sources whose images lie in Debian packages as arrays: Fashion-MNIST, and patches of a brain scan.
+"""Sources whose images are arrays inside Debian packages: Fashion-MNIST, and patches of a brain scan.
 
 Axes: N images; X, Y, Z = voxels of a volume: to the right, to the front, up.
 """
@@ -46,14 +46,17 @@ REGIONS = (
     "Hippocampus", "Insula", "Lingual", "Occipital_Mid", "Parietal_Sup", "Postcentral", "Precentral", "Precuneus",
     "Putamen", "Temporal_Inf", "Temporal_Sup", "Thalamus",
 )  # fmt: skip
-"""Those of the atlas's paired regions that are large enough and lie apart."""
+"""The atlas's paired regions that are large enough and lie apart."""
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _SLAB = 6
 
 
 class FashionMnist:
-    """Garments of 28x28, split as published. Options: classes (none for all ten), images (about how many, at most 70,000)."""
+    """Garments of 28x28, split as published.
+
+    Options: classes (empty for all ten), images (about how many, at most 70,000).
+    """
 
     name = "fashion-mnist"
     package = "dataset-fashion-mnist"
@@ -100,7 +103,7 @@ class BrainRegions:
         folder = fetch(MRICRON, _BRAIN_FILES) / "usr/share/mricron/templates"
         scan, atlas = _read_volume(folder / "ch2.nii.gz"), _read_volume(folder / "aal.nii.gz")
         codes = _read_codes(folder / "aal.nii.txt")
-        # Fat around the skull is far brighter than the brain, which would be left with a third of the greys.
+        # Fat around the skull is far brighter than the brain. Unclipped, it would leave the brain a third of the greys.
         brightest = float(np.percentile(scan[atlas > 0], 99.5))
         padded = np.pad(np.minimum(scan * (255 / brightest), 255).round().astype(np.uint8), reach)
         for region in REGIONS:
@@ -110,7 +113,7 @@ class BrainRegions:
                 count = round(chosen["images"] / len(REGIONS) * share)
                 for voxel in voxels[rng.permutation(len(voxels))[:count]]:
                     patch = _cut(padded, voxel, axis, reach)
-                    # Seen from the side the halves look alike; in the other planes the right one is the left one's mirror image.
+                    # In the sagittal plane both halves look alike; in the others the right one is mirrored.
                     if side == "R" and axis != 0:
                         patch = patch[:, ::-1]
                     name = f"{region}_{side}/{','.join(str(value) for value in voxel)}.png"
@@ -121,7 +124,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Read a gzipped IDX file of bytes.
 
     Raises:
-        DataError: its header and its length do not agree, or it holds something else.
+        DataError: its length is not that of its header, or it contains something else.
     """
     data = gzip.decompress(path.read_bytes())
     dimensions = data[3] if len(data) >= 4 else 0
@@ -131,7 +134,7 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     start = 4 + 4 * dimensions
     if data[:3] != b"\0\0\x08" or len(shape) != dimensions or math.prod(shape) != len(data) - start:
         raise DataError(
-            f"{path.name}: no IDX file of bytes: {len(data)} bytes, header {data[:4].hex()}, shape {shape}."
+            f"{path.name}: no IDX file of bytes: got {len(data)} bytes, header {data[:4].hex()}, shape {shape}."
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
@@ -149,7 +152,7 @@ def _read_codes(path: Path) -> dict[str, int]:
 
 
 def _cut(padded: npt.NDArray[np.uint8], voxel: npt.NDArray[np.int64], axis: int, reach: int) -> npt.NDArray[np.uint8]:
-    """Cut the square around a voxel of the unpadded volume, up is up, front is up or left."""
+    """Cut the square around a voxel of the unpadded volume. Up stays up; the front is up or left."""
     window = [slice(int(value), int(value) + 2 * reach) for value in voxel]
     window[axis] = slice(int(voxel[axis]) + reach, int(voxel[axis]) + reach + 1)
     return np.ascontiguousarray(padded[tuple(window)].squeeze(axis).T[::-1])

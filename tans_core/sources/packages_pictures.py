@@ -1,4 +1,4 @@
-"""Sources whose images lie in Debian packages as pictures: photographs and drawings of the sky, textures of walls and floors."""
+"""Sources whose images are pictures inside Debian packages: photographs and drawings of the sky, game textures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPENARENA = Package(
 _SKY_FILES = ("usr/share/stellarium/nebulae/default/*.png", "usr/share/stellarium/skycultures/*.png")
 _TEXTURE_FILES = ("usr/share/games/openarena/baseoa/*.pk3",)
 
-# Files by the type that Stellarium's own catalogue gives the object they show.
+# Files by the type of their object in Stellarium's own catalogue.
 SKY_PHOTOGRAPHS = {
     "galaxy": """
         ic10 ic1613 ic2574 ic342 ic883h m100 m101-vasey m102 m104 m105-vasey m106-vasey m108 m109 m31 m33 m49
@@ -90,13 +90,15 @@ SKY_PHOTOGRAPHS = {
 
 SKY_KINDS = ("photographs", "drawings")
 
-# Those that have at least 25 drawings in a style of their own.
+# Cultures with at least 25 drawings in a style of their own.
 CULTURES = (
-    "arabic_al-sufi", "babylonian_mulapin", "boorong", "egyptian_dendera", "greek_farnese", "maya", "romanian", "western",
+    "arabic_al-sufi", "babylonian_mulapin", "boorong", "egyptian_dendera", "greek_farnese", "maya", "romanian",
+    "western",
 )  # fmt: skip
 
 TEXTURES = {
-    "bricks": "cosmo_block/ancient_bricks2.jpg", "bumps": "oquartz/bally.jpg", "dark rock": "gothic_trim/skullsvertgray02b.jpg",
+    "bricks": "cosmo_block/ancient_bricks2.jpg", "bumps": "oquartz/bally.jpg",
+    "dark rock": "gothic_trim/skullsvertgray02b.jpg",
     "embers": "skin/skin6move.jpg", "fire": "nki/nki_lava5.tga", "foam": "liquids/pool3d_3e.jpg",
     "forest": "nki/nki_forest3.tga", "granite": "proto2/xfloor01.jpg", "gravel": "skin/skin5.jpg",
     "lava": "liquids/lavahell2.tga", "marble": "proto2/marble02.jpg", "masonry": "gothic_floor/q1metal7_97.jpg",
@@ -111,7 +113,7 @@ _TEXTURE_PX = 512
 
 
 class Sky:
-    """Options: kind, views (how many crops, turned by quarters, of each photograph).
+    """Options: kind, views (how many crops of each photograph, turned by multiples of 90 degrees).
 
     Photographs: class = type of object, group = the object. Drawings of constellations: class = culture.
     """
@@ -165,13 +167,13 @@ class GameTextures:
                     box = (left * _TEXTURE_PX, 0.0, right * _TEXTURE_PX, float(_TEXTURE_PX))
                     count = round(chosen["per_class"] * share)
                     for name, patch in cut_random(picture, box, count, (64, 110), rng):
-                        # In light of another strength: the mean grey alone tells no texture.
+                        # Brightness varies, so that the mean grey alone does not identify a texture.
                         lit = np.clip(patch * rng.uniform(0.6, 1.3), 0, 255).round().astype(np.uint8)
                         yield Sample(lit, label, f"{label}, {split}", f"{file}/{name}", split)
 
 
 def object_of(stem: str) -> str:
-    """Return the object that a photograph shows: several files show parts of one, or show it twice."""
+    """Return the object that a photograph shows. Several files may show one object or its parts."""
     match = re.match(r"sh2-\d+|[A-Za-z]+\d+", stem)
     return match.group() if match else stem
 
@@ -185,9 +187,9 @@ def _view(photograph: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.ND
 
 def _on_black(path: Path) -> npt.NDArray[np.uint8]:
     with Image.open(path, formats=("PNG",)) as image:
-        drawn = image.convert("RGBA")
-    sheet = Image.new("RGB", drawn.size)
-    sheet.paste(drawn, mask=drawn.getchannel("A"))
+        picture = image.convert("RGBA")
+    sheet = Image.new("RGB", picture.size)
+    sheet.paste(picture, mask=picture.getchannel("A"))
     sheet.thumbnail((256, 256))
     return np.asarray(sheet)
 
@@ -198,7 +200,7 @@ def _read_texture(archive: zipfile.ZipFile, name: str, grey: bool) -> npt.NDArra
     except KeyError as error:
         raise DataError(f"openarena: {name} is not in {archive.filename}.") from error
     if info.file_size > _MAX_PICTURE_BYTES:
-        raise DataError(f"openarena: {name} has {info.file_size:,} bytes, more than {_MAX_PICTURE_BYTES:,}.")
+        raise DataError(f"openarena: {name}: got {info.file_size:,} bytes, want at most {_MAX_PICTURE_BYTES:,}.")
     with Image.open(io.BytesIO(archive.read(info)), formats=("JPEG", "TGA")) as image:
         picture = image.convert("L" if grey else "RGB").resize((_TEXTURE_PX, _TEXTURE_PX), Image.Resampling.BICUBIC)
     return np.asarray(picture)

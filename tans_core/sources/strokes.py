@@ -23,7 +23,7 @@ from tans_core.tasks.assemble import Sample
 Segments = npt.NDArray[np.float64]
 """(L, 2, 2): lines, ends, x and y (y up)."""
 
-# Faces that hold the Latin alphabet, of those that are copies of each other one, with the group each belongs to.
+# Faces with the Latin alphabet -> group. Of faces that are copies of each other only one is listed.
 LATIN_FACES = {
     "futural": "sans",
     "futuram": "sans",
@@ -53,7 +53,7 @@ _CANVAS_PX = 96
 
 
 class HersheyFonts:
-    """Options: kind, characters (a key of CHARACTERS), first and count (a cut of them), look, images (about how many)."""
+    """Options: kind, characters (a key of CHARACTERS), first and count (a range), look, images (about how many)."""
 
     name = "hershey-fonts"
     package = "Hershey-Fonts"
@@ -111,7 +111,7 @@ class HersheyFonts:
 
 
 def read_face(face: str, characters: str) -> dict[str, Segments]:
-    """Return the line segments of those characters that the face draws."""
+    """Return the line segments of the characters that the face draws."""
     package_file("HersheyFonts", install="Hershey-Fonts")
     from HersheyFonts import HersheyFonts as Reader
 
@@ -126,7 +126,7 @@ def read_face(face: str, characters: str) -> dict[str, Segments]:
 
 
 def pen_mask(segments: Segments, width_px: int) -> Mask:
-    """Draw segments with a round pen; return the inked box, (H, W) uint8, 255 = ink."""
+    """Draw segments with a round pen; return the mask, cropped to its ink: (H, W) uint8, 255 = ink."""
     points = segments.reshape(-1, 2)
     low, high = points.min(axis=0), points.max(axis=0)
     scale = (_CANVAS_PX - 2 * width_px) / max(float((high - low).max()), 1e-6)
@@ -143,7 +143,7 @@ def pen_mask(segments: Segments, width_px: int) -> Mask:
 
 
 def _distinct(glyphs: Iterator[tuple[str, Segments, str, str]]) -> list[tuple[str, Segments, str, str]]:
-    """Drop outlines that another face already gave, and those that stand for two classes."""
+    """Drop outlines that an earlier face has, and those that two classes share."""
     first: dict[bytes, tuple[str, Segments, str, str]] = {}
     ambiguous: set[bytes] = set()
     for glyph in glyphs:

@@ -1,4 +1,4 @@
-"""Drawings in SVG: to pixels, and from pixels of many colours to a picture that varies.
+"""SVG drawings: rendered to pixels, and placed on a canvas with random variation.
 
 Axes: H, W = height and width of a rendering in pixels; the canvas is `CANVAS_PX` square.
 """
@@ -20,21 +20,21 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """The body of an SVG document and the box it is drawn in: left, top, width, height."""
+class SvgDrawing:
+    """The body of an SVG document and its view box: left, top, width, height."""
 
     body: str
     box: tuple[float, float, float, float]
 
 
-def rasterise(drawing: Drawing, size_px: int) -> Pixels:
-    """Draw on nothing, the longer side `size_px`; what has no colour of its own is black.
+def rasterise(drawing: SvgDrawing, size_px: int) -> Pixels:
+    """Render on a transparent background, the longer side `size_px`. Parts without a colour are black.
 
     Returns:
         (H, W, 4) uint8, RGBA.
 
     Raises:
-        DataError: it is no SVG that can be drawn.
+        DataError: the SVG cannot be rendered.
     """
     import resvg_py
 
@@ -58,17 +58,17 @@ def rasterise(drawing: Drawing, size_px: int) -> Pixels:
 
 
 def shape_of(pixels: Pixels) -> Mask:
-    """Return the inked box of a rendering, (H, W) uint8, 255 = ink; an empty (0, 0) array when it draws nothing."""
+    """Return a rendering's mask, cropped to its ink: (H, W) uint8, 255 = ink; an empty (0, 0) array if it is blank."""
     return crop_to_ink(pixels[:, :, 3])
 
 
 def draw_picture(pixels: Pixels, look: Look, rng: np.random.Generator) -> Pixels:
-    """Draw a rendering of many colours once: placed, slanted, turned, on coloured paper, its colours shifted, roughened.
+    """Draw a coloured rendering once: placed, slanted, turned, on coloured paper, with shifted colours and noise.
 
     Args:
         pixels: (H, W, 4) uint8, RGBA.
         look: how much may vary; `clutter` and `hollow` are for shapes of one colour.
-        rng: where the variation comes from.
+        rng: source of the variation.
 
     Returns:
         (CANVAS_PX, CANVAS_PX, 3) uint8.
@@ -90,7 +90,7 @@ def draw_picture(pixels: Pixels, look: Look, rng: np.random.Generator) -> Pixels
     )
     soft = placed.filter(ImageFilter.GaussianBlur(rng.uniform(0, look.blur_px)))
     values = np.asarray(soft, dtype=np.float32)
-    # Light of another strength and tint.
+    # Brightness and tint of the light vary.
     values = values * (rng.uniform(0.75, 1.15) + rng.uniform(-0.08, 0.08, 3)).astype(np.float32)
     if not look.colour:
         values = values.mean(axis=2, keepdims=True).repeat(3, axis=2)
@@ -99,7 +99,7 @@ def draw_picture(pixels: Pixels, look: Look, rng: np.random.Generator) -> Pixels
 
 
 def _inverse(size_px: tuple[int, int], look: Look, rng: np.random.Generator) -> tuple[float, ...]:
-    """Return the six numbers that take a point of the canvas to one of the rendering."""
+    """Return the six coefficients of the affine map from canvas points to points of the rendering."""
     width, height = size_px
     scale = CANVAS_PX * rng.uniform(*look.fill) / max(width, height)
     angle = math.radians(rng.uniform(-look.turn_deg, look.turn_deg))

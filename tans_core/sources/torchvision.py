@@ -1,7 +1,7 @@
-"""Source `torchvision`: the classification data sets that `torchvision.datasets` reads, from files that are on this machine.
+"""Source `torchvision`: the classification data sets of `torchvision.datasets`, from files on this machine.
 
-Nothing is downloaded unless the option `download` asks for it. torchvision is imported when a data set is read, by its name:
-reading images needs no torch, with this one exception.
+Nothing is downloaded unless the option `download` is true. torchvision is imported by name when a data set is read: of
+all modules that read images, only this one needs torch.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Known:
+class DatasetEntry:
     """One data set of torchvision.
 
     Attributes:
-        files: what has to lie below the root, as torchvision lays it out.
+        files: the files that must be below the root, in torchvision's layout.
         licence: of the images, not of torchvision; an SPDX expression.
-        splits: the constructor's arguments for each split; a key of "" is a data set without splits of its own.
+        splits: the constructor's arguments for each split; the key "" is a data set without splits.
         more: arguments for all splits.
-        classes: the attribute that holds the class names; where it lacks, a class is called by its number.
+        classes: the attribute with the class names; without it, classes have numbers as names.
         turned: rows and columns are swapped.
-        pickled: its files are pickles, so they must be those whose MD5 torchvision knows.
+        pickled: its files are pickles, so their MD5 must be the one that torchvision lists.
     """
 
     files: tuple[str, ...]
@@ -71,12 +71,14 @@ def _idx(folder: str) -> tuple[str, ...]:
 
 
 KNOWN = {
-    "CIFAR10": Known(("cifar-10-batches-py",), UNSTATED, _TRAIN, pickled=True),
-    "CIFAR100": Known(("cifar-100-python",), UNSTATED, _TRAIN, pickled=True),
-    "Caltech101": Known(("caltech101/101_ObjectCategories",), "CC-BY-4.0", _NONE, classes="categories"),
-    "Country211": Known(("country211",), "LicenseRef-yfcc100m-creative-commons", {**_SPLIT, "val": {"split": "valid"}}),
-    "DTD": Known(("dtd/dtd/images", "dtd/dtd/labels"), "LicenseRef-dtd-research-only", _THREE),
-    "EMNIST": Known(
+    "CIFAR10": DatasetEntry(("cifar-10-batches-py",), UNSTATED, _TRAIN, pickled=True),
+    "CIFAR100": DatasetEntry(("cifar-100-python",), UNSTATED, _TRAIN, pickled=True),
+    "Caltech101": DatasetEntry(("caltech101/101_ObjectCategories",), "CC-BY-4.0", _NONE, classes="categories"),
+    "Country211": DatasetEntry(
+        ("country211",), "LicenseRef-yfcc100m-creative-commons", {**_SPLIT, "val": {"split": "valid"}}
+    ),
+    "DTD": DatasetEntry(("dtd/dtd/images", "dtd/dtd/labels"), "LicenseRef-dtd-research-only", _THREE),
+    "EMNIST": DatasetEntry(
         tuple(
             f"EMNIST/raw/emnist-balanced-{split}-{kind}-ubyte"
             for split in ("train", "test")
@@ -87,26 +89,28 @@ KNOWN = {
         more={"split": "balanced"},
         turned=True,
     ),
-    "EuroSAT": Known(("eurosat/2750",), "MIT", _NONE),
-    "FGVCAircraft": Known(("fgvc-aircraft-2013b/data",), "LicenseRef-fgvc-aircraft-research-only", _THREE),
-    "FashionMNIST": Known(_idx("FashionMNIST"), "MIT", _TRAIN),
-    "Flowers102": Known(("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), UNSTATED, _THREE),
-    "Food101": Known(("food-101/images", "food-101/meta"), "LicenseRef-food-101-fair-use", _SPLIT),
-    "GTSRB": Known(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), UNSTATED, _SPLIT),
-    "Imagenette": Known(
+    "EuroSAT": DatasetEntry(("eurosat/2750",), "MIT", _NONE),
+    "FGVCAircraft": DatasetEntry(("fgvc-aircraft-2013b/data",), "LicenseRef-fgvc-aircraft-research-only", _THREE),
+    "FashionMNIST": DatasetEntry(_idx("FashionMNIST"), "MIT", _TRAIN),
+    "Flowers102": DatasetEntry(
+        ("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"), UNSTATED, _THREE
+    ),
+    "Food101": DatasetEntry(("food-101/images", "food-101/meta"), "LicenseRef-food-101-fair-use", _SPLIT),
+    "GTSRB": DatasetEntry(("gtsrb/GTSRB", "gtsrb/GT-final_test.csv"), UNSTATED, _SPLIT),
+    "Imagenette": DatasetEntry(
         ("imagenette2-160",),
         f"Apache-2.0 AND {_IMAGENET}",
         {"train": {"split": "train"}, "val": {"split": "val"}},
         more={"size": "160px"},
     ),
-    "KMNIST": Known(_idx("KMNIST"), "CC-BY-SA-4.0", _TRAIN),
-    "MNIST": Known(_idx("MNIST"), "CC-BY-SA-3.0", _TRAIN),
-    "OxfordIIITPet": Known(
+    "KMNIST": DatasetEntry(_idx("KMNIST"), "CC-BY-SA-4.0", _TRAIN),
+    "MNIST": DatasetEntry(_idx("MNIST"), "CC-BY-SA-3.0", _TRAIN),
+    "OxfordIIITPet": DatasetEntry(
         ("oxford-iiit-pet/images", "oxford-iiit-pet/annotations"),
         "CC-BY-SA-4.0",
         {"train": {"split": "trainval"}, "test": {"split": "test"}},
     ),
-    "PCAM": Known(
+    "PCAM": DatasetEntry(
         tuple(
             f"pcam/camelyonpatch_level_2_split_{split}_{kind}.h5"
             for split in ("train", "valid", "test")
@@ -115,7 +119,7 @@ KNOWN = {
         "CC0-1.0",
         _THREE,
     ),
-    "QMNIST": Known(
+    "QMNIST": DatasetEntry(
         tuple(
             f"QMNIST/raw/qmnist-{split}-{kind}"
             for split in ("train", "test")
@@ -124,21 +128,21 @@ KNOWN = {
         "BSD-3-Clause",
         {"train": {"what": "train"}, "test": {"what": "test"}},
     ),
-    "RenderedSST2": Known(("rendered-sst2",), UNSTATED, _THREE),
-    "SEMEION": Known(("semeion.data",), "CC-BY-4.0", _NONE),
-    "STL10": Known(("stl10_binary",), f"{_IMAGENET} AND {UNSTATED}", _SPLIT),
-    "SVHN": Known(("train_32x32.mat", "test_32x32.mat"), "LicenseRef-svhn-non-commercial", _SPLIT),
-    "StanfordCars": Known(
+    "RenderedSST2": DatasetEntry(("rendered-sst2",), UNSTATED, _THREE),
+    "SEMEION": DatasetEntry(("semeion.data",), "CC-BY-4.0", _NONE),
+    "STL10": DatasetEntry(("stl10_binary",), f"{_IMAGENET} AND {UNSTATED}", _SPLIT),
+    "SVHN": DatasetEntry(("train_32x32.mat", "test_32x32.mat"), "LicenseRef-svhn-non-commercial", _SPLIT),
+    "StanfordCars": DatasetEntry(
         ("stanford_cars/devkit", "stanford_cars/cars_train", "stanford_cars/cars_test"),
         f"{_IMAGENET} AND {UNSTATED}",
         _SPLIT,
     ),
-    "USPS": Known(("usps.bz2", "usps.t.bz2"), UNSTATED, _TRAIN),
+    "USPS": DatasetEntry(("usps.bz2", "usps.t.bz2"), UNSTATED, _TRAIN),
 }
 
 
 class TorchvisionDatasets:
-    """Options: dataset (a key of KNOWN), root (folder), download, images (about how many, at random; 0 for all)."""
+    """Options: dataset (a key of KNOWN), root (folder), download, images (about how many at random; 0 for all)."""
 
     name = "torchvision"
     package = ""
@@ -154,7 +158,7 @@ class TorchvisionDatasets:
             return "`pip install torchvision`"
         dataset, root = str(options.get("dataset", "")), Path(str(options.get("root", ROOT)))
         if dataset not in KNOWN:
-            return "options.dataset names one of its data sets"
+            return "set options.dataset to one of its data sets"
         absent = [file for file in KNOWN[dataset].files if not (root / file).exists()]
         if not absent:
             return None
@@ -186,51 +190,54 @@ class TorchvisionDatasets:
                 yield Sample(pixels, names.get(label, str(label)), "", path, split or None)
 
     def _open(self, chosen: Mapping[str, Any], arguments: Arguments) -> Any:
-        """Make the torchvision data set of one split."""
+        """Open the torchvision data set of one split."""
         name, root = chosen["dataset"], Path(chosen["root"])
         known = KNOWN[name]
-        lacks = self.missing(chosen)
-        if lacks and not chosen["download"]:
-            raise SourceUnavailableError(f"torchvision: {name} is not in {root}: {lacks}.")
+        missing = self.missing(chosen)
+        if missing and not chosen["download"]:
+            raise SourceUnavailableError(f"torchvision: {name} is not in {root}: {missing}.")
         kind = getattr(importlib.import_module("torchvision.datasets"), name)
         try:
             _check_hashes(kind, root)
             with warnings.catch_warnings():
-                # Old files, read by numpy's newer releases.
+                # Newer releases of numpy warn about old files.
                 warnings.simplefilter("ignore")
-                made = kind(str(root), **arguments, **known.more, **({"download": True} if chosen["download"] else {}))
-        # Its readers raise whatever they trip over in a damaged file.
+                download = {"download": True} if chosen["download"] else {}
+                dataset = kind(str(root), **arguments, **known.more, **download)
+        # Its readers raise any class of error for a damaged file.
         except Exception as error:
-            wanted = ", ".join(known.files)
-            said = " ".join(str(error).split())[:300]
+            files = ", ".join(known.files)
+            problem = " ".join(str(error).split())[:300]
             raise SourceUnavailableError(
-                f"torchvision: {name} in {root} cannot be read ({type(error).__name__}: {said}). "
-                f"Want {wanted} in {root} as its authors published them"
+                f"torchvision: {name} in {root} cannot be read ({type(error).__name__}: {problem}). "
+                f"Want {files} in {root} as its authors published them"
                 + ("." if chosen["download"] else ", or set options.download to true.")
             ) from error
-        _check_paths(made, root)
-        # torchvision has checked them before it unpickled them; were that ever to change, this would say so.
-        if known.pickled and not made._check_integrity():
-            raise DataError(f"torchvision: {name} in {root}: its pickles are not those whose MD5 torchvision knows.")
-        return made
+        _check_paths(dataset, root)
+        # torchvision checks the hashes before it unpickles. This would detect a release that does not.
+        if known.pickled and not dataset._check_integrity():
+            raise DataError(f"torchvision: {name} in {root}: its pickles do not have the MD5 that torchvision lists.")
+        return dataset
 
 
 def _check_hashes(kind: Any, root: Path) -> None:
-    """Raise RuntimeError where a packed file is not the one that torchvision knows: USPS's reader unpacks whatever is there."""
+    """Raise RuntimeError if a packed file has another MD5 than torchvision lists: USPS's reader does not check it."""
     check = importlib.import_module("torchvision.datasets.utils").check_integrity
     for _, file, md5 in getattr(kind, "split_list", {}).values():
         if (root / file).exists() and not check(str(root / file), md5):
             raise RuntimeError(f"MD5 of {file}: want {md5}")
 
 
-def _check_paths(made: Any, root: Path) -> None:
-    """Raise DataError where a list of files that came with the images leads out of the root."""
+def _check_paths(dataset: Any, root: Path) -> None:
+    """Raise DataError if the data set's list of files contains a path outside the root."""
     folder = os.path.abspath(root) + os.sep  # noqa: PTH100
     for attribute in ("_image_files", "_images", "_samples", "samples"):
-        for entry in getattr(made, attribute, ()):
+        for entry in getattr(dataset, attribute, ()):
             path = entry[0] if isinstance(entry, tuple) else entry
             if not os.path.abspath(path).startswith(folder):  # noqa: PTH100
-                raise DataError(f"torchvision: {type(made).__name__}: its list of images names {path}, outside {root}.")
+                raise DataError(
+                    f"torchvision: {type(dataset).__name__}: its list of images names {path}, outside {root}."
+                )
 
 
 def _class_names(names: Sequence[Any]) -> dict[int, str]:
@@ -250,9 +257,9 @@ def _read(part: Any, index: int) -> tuple[npt.NDArray[np.uint8], int] | str:
 
 @contextlib.contextmanager
 def _pixel_cap() -> Iterator[None]:
-    """Have Pillow refuse images above `MAX_PIXELS`: torchvision opens the files of some data sets itself."""
+    """Let Pillow refuse images above `MAX_PIXELS`: torchvision opens the files of some data sets itself."""
     before = Image.MAX_IMAGE_PIXELS
-    # Pillow warns from this number of pixels on, and refuses from twice as many.
+    # Pillow warns above this number of pixels, and refuses above twice as many.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
     try:
         yield

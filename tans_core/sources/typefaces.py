@@ -1,4 +1,4 @@
-"""Typefaces as images: what a face truly draws, which faces are near-copies, and pictures of their glyphs.
+"""Typefaces as images: which characters a face draws, which faces are near-copies, and pictures of their glyphs.
 
 Axes: F faces, C characters, H, W = height and width of a glyph in pixels, T = thumbnail size in pixels.
 """
@@ -22,13 +22,13 @@ from tans_core.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, gly
 from tans_core.tasks.assemble import Sample
 
 MIN_COPY_CORRELATION = 0.9
-"""Mean correlation of two faces' glyphs from which on they are near-copies of each other."""
+"""Two faces are near-copies if the mean correlation of their glyphs is above this."""
 
 _THUMBNAIL_PX = 12
 
 
 class Face:
-    """One font file at the drawing size, with what it truly draws."""
+    """One font file at the drawing size, and the glyphs that it draws."""
 
     def __init__(self, path: Path, size_px: int = GLYPH_PX) -> None:
         self.name, self.path = path.stem, path
@@ -37,12 +37,12 @@ class Face:
 
     @cached_property
     def _missing(self) -> bytes:
-        # U+10FFFF is never assigned: what it draws is the face's "missing glyph" box.
+        # U+10FFFF is never assigned, so it is drawn as the face's "missing glyph" box.
         return glyph_mask(self.font, "\U0010ffff").tobytes()
 
     @cached_property
     def codes(self) -> frozenset[int]:
-        """The code points that the file maps to a glyph; none where it has no Unicode map."""
+        """The code points that the file maps to a glyph; none if it has no Unicode map."""
         from fontTools.ttLib import TTFont
 
         with TTFont(self.path, lazy=True) as file:
@@ -50,17 +50,17 @@ class Face:
 
     @property
     def family(self) -> str:
-        """The first word of the family's name, lower-case: bold and oblique faces share it."""
+        """The first word of the family's name in lower case: bold and oblique faces share it."""
         words = (self.font.getname()[0] or "").lower().split()
         return words[0] if words else self.name
 
     def draws(self, characters: str) -> bool:
-        """Say whether the file maps all of these characters and draws something for each."""
+        """Return whether the file maps all of these characters, and none is blank."""
         return all(ord(c) in self.codes for c in characters) and all(self.mask(c) is not None for c in characters)
 
     def mask(self, character: str) -> Mask | None:
-        """Return the character's (H, W) mask, or None where the face draws nothing or its missing-glyph box."""
-        # Computer Modern keeps TeX's own code points: only its letters and digits are what Unicode says.
+        """Return the character's (H, W) mask, or None if the face draws nothing or its missing-glyph box."""
+        # Computer Modern uses TeX's code points: only its letters and digits agree with Unicode.
         if self.name.startswith("cm") and not character.isascii():
             return None
         if character not in self._masks:
@@ -70,8 +70,8 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A glyph of a face, under its class and its group."""
+class Glyph:
+    """A character of a face, with its class and its group."""
 
     face: Face
     character: str
@@ -80,7 +80,7 @@ class Drawing:
 
 
 def cut_alphabet(source: str, alphabet: str, name: str, first: int, count: int) -> str:
-    """Return `count` characters of an alphabet, from `first` on.
+    """Return `count` characters of an alphabet, starting at `first`.
 
     Raises:
         ParamsError: fewer than two are left.
@@ -94,21 +94,21 @@ def cut_alphabet(source: str, alphabet: str, name: str, first: int, count: int) 
     return wanted
 
 
-def character_drawings(faces: Iterable[tuple[Face, str]], wanted: str) -> list[Drawing]:
-    """Return the wanted characters of all faces, each face with its group: class = character."""
-    drawings = []
+def character_glyphs(faces: Iterable[tuple[Face, str]], wanted: str) -> list[Glyph]:
+    """Return the wanted characters of all faces, given with their groups: class = character."""
+    glyphs = []
     for face, group in faces:
-        drawn = {c: face.mask(c) for c in wanted}
-        # Two characters that a face draws alike (an unfinished alphabet) would be two labels for one picture.
-        prints = [mask.tobytes() for mask in drawn.values() if mask is not None]
-        for character, mask in drawn.items():
-            if mask is not None and prints.count(mask.tobytes()) == 1:
-                drawings.append(Drawing(face, character, character_name(character), group))
-    return drawings
+        masks = {c: face.mask(c) for c in wanted}
+        # A face may draw two characters alike (an unfinished alphabet): both are left out, one picture has one label.
+        contents = [mask.tobytes() for mask in masks.values() if mask is not None]
+        for character, mask in masks.items():
+            if mask is not None and contents.count(mask.tobytes()) == 1:
+                glyphs.append(Glyph(face, character, character_name(character), group))
+    return glyphs
 
 
 def group_faces(faces: Sequence[Face], characters: str, min_correlation: float = MIN_COPY_CORRELATION) -> list[str]:
-    """Return a group for each of F faces: those of one family, and near-copies by what they draw, share one.
+    """Return the group of each of F faces. Faces of one family and near-copies share a group.
 
     A group is named after its first face.
     """
@@ -120,7 +120,7 @@ def group_faces(faces: Sequence[Face], characters: str, min_correlation: float =
     flat = glyphs.reshape(len(faces), len(characters), -1)
     flat = flat - flat.mean(axis=2, keepdims=True)
     flat /= np.maximum(np.linalg.norm(flat, axis=2, keepdims=True), 1e-6)
-    # (F, F): the mean over C characters of the correlation of two glyphs is one product of long rows.
+    # (F, F): one matrix product gives the correlation of two faces' glyphs, averaged over C characters.
     rows = flat.reshape(len(faces), -1)
     families = np.array([face.family for face in faces])
     together = (rows @ rows.T / len(characters) > min_correlation) | (families[:, None] == families[None, :])
@@ -130,7 +130,7 @@ def group_faces(faces: Sequence[Face], characters: str, min_correlation: float =
 
 
 def _thumbnail(mask: Mask | None) -> npt.NDArray[np.float32]:
-    """Return a glyph in the middle of a (T, T) square that its longer side fills; zeros where there is none."""
+    """Return a glyph centred in a (T, T) square that its longer side fills; zeros if there is none."""
     if mask is None:
         return np.zeros((_THUMBNAIL_PX, _THUMBNAIL_PX), np.float32)
     height, width = mask.shape
@@ -141,30 +141,30 @@ def _thumbnail(mask: Mask | None) -> npt.NDArray[np.float32]:
     return np.asarray(small, dtype=np.float32)
 
 
-def render(drawings: list[Drawing], look: str, images: int, seed: int, bolder_px: tuple[int, ...]) -> Iterator[Sample]:
-    """Draw about `images` pictures, evenly over classes; a class's drawings take turns, each time differently.
+def render(glyphs: list[Glyph], look: str, images: int, seed: int, bolder_px: tuple[int, ...]) -> Iterator[Sample]:
+    """Draw about `images` pictures, evenly over classes. A class's glyphs are taken in turn, with random variation.
 
     `bolder_px` lists by how much an outline may be thickened.
     """
-    by_class: dict[str, list[Drawing]] = {}
-    for drawing in drawings:
-        by_class.setdefault(drawing.label, []).append(drawing)
+    by_class: dict[str, list[Glyph]] = {}
+    for glyph in glyphs:
+        by_class.setdefault(glyph.label, []).append(glyph)
     for label, members in by_class.items():
         rng = np.random.default_rng(derive_seed(seed, label))
         count = images // len(by_class)
-        # Shuffled, so that a class of more drawings than pictures is cut evenly; blank glyphs are found only when drawn.
+        # Shuffled, so that a class with more glyphs than pictures is sampled evenly. Blank glyphs are skipped.
         shuffled = (members[index] for index in rng.permutation(len(members)))
-        drawn = list(itertools.islice((d for d in shuffled if d.face.mask(d.character) is not None), count))
+        drawn = list(itertools.islice((g for g in shuffled if g.face.mask(g.character) is not None), count))
         for turn in range(count if drawn else 0):
-            drawing = drawn[turn % len(drawn)]
-            mask = drawing.face.mask(drawing.character)
+            glyph = drawn[turn % len(drawn)]
+            mask = glyph.face.mask(glyph.character)
             assert mask is not None
             by_px, hollow = int(rng.choice(bolder_px)), bool(rng.random() < LOOKS[look].hollow)
             if by_px or hollow:
                 mask = embolden(mask, max(by_px, 1), hollow)
             picture = draw(mask, LOOKS[look], rng)
-            name = f"{drawing.face.name}/{label}/{turn:03d}.png"
-            yield Sample(picture, label, drawing.group, name)
+            name = f"{glyph.face.name}/{label}/{turn:03d}.png"
+            yield Sample(picture, label, glyph.group, name)
 
 
 def character_name(character: str) -> str:

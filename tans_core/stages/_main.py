@@ -1,4 +1,4 @@
-"""Entry point of stage scripts: `if __name__ == "__main__": run_stage(main)`."""
+"""Runs a stage script: each ends with `if __name__ == "__main__": run_stage(main)`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERRUPTED = 130
 def run_stage(main: Callable[..., None], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a stage's `main(root)` or `main(root, key)` as a program, and exit.
 
-    A `TansError` becomes a message on stderr and its class's exit code (`tans_core.errors`); any other error is a bug
-    and keeps its stack trace.
+    An error that a user can act on becomes a message on stderr and its class's exit code (`tans_core.errors`). Any
+    other error is a bug and keeps its stack trace.
 
     Args:
-        main: takes the project's folder, and for a `foreach` stage its key.
+        main: its first parameter is the project's folder; a second one is the key of a `foreach` stage.
         arguments: the command line without the program; `sys.argv[1:]` by default.
     """
     keys = list(inspect.signature(main).parameters)[1:]

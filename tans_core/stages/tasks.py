@@ -1,4 +1,4 @@
-"""Stage `tasks`: a source of params.yaml -> one task.
+"""Stage `tasks`: one source of images -> one task.
 Reads params `tasks.*.<task>`, `data`, `seed`. Writes data/tasks/<task>."""
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Service:
 
 
 def serve(root: Path, port: int = 0) -> subprocess.Popen[str]:
-    """Start the service as a background job of a non-interactive shell does: deaf to SIGINT."""
+    """Start the service like a background job of a non-interactive shell, which ignores SIGINT."""
     return subprocess.Popen(
         [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
         stderr=subprocess.PIPE,
@@ -137,7 +137,7 @@ def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def descendants(pid: int) -> list[int]:
-    """Return all processes below one, by /proc."""
+    """Return all descendants of a process, from /proc."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""Archives: plain ones, and how hostile ones are made."""
+"""Archives: valid ones, and functions that make hostile ones."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def cut(path: Path, share: float = 0.5) -> Path:
 
 
 def zip_bomb(folder: Path) -> Path:
-    # Eleven entries of 100 MiB: zeros that are packed once and stand in the file eleven times.
+    # Eleven entries of 100 MiB: zeros that are compressed once and are in the file eleven times.
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(100 * 2**20)) + packer.flush()
     path = write_zip(
@@ -215,7 +215,7 @@ def bad_gzip_sum(folder: Path) -> Path:
 
 
 def directory_field(place: int, value: bytes) -> Callable[[Path], Path]:
-    """Make a zip whose first entry in the directory says something else."""
+    """Make a zip with a changed first entry of the directory."""
 
     def make(folder: Path) -> Path:
         def change(data: bytearray) -> None:
@@ -228,7 +228,7 @@ def directory_field(place: int, value: bytes) -> Callable[[Path], Path]:
 
 
 def many_entries(folder: Path) -> Path:
-    # A sparse file of half a gigabyte, all of which its end calls the directory; reading it would take as much memory.
+    # A sparse file of half a gigabyte whose end record calls all of it the directory; reading it would fill memory.
     path = folder / "a.zip"
     with path.open("wb") as file:
         file.write(b"PK\x03\x04")
@@ -238,7 +238,7 @@ def many_entries(folder: Path) -> Path:
 
 
 def zip_dictionary(size: int) -> Callable[[Path], Path]:
-    """Make a zip, packed by LZMA, whose first entry asks for a dictionary of so many bytes."""
+    """Make a zip, compressed by LZMA, whose first entry declares a dictionary of so many bytes."""
 
     def make(folder: Path) -> Path:
         def change(data: bytearray) -> None:
@@ -251,7 +251,7 @@ def zip_dictionary(size: int) -> Callable[[Path], Path]:
 
 
 def xz_dictionary(code: int) -> Callable[[Path], Path]:
-    """Make a tar.xz that asks for a dictionary by its code: 28 is 64 MiB, 40 is 4 GiB."""
+    """Make a tar.xz that declares a dictionary size by its code: 28 is 64 MiB, 40 is 4 GiB."""
 
     def make(folder: Path) -> Path:
         def change(data: bytearray) -> None:

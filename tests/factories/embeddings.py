@@ -1,4 +1,4 @@
-"""Embeddings with a known answer: tasks on a circle of their own, whose models answer anchors alike."""
+"""Embeddings with a known answer: each task is a point, and its models have similar functional embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ARCHITECTURE = {"stem_width": 16, "widths": [24], "strides": [2], "stages": [[{"
 
 
 def card(model_id: str, home_task: str, source: str = "source", licence: str = "MIT", **changes: object) -> ModelCard:
-    """Return a card of version 1, whose weights descend from images of its home task alone, under one licence."""
+    """Return a card of version 1. Its weights descend from images of its home task only, under one licence."""
     values: dict[str, object] = {
         "id": model_id,
         "family": "elastic-residual",
@@ -38,7 +38,7 @@ def card(model_id: str, home_task: str, source: str = "source", licence: str = "
 
 
 def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int = 0) -> tuple[ModelRows, FeatureRows]:
-    """Tables in which a task's images and its models share a latent vector, and accuracy follows the first topology slot."""
+    """Tables in which a task's images and models share a latent vector. Accuracy follows the first topology slot."""
     rng = np.random.default_rng(seed)
     latents = rng.normal(size=(tasks, _LATENTS)).astype(np.float32)
     to_features, to_functional = rng.normal(size=(_LATENTS, 24)), rng.normal(size=(_LATENTS, 30))
@@ -68,8 +68,8 @@ def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int 
 def linked_scores(models: ModelRows, tasks: int = 12, seeds: int = 2, seed: int = 0) -> ScoreRows:
     """Trials of all of `linked_tables`' models on all of its tasks, their homes included.
 
-    A fine-tuning follows the model's capacity (its first topology slot) and the nearness of its home's latent vector to the
-    task's; a probe follows the nearness alone. Capacity weighs somewhat more.
+    A fine-tuning depends on the model's capacity (its first topology slot) and on how near its home's latent vector is
+    to the task's. A probe depends on the nearness only. Capacity has a somewhat larger weight.
     """
     latents = np.random.default_rng(seed).normal(size=(tasks, _LATENTS))  # the first that linked_tables draws
     latents /= np.linalg.norm(latents, axis=1, keepdims=True)

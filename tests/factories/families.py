@@ -1,4 +1,4 @@
-"""Families of networks that packages from outside bring."""
+"""Families of networks that other packages provide."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAMILY = TinyFamily()
 def installed_family(
     folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, name: str = "tiny", attribute: str = "FAMILY"
 ) -> Iterator[None]:
-    """Install a package with one module, and one entry point that says where a family of this name is."""
+    """Install a package with one module, and one entry point to a family of this name."""
     module = f"brought_{name.replace('-', '_')}"
     described = folder / f"{module}-1.0.dist-info"
     described.mkdir(parents=True)

@@ -17,7 +17,7 @@ TASKS, NETWORKS, LATENT = 12, 10, 6
 
 
 class StoppedError(Exception):
-    """What ends a run half-way in tests."""
+    """The exception that ends a run half-way in tests."""
 
 
 def stopping(step_loss: Callable[[Any, int], Tensor], at: int) -> Callable[[Any, int], Tensor]:
@@ -32,7 +32,7 @@ def stopping(step_loss: Callable[[Any, int], Tensor], at: int) -> Callable[[Any,
 
 
 class Line(nn.Module):
-    """Fits random targets; stops before a step if told to."""
+    """Fits random targets; can stop before a given step."""
 
     def __init__(self, seed: int = 0, stop_at: int = -1) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Zoo:
 
     @property
     def data(self) -> PublishedData:
-        """What the published space is fitted on; of each task one image, which is the mean."""
+        """Training data of the published space. Each task has one image, which is the mean."""
         names, count = tuple(f"task-{number}" for number in range(TASKS)), len(self.home)
         networks = (self.topology, self.functional, self.accuracy, torch.ones(count), self.home)
         queries = (tuple(pooled[:, None].unbind()) for pooled in (self.pooled_train, self.pooled_test))

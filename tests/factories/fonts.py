@@ -1,4 +1,4 @@
-"""Typefaces made on the fly, and Debian packages that hold them."""
+"""Typefaces made on the fly, and Debian packages with them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def write_font(path: Path, family: str, glyphs: Mapping[str, Polygon]) -> Path:
 
 
 def pack(package: Package, tree: Path) -> Package:
-    """Make a Debian package of the files under `tree`, where a user would put the real one by hand; return its description."""
+    """Make a Debian package of the files under `tree`, in the folder for manual downloads; return its description."""
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN" / "control").write_text(
-        f"Package: {package.name}\nVersion: {package.version}\nArchitecture: all\nMaintainer: A <a@b.c>\nDescription: d\n"
+        f"Package: {package.name}\nVersion: {package.version}\nArchitecture: all\n"
+        "Maintainer: A <a@b.c>\nDescription: d\n"
     )
     path = packages_folder() / "downloads" / package.file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What real image folders hold, one row a kind: how to make it, and what has to become of it.
+"""Problems of real image folders, one row per kind: how to make it, and the expected result.
 
-A row adds its files to `healthy` class folders, or makes the whole folder where it is `alone`. Names are the row's own, so that
-`everything` can hold all rows that pass at once, and every check holds there too.
+A row adds its files to `healthy` class folders, or makes the whole folder if it is `alone`. Each row has its own file
+names, so that `everything` can contain all rows that pass at once, and every check holds there, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def everything(root: Path) -> Path:
 
 
 def everything_in_splits(root: Path) -> Path:
-    """The same as the train of a data set, whose test lacks classes, has two images of one, and repeats what train has."""
+    """The same as the train split of a data set. Its test lacks classes, has two images of one, and repeats train."""
     everything(root / "train")
     write_class_folders(root / "test", {"ash": 12, "elm": 12, "few": 2}, seed=90)
     write_class_folders(root / "train", {"few": 2}, seed=91)

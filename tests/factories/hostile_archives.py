@@ -1,4 +1,4 @@
-"""Archives as attackers, accidents and odd tools make them."""
+"""Archives made by attackers, accidents and unusual tools."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from tests.factories.images import encoded, noise
 
 @dataclass(frozen=True)
 class HostileCase:
-    """How to make an archive, and what has to come of it.
+    """How to make an archive, and the expected result.
 
     Attributes:
         make: writes it into a folder.
-        error: what it is refused with; None where it is read, and entries of it are listed as bad.
-        words: of the message or of the listed reason: what is wrong. Empty where nothing is.
-        advice: of the same: what to do.
+        error: class of the error; None if it is read, and some of its entries are listed as bad.
+        words: the part of the message or listed reason that names the problem. Empty if there is none.
+        advice: the part of the same that names the next step.
     """
 
     make: Callable[[Path], Path]
@@ -59,7 +59,7 @@ class HostileCase:
     advice: str = ""
 
     def is_said_in(self, text: str) -> bool:
-        """Whether a message or reason says what is wrong, and what to do."""
+        """Return whether a message or reason names the problem and the next step."""
         return self.words in text and self.advice in text
 
 

@@ -1,4 +1,4 @@
-"""Hostile rows about labels and splits: copies, contradictions, leaks, and folders that are called as splits are."""
+"""Hostile rows about labels and splits: copies, contradictions, leaks, and folders with names of splits."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def _leaking(root: Path) -> None:
     write_class_folders(root / "train", {"ash": 20, "oak": 20}, seed=11)
     write_class_folders(root / "test", {"ash": 10, "oak": 10}, seed=12)
     write_files(root / "train/ash", {"leak.png": (root / "test/ash/3.png").read_bytes()})
-    # Nothing to see, and the same.
+    # Blank, and identical.
     blank = Image.new("RGB", (20, 20), (3, 3, 3))
     write_files(root / "test/ash", {"blank.png": encoded_image(blank)})
     write_files(root / "train/ash", {"blank.bmp": encoded_image(blank, "BMP")})
-    # Looks like one of test, and is said to be something else.
+    # A near-copy of a test image, with another label.
     photo = Image.fromarray(noise(12, 12, seed=306)).resize((96, 96), Image.Resampling.BICUBIC)
     write_files(root / "test/ash", {"photo.png": encoded_image(photo)})
     write_files(root / "train/oak", {"photo.jpg": encoded_image(photo, "JPEG", quality=90)})
@@ -139,7 +139,7 @@ def _flat_splits(root: Path) -> None:
 
 
 def _check_as_it_is(found: Found) -> None:
-    """Nothing but the classes of `just`, split by us."""
+    """Only the classes of `just`, without splits of its own."""
     assert found.task.info.class_names == tuple(sorted({path.split("/")[-2] for path in found.task.paths}))
     assert found.report.used == 36 and not found.report.splits
     assert {"train", "val", "test"} == set(found.task.splits.tolist())

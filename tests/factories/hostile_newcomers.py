@@ -1,4 +1,4 @@
-"""Newcomers that nobody should admit: files of other kinds, and cards that do not say what is so."""
+"""Newcomers that must not be admitted: files of other kinds, and cards with false statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile rows about what is in a file."""
+"""Hostile rows about the content of files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check_broken(found: Found) -> None:
     assert "truncated" in found.left_out("ash/half.jpg")
     assert found.left_out("ash/zero.png") == "empty file"
     assert "truncated" in found.left_out("ash/half.png")
-    # Of what is broken it is known, too, what it began as.
+    # The format of a broken file is reported, too.
     formats = {"half.jpg": "JPEG", "half.png": "PNG", "a GIF.jpg": "GIF", "zero.png": None}
     assert {name: found.format(f"ash/{name}") for name in formats} == formats
     assert ("ash/a GIF.jpg", "GIF") in found.report.mislabelled

@@ -1,4 +1,4 @@
-"""What a row of hostile input is: how to make it, and what has to become of it."""
+"""A row of hostile input: how to make it, and the expected result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _tuples(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a folder that passed."""
+    """The result of a folder that passed."""
 
     report: ScanReport
     manifest: pa.Table
@@ -38,7 +38,7 @@ class Found:
 
     @classmethod
     def saved(cls, folder: Path, root: Path) -> Found:
-        """What `tans tasks scan --save` wrote to a run's folder, and the one task below the project's root."""
+        """The run's folder that `tans tasks scan --save` wrote, and the one task below the project's root."""
         answer = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
         (task,) = [path.parent for path in root.glob("*/**/task.json")]
         report = ScanReport(**{name: _tuples(answer[name]) for name in ScanReport.__dataclass_fields__})
@@ -57,7 +57,7 @@ class Found:
         return self.task.info.class_names[self.task.labels[self.task.paths.index(path)]]
 
     def check_account(self) -> None:
-        """Each file is in the manifest once, with what became of it."""
+        """Check that each file is in the manifest once, with its result."""
         became: dict[str, set[str]] = {}
         for name, status in zip(self.manifest["name"].to_pylist(), self.manifest["status"].to_pylist(), strict=True):
             became.setdefault(status, set()).add(name)
@@ -70,7 +70,7 @@ class Found:
         assert not became
 
     def format(self, path: str) -> str:
-        """What the manifest says that a file is."""
+        """Return the manifest's entry of a file."""
         return self.manifest["format"][self.manifest["name"].to_pylist().index(path)].as_py()
 
     def left_out(self, path: str) -> str:
@@ -84,14 +84,14 @@ class Found:
 
 @dataclass(frozen=True)
 class HostileRow:
-    """One kind of trouble.
+    """One kind of problem.
 
     Attributes:
         make: adds it to the class folders at a path.
-        check: what has to hold of a folder that passes with it; None where it is refused.
-        error: what it is refused with, and `words` of the message.
+        check: checks the result of a folder that passes with it; None if it is refused.
+        error: class of the error if it is refused; `words` are a part of the message.
         alone: `make` writes the whole folder.
-        file: what of the folder is given to the program; empty for the folder itself.
+        file: the path in the folder that is scanned; empty for the folder itself.
     """
 
     make: Callable[[Path], None]
@@ -102,7 +102,7 @@ class HostileRow:
     file: str = ""
 
     def folder(self, root: Path) -> Path:
-        """Make a folder with this trouble alone, and return what is to be scanned."""
+        """Make a folder with only this problem, and return the path to scan."""
         root.mkdir(parents=True)
         if not self.alone:
             healthy(root)
@@ -116,7 +116,7 @@ def healthy(root: Path) -> Path:
 
 
 def just(root: Path, classes: dict[str, int]) -> None:
-    """Class folders of so many images, none of which another row has."""
+    """Class folders of so many images. No other row has these images."""
     write_class_folders(root, classes, seed=350)
 
 

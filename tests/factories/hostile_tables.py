@@ -14,7 +14,7 @@ Rows = list[tuple[str, str]]
 
 
 def _table(change: Callable[[Rows], Iterable[tuple[str, str]]]) -> Callable[[Path], None]:
-    """Make class folders, and a table of them: its rows are changed before they are written."""
+    """Make class folders and a table of their files, whose rows are changed before they are written."""
 
     def make(root: Path) -> None:
         healthy(root)

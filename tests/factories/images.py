@@ -1,4 +1,4 @@
-"""Image files as they come from people's disks: made on the fly, good and bad."""
+"""Image files like those on people's disks, good and bad, made on the fly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def noise(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.ui
 
 
 def equal_images(one: SquareImages, other: SquareImages) -> bool:
-    """Say whether two sets hold the same pixels, image by image."""
+    """Return whether two sets have the same pixels, image by image."""
     return np.array_equal(one.sides, other.sides) and np.array_equal(one.data, other.data)
 
 
@@ -32,7 +32,7 @@ def encoded(pixels: npt.NDArray[Any], file_format: str = "PNG", **options: Any) 
 
 
 def tiff(pixels: npt.NDArray[Any], photometric: str = "minisblack", **options: Any) -> bytes:
-    """Encode an array of any whole or floating type as TIFF; Pillow writes some of them alone."""
+    """Encode an array of any integer or floating type as TIFF; Pillow writes only some of them."""
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, photometric=photometric, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Networks that train in a second, and what their images go through."""
+"""Networks that train in a second, and the preprocessing of their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that a test starts: whether they are still there (by /proc), and one that stands still in the midst of a scan."""
+"""Processes that a test starts: whether they still run (from /proc), and one that is stopped during a scan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wait_until_gone(pid: int, limit_s: float = 10.0) -> bool:
 def halted_scan(command: Sequence[str], project: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a scan in a process group of its own, and stop it (SIGSTOP) when it has read some of the files and not all.
 
-    On leaving, what is left of it is killed. A machine may be so slow to look that the scan is through: then it starts again.
+    On exit, its remaining processes are killed. If the scan ends before it is stopped (slow machine), it starts again.
     """
     kept = project / ".resume/scan"
     for _ in range(10):
@@ -44,7 +44,7 @@ def halted_scan(command: Sequence[str], project: Path) -> Iterator[subprocess.Po
                     time.sleep(0.005)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(program.pid, signal.SIGSTOP)
-                # A scan that is through clears what it kept.
+                # A finished scan deletes its checkpoints.
                 if program.poll() is None and list(kept.glob("*/*.arrow")):
                     yield program
                     return

@@ -1,4 +1,4 @@
-"""Small files in the form that the TANS authors published, and their variants.
+"""Small files in the format that the TANS authors published, and their variants.
 
 Axes: D data sets, N networks of each, E functional width, F feature width.
 """
@@ -50,7 +50,7 @@ def topology_row(rng: np.random.Generator) -> list[int]:
 
 
 def unseen_set(seed: int = 9, images: int = 2, image_size_px: int = 8) -> Content:
-    """A `meta_test_<name>.pt`: queries, and the images that nobody should have to read."""
+    """A `meta_test_<name>.pt`: queries, and images that must not be read."""
     generator = torch.Generator().manual_seed(seed)
     pictures = torch.zeros(images, 3, image_size_px, image_size_px)
     return {
@@ -121,7 +121,7 @@ def _extra(zoo: Content, queries: Content) -> None:
 
 
 def _skipped(zoo: Content, queries: Content) -> None:
-    """Whatever stands in the slots of blocks that do not exist plays no part."""
+    """The values in the slots of blocks that do not exist must not matter."""
     for row in zoo["topol"]:
         row[40:] = [2] * 5
         row[2], row[23] = 0, 99

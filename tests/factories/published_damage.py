@@ -1,4 +1,4 @@
-"""Ways in which the published files can be wrong, and what has to be said of each."""
+"""Ways in which the published files can be wrong, and the expected message of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Damage:
 
     Attributes:
         change: of the content before it is saved, in place.
-        words: what the error has to say, all of it.
+        words: parts of the error's message; all must occur.
         spoil: of the saved file of the zoo.
     """
 
@@ -71,7 +71,7 @@ def _rewrite(
 
 
 def _claim_more(path: Path) -> None:
-    """Say in the zip's directory that the first tensor has two billion bytes."""
+    """Claim in the zip's directory that the first tensor has two billion bytes."""
     data = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         start = archive.start_dir
@@ -82,9 +82,9 @@ def _claim_more(path: Path) -> None:
 
 
 def _two_directories(path: Path) -> None:
-    """Put a second directory behind the first, of the same length: the one before the end, the other where its offset points.
+    """Add a second directory of the same length: one directly before the end record, one where its offset points.
 
-    The first says that the pickle is packed, and unpacks to 64 times the file; the second that all is small.
+    The first claims that the pickle is compressed, and unpacks to 64 times the file; the second that all is small.
     """
     with zipfile.ZipFile(path) as archive:
         records = [(record.filename, archive.read(record)) for record in archive.infolist()]
@@ -103,13 +103,13 @@ def _two_directories(path: Path) -> None:
 
 
 def _doubling() -> bytes:
-    """Ask for bytes as hexadecimal digits of bytes as such digits, and so on, thirty times."""
+    """Request bytes as hexadecimal digits of bytes as such digits, and so on, thirty times."""
     asks = b"c_codecs\nencode\n" * 30
     return b"\x80\x02" + asks + b"U\x04aaaa" + b"X\x03\x00\x00\x00hex\x86R" * 30 + b"."
 
 
 def _repeating() -> bytes:
-    """Ask for five million bytes of one text a thousand times."""
+    """Request five million bytes of one text a thousand times."""
     text = b"X" + struct.pack("<I", 5_000_000) + b"a" * 5_000_000 + b"q\x000"
     return b"\x80\x02" + text + b"]" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86Ra" * 1000 + b"."
 

@@ -1,4 +1,4 @@
-"""For each threshold of `gates.query`, images that one value of it lets pass and another one does not."""
+"""For each threshold of `gates.query`, images that pass with one value and not with another."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class QueryCase:
     Attributes:
         make: writes the images into a new folder.
         lets_pass, objects: values of the threshold.
-        words: what the gate says of the second, and not of the first.
-        stops: whether it refuses the images, or only warns.
+        words: in the gate's message with the second value, and not with the first.
+        stops: whether the gate refuses the images, or only warns.
     """
 
     make: Callable[[Path], Path]
@@ -45,7 +45,7 @@ def change_params(root: Path, **sections: dict[str, Any]) -> None:
 
 
 def copy_release(project: Path, root: Path) -> Path:
-    """Copy what a project answers from: its params.yaml and its releases."""
+    """Copy the parts of a project that requests need: its params.yaml and its releases."""
     root.mkdir()
     shutil.copy(project / "params.yaml", root)
     shutil.copytree(project / "serving", root / "serving")

@@ -1,4 +1,4 @@
-"""A project whose data/ is as `dvc repro` leaves it, in milliseconds, and models from outside."""
+"""A project whose data/ is as after `dvc repro`, made in milliseconds, and models from outside."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rows_of(cards: list[ModelCard], space: str = "space-1") -> pa.Table:
 
 
 def build(root: Path, models: int = 3, space: str = "space-1", extra: tuple[ModelCard, ...] = ()) -> Path:
-    """Make, or make anew, what `dvc repro` builds: `models` models m0, m1, … and some more."""
+    """Make or replace the output of `dvc repro`: `models` models m0, m1, … and some more."""
     zoo = root / "data/zoo/leaves"
     for folder in (zoo, root / "data/space", root / "data/base"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from tans_core.tasks.report import ScanReport
 
 
 def scanned(**changes: Any) -> ScanReport:
-    """A data set that nothing can be said against; `classes` alone sets what follows from it."""
+    """A data set without any problem. `classes` sets all values that depend on it."""
     classes = changes.get("classes", {"ash": 40, "oak": 50})
     used = sum(classes.values())
     good = ScanReport(

@@ -1,4 +1,4 @@
-"""Tables of images: a CSV beside its files, and Parquet files that hold them."""
+"""Tables of images: a CSV beside its files, and Parquet files with images."""
 
 from __future__ import annotations
 

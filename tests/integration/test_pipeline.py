@@ -82,14 +82,14 @@ class Project:
 
 def start_repro(root: Path, *targets: str) -> subprocess.Popen[str]:
     binaries = str(Path(sys.executable).parent)
-    # DVC starts a stage through the user's shell: here the plainest, which stays in between unless the stage says `exec`.
+    # DVC starts a stage through the user's shell. This plain shell stays as a process in between without `exec`.
     environment = os.environ | {
         "PATH": binaries + os.pathsep + os.environ["PATH"],
         "DVC_NO_ANALYTICS": "1",
         "SHELL": "/bin/sh",
     }
     return subprocess.Popen(
-        # On one core, stages start no processes of their own: those would take longer to start than to work.
+        # On one core, stages start no processes of their own, whose start would take longer than the work.
         [
             *(["taskset", "--cpu-list", one_core()] if shutil.which("taskset") else []),
             sys.executable,

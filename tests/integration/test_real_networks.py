@@ -110,7 +110,7 @@ def test_evaluation_compares_with_the_imagenet_network_at_the_best_of_its_sizes(
     assert set(PUBLISHED) <= labels
     metrics = json.loads((project / "metrics/evaluate.json").read_text())
     assert metrics["accuracy"].keys() > {"picked", "base", "imagenet"}
-    # Three times the steps, as the curve shows; no rival at the budget of the others.
+    # It takes three times the steps, as the curve shows, so it is not compared with the others.
     curves = pd.read_csv(project / "plots/evaluate.csv")
     steps = curves.groupby("strategy")["step"].max()
     assert steps["imagenet-long"] == 3 * steps["imagenet"] == 3 * steps["picked"]

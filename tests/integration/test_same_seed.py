@@ -1,4 +1,4 @@
-"""The same seed gives the same index and the same ranking, whatever reads the images."""
+"""The same seed gives the same index and the same ranking, for any number of reading processes."""
 
 from __future__ import annotations
 

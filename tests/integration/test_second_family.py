@@ -1,4 +1,4 @@
-"""A family that no module of the house names goes through the whole pipeline beside the first one."""
+"""A family that no module of the project names goes through the whole pipeline beside the first one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORKS = {**PARAMS["networks"], "width": {"image_size_px": SIDE_PX, "widths": 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project whose zoo holds two families; the second comes with a package, as far as anybody can tell."""
+    """A project whose zoo has two families. The second is found as if a package provided it."""
     site = tmp_path_factory.mktemp("site")
     described = site / "width_family-1.0.dist-info"
     described.mkdir()
@@ -72,7 +72,7 @@ def test_embeddings_of_both_have_one_width_and_leave_networks_as_they_were(mixed
     network = load_model(card, mixed / "data" / card.weights)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     anchors = Anchors.load(mixed / "data/space")
-    # Dropout, were it switched on, would give another answer each time.
+    # With active dropout, outputs would differ each time.
     np.testing.assert_array_equal(anchors.embed(network, card.preprocess), anchors.embed(network, card.preprocess))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(module.training for module in network.modules())
@@ -112,7 +112,7 @@ def test_base_and_fresh_weights_of_the_second_are_there_to_compare_with(mixed: P
     weights = [network.state_dict()["first.weight"] for network in starts]
     assert weights[0].shape == weights[1].shape == weights[2].shape
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-    # Equal heads: the comparison is of what lies below them.
+    # Equal heads, so that only the layers below are compared.
     assert torch.equal(starts[0].classifier.weight, starts[2].classifier.weight)
 
 

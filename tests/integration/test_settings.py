@@ -1,6 +1,6 @@
-"""Every setting of params.yaml does something: changed, what its stage writes or says is another.
+"""Every setting of params.yaml has an effect: a change of it changes what its stage writes or prints.
 
-`gates.query.*` is held against scans in tests/unit/gates/test_query_limits.py, `evaluate.longer` against a zoo that has published
+`gates.query.*` is tested with scans in tests/unit/gates/test_query_limits.py, `evaluate.longer` with a zoo of published
 networks in test_real_networks.py.
 """
 
@@ -38,7 +38,7 @@ Run = Callable[[Path], Any]
 
 
 def files(root: Path, *parts: str) -> dict[str, str]:
-    """Return a hash of each file of some folders, but for those of Lance, which have other bytes each time."""
+    """Return a hash of each file of some folders, except those of Lance, whose bytes differ each time."""
     found = [path for part in parts for path in sorted((root / part).rglob("*")) if path.is_file()]
     return {str(path.relative_to(root)): sha256_file(path) for path in found if ".lance" not in str(path)}
 
@@ -254,12 +254,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unchanged() -> dict[Run, Any]:
-    """What each run gave as the settings were."""
+    """The outcome of each run with unchanged settings."""
     return {}
 
 
 def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None) -> Any:
-    """Run on a copy of the project, with one setting changed; what stops a run is an outcome, too."""
+    """Run on a copy of the project, with one setting changed. An error that stops the run is an outcome, too."""
     shutil.copytree(built, root)
     params: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text())
     params["tasks"]["meta_train"]["regions"] = READ
@@ -301,6 +301,6 @@ def test_setting_changes_what_is_made(key: str, built: Path, unchanged: dict[Run
     if run not in unchanged:
         unchanged[run] = outcome(built, tmp_path / "before", run)
     assert outcome(built, tmp_path / "after", run, key, value) != unchanged[run]
-    # Else a run that always differs would hide a setting that nobody reads.
+    # A run that always differs would hide a setting without effect.
     if run in (run_base, run_zoo, run_space) and key.endswith("steps"):
         assert outcome(built, tmp_path / "again", run) == unchanged[run]

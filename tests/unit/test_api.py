@@ -1,4 +1,4 @@
-"""The API: what its functions answer, refuse and keep."""
+"""The API: results, errors and files of its functions."""
 
 import csv
 import inspect

@@ -1,4 +1,4 @@
-"""`build` of the API: DVC is run, waited for, and its failures told as errors."""
+"""`build` of the API: DVC is run to its end, and its failures become errors."""
 
 import fcntl
 import subprocess
@@ -85,7 +85,7 @@ def test_build_waits_for_another_dvc_that_holds_the_lock(pipeline: Path) -> None
 def test_pipeline_that_dvc_cannot_read_is_an_error(pipeline: Path) -> None:
     (pipeline / "dvc.yaml").write_text("stages: [")
     lines: list[str] = []
-    with pytest.raises(errors.TansError, match="before a stage failed"):
+    with pytest.raises(errors.TansError, match="no stage failed"):
         reproduce(pipeline, jobs=1, on_line=lines.append)
     assert any("dvc.yaml" in line for line in lines)
 
@@ -97,5 +97,5 @@ def test_build_outside_a_project_says_so(tmp_path: Path) -> None:
 
 def test_build_without_a_git_repository_says_so_before_dvc_does(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: {}")
-    with pytest.raises(errors.ParamsError, match=r"no git repository, which DVC needs.*`git init`"):
+    with pytest.raises(errors.ParamsError, match=r"not in a git repository, which DVC needs.*`git init`"):
         tans.build(root=tmp_path, jobs=1)

@@ -1,4 +1,4 @@
-"""On a CUDA device the same code gives what it gives on the CPU, up to the order of sums; skipped where there is none."""
+"""A CUDA device gives the same results as the CPU, up to the order of sums. Skipped without a CUDA device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ USERS = (runtime, functional, query, finetuning)
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any]:
-    """Run something as on a machine without a GPU."""
+    """Run a function as on a machine without a GPU."""
 
     def run(call: Callable[[], Any]) -> Any:
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What a plain installation has is enough: nothing of the `dev` extra is needed to use the package."""
+"""A plain installation is enough: using the package needs nothing of the `dev` extra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The docs are complete: what a user can set, type, catch or read is in them."""
+"""The docs are complete: they contain every setting, command, error and output."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""params.yaml edited by commands: what is not meant to change stays, byte for byte."""
+"""params.yaml edited by commands: all that a command does not change stays byte for byte."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_profile_is_laid_over_once(root: Path) -> None:
         ("", "want a mapping"),
     ],
 )
-def test_a_profile_that_cannot_be_meant_changes_nothing(root: Path, overlay: str, words: str) -> None:
+def test_an_invalid_profile_changes_nothing(root: Path, overlay: str, words: str) -> None:
     before = (root / "params.yaml").read_bytes()
     (root / "profiles").mkdir()
     (root / "profiles/bad.yaml").write_text(overlay)

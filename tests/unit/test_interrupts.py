@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in the midst of a training: the codes that shells know, and nothing half."""
+"""Ctrl-C and SIGTERM during a training: the usual exit codes, and no partial files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ run_stage(main, [])
 
 
 def started(command: list[str]) -> subprocess.Popen[str]:
-    """Start a program that a terminal would send SIGINT to; where the tests run in the background, it would be ignored."""
+    """Start a program that receives SIGINT as from a terminal, even if the tests run in the background."""
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)

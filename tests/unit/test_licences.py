@@ -1,4 +1,4 @@
-"""What licences mean: read as SPDX, joined, and held against what somebody accepts."""
+"""Licences: read as SPDX, joined, and compared with those that a user accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dvc.yaml and params.yaml say the same."""
+"""dvc.yaml and params.yaml agree."""
 
 from __future__ import annotations
 

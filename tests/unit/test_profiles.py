@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with params.yaml as it was committed: whoever runs these may have laid a profile over it."""
+    """A folder with params.yaml as committed: the working copy may have a profile applied."""
     root = tmp_path_factory.mktemp("default")
     committed = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=PROJECT, capture_output=True, check=False)
     text = committed.stdout if committed.returncode == 0 else (PROJECT / "params.yaml").read_bytes()
@@ -30,7 +30,7 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def full(default: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose params.yaml has the profile `full` laid over it."""
+    """A folder whose params.yaml has the profile `full` applied."""
     root = tmp_path_factory.mktemp("full") / "project"
     shutil.copytree(default, root)
     apply_profile(root, "full")

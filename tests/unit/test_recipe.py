@@ -1,4 +1,4 @@
-"""Recipes: what params.yaml and cards say of training, and the optimizer that comes of it."""
+"""Recipes: settings of training in params.yaml and cards, and the optimizer that they give."""
 
 import itertools
 from typing import Any

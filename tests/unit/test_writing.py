@@ -1,4 +1,4 @@
-"""Disks that are full, and folders that may not be written into."""
+"""Full disks, and folders without write permission."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.factories.images import write_class_folders
 
-# A limit on the size of files fails as a full disk does: in the midst of a write.
+# A limit on file sizes fails like a full disk: during a write.
 _SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}));"
 _RUN = """
 import sys
@@ -46,7 +46,10 @@ def test_a_disk_that_is_full_during_a_scan_is_said_and_leaves_nothing_half(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 def test_a_folder_that_may_not_be_written_into_is_said(tmp_path: Path) -> None:
-    call = f"import os, pathlib, tans_core.io as io; os.seteuid(65534); io.write_text('x', pathlib.Path({str(tmp_path)!r}, 'a'))"
+    call = (
+        "import os, pathlib, tans_core.io as io; os.seteuid(65534); "
+        f"io.write_text('x', pathlib.Path({str(tmp_path)!r}, 'a'))"
+    )
     found = _run(call)
     assert found.returncode == 6, found.stderr[-2000:]
     assert "cannot be written: Permission denied" in found.stdout and "Make the folder writable" in found.stdout

@@ -1,4 +1,4 @@
-"""params.yaml that no two readers understand alike, or that no reader should have to: refused by key and line, at once."""
+"""params.yaml that is ambiguous or too large to read: refused at once, with key and line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _write(tmp_path: Path, data: str | bytes) -> Path:
     ],
 )
 @pytest.mark.parametrize("read", [load_params, lambda root: read_params(root, ("data", "gates")), QueryLimits.of])
-def test_what_cannot_be_meant_is_refused_at_once(read: object, data: str | bytes, words: str, tmp_path: Path) -> None:
+def test_invalid_files_are_refused_at_once(read: object, data: str | bytes, words: str, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ParamsError) as raised:
         read(_write(tmp_path, data))  # type: ignore[operator]

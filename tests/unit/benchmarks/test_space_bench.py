@@ -1,4 +1,4 @@
-"""`make bench-space` on a small scale: that it runs, and that both loops mean the same."""
+"""`make bench-space` on a small scale: it runs, and both loops have the same loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make bench-transfer` compares, and how it judges, on data with a known answer."""
+"""The rankings of `make bench-transfer`, and their figures, on data with a known answer."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def data() -> SpaceData:
 
 
 def asked(name: str, source: str, truth: list[float], noise: float = 0.0) -> Asked:
-    """A judged task whose truth was found by three seeds, so far apart."""
+    """A judged task whose truth has three seeds, so far apart."""
     seeds = np.array(truth)[:, None] + noise * np.array([-1.0, 0.0, 1.0])
     nothing = np.zeros(len(truth))
     return Asked(name, source, False, np.arange(len(truth)), seeds, nothing, torch.zeros(7))
 
 
 def scores(members: list[Asked], **of: float) -> dict[str, dict[str, np.ndarray]]:
-    """Rankings that hold the truth's order (1), or its opposite (-1)."""
+    """Rankings in the truth's order (1), or in the opposite one (-1)."""
     return {one.name: {name: sign * one.truth.mean(axis=1) for name, sign in of.items()} for one in members}
 
 
@@ -91,7 +91,7 @@ def test_intervals_of_one_source_come_from_the_others() -> None:
 def test_what_the_noise_of_the_truth_allows() -> None:
     steady, noisy = asked("a", "x", [0.9, 0.7, 0.4, 0.2]), asked("b", "x", [0.9, 0.7, 0.4, 0.2])
     assert ceiling([steady])["weighted_tau"]["mean"] == pytest.approx(1)
-    # A seed that turns the order round is wrong about the mean of the others, and they about it.
+    # A seed with the opposite order disagrees with the mean of the others, and they with it.
     noisy.truth[:, 2] = noisy.truth[::-1, 2]
     assert ceiling([noisy])["weighted_tau"]["mean"] < 0.5
     assert ceiling([noisy])["regret_at_1"]["mean"] > 20
@@ -115,7 +115,7 @@ def test_transfer_mean_is_of_trials_on_tasks_seen_by_networks_of_tasks_seen(data
 
 
 def test_rankings_say_nothing_of_what_only_the_source_left_out_knows(data: SpaceData) -> None:
-    """Whatever is known of the source left out is no number: whoever looks at it is none either."""
+    """All values of the source left out are NaN, so that using them gives NaN."""
     own = torch.isin(data.home, torch.tensor(SEEN))
     unseen = [task for task in range(6) if task not in SEEN]
 
@@ -175,7 +175,7 @@ def test_anchors_of_the_source_left_out_are_not_looked_at(
     assert torch.equal(found, again) and len(read) == 2  # kept
     noise = transfer_anchors.embedded_by_noise(tmp_path, params, data)
     assert noise.shape == (len(data.home), 16) and len(read) == 2
-    # Row by row what the network of that row answers, which no other network does.
+    # Each row has the output of its own network, and all outputs differ.
     cards = tables[0].cards
     for row in (0, len(cards) - 1):
         network = load_model(cards[row], project / "data" / cards[row].weights)
@@ -188,7 +188,7 @@ def test_anchors_of_the_source_left_out_are_not_looked_at(
 
 @pytest.mark.slow
 def test_whole_benchmark_runs_on_a_small_project(project: Path, tmp_path: Path) -> None:
-    """What it says of so few networks is worth nothing; that every ranking is judged, is."""
+    """Check that every ranking is judged; the figures of so few networks mean nothing."""
     for part in ("data", "params.yaml"):
         (tmp_path / part).symlink_to(project / part)
     sizes = ["--judged", "4", "--networks", "16", "--truth-seeds", "2", "--space-seeds", "2", "--paper-steps", "20"]

@@ -1,4 +1,4 @@
-"""`tans` in this process: what it prints, and the code it ends with."""
+"""`tans` run in this process: its output and exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tans = Callable[..., Done]
 
 @pytest.fixture
 def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Tans]:
-    # Without its process, which would import great-expectations anew for each test; tests of the program itself have one.
+    # Without the gate's process, which would import great-expectations for each test. Tests of the program do use it.
     monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 

@@ -178,7 +178,7 @@ def test_signal_ends_the_build_and_the_stage_at_work(tmp_path: Path, number: sig
 
 
 def test_serve_becomes_the_flows_program_in_the_projects_folder(tmp_path: Path) -> None:
-    # A module of that name in the folder is found first, and says who runs it, where.
+    # A module of that name in the folder is found first; it reports its process and folder.
     (tmp_path / "flows").mkdir()
     (tmp_path / "flows/__init__.py").touch()
     (tmp_path / "flows/serve.py").write_text("import os, sys; print(os.getpid(), os.getcwd(), *sys.argv[1:])")

@@ -1,4 +1,4 @@
-"""`tans tasks scan` on what real folders hold: what it prints, writes, and ends with."""
+"""`tans tasks scan` on real folders: its output, files and exit code."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def on_a_terminal(command: list[object]) -> str:
         late = Timer(240, program.kill)
         late.start()
         drawn = b""
-        # Reading a terminal that its last program has left fails.
+        # Reading a terminal fails after its last program has ended.
         with contextlib.suppress(OSError):
             while part := os.read(ours, 2**16):
                 drawn += part

@@ -1,4 +1,4 @@
-"""What tables and pictures are refused or taken for, through the command and the API."""
+"""How the command and the API read or refuse tables and pictures."""
 
 from __future__ import annotations
 

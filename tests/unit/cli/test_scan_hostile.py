@@ -1,4 +1,4 @@
-"""`tans tasks scan` on what may not be read, what goes while it is read, and archives that mean harm."""
+"""`tans tasks scan` on unreadable files, files that vanish while they are read, and malicious archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
 
-# root reads everything, but for these: without them, as for anybody else, permissions bind.
+# root reads everything because of these capabilities. Without them permissions apply to it, too.
 _DAC_OVERRIDE, _DAC_READ_SEARCH, _DROP = 1, 2, 24
 AS_ANYBODY = f"""
 import ctypes, os, sys
@@ -37,7 +37,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def as_anybody(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the program as somebody whom permissions bind."""
+    """Run the program as a user to whom permissions apply."""
     starter = [sys.executable, "-c", AS_ANYBODY]
     return subprocess.run(
         [*starter, *command(*arguments)], capture_output=True, text=True, check=False, timeout=120, cwd=PROJECT
@@ -46,7 +46,7 @@ def as_anybody(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    """A file that nobody may read."""
+    """A file without read permission."""
     path = tmp_path / "closed"
     path.write_bytes(b"x")
     path.chmod(0)

@@ -1,4 +1,4 @@
-"""`tans space fit`: what it prints, makes, and ends with."""
+"""`tans space fit`: its output, files and exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tans space import`: what it prints, makes, and ends with."""
+"""`tans space import`: its output, files and exit code."""
 
 from __future__ import annotations
 

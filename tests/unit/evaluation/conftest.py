@@ -1,4 +1,4 @@
-"""Results made by hand, so that what is computed from them is known."""
+"""Results made by hand, with known figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each variant changes what it says, and nothing else."""
+"""Each variant changes the part in its name, and nothing else."""
 
 from __future__ import annotations
 

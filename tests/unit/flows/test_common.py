@@ -1,4 +1,4 @@
-"""What the flows share."""
+"""Shared parts of the flows."""
 
 from __future__ import annotations
 

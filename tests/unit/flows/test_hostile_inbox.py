@@ -1,4 +1,4 @@
-"""An inbox full of what nobody should admit, beside one good newcomer, and refreshes that are killed."""
+"""An inbox of newcomers that must not be admitted, with one good newcomer, and refreshes that are killed."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ def test_of_an_admission_that_is_killed_again_and_again_nothing_is_half_admitted
 
 
 def check_whole(root: Path, names: list[str], before: set[str]) -> None:
-    """Each newcomer is in the inbox or among the arrivals, whole; what is served has its weights."""
+    """Check that each newcomer is complete in the inbox or among the arrivals, and that served models have weights."""
     arrivals = [path for path in (root / "data/arrivals").glob("*") if re.match(r"arrival-", path.name)]
     for folder in arrivals:
         card = ModelCard.from_dict(json.loads((folder / CARD_FILE).read_text()))
         assert identify(card, folder / WEIGHTS_FILE) == folder.name
-    # By their weights: one that is in both places must not stand for one that is in none.
+    # Counted by their weights, so that a newcomer in both places does not hide one that is lost.
     kept = [path / WEIGHTS_FILE for path in (*arrivals, *(root / "inbox" / name for name in names))]
     assert len({path.read_bytes() for path in kept if path.is_file()}) == len(names)
     assert not (root / "quarantine").exists()

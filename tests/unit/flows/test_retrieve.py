@@ -1,4 +1,4 @@
-"""Flow `retrieve` on images that the gate refuses: the run fails, and says why and where the report is."""
+"""Flow `retrieve` on images that the gate refuses: the run fails with the reason and the report's path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    """A Prefect server of these tests' own, which tells nobody."""
+    """A Prefect server for these tests, without analytics."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     with prefect_test_harness(server_startup_timeout=120):
@@ -45,7 +45,7 @@ def test_a_refused_data_set_fails_with_the_reason_and_a_report(
 
     message, kept = asyncio.run(run())
     assert message is not None and message.startswith(f"{row.error.__name__}: ") and row.words in message
-    # Whoever looks at the server reads the same.
+    # The server shows the same message.
     assert "FAILED" in kept[0] and kept[1] == message
     page = Path(message.rpartition("Details: ")[2])
     assert page.name == "scan.html" and row.words in page.read_text(encoding="utf-8").replace("&#39;", "'")

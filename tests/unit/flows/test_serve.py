@@ -1,4 +1,4 @@
-"""The process that watches over server and runner, without either."""
+"""The process that watches server and runner, without either."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_nothing_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert chosen["NO_PROXY"] == "example.org,127.0.0.1,localhost"
 
 
-# A child that leaves an orphan, which shrugs off SIGTERM.
+# A child that leaves an orphan, which ignores SIGTERM.
 ORPHANS = """
 import os, subprocess, sys
 from pathlib import Path

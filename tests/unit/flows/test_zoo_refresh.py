@@ -1,4 +1,4 @@
-"""The inbox: who is admitted, who is not, and what an early end leaves behind."""
+"""The inbox: which newcomers are admitted, which are not, and the state after a refresh that was cut off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def root(project: Path, tmp_path: Path) -> Path:
 
 
 def drop(root: Path, name: str, scale: float = 1.0, copied: bool = False) -> None:
-    """Put a model into the inbox that has most weights of a zoo's model, or all of them, scaled."""
+    """Put a model into the inbox with most or all weights of a model of the zoo, scaled."""
     release = open_production(root / "serving")
     card = ModelCard.from_json(read_table(release.store_dir, "index")["card"].to_pylist()[0])
     network = load_model(card, release.resolve(card.weights))
@@ -137,7 +137,7 @@ def test_newcomer_of_a_rolled_back_release_leaves_the_inbox_and_stays_out_of_ser
     assert told == []
     assert open_production(root / "serving") == before
     assert list(outcome.admitted) == ["good"] and outcome.release == ""
-    assert f"Serving stays as it is: release {first.release} was rolled back" in report(outcome)
+    assert f"The release in production stays: release {first.release} was rolled back" in report(outcome)
     assert [path.name for path in (root / "data/arrivals").iterdir()] == [admitted.name]
     assert not list((root / "inbox").glob("[!.]*"))
 

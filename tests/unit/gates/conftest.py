@@ -1,4 +1,4 @@
-"""What the tests of several gates share."""
+"""Fixtures that tests of several gates share."""
 
 from __future__ import annotations
 

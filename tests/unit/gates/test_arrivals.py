@@ -77,7 +77,7 @@ def test_what_a_card_claims_is_measured_again_where_the_home_task_is_here(tmp_pa
 
 def test_an_honest_card_of_a_home_task_that_is_here_passes(tmp_path: Path) -> None:
     found = at_home(tmp_path, val_accuracy=0.34, test_accuracy=0.0)
-    # A network that names all images alike is right on a third of them; it answers noise differently all the same.
+    # A network that predicts one class is right on a third of the images, yet its outputs for noise differ.
     check_arrival(found, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The gate before a search: what stops, what warns, how it reads, and the process that judges."""
+"""The gate before a search: what stops, what warns, the messages, and the process that judges."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def judged(**changes: Any) -> Verdict:
 
 
 def as_task(numbers: dict[str, int]) -> dict[str, dict[str, int]]:
-    """What each split of a task gets of classes of lone images."""
+    """The number of ungrouped images per class that each split of a task gets."""
     labels = np.repeat(np.arange(len(numbers)), list(numbers.values()))
     splits = assign_splits(labels, [""] * len(labels), seed=7)
     return {

@@ -1,4 +1,4 @@
-"""Whatever reads a user's images obeys params.yaml as it is now, not as it was when the release was made."""
+"""All commands that read a user's images use params.yaml as it is now, not as it was when the release was made."""
 
 from __future__ import annotations
 

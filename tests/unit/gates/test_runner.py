@@ -1,4 +1,4 @@
-"""The runner: what passes, what fails, and how a failure reads."""
+"""The runner: what passes, what fails, and the messages of failures."""
 
 from __future__ import annotations
 

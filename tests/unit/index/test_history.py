@@ -1,4 +1,4 @@
-"""The history of serving: what is live, what it goes back to, what is withdrawn, and what a kill leaves."""
+"""The history of serving: the live release, a rollback's target, withdrawn releases, and the state after a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lines(serving: Path) -> list[dict[str, object]]:
 
 
 def describe(serving: Path, release: str, parent: str | None, created: str = "2026-11-29T10:00:00+00:00") -> None:
-    """Write what a release says of itself, as far as the history reads it."""
+    """Write the parts of a release's description that the history reads."""
     folder = serving / "releases" / release
     folder.mkdir(parents=True)
     (folder / "release.json").write_text(json.dumps({"id": release, "parent": parent, "created": created}))
@@ -68,7 +68,7 @@ def test_rollback_goes_to_the_nearest_time_of_its_target(tmp_path: Path) -> None
     assert chain(tmp_path) == ["x", "b", "x", "a"]
     back(tmp_path, "b")
     back(tmp_path, "x")
-    # Not to its latest time, which came after b: the next rollback would bounce.
+    # Not to its latest time, which came after b: the next rollback would then return to b.
     assert chain(tmp_path) == ["x", "a"]
     assert set(read_history(tmp_path).withdrawn()) == {"b"}
 

@@ -1,4 +1,4 @@
-"""Releases: whole, shared, and safe with several writers."""
+"""Releases: complete, shared, and safe with several writers."""
 
 from __future__ import annotations
 

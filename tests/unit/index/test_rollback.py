@@ -1,4 +1,4 @@
-"""Rollbacks: where they lead, and what stays out of production after them."""
+"""Rollbacks: their targets, and what is kept out of production afterwards."""
 
 from __future__ import annotations
 

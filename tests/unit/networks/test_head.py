@@ -1,4 +1,4 @@
-"""Classifiers fitted to the features that a network has."""
+"""Classifiers fitted to a network's features."""
 
 from __future__ import annotations
 

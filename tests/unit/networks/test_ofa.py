@@ -1,4 +1,4 @@
-"""The Once-for-All family, held against the package of its authors."""
+"""The Once-for-All family, compared with the package of its authors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs and topology codes, against what one counts by hand and what torch counts."""
+"""Costs and topology codes, compared with counts by hand and by torch."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_code_says_what_its_parts_are_said_to_say() -> None:
 
 
 class Odd(nn.Module):
-    """What is right on a real device and easily gone wrong by shapes alone."""
+    """Operations that work on a real device and easily fail with shapes only."""
 
     def __init__(self) -> None:
         super().__init__()

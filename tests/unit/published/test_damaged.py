@@ -1,4 +1,4 @@
-"""Files that are wrong: each says what, where, and nothing of them is run."""
+"""Wrong files: the error names the problem and its place, and no code in the file is run."""
 
 from __future__ import annotations
 

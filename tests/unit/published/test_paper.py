@@ -1,4 +1,4 @@
-"""The published space, held against slow, obvious loops."""
+"""The published space, compared with slow, obvious loops."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_loss_is_the_published_sum(count: int, margin: float) -> None:
 def test_loss_of_equal_and_of_opposite_embeddings_is_the_published_sum() -> None:
     zeros = np.zeros(4)
     one = np.repeat(unit_rows(1, 8, seed=0), 4, axis=0)
-    # All similarities tie: each of 4 x 3 pairs off the diagonal costs the margin, both ways round, the diagonal nothing.
+    # All similarities are equal: each of 4 x 3 pairs off the diagonal costs the margin, in both directions.
     assert fast_loss(one, one, zeros, zeros, 0.2) == pytest.approx(2 * 12 * 0.2, abs=1e-5)
     # Each task's own model lies at its antipode: the diagonal costs too.
     for queries, models in ((one, -one), (unit_rows(4, 8, seed=1), -unit_rows(4, 8, seed=1))):

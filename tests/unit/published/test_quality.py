@@ -1,4 +1,4 @@
-"""Measures of a space on a zoo of published form, held against slow, obvious loops."""
+"""Measures of a space on a zoo of the published form, compared with slow, obvious loops."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_predictions_are_judged_inside_each_task_on_heldout_networks_alone() -> 
     accuracy = torch.tensor([0.2, 0.5, 0.6, 0.9, 0.7, 0.95, 1.0, 0.0])
     heldout = torch.tensor([True] * 6 + [False] * 2)
     similarity = torch.zeros(2, 8)
-    # Task 0: its order is right. Task 1: its order is turned round, the worst is picked.
+    # Task 0: its order is right. Task 1: its order is reversed, the worst is picked.
     predicted = torch.tensor([-5.0, 0.0, 9.0, 0.2, 0.3, 0.1, 99.0, 99.0])
     found = quality(similarity, predicted, accuracy, home, heldout)["heldout"]
     assert found["spearman"] == pytest.approx((1 - 1) / 2)

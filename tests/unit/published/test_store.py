@@ -1,4 +1,4 @@
-"""The published files, all variants of them, read back as they were written."""
+"""The published files in all variants: what is read equals what was written."""
 
 from __future__ import annotations
 

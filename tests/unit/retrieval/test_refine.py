@@ -1,4 +1,4 @@
-"""What a few probes say of all candidates."""
+"""How a few probes change the scores of all candidates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_neighbours_of_a_network_that_surprised_move_with_it() -> None:
 
 def test_a_probe_counts_the_less_the_farther_away() -> None:
     angles = np.linspace(0, np.pi, 7)
-    # The first was found good, one at right angles to all others bad.
+    # The first has a good probe; one orthogonal to all others has a bad one.
     places = np.stack([np.cos(angles), np.sin(angles), np.zeros(7)], axis=1)
     places = np.concatenate([places, [[0, 0, 1]]])
     scores = refined_scores(np.zeros(8), places, np.array([0, 7]), np.array([0.6, 0.2]), WEIGHTS)
@@ -76,7 +76,7 @@ def test_unprobed_networks_are_ordered_better_than_by_prediction_alone() -> None
     before, after = [], []
     for seed in range(20):
         places = on_the_sphere(60, seed)
-        # What is good lies in one direction, which the prediction knows badly.
+        # Good networks lie in one direction, which the prediction captures badly.
         truth = places @ on_the_sphere(1, seed + 100)[0] + 0.1 * rng.normal(size=60)
         predicted = deviations(truth) + 1.5 * rng.normal(size=60)
         first = np.argsort(-predicted)[:8]

@@ -42,8 +42,8 @@ def test_parts_add_up_to_the_score_and_order_the_candidates(retriever: Retriever
 
 def test_another_query_ranks_otherwise(retriever: Retriever, project: Path) -> None:
     found = {name: retriever.retrieve(read_task(project / "data/tasks" / name), top_k=16) for name in TASKS}
-    # Networks rank higher where the task that they know asks than where others do. Which comes first of all in so small a
-    # space, trained for a second, differs from processor to processor.
+    # Networks rank higher for their home task than for others. Which one is first differs between processors: the space
+    # is small and trained for a second only.
     ranks = {
         (asked, home): float(np.mean([one.rank for one in ranked if one.home_task == home]))
         for asked, ranked in found.items()

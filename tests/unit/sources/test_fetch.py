@@ -1,4 +1,4 @@
-"""Packages come whole, checked and inside their folder, or not at all."""
+"""A package is complete, checked and inside its folder, or not there at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put_npm(entries: dict[str, bytes | tarfile.TarInfo], name: str = "@tans/seeds") -> Package:
-    """Put an archive of these entries where a user would put it by hand."""
+    """Put an archive of these entries into the folder for manual downloads."""
     package = Package("npm", name, "1.2.0", "", 1)
     path = packages_folder() / "downloads" / package.file
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def test_only_what_is_wanted_is_unpacked() -> None:
     assert set(contents(part)) == {"json/oak.json", "json/a/ash.json"}
     assert not is_fetched(package)
     assert fetch(package, wanted=("json/*.json",)) == part != fetch(package)
-    with pytest.raises(DataError, match=r"holds no file like \*\.png"):
+    with pytest.raises(DataError, match=r"contains no file like \*\.png"):
         fetch(package, wanted=("*.png",))
     assert not is_fetched(package, wanted=("*.png",))
 

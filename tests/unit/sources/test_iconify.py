@@ -1,6 +1,6 @@
-"""Icons, emoji and flags: what the package says becomes classes, groups and pictures.
+"""Icons, emoji and flags: classes, groups and pictures from the package's content.
 
-The package is made here, with every set it has and a few drawings in each.
+The package is made here, with every set of the real one and a few drawings in each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tans_core.sources.build import build_task
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, packages_folder
 from tans_core.sources.iconify_sets import EMOJI_SETS, FLAG_SETS, ICON_SETS, emoji_key, read_emoji
-from tans_core.sources.svg import Drawing, draw_picture, rasterise, shape_of
+from tans_core.sources.svg import SvgDrawing, draw_picture, rasterise, shape_of
 from tans_core.tasks.assemble import Sample
 
 NAMES = [
@@ -180,19 +180,19 @@ def test_names_of_vendors_meet(tmp_path: Path) -> None:
 
 
 def test_drawings_keep_their_shape_and_their_colours() -> None:
-    wide = Drawing('<path fill="#f00" d="M0 0h40v20h-40z"/>', (0, 0, 40, 20))
+    wide = SvgDrawing('<path fill="#f00" d="M0 0h40v20h-40z"/>', (0, 0, 40, 20))
     pixels = rasterise(wide, 64)
     assert pixels.shape == (32, 64, 4)
     assert (pixels[16, 32] == (255, 0, 0, 255)).all()
-    assert shape_of(rasterise(Drawing('<path d="M5 5h10v4H5z"/>', (0, 0, 20, 20)), 40)).shape == (8, 20)
-    assert shape_of(rasterise(Drawing("<g/>", (0, 0, 20, 20)), 40)).size == 0
+    assert shape_of(rasterise(SvgDrawing('<path d="M5 5h10v4H5z"/>', (0, 0, 20, 20)), 40)).shape == (8, 20)
+    assert shape_of(rasterise(SvgDrawing("<g/>", (0, 0, 20, 20)), 40)).size == 0
     with pytest.raises(DataError, match="cannot be drawn"):
-        rasterise(Drawing("<path", (0, 0, 20, 20)), 40)
+        rasterise(SvgDrawing("<path", (0, 0, 20, 20)), 40)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_picture_varies_and_grey_looks_stay_grey(look: str) -> None:
-    pixels = rasterise(Drawing('<path fill="#f00" d="M2 2h16v16H2z"/>', (0, 0, 20, 20)), 64)
+    pixels = rasterise(SvgDrawing('<path fill="#f00" d="M2 2h16v16H2z"/>', (0, 0, 20, 20)), 64)
     rng = np.random.default_rng(0)
     one, two = (draw_picture(pixels, LOOKS[look], rng) for _ in range(2))
     assert one.shape == (64, 64, 3) and (one != two).any() and one.std() > 10

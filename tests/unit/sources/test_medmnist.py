@@ -1,4 +1,4 @@
-"""MedMNIST's files are read as they are, and nothing in them is trusted."""
+"""MedMNIST's files are read, and nothing in them is trusted."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_licences_differ() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "words"),
-    [("organmnist3d", "holds volumes"), ("bloodmnst", "did you mean 'bloodmnist'"), ("", "want one of")],
+    [("organmnist3d", "contains volumes"), ("bloodmnst", "did you mean 'bloodmnist'"), ("", "want one of")],
 )
 def test_wrong_names_are_answered(dataset: str, words: str) -> None:
     with pytest.raises(ParamsError, match=words):
@@ -98,7 +98,7 @@ class _Evil:
 
 
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
-    "several labels an image": ({"train_labels": np.zeros((60, 14), np.uint8)}, "14 labels an image"),
+    "several labels per image": ({"train_labels": np.zeros((60, 14), np.uint8)}, "14 labels per image"),
     "volumes": ({"train_images": np.zeros((60, 28, 28, 28), np.uint8)}, "volumes"),
     "floats": ({"train_images": np.zeros((60, 28, 28), np.float32)}, "want uint8"),
     "fewer labels than images": ({"val_labels": np.zeros((7, 1), np.uint8)}, r"want uint8 \(7"),
@@ -127,7 +127,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 def append(path: Path, name: str, shape: tuple[int, ...], data: bytes) -> None:
-    """Add an array to an .npz whose header may claim what it likes."""
+    """Add an array to an .npz with any header."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.write(data)

@@ -35,10 +35,11 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put_package(package: Package, tree: Path) -> Package:
-    """Pack `tree` where a user would put the real package by hand."""
+    """Make a package of `tree` in the folder for manual downloads."""
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN" / "control").write_text(
-        f"Package: {package.name}\nVersion: {package.version}\nArchitecture: all\nMaintainer: A <a@b.c>\nDescription: d\n"
+        f"Package: {package.name}\nVersion: {package.version}\nArchitecture: all\n"
+        "Maintainer: A <a@b.c>\nDescription: d\n"
     )
     path = packages_folder() / "downloads" / package.file
     path.parent.mkdir(parents=True)
@@ -125,7 +126,7 @@ def test_textures_test_on_the_other_side_of_the_picture(tmp_path: Path, monkeypa
     folder.mkdir(parents=True)
     with zipfile.ZipFile(folder / "pak4-textures.pk3", "w") as archive:
         for number, file in enumerate(TEXTURES.values()):
-            # Left of the line that train may see all is dark.
+            # Everything in the part of train is dark.
             picture = np.full((64, 64, 3), 200 + number, np.uint8)
             picture[:, :32] = number
             stream = io.BytesIO()

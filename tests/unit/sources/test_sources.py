@@ -1,4 +1,4 @@
-"""What each source holds, and that the tasks of params.yaml face only sources that meta-training never saw."""
+"""The content of each source, and that meta-test tasks use only sources that meta-training does not."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_sources_know_themselves_by_name() -> None:
 
 
 def options_in_use() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sources with no options, with those of every task that we ship, and with every choice that a licence hangs on."""
+    """Sources without options, with those of every shipped task, and with every option that changes a licence."""
     yield from ((name, {}) for name in SOURCES)
     for file in (ROOT / "params.yaml", *ROOT.glob("profiles/*.yaml")):
         for tasks in yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks", {}).values():

@@ -1,4 +1,4 @@
-"""torchvision's own readers, on files that lie on the disk; nothing is downloaded."""
+"""torchvision's own readers, on local files; nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def weights(space: CrossModalSpace) -> bytes:
 
 
 def spoilt(values: Tensor, rows: Tensor) -> Tensor:
-    """Values that are no numbers where `rows` says: whatever looks at them is no number either."""
+    """Values that are NaN at `rows`, so that using them gives NaN."""
     changed = values.clone()
     changed[rows] = float("nan")
     return changed

@@ -16,7 +16,7 @@ def unit(*shape: int, seed: int) -> torch.Tensor:
 
 
 def slow_matching(queries: np.ndarray, models: np.ndarray, temperature: float) -> float:
-    """By loops: -log of a model's own task among all tasks, and of a task's each own model among all others' and itself."""
+    """By loops: -log of a model's task among all tasks, and of a task's model among itself and other tasks' models."""
     tasks, positives = models.shape[:2]
     by_model, by_query = [], []
     for task in range(tasks):

@@ -1,4 +1,4 @@
-"""The Gaussian process over trials, held against sklearn's."""
+"""The Gaussian process over trials, compared with sklearn's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_mean_is_that_of_a_process_with_the_chosen_covariance() -> None:
     prior.fit(networks, model, score, group, task, weight)
     chosen = Covariance(*prior.covariance.tolist())
     new = torch.randn(4, 5) / 5**0.5, torch.randn(4, 7) / 7**0.5
-    # A column a task, in which equal tasks are alike and others are not: its level, of a variance that is as good as free.
+    # One column per task, equal for equal tasks only: the task's level, with a variance so large that it is free.
     levels = 1e3 * torch.eye(6)[task]
     columns = [
         torch.cat([networks[0][model], networks[1][model], levels], dim=1).numpy(),

@@ -1,4 +1,4 @@
-"""Many short steps: what they do to the weights, and what is left of them when the process is killed."""
+"""Many short steps: their effect on the weights, and what is kept when the process is killed."""
 
 from __future__ import annotations
 

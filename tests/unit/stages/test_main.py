@@ -1,4 +1,4 @@
-"""The entry that all stage scripts share, run as they are: as programs."""
+"""The shared entry point of the stage scripts, run as programs."""
 
 from __future__ import annotations
 

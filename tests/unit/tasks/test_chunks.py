@@ -1,4 +1,4 @@
-"""What a scan keeps while it runs: a killed one goes on, and two of one path do not disturb each other."""
+"""Checkpoints of a scan: a killed scan continues, and two scans of one path do not disturb each other."""
 
 from __future__ import annotations
 

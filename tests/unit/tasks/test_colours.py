@@ -1,4 +1,4 @@
-"""Profiles of colours: what people see is what networks get."""
+"""Colour profiles: networks get the colours that people see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one decoder against what lies in real image folders."""
+"""The decoder on the files of real image folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files whose headers Pillow reads too late: refused before they are decoded, and nothing else is."""
+"""Files whose headers Pillow reads too late: they are refused before they are decoded, and no other files are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Everything that real image folders do to a pipeline: row by row, and all at once.
+"""All problems of real image folders: row by row, and all at once.
 
-Elsewhere: archives (`inputs/test_archive.py`); kills and many files (`test_scan.py`); a last batch of one image and splits
-without an image (`finetuning/test_batches.py`, `test_finetune.py`); tables without a row (`gates/test_runner.py`).
+Elsewhere: archives (`inputs/test_archive.py`); kills and many files (`test_scan.py`); a last batch of one image and
+splits without an image (`finetuning/test_batches.py`, `test_finetune.py`); tables without a row
+(`gates/test_runner.py`).
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def test_what_goes_or_turns_into_something_else_while_it_is_read_is_listed(tmp_p
 
 @pytest.fixture
 def ordinary_user() -> Iterator[Path]:
-    """A folder of somebody whom permissions bind, also where root runs the tests."""
+    """A folder of a user to whom permissions apply, even if root runs the tests."""
     folder = Path(tempfile.mkdtemp(prefix="tans-hostile-"))
     nobody = 65534
     try:

@@ -1,4 +1,4 @@
-"""Images that are the same in other files: found in whatever they are kept, and nothing else is read twice."""
+"""The same image in several files is found in every file format, and no other file is read twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEGs that libjpeg-turbo decodes by itself have the pixels, the metadata and the errors that Pillow gives them."""
+"""JPEGs that libjpeg-turbo decodes directly have the same pixels, metadata and errors as with Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are not read are named for what they are; pictures that are read are the full ones."""
+"""Files that are not read are reported with their format; of pictures in several sizes the full one is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images kept once at their own side, in memory and on disk, and given at any other."""
+"""Images are kept once at their own size, in memory and on disk, and returned at any other size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker makes of a chunk's images."""
+"""A worker's result for a chunk of images."""
 
 from __future__ import annotations
 

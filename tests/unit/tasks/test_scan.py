@@ -1,4 +1,4 @@
-"""A user's folder, with what real folders hold."""
+"""A user's folder with the content of real folders."""
 
 from __future__ import annotations
 

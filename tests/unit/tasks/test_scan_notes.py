@@ -1,4 +1,4 @@
-"""What a scan says beside its counts: blank pictures, names of two spellings, folders of other files."""
+"""Notes of a scan besides its counts: blank pictures, names in two spellings, folders of other files."""
 
 from __future__ import annotations
 

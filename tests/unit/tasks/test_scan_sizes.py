@@ -1,4 +1,4 @@
-"""A scan of images of all sizes: each is kept at its own, or at the stored size where it is larger."""
+"""A scan of images of all sizes: each is kept at its own size, or at the stored size if it is larger."""
 
 from __future__ import annotations
 

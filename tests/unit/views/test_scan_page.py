@@ -1,4 +1,4 @@
-"""The page of a scan: what it says, that it holds all it shows, and that names from outside stay names."""
+"""The page of a scan: its text, that it is one file, and that names from outside are escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that newcomers pass through."""
+"""Folders of newcomers."""
 
 from __future__ import annotations
 

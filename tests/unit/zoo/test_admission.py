@@ -1,4 +1,4 @@
-"""Newcomers: what is taken, what waits, and what is set aside."""
+"""Newcomers: which are admitted, which wait, and which are quarantined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Newcomers that are refused: hostile files, and cards that do not say what is so."""
+"""Newcomers that are refused: hostile files, and cards with false statements."""
 
 from __future__ import annotations
 

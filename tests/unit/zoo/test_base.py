@@ -140,5 +140,5 @@ def test_no_task_may_take_the_name_of_the_bases_home(tmp_path: Path) -> None:
     assert HOME == RESERVED_TASK
     text = (Path(__file__).parents[3] / "params.yaml").read_text()
     taken = text.replace("  meta_test:\n", "  meta_test:\n    base: {source: animal-mnist}\n")
-    with pytest.raises(ParamsError, match=r"tasks: base: is the home of the base's own networks"):
+    with pytest.raises(ParamsError, match=r"tasks: base: the name is reserved for the base's own networks"):
         parse_params(taken, tmp_path / "params.yaml")

@@ -1,4 +1,4 @@
-"""Model cards: of earlier and of newer versions, and what is wrong with one."""
+"""Model cards of earlier and newer versions, and errors in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives: read in place, whatever they hold, and nothing is left anywhere else."""
+"""Archives are read in place, with any content, and leave no files elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that a quote swallows, and paths without a suffix."""
+"""Rows inside an open quote, and paths without a suffix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patients, plants and films stay on one side of a split."""
+"""Patients, plants and films stay in one split."""
 
 from __future__ import annotations
 

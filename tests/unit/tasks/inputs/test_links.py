@@ -1,4 +1,4 @@
-"""Links that lead outside what a user points at: passed over and said, or followed on demand, each place once."""
+"""Links that lead outside the user's path: skipped and reported, or followed on request, each target once."""
 
 from __future__ import annotations
 

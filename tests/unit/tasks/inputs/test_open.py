@@ -1,4 +1,4 @@
-"""What a path is taken for: by what it holds, whatever it is called."""
+"""The kind of an input is decided by its content, not by its name."""
 
 from __future__ import annotations
 

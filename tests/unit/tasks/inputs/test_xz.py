@@ -1,4 +1,4 @@
-"""xz files: read whole, whatever they are made of, but for those that would fill memory."""
+"""xz files are read completely, whatever their parts, except those that would fill memory."""
 
 from __future__ import annotations
 
