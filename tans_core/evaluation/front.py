@@ -28,10 +28,14 @@ def draw_front(cards: Sequence[ModelCard], theme: Theme = LIGHT) -> Figure:
         at_home = [card for card in shown if card.home_task == home]
         costs, accuracies = [card.macs_m for card in at_home], [card.val_accuracy or 0.0 for card in at_home]
         front = pareto_front(costs, accuracies)
-        line = {"color": theme.muted, "linewidth": 1.4 if len(homes) == 1 else 0.6, "zorder": 1}
         axes.plot(
-            [costs[index] for index in front], [accuracies[index] for index in front], drawstyle="steps-post", **line
-        )  # type: ignore[arg-type]
+            [costs[index] for index in front],
+            [accuracies[index] for index in front],
+            drawstyle="steps-post",
+            color=theme.muted,
+            linewidth=1.4 if len(homes) == 1 else 0.6,
+            zorder=1,
+        )
     for number, family in enumerate(sorted({card.family for card in shown})):
         of_family = [card for card in shown if card.family == family]
         colour = _COLOURS[number % len(_COLOURS)]
