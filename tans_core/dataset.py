@@ -1,4 +1,4 @@
-"""What a user asks about: a task of the project by name, or anything that can be scanned, judged by the gate."""
+"""A user's data set: a task of the project by name, or a path, which is scanned and checked by the gate."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from tans_core.gates.query import QueryGate, Verdict
+    from tans_core.gates.query import QueryGate, QueryVerdict
     from tans_core.tasks.report import ScanReport
     from tans_core.tasks.task import Task, TaskInfo
 
 
 @dataclass(frozen=True)
 class QueryLimits:
-    """What a user's images are brought to, and what they have to pass.
+    """The size that a user's images are kept at, and the limits that they must meet.
 
     Attributes:
         stored_size_px: the largest side that images are kept at.
         min_images_per_class, max_bad_share: of `data` in params.yaml.
-        thresholds: of `gates.query`.
+        thresholds: of `gates.query` in params.yaml.
     """
 
     stored_size_px: int
@@ -46,22 +46,21 @@ class QueryLimits:
 
     @classmethod
     def of(cls, root: Path, release: Mapping[str, Any] | None = None) -> QueryLimits:
-        """Read a project's params.yaml as it is now; where there is none, what a release was built with.
+        """Read a project's params.yaml as it is now; if there is none, use the params of a release.
 
         Args:
             root: the project's folder.
-            release: the params of the release that answers, whose networks say how large images are kept; None where
-                there is none.
+            release: the params of the release that is searched, which set `stored_size_px`; None if there is none.
 
         Raises:
-            ParamsError: what it says of these cannot be used, or there is neither.
+            ParamsError: these settings are invalid, or there is neither.
         """
         path = root / "params.yaml"
         if not path.exists() and release is not None:
             data, gates = release["data"], {}
         else:
-            found = read_params(root, ("data", "gates"))
-            data, gates = found["data"], found["gates"]
+            params = read_params(root, ("data", "gates"))
+            data, gates = params["data"], params["gates"]
         try:
             size = (release or {}).get("data", data)["stored_size_px"]
             thresholds = QueryGateParams.model_validate((gates or {}).get("query") or {})
@@ -75,19 +74,19 @@ class QueryLimits:
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a scan found, and what the gate says of it.
+    """The result of a scan, and the gate's verdict.
 
     Attributes:
-        report: what was found.
-        manifest: a row for each file: what it is, and what became of it (`tans_core.tasks.cleaning.MANIFEST`).
+        report: counts, and lists of what is wrong.
+        manifest: a row for each file, with its status (`tans_core.tasks.cleaning.MANIFEST`).
         verdict: of the gate.
-        known: by task of the zoo, how many of the images it was trained on.
+        known: by task of the zoo, how many of the images the zoo was trained on.
         examples: by class, a few images (3, s, s) uint8, as `scan.html` shows them.
     """
 
     report: ScanReport
     manifest: pa.Table = field(repr=False)
-    verdict: Verdict
+    verdict: QueryVerdict
     examples: Mapping[str, Sequence[npt.NDArray[np.uint8]]] = field(repr=False)
     known: Mapping[str, int] = field(default_factory=dict)
 
@@ -96,7 +95,7 @@ class Scanned:
         return {**self.report.to_dict(), "gate": self.verdict.to_dict(), "known": dict(self.known)}
 
     def summary(self) -> str:
-        """Return a few lines for a person."""
+        """Return a few lines for a terminal."""
         from tans_core.views.summary import summary
 
         refused = [f"  refused: {failure}" for failure in self.verdict.failures]
@@ -104,7 +103,7 @@ class Scanned:
         return "\n".join([summary(self.report), *refused, *warned])
 
     def write(self, folder: Path) -> None:
-        """Write `scan.json`, `files.parquet`, and `scan.html`: one page that needs no network."""
+        """Write `scan.json`, `files.parquet`, and `scan.html`, a page without external files."""
         import pyarrow.parquet as pq
 
         from tans_core.views.scan_page import write_scan_page
@@ -119,12 +118,12 @@ class Scanned:
 
 @dataclass(frozen=True)
 class ScanRun:
-    """One scan by itself.
+    """The result of `tans tasks scan`.
 
     Attributes:
         scanned: report and verdict.
-        folder: `runs/<id>`, which holds `scan.json`, `files.parquet` and `scan.html`.
-        task: what was saved, or None.
+        folder: `runs/<id>`, with `scan.json`, `files.parquet` and `scan.html`.
+        task: the saved task, or None.
     """
 
     scanned: Scanned
@@ -133,7 +132,7 @@ class ScanRun:
 
     @property
     def passed(self) -> bool:
-        """Whether the gate lets the data set pass."""
+        """Whether the data set passed the gate."""
         return self.scanned.verdict.passed
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,15 +142,14 @@ class ScanRun:
 
 @contextlib.contextmanager
 def query_gate(dataset: str | Path | Task, root: Path, ready: QueryGate | None = None) -> Iterator[QueryGate | None]:
-    """Yield a gate that gets ready in a process of its own; None where the data set is a task, which has passed its gate.
+    """Yield a gate that starts in its own process; None if the data set is a task, which has passed its gate.
 
-    Importing great-expectations takes as long as everything else that a search does: the sooner this is entered, the less of
-    it is waited for.
+    Importing great-expectations takes as long as the rest of a search: enter this early, and there is less to wait for.
 
     Args:
-        dataset: what is to be opened.
+        dataset: the data set to be opened.
         root: the project's folder.
-        ready: a gate that was started before, which is closed once it was needed.
+        ready: a gate that is already started; it is closed if it was needed.
     """
     from tans_core.gates.query import start_query_gate
 
@@ -171,25 +169,25 @@ def open_dataset(
     follow_links: bool = False,
     group: str | None = None,
 ) -> tuple[Task, Scanned | None]:
-    """Read a task by its name, or scan a path, which has to pass the gate.
+    """Read a task by its name, or scan a path, which must pass the gate.
 
     Args:
-        dataset: a path (`tans_core.tasks.scan`), a task's name, or a `Task`, which is returned as it is. A task's name wins over
-            a path of that name in the current folder: `./name` means the path.
+        dataset: a path (`tans_core.tasks.scan`), a task's name, or a `Task`, which is returned as it is. If a task and
+            a path have the same name, it is the task; `./name` is the path.
         root: the project's folder.
-        limits: what its images have to pass.
+        limits: that the images must meet.
         gate: from `query_gate`.
-        drop_empty_classes: leave classes of a path out that have no usable image, instead of stopping.
+        drop_empty_classes: leave out classes of a path without a usable image, instead of failing.
         follow_links: follow links of a path that lead outside it.
         group: what keeps images of a path in one split (`tans_core.tasks.inputs.open.open_input`).
 
     Returns:
-        The task, and what scanning found (None for a task of the project).
+        The task, and the result of the scan (None for a task of the project).
 
     Raises:
         UnknownTaskError: neither a path nor a task.
-        DataError: the path cannot be used; the subclasses say why.
-        GateError: the gate refuses it. `runs/<id>/scan.html` shows why.
+        DataError: the path cannot be used; there is a subclass for each reason.
+        GateError: the gate refuses it; the reasons are in `runs/<id>/scan.html`.
     """
     from tans_core.tasks.inputs.base import printable
     from tans_core.tasks.task import Task, read_task
@@ -205,7 +203,7 @@ def open_dataset(
         raise UnknownTaskError(
             f"{str(dataset)!r}: neither a path nor one of the {len(known)} tasks in {root / 'data/tasks'}"
             f"{did_you_mean(str(dataset), known)}.\n"
-            "  `tans tasks list` shows the tasks; `tans tasks scan --help` says what a path may be."
+            "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
         )
     name = printable(path.resolve().name) or "data"
     task, scanned = scan_path(
@@ -227,10 +225,10 @@ def open_dataset(
 
 
 def path_of(given: str | Path) -> Path:
-    """Return the path that a user wrote, `~` for the home folder.
+    """Return the path that a user wrote; `~` is the home folder.
 
     Raises:
-        DataError: nothing was written, as where a variable of a script is not set; the current folder would not be meant.
+        DataError: it is empty, as if a variable of a script is not set; it does not stand for the current folder.
     """
     if not str(given).strip():
         raise DataError(
@@ -252,20 +250,20 @@ def scan_path(
     group: str | None = None,
     name: str | None = None,
 ) -> tuple[Task | None, Scanned]:
-    """Scan a path and judge it.
+    """Scan a path and check it with the gate.
 
     Returns:
-        The task of this name, None where the gate refuses it or no name is given; and what scanning found.
+        The task of this name, None if the gate refuses it or no name is given; and the result of the scan.
 
     Raises:
-        DataError: the path cannot be scanned; the subclasses say why.
+        DataError: the path cannot be scanned; there is a subclass for each reason.
     """
     from tans_core.gates.query import check_query
     from tans_core.tasks.scan import scan
     from tans_core.views.scan_page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
 
-    judge = gate.judge if gate is not None else check_query
-    # A scan that is killed goes on where it was; another one of the same path at a time does without.
+    check = gate.check if gate is not None else check_query
+    # A scan that was killed is resumed from this folder; of two scans of one path at a time, only one uses it.
     key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
     resume = root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
     with scan(
@@ -276,24 +274,24 @@ def scan_path(
         follow_links=follow_links,
         group=group,
         resume=resume,
-    ) as found:
-        verdict = judge(
-            found.report,
+    ) as scanning:
+        report = scanning.report
+        verdict = check(
+            report,
             limits.thresholds,
             root,
             min_images_per_class=limits.min_images_per_class,
             max_bad_share=limits.max_bad_share,
             drop_empty_classes=drop_empty_classes,
         )
-        known = known_images(root, found.digests)
+        known = known_images(root, scanning.digests)
         if known:
-            said = (*verdict.warnings, say_known(known, found.report.used))
-            verdict = replace(verdict, warnings=said)
-        examples = found.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
-        scanned = Scanned(found.report, found.manifest, verdict, examples, known)
+            verdict = replace(verdict, warnings=(*verdict.warnings, say_known(known, report.used)))
+        examples = scanning.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
+        scanned = Scanned(report, scanning.manifest, verdict, examples, known)
         if name is None or not verdict.passed:
             return None, scanned
-        return found.task(name, min_images_per_class=limits.min_images_per_class), scanned
+        return scanning.task(name, min_images_per_class=limits.min_images_per_class), scanned
 
 
 def check_save_name(name: str, root: Path) -> None:

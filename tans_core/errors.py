@@ -1,6 +1,6 @@
 """Every error that a user can act on, with the exit code that `tans` and the DVC stages end with.
 
-    TansError               1  a bug, or an error that no class below names
+    TansError               1  a bug, or an error without a class of its own
     ├── ParamsError         2  params.yaml or an argument
     │   └── DivergedError      a training whose loss is no longer finite
     ├── GateError           3  a gate refused data
@@ -18,7 +18,7 @@
     │   └── WithdrawnReleaseError
     └── WeightsError        7  safetensors, cards, backbones
 
-A message says what happened, where, what was got against what was wanted, and the next command.
+A message contains what happened, where, what was got against what was wanted, and the next command.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TansError(Exception):
 
 
 class ParamsError(TansError):
-    """params.yaml or an argument holds something that cannot be meant."""
+    """params.yaml or an argument has an invalid value."""
 
     exit_code = 2
 
@@ -66,7 +66,7 @@ class DataError(TansError):
 
 
 class ArchiveError(DataError):
-    """An archive is refused: names that lead outside, encryption, damage, or more than memory or time can take."""
+    """An archive is refused: names that lead outside, encryption, damage, or too much memory or time."""
 
 
 class EmptyClassError(DataError):
@@ -110,7 +110,7 @@ class NoReleaseError(StoreError):
 
 
 class WithdrawnReleaseError(StoreError):
-    """A release was rolled back, and nobody has asked for it since."""
+    """A release was rolled back, and has not been requested since."""
 
 
 class WeightsError(TansError):
@@ -129,9 +129,9 @@ def problems(error: ValidationError, model: type[BaseModel], within: Sequence[st
     """Return a line for each problem that pydantic found: where, what was got, what is wanted.
 
     Args:
-        error: what checking against the model raised.
-        model: whose keys an unknown one is likely to be meant for.
-        within: the keys that lead to what was checked, for messages.
+        error: from validation by the model.
+        model: its keys are suggested for an unknown one.
+        within: the keys that lead to the validated part, for messages.
     """
     lines = []
     for detail in error.errors():
@@ -143,7 +143,7 @@ def problems(error: ValidationError, model: type[BaseModel], within: Sequence[st
         elif detail["type"] == "missing":
             lines.append(f"{where}: missing")
         else:
-            # Of a whole that does not fit together, the text says more than the value.
+            # For an error of the whole, the value is left out: the text is enough.
             whole = not detail["loc"] and isinstance(detail["input"], Mapping)
             got = [] if whole else [f"got {repr(detail['input'])[:_SHOWN]}"]
             lines.append(": ".join([*([where] if where else []), *got, text]))

@@ -1,4 +1,4 @@
-"""`tans tasks`: what the project learns from, where it comes from, and how to add to it."""
+"""`tans tasks`: the tasks of the project, their sources, and how to add one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 tasks = typer.Typer(help="The tasks of the project.", no_args_is_help=True, epilog=EXAMPLES["tasks"])
 
-# Train, validation and test each need an image of every class.
+# Train, val and test each need an image of every class.
 _SPLITS = 3
 
 
@@ -35,33 +35,33 @@ class Role(StrEnum):
 @tasks.command("list", epilog=EXAMPLES["tasks list"])
 def list_tasks(
     role: Annotated[Role | None, typer.Option(help="Only the tasks of this role.")] = None,
-    sources: Annotated[bool, typer.Option("--sources", help="List where tasks can come from instead.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="List the sources of tasks instead.")] = False,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """List the tasks of params.yaml and those that were built, and what is still missing for them."""
+    """List the tasks of params.yaml and those that were built, and what they still need."""
     from tans_core.project import find_root
 
     project = find_root(root)
     if sources:
         _list_sources(project, as_json)
         return
-    found = [entry for entry in _entries(project) if role is None or entry["role"] == role]
+    entries = [entry for entry in _entries(project) if role is None or entry["role"] == role]
     if as_json:
-        print_json(found)
+        print_json(entries)
         return
     splits = "train/val/test"
     shown = table("task", "role", "source", "licence", "classes", splits, "here", right=("classes", splits))
-    # So that a terminal of 80 columns can be read: what folds is the source, and the licence.
+    # For a terminal of 80 columns: only these columns are wrapped.
     shown.padding = (0, 1, 0, 0)
     for column in shown.columns:
         column.no_wrap = column.header not in ("source", "licence", "here")
-    for entry in found:
+    for entry in entries:
         counts = "/".join(str(entry["counts"].get(split, "-")) for split in splits.split("/"))
         classes = str(len(entry["class_names"]) or "-")
         texts = [entry[key] for key in ("name", "role", "source", "licence")]
         shown.add_row(*map(escape, [*texts, classes, counts, entry["here"]]))
-    stdout().print(shown if found else "no task is built yet, and params.yaml lists none: `tans build`", markup=False)
+    stdout().print(shown if entries else "no task is built yet, and params.yaml lists none: `tans build`", markup=False)
 
 
 @tasks.command("show", epilog=EXAMPLES["tasks show"])
@@ -69,7 +69,7 @@ def show_task(
     name: Annotated[str, typer.Argument(metavar="TASK", help="A task's name.")],
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where its contact sheet goes, a PNG; by default reports/tasks/TASK.png."),
+        typer.Option(metavar="FILE", help="Its contact sheet, a PNG; by default reports/tasks/TASK.png."),
     ] = None,
     as_json: AsJson = False,
     root: Root = None,
@@ -84,7 +84,7 @@ def show_task(
         raise UnknownTaskError(f"{name!r}: no such task{did_you_mean(name, known)}. `tans tasks list` shows them.")
     entry = known[name]
     if not as_json:
-        # A line for each text.
+        # One line for each licence text.
         texts = entry.pop("licence_texts")
         entry |= {ref: text or "its terms are not known here" for ref, text in texts.items()}
     if entry["mean"] is not None:
@@ -97,24 +97,24 @@ def add(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder of class folders, an archive, or a table.")],
     name: Annotated[str, typer.Option(help="The task's name: lower-case letters, digits, dashes.")],
     role: Annotated[
-        Role, typer.Option(help="Whether its networks join the zoo, or it is held out to test on.")
+        Role, typer.Option(help="meta-train: the zoo gets networks trained on it; meta-test: held out for testing.")
     ] = Role.META_TRAIN,
     licence: Annotated[
         str,
-        typer.Option(help="Of the images, an SPDX expression or your own words; weights made from them carry it."),
+        typer.Option(help="Of the images, an SPDX expression or your own words; weights made from them inherit it."),
     ] = USERS_OWN,
     drop_empty_classes: Annotated[
         bool,
-        typer.Option("--drop-empty-classes", help="Leave out classes without a usable image; the build will, too."),
+        typer.Option("--drop-empty-classes", help="Leave out classes without a usable image, also in the build."),
     ] = False,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Follow links that lead outside PATH; the build will, too.")
+        bool, typer.Option("--follow-links", help="Follow links that lead outside PATH, also in the build.")
     ] = False,
     group: Group = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of a task of this name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a task of this name.")] = False,
     root: Root = None,
 ) -> None:
-    """Add your own images to params.yaml as a task, once they pass the gate."""
+    """Add your own images to params.yaml as a task, if they pass the gate."""
     from tans_core.dataset import path_of
     from tans_core.edits import add_task
     from tans_core.params import load_params
@@ -124,15 +124,15 @@ def add(
     project = find_root(root)
     params = load_params(project)
     given = path_of(path).resolve()
-    place = given.relative_to(project) if given.is_relative_to(project) else given
+    recorded = given.relative_to(project) if given.is_relative_to(project) else given
     chosen: dict[str, Any] = {"drop_empty_classes": drop_empty_classes, "follow_links": follow_links, "group": group}
-    options: dict[str, Any] = {"path": str(place), **{option: value for option, value in chosen.items() if value}}
-    options |= _stated(licence)
-    # A name that cannot be taken is known before the images are read.
+    options: dict[str, Any] = {"path": str(recorded), **{option: value for option, value in chosen.items() if value}}
+    options |= _licence_options(licence)
+    # Check the name before the images are read.
     add_task(project, name, role, ImageFolder.name, options, replace, dry_run=True)
-    options["digest"] = _judge(path, given, params, project, **chosen)
+    options["digest"] = _scan_and_check(path, given, params, project, **chosen)
     add_task(project, name, role, ImageFolder.name, options, replace)
-    then = "trains its networks, and what follows from them" if role is Role.META_TRAIN else "tests on it"
+    then = "trains its networks, and runs the stages that need them" if role is Role.META_TRAIN else "tests on it"
     stdout().print(f"{name} is in params.yaml, as a task of {role}. Next: `tans build` {then}.", markup=False)
 
 
@@ -152,8 +152,8 @@ def remove(
     stdout().print(f"{name} is no longer in params.yaml. Next: `tans build` leaves it out.{then}", markup=False)
 
 
-def _stated(licence: str) -> dict[str, Any]:
-    """Return the options that keep a licence; words that are no SPDX expression are kept under a name of their own."""
+def _licence_options(licence: str) -> dict[str, Any]:
+    """Return the options that record a licence; words that are no SPDX expression are recorded as a `LicenseRef-`."""
     from tans_core.licences import normalise, suggest
 
     stated = normalise(licence)
@@ -163,7 +163,7 @@ def _stated(licence: str) -> dict[str, Any]:
         return {"licence": stated.expression}
     stderr().print(
         f"licence: no SPDX expression{suggest(licence)}. "
-        f"The weights carry {stated.expression}; params.yaml keeps your words.",
+        f"The weights get the licence {stated.expression}; params.yaml keeps your words.",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -171,11 +171,11 @@ def _stated(licence: str) -> dict[str, Any]:
     return {"licence": stated.expression, "licence_texts": stated.texts}
 
 
-def _judge(path: str, given: Path, params: Params, project: Path, **chosen: Any) -> str:
-    """Scan the images, say what was found, and return their digest.
+def _scan_and_check(path: str, given: Path, params: Params, project: Path, **chosen: Any) -> str:
+    """Scan the images, print a summary, and return their digest.
 
     Raises:
-        TansError: a gate would refuse them, this one or that of the build.
+        TansError: the gate of a search, or that of the build, would refuse them.
     """
     from dataclasses import replace
 
@@ -199,18 +199,18 @@ def _judge(path: str, given: Path, params: Params, project: Path, **chosen: Any)
 
 
 def _entries(project: Path) -> list[dict[str, Any]]:
-    """Return each task of params.yaml or on disk, by name, with what is here of it."""
+    """Return each task of params.yaml or on disk, sorted by name, and whether it is built."""
     from tans_core.params import load_params
     from tans_core.project import task_infos
 
     built = {info.name: info for info in task_infos(project)}
-    found = {name: _built(info, "built, not in params.yaml", {}) for name, info in built.items()}
+    entries = {name: _built(info, "built, not in params.yaml", {}) for name, info in built.items()}
     if (project / "params.yaml").is_file():
         listed = load_params(project).tasks
         for role, members in ((Role.META_TRAIN, listed.meta_train), (Role.META_TEST, listed.meta_test)):
             for name, task in members.items():
-                found[name] = _entry(name, role, task.source, task.options, built.get(name), project)
-    return [found[name] for name in sorted(found)]
+                entries[name] = _entry(name, role, task.source, task.options, built.get(name), project)
+    return [entries[name] for name in sorted(entries)]
 
 
 def _built(info: TaskInfo, here: str, own: Mapping[str, str]) -> dict[str, Any]:
@@ -230,9 +230,9 @@ def _entry(
     stated = stated_licence(origin, options) if origin else Licence("-")
     if built is not None:
         return _built(built, "built", stated.texts)
-    # Relative paths among the options are meant from the project's folder.
+    # Relative paths among the options start from the project's folder.
     with contextlib.chdir(project):
-        lacks = origin.missing(options) if origin else f"no source is called {source!r}"
+        missing = origin.missing(options) if origin else f"no source is called {source!r}"
     return {
         "name": name,
         "role": str(role),
@@ -244,7 +244,7 @@ def _entry(
         "stored_size_px": None,
         "mean": None,
         "std": None,
-        "here": lacks or "source is here",
+        "here": missing or "source is here",
     }
 
 

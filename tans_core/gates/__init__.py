@@ -1,6 +1,6 @@
-"""Gates: great-expectations suites that data must pass before it goes on, and the one runner that judges them.
+"""Gates: suites of great-expectations that data must pass before the next stage, and the runner that checks them.
 
-The names below are found on first use: what the gate of a search needs is a small part of what the pipeline's gates do.
+The names below are imported on first use: the gate of a search needs only a small part of the modules.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`python -m tans_core.gates`: every gate again, on what is built; with `--data-docs`, great-expectations' own pages too.
+"""`python -m tans_core.gates`: run every gate again; with `--data-docs`, write the pages of great-expectations too.
 
-Those pages take their styles and scripts from the network, so our reports do without them.
+These pages load styles and scripts from the network, so our reports do not use them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all gates, and return 0, or the exit code of the first error."""
-    parser = argparse.ArgumentParser(prog="python -m tans_core.gates", description="Run every gate on what is built.")
+    """Run all gates; return 0, or the exit code of the first error."""
+    parser = argparse.ArgumentParser(prog="python -m tans_core.gates", description="Run every gate on the built data.")
     parser.add_argument("--root", type=Path, default=Path(), help="the project's folder (default: here)")
     parser.add_argument(
         "--data-docs", action="store_true", help="write great-expectations' pages, too (they need a network)"

@@ -1,4 +1,4 @@
-"""The gate that newcomers pass: the values on a card, and in weights whose form `tans_core.zoo.admission` has checked."""
+"""The gate of newcomers: the values in card and weights, whose form `tans_core.zoo.admission` has checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tans_core.zoo.admission import WEIGHTS_FILE, Newcomer
 from tans_core.zoo.claims import accuracies_at_home, spread_of_answers
 
 _TOLERANCE = 0.05
-"""By how much a claimed accuracy may exceed the one that is measured: splits may have been drawn anew since."""
+"""The most by which a claimed accuracy may exceed the measured one: the splits may have been drawn again since."""
 _LEAST_SPREAD = 1e-6
 
 
@@ -22,16 +22,16 @@ def check_arrival(newcomer: Newcomer, root: Path) -> None:
     """Gate one newcomer.
 
     Args:
-        newcomer: as `read_newcomer` gives it.
-        root: the project's folder, where the report goes.
+        newcomer: from `read_newcomer`.
+        root: the project's folder, which gets the report.
 
     Raises:
-        GateError: accuracies are no better than chance or out of range, or not those that are measured where the home
-            task is here; normalisation cannot be applied; weights are not finite, or the network answers all alike.
+        GateError: accuracies are no better than chance or out of range, or differ from those measured on the home task,
+            if it is here; normalisation cannot be applied; weights are not finite, or all images get one answer.
         WeightsError: the weights cannot be loaded, or the network fails on images.
     """
     name = f"arrival-{newcomer.id.removeprefix('arrival-')}"
-    # A network runs only once its numbers can be meant.
+    # The network runs only after its card and weights have passed.
     run_gate(name, [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])], root)
     try:
         checks = answer_checks(newcomer, root / "data/tasks")
@@ -43,11 +43,11 @@ def check_arrival(newcomer: Newcomer, root: Path) -> None:
 
 
 def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
-    """Return the checks of what a newcomer's network does: that it answers, and what its card claims.
+    """Return the checks of a newcomer's outputs: that they differ by image, and that the card's accuracies hold.
 
     Args:
-        newcomer: whose card and weights have passed their own checks.
-        tasks: the folder of the tasks that are here.
+        newcomer: its card and weights have passed their own checks.
+        tasks: the folder of the tasks.
     """
     card, weights = newcomer.card, newcomer.folder / WEIGHTS_FILE
     checks = [
@@ -63,15 +63,14 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
     measured = accuracies_at_home(card, weights, tasks)
     if measured:
         claimed = {"val": card.val_accuracy or 0.0, "test": card.test_accuracy or 0.0}
-        excess = {split: claimed[split] - found for split, found in measured.items()}
         rows = [
             {
                 "split": f"{card.home_task}, {split}",
                 "claimed": claimed[split],
-                "measured": found,
-                "excess": excess[split],
+                "measured": accuracy,
+                "excess": claimed[split] - accuracy,
             }
-            for split, found in measured.items()
+            for split, accuracy in measured.items()
         ]
         checks.append(
             Check(

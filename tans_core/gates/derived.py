@@ -1,4 +1,4 @@
-"""Scalar columns for what great-expectations cannot look into. Axes: N rows, D vector width."""
+"""Scalar columns from vectors, which great-expectations cannot check. Axes: N rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def vector_columns(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
 
     Args:
         name: the column's name, put before `_dim`, `_finite` and `_norm`.
-        column: a list or fixed-size list of floats; a null counts as a vector of no width.
+        column: a list or fixed-size list of floats; a null counts as a vector of width 0.
 
     Returns:
         `<name>_dim` (N,) int, `<name>_finite` (N,) bool, `<name>_norm` (N,) float: Euclidean, NaN where not finite.
@@ -53,17 +53,17 @@ def unit_vectors(name: str, dim: int, tolerance: float = 1e-3) -> list[expect.Ex
 
 
 def frame(columns: dict[str, Any], source: pa.Table | None = None, names: Sequence[str] = ()) -> pd.DataFrame:
-    """Join derived columns with the scalar columns `names` of a table; a column that the table lacks stays out."""
+    """Join derived columns with the scalar columns `names` of a table; missing columns are left out."""
     plain = {} if source is None else {name: source[name].to_pylist() for name in names if name in source.column_names}
     return pd.DataFrame({**plain, **columns})
 
 
 def need_columns(table: pa.Table, names: Sequence[str], where: Path) -> None:
-    """Check that a table has the columns that a gate derives others from.
+    """Check that a table has the columns that a gate needs.
 
     Raises:
         StoreError: some are missing: the table is of another version.
     """
-    lacking = [name for name in names if name not in table.column_names]
-    if lacking:
-        raise StoreError(f"{where}: lacks the columns {', '.join(lacking)}. Build it again with `dvc repro`.")
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise StoreError(f"{where}: lacks the columns {', '.join(missing)}. Build it again with `dvc repro`.")

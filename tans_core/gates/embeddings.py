@@ -20,14 +20,14 @@ STORE = Path("data/store")
 
 
 def check_embeddings(root: Path, tasks: Sequence[str]) -> None:
-    """Gate what `embed` wrote for the meta-train tasks.
+    """Gate the tables that `embed` wrote for the meta-train tasks.
 
     Args:
         root: the project's folder.
         tasks: names of the meta-train tasks: each must have its models and its features.
 
     Raises:
-        GateError: rows are missing, double or not finite, widths differ, a task or a class is not covered.
+        GateError: rows are missing, duplicate or not finite; widths differ; a task or a class is missing.
         StoreError: a table is missing or of another version.
     """
     run_gate("embeddings", embeddings_checks(root, tasks), root, "Run `dvc repro embed` again.")
@@ -100,19 +100,19 @@ def coverage_check(models: pa.Table, features: pa.Table, wanted: dict[str, int],
     Args:
         models: the table `models`.
         features: the table `task_features`.
-        wanted: models by task, as the zoo has them.
+        wanted: number of models in the zoo by task.
         classes: number of classes by task.
     """
     home = pd.Series(models["home_task"].to_pylist(), dtype=object).value_counts()
     labels = pd.DataFrame({"task": features["task"].to_pylist(), "label": features["label"].to_pylist()})
-    found = labels.groupby("task")["label"].nunique() if len(labels) else pd.Series(dtype=int)
+    present = labels.groupby("task")["label"].nunique() if len(labels) else pd.Series(dtype=int)
     rows = pd.DataFrame(
         {
             "task": list(classes),
             # Arrivals may share a home task, so more models than the zoo's are fine.
             "missing_models": [max(wanted.get(task, 0) - int(home.get(task, 0)), 0) for task in classes],
             "zoo_models": [wanted.get(task, 0) for task in classes],
-            "missing_classes": [count - int(found.get(task, 0)) for task, count in classes.items()],
+            "missing_classes": [count - int(present.get(task, 0)) for task, count in classes.items()],
         }
     )
     return Check(
@@ -130,5 +130,5 @@ def coverage_check(models: pa.Table, features: pa.Table, wanted: dict[str, int],
 
 
 def _width(dims: pd.Series) -> int:
-    """Return the most frequent width, which the others must have."""
+    """Return the most frequent width, which all vectors must have."""
     return max(int(dims.mode().iloc[0]), 1) if len(dims) else 1

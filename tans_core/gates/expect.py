@@ -1,7 +1,7 @@
-"""The expectations that our suites are made of, by the names we think in.
+"""The expectations of our suites, under short names.
 
-Each function returns a great-expectations object. Importing that package takes seconds, so it waits for the first call; a
-fifth of the time is the garbage collector walking over its hundreds of model classes, which is why it rests meanwhile.
+Each function returns a great-expectations object. Importing that package takes seconds, so it is imported at the first
+call; garbage collection is off meanwhile, since it takes a fifth of that time.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-# great-expectations' own classes come without the types that mypy --strict asks for.
+# great-expectations' classes lack the types that mypy --strict requires.
 Expectation = Any
 
 WARNING = "warning"
-"""The severity, in great-expectations' own words, of what is listed and stops nothing."""
+"""The severity, in great-expectations, of failures that are listed but stop nothing."""
 
 
 def great_expectations() -> ModuleType:
     """Import great-expectations, once, and return it."""
-    # Its logger tells of every function that it registers, and repeats every failure that we report ourselves.
+    # Its logger reports every function that it registers, and repeats every failure that we report.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     collecting = gc.isenabled()
     gc.disable()
     try:
         with warnings.catch_warnings():
-            # It imports modules of the standard library that are on their way out.
+            # It imports deprecated modules of the standard library.
             warnings.simplefilter("ignore", DeprecationWarning)
             import great_expectations as gx
             import great_expectations.expectations
 
-            # One of its modules sets a level of its own, to announce temporary folders.
+            # One of its modules sets its own level, to log temporary folders.
             logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
     finally:
         if collecting:
@@ -46,7 +46,7 @@ def _make(kind: str, **arguments: Any) -> Expectation:
 
 
 def warning(expectation: Expectation) -> Expectation:
-    """Return the same expectation as one that warns where it is not met, and stops nothing."""
+    """Return the same expectation as one whose failure is only a warning."""
     return expectation.copy(update={"severity": WARNING})
 
 

@@ -18,14 +18,14 @@ SCALARS = ["id", "card", "home_task", "source", "licence", "params_m", "macs_m",
 
 
 def check_index(root: Path, tasks: Sequence[str]) -> None:
-    """Gate what `index` wrote.
+    """Gate the table that `index` wrote.
 
     Args:
         root: the project's folder.
         tasks: names of the meta-train tasks: each must have a model in the index.
 
     Raises:
-        GateError: a model of the table `models` is missing or double, vectors are not of unit length and the space's width.
+        GateError: a model of the table `models` is missing or duplicate; vectors lack unit length or the space's width.
         StoreError: a table is missing or of another version.
     """
     run_gate("index", index_checks(root, tasks), root, "Run `dvc repro index` again.")
@@ -42,8 +42,8 @@ def index_check(index: pa.Table, ids: Sequence[str], tasks: Sequence[str], dim: 
 
     Args:
         index: the table.
-        ids: the models that it must hold, and no others.
-        tasks: the home tasks that it must cover.
+        ids: the models that it must contain, and no others.
+        tasks: the home tasks that must occur in it.
         dim: the width of the space.
     """
     where = STORE / "index.lance"
@@ -63,9 +63,9 @@ def index_check(index: pa.Table, ids: Sequence[str], tasks: Sequence[str], dim: 
             *[expect.matches(name, r"\S") for name in ("source", "licence", "home_task")],
             *expect.number("params_m", 0, 1e4, above=True),
             *expect.number("macs_m", 0, 1e7, above=True),
-            # Features of no single task have none.
+            # General features, without a home task, have none.
             expect.between("val_accuracy", 0, 1),
-            # In deviations of a task's models around their mean: what lies beyond is no prediction.
+            # In standard deviations of a task's models around their mean.
             *expect.number("capacity", -100, 100),
             *expect.number("start", -100, 100),
             *unit_vectors("vector", dim),

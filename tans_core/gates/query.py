@@ -1,10 +1,11 @@
-"""The gate before a search: whether a user's images can be searched with, and what to do where they cannot.
+"""The gate before a search: whether a user's images can be used for a search, and what to do if not.
 
-Importing great-expectations takes seconds. `start_query_gate` has another process do it while this one reads the images:
+Importing great-expectations takes seconds. `start_query_gate` lets another process import it while this one reads the
+images:
 
     with start_query_gate() as gate:
         report = scan(path).report
-        verdict = gate.judge(report, thresholds, root, min_images_per_class=2, max_bad_share=0.5)
+        verdict = gate.check(report, thresholds, root, min_images_per_class=2, max_bad_share=0.5)
     verdict.raise_on_failure(run / "scan.json")
 
 `python -m tans_core.gates.query` is that process.
@@ -25,8 +26,8 @@ from typing import Any
 
 from tans_core.errors import GateError, TansError
 from tans_core.gates.query_rules import RULES, Rule, query_checks
-from tans_core.gates.query_words import Facts, shown
-from tans_core.gates.runner import Check, Finding, judge_all, validate
+from tans_core.gates.query_words import Facts, quoted
+from tans_core.gates.runner import Check, Finding, run_checks, validate
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
@@ -42,14 +43,14 @@ _PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate says of a data set.
+class QueryVerdict:
+    """The result of the gate for a data set.
 
     Attributes:
-        path: the data set, as it was given.
-        failures: sentences that name classes and files and say what to do, the gravest first; any of them stops the search.
+        path: the data set, as the user gave it.
+        failures: sentences that name classes and files and advise what to do, the gravest first; each stops the search.
         warnings: sentences of the same kind that stop nothing.
-        error: what `raise_on_failure` raises; None where nothing failed.
+        error: what `raise_on_failure` raises; None if nothing failed.
     """
 
     path: str
@@ -62,21 +63,21 @@ class Verdict:
         return not self.failures
 
     def raise_on_failure(self, details: Path | None = None) -> None:
-        """Return where the data set passed.
+        """Raise the error of the first failure; return if the data set passed.
 
         Args:
-            details: the file that holds the whole report, for the message.
+            details: the file with the whole report, for the message.
 
         Raises:
-            TooManyBadFilesError, EmptyClassError, NoClassesError, TooFewImagesError: that is what failed first, in this order.
-            GateError: something else failed first.
+            TooManyBadFilesError, EmptyClassError, NoClassesError, TooFewImagesError: the first failure, in this order.
+            GateError: the first failure is another one.
         """
         if self.passed:
             return
         first, *others = self.failures
-        lines = [f"{shown(self.path)}: {first}"]
+        lines = [f"{quoted(self.path)}: {first}"]
         if others:
-            lines = [f"{shown(self.path)}: {count(len(self.failures), 'reason')} not to search with these images:"]
+            lines = [f"{quoted(self.path)}: {count(len(self.failures), 'reason')} not to search with these images:"]
             lines += [f"  - {failure}" for failure in self.failures]
         if details is not None:
             lines.append(f"  Details: {details}")
@@ -95,8 +96,8 @@ class Verdict:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Verdict:
-        """Return what `to_dict` was made from."""
+    def from_dict(cls, values: dict[str, Any]) -> QueryVerdict:
+        """Return the verdict that `to_dict` was called on."""
         error = _ERRORS.get(values["error"], GateError) if values["error"] else None
         return cls(values["path"], tuple(values["failures"]), tuple(values["warnings"]), error)
 
@@ -109,33 +110,33 @@ def check_query(
     min_images_per_class: int,
     max_bad_share: float,
     drop_empty_classes: bool = False,
-) -> Verdict:
-    """Judge what a scan found.
+) -> QueryVerdict:
+    """Check the report of a scan.
 
     Args:
         report: of the scan.
         thresholds: the section `gates.query` of params.yaml, or `QueryThresholds()`.
-        root: the folder that `reports/gates/query.json` and `.md` go below; None writes none.
+        root: the folder below which `reports/gates/query.json` and `.md` are written; None writes none.
         min_images_per_class: a class with fewer usable images stops the search.
-        max_bad_share: a larger share of files that cannot be read stops it, 0..1.
+        max_bad_share: a larger share of unreadable files stops it, 0..1.
         drop_empty_classes: classes without a usable image are a warning, not a failure.
 
     Returns:
-        The verdict; bad data raises nothing here.
+        The verdict; bad data raises no error here.
     """
     facts = Facts(report, thresholds, min_images_per_class, max_bad_share, drop_empty_classes)
-    findings = judge_all("query", query_checks(facts), root)
+    findings = run_checks("query", query_checks(facts), root)
     unmet = [(rule, finding) for rule in RULES for finding in findings if finding.column == rule.column]
     hidden = {rule.hides for rule, _ in unmet if rule.hides}
-    spoken = [(rule, _sentence(rule, finding, facts)) for rule, finding in unmet if rule.column not in hidden]
-    # What great-expectations could not check is a failure in its own words.
+    sentences = [(rule, _sentence(rule, finding, facts)) for rule, finding in unmet if rule.column not in hidden]
+    # What great-expectations could not check is a failure, with its own text.
     columns = {rule.column for rule in RULES}
     other = [finding.text for finding in findings if finding.column not in columns]
-    errors = [rule.error for rule, _ in spoken if rule.error]
-    return Verdict(
+    errors = [rule.error for rule, _ in sentences if rule.error]
+    return QueryVerdict(
         path=report.path,
-        failures=(*(text for rule, text in spoken if rule.error), *other),
-        warnings=tuple(text for rule, text in spoken if not rule.error),
+        failures=(*(text for rule, text in sentences if rule.error), *other),
+        warnings=tuple(text for rule, text in sentences if not rule.error),
         error=errors[0] if errors else GateError if other else None,
     )
 
@@ -146,12 +147,12 @@ def _sentence(rule: Rule, finding: Finding, facts: Facts) -> str:
 
 
 class QueryGate:
-    """A process that imports great-expectations; what it has not judged by its end, or where there is none, is judged here."""
+    """A process that imports great-expectations and checks one report; without it, this process checks."""
 
     def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
         self._process = process
 
-    def judge(
+    def check(
         self,
         report: ScanReport,
         thresholds: QueryThresholds,
@@ -160,8 +161,8 @@ class QueryGate:
         min_images_per_class: int,
         max_bad_share: float,
         drop_empty_classes: bool = False,
-    ) -> Verdict:
-        """Do as `check_query`, in the other process where it lives; a second call is judged in this one."""
+    ) -> QueryVerdict:
+        """Do as `check_query`, in the other process if it runs; a second call is checked in this process."""
         settings: dict[str, Any] = {
             "min_images_per_class": min_images_per_class,
             "max_bad_share": max_bad_share,
@@ -175,7 +176,7 @@ class QueryGate:
         }
         answer = self._ask(json.dumps(request).encode("ascii"))
         if answer is not None:
-            return Verdict.from_dict(answer)
+            return QueryVerdict.from_dict(answer)
         return check_query(report, thresholds, root, **settings)
 
     def _ask(self, request: bytes) -> dict[str, Any] | None:
@@ -193,7 +194,7 @@ class QueryGate:
         return result if isinstance(result, dict) else None
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process at once."""
         if self._process is not None:
             _end(self._process)
             self._process = None
@@ -208,9 +209,9 @@ class QueryGate:
 
 
 def start_query_gate() -> QueryGate:
-    """Start the process; call it from a thread that lives on, for the process ends with the thread that started it."""
+    """Start the process; call it from a lasting thread: the process ends with the thread that started it."""
     try:
-        # -P: the folder that the user stands in is none to import from.
+        # -P: do not import from the current folder.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tans_core.gates.query"],
             stdin=subprocess.PIPE,
@@ -244,9 +245,9 @@ def _tuples(value: Any) -> Any:
 def _serve() -> None:
     """Import, wait for one request on stdin, answer it on stdout."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both; the parent handles it
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing that a library prints may get between
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of libraries must not mix with the answer
     collect_rarely()
     _warm_up()
     text = sys.stdin.buffer.read()
@@ -261,7 +262,7 @@ def _serve() -> None:
     )
     with answers:
         json.dump(verdict.to_dict(), answers)
-    os._exit(0)  # taking down what was imported would keep the parent waiting
+    os._exit(0)  # a normal exit takes long, and the parent waits for it
 
 
 def _warm_up() -> None:

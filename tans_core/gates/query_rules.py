@@ -1,7 +1,7 @@
-"""What a user's images must be before a search: one table of rules over two frames, and what each says to a person.
+"""The rules for a user's images before a search: one table of rules over two frames, each with its sentence.
 
-Every rule has a column of its own, so that what great-expectations finds in it leads back to the rule. Where a rule does not
-apply, its column is NaN, which every expectation on values passes over.
+Every rule has its own column, so that a finding of great-expectations leads back to the rule. If a rule does not apply,
+its column is NaN, which expectations on values skip.
 """
 
 from __future__ import annotations
@@ -29,25 +29,24 @@ from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
 from tans_core.tasks.splits import assign_splits, carve_val
 from tans_core.tasks.task import SPLITS
 
-# A class with so many images is in every split that is drawn, whatever the other classes have.
+# A class with this many images is in every split that is drawn, independent of the other classes.
 _ENOUGH = 8
 _NOT_APPLICABLE = float("nan")
-
 
 Limit = Callable[[Facts], float]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that is looked at.
+    """One rule.
 
     Attributes:
         frame: "data set" (one row) or "classes" (one row a class).
         column: the column of that frame; no two rules share one.
-        say: the sentence, from the facts and the classes found (none for the data set's rules).
-        low, high: what the value has to lie between; None for no bound.
-        error: what it is raised as; None makes it a warning.
-        hides: the column of a weaker rule that says the same, and is left out when this one speaks.
+        say: returns the sentence, from the facts and the classes found (none for the data set's rules).
+        low, high: bounds of the value; None for no bound.
+        error: the error that is raised; None for a warning.
+        hides: the column of a weaker rule with the same sentence, which is left out if this one is not met.
     """
 
     frame: str
@@ -59,26 +58,26 @@ class Rule:
     hides: str = ""
 
     def expectation(self, facts: Facts) -> expect.Expectation:
-        made = expect.between(self.column, self.low and self.low(facts), self.high and self.high(facts))
-        return made if self.error else expect.warning(made)
+        bounds = expect.between(self.column, self.low and self.low(facts), self.high and self.high(facts))
+        return bounds if self.error else expect.warning(bounds)
 
 
 def query_checks(facts: Facts) -> list[Check]:
-    """Return the checks of the data set and of its classes; great-expectations has to be imported, which takes seconds."""
+    """Return the checks of the data set and of its classes; importing great-expectations takes seconds."""
     import pandas as pd
 
     frames: dict[str, list[dict[str, Any]]] = {"data set": [_data_set(facts)], "classes": _classes(facts)}
     return [
         Check(
             what=what,
-            where=words.shown(facts.report.path),
+            where=words.quoted(facts.report.path),
             frame=pd.DataFrame(rows),
             key="name",
             rows=(len(rows), len(rows)),
             expectations=[rule.expectation(facts) for rule in RULES if rule.frame == what],
         )
         for what, rows in frames.items()
-        if rows  # where there is no class, the rule on their number says so
+        if rows  # without classes, the rule on their number fails
     ]
 
 
@@ -87,7 +86,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
     files = max(report.files, 1)
     side = report.sides_px[2]
     return {
-        "name": words.shown(report.path),
+        "name": words.quoted(report.path),
         "bad_share": report.bad_share,
         "classes_with_images": sum(map(bool, report.classes.values())),
         "median_side_px": float(side) if report.used else _NOT_APPLICABLE,
@@ -117,7 +116,7 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
         plan = planned.get(name, {}) if taught.get(name, 0) or not report.splits else {}
         rows.append(
             {
-                "name": words.shown(name),
+                "name": words.quoted(name),
                 "empty": _NOT_APPLICABLE if facts.drop_empty_classes else float(images == 0),
                 "dropped": float(images == 0) if facts.drop_empty_classes else _NOT_APPLICABLE,
                 "images": float(images) if images else _NOT_APPLICABLE,
@@ -130,7 +129,7 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _planned(facts: Facts) -> dict[str, dict[str, int]]:
-    """Return, by class and split, how many images a task of these would have, counted up to a few."""
+    """Return, by class and split, how many images a task of these would have, counted up to `_ENOUGH`."""
     given = {split: counts for split, counts in facts.report.splits.items() if any(counts.values())}
     classes = facts.report.classes
     names = [name for name, number in classes.items() if number >= max(facts.min_images_per_class, 1)]
@@ -141,7 +140,7 @@ def _planned(facts: Facts) -> dict[str, dict[str, int]]:
     plan = {name: {split: given.get(split, {}).get(name, 0) for split in SPLITS} for name in names}
     if {"val", "test"} <= given.keys():
         return plan
-    # As a task is made of them: a lone val split is for testing, and val is drawn from train.
+    # As in `assemble`: a val split without test becomes test, and val is drawn from train.
     drawn = _drawn([plan[name]["train"] for name in names], carved=True)
     for counts in plan.values():
         counts["test"] += counts["val"]
@@ -150,9 +149,9 @@ def _planned(facts: Facts) -> dict[str, dict[str, int]]:
 
 
 def _drawn(numbers: Iterable[int], carved: bool = False) -> dict[int, dict[str, int]]:
-    """Return, by the number of a class's images up to a few, what each split gets of them; `carved`: no test is drawn.
+    """Return, by a class's number of images up to `_ENOUGH`, how many each split gets; `carved`: no test is drawn.
 
-    Classes of one size fare alike, so one of each size is drawn.
+    Classes of one size get the same, so one class of each size is drawn.
     """
     sizes = sorted({min(number, _ENOUGH) for number in numbers})
     labels = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
@@ -174,7 +173,7 @@ def _one(_: Facts) -> float:
     return 1
 
 
-# What stops comes first, in the order in which it is raised.
+# Rules that stop come first, in the order in which their errors are raised.
 RULES = (
     Rule("data set", "bad_share", words.say_bad, high=lambda facts: facts.max_bad_share, error=TooManyBadFilesError),
     Rule("classes", "empty", words.say_empty, high=_none, error=EmptyClassError),

@@ -1,4 +1,4 @@
-"""What the gate of a search says to a person: sentences that name classes and files, and say what to do."""
+"""The sentences of the gate of a search: they name classes and files, and advise what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME_CHARS = 80
 
 @dataclass(frozen=True)
 class Facts:
-    """A report, and what it is measured against."""
+    """A report, and the limits that it is checked against."""
 
     report: ScanReport
     thresholds: QueryGateParams
@@ -25,15 +25,15 @@ class Facts:
     drop_empty_classes: bool = False
 
 
-def shown(name: str) -> str:
-    """Return a name in quotes, fit for a terminal: control and direction characters escaped, the middle of a long one cut."""
+def quoted(name: str) -> str:
+    """Return a name in quotes, safe for a terminal: unprintable characters escaped, the middle of a long name cut."""
     if len(name) > _NAME_CHARS:
         name = f"{name[: _NAME_CHARS // 2]}…{name[-_NAME_CHARS // 2 :]}"
     return repr(name)
 
 
 def plain(text: str) -> str:
-    """Return a message of a library on one line, without what a terminal would act upon."""
+    """Return a library's message on one line, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
@@ -46,17 +46,16 @@ def listed(items: Sequence[str], limit: int = SHOWN) -> str:
 def say_bad(facts: Facts, _: Sequence[str]) -> str:
     report = facts.report
     return (
-        f"{len(report.bad):,} of {count(report.files, 'file')} cannot be read, more than the share of {facts.max_bad_share:g} "
-        f"that is allowed: {listed([f'{shown(name)} ({plain(reason)})' for name, reason in report.bad], 3)}. "
+        f"{len(report.bad):,} of {count(report.files, 'file')} cannot be read, more than the share of "
+        f"{facts.max_bad_share:g} that is allowed: "
+        f"{listed([f'{quoted(name)} ({plain(reason)})' for name, reason in report.bad], 3)}. "
         "Repair or remove them, or raise data.max_bad_share in params.yaml."
     )
 
 
 def say_empty(facts: Facts, names: Sequence[str]) -> str:
-    return (
-        f"no usable image in {len(names):,} of {count(len({*facts.report.found, *facts.report.classes}), 'class', 'classes')}: "
-        f"{_with_files(facts, names)}. {LEAVE_OUT}"
-    )
+    classes = count(len({*facts.report.found, *facts.report.classes}), "class", "classes")
+    return f"no usable image in {len(names):,} of {classes}: {_with_files(facts, names)}. {LEAVE_OUT}"
 
 
 def say_dropped(facts: Facts, names: Sequence[str]) -> str:
@@ -64,9 +63,9 @@ def say_dropped(facts: Facts, names: Sequence[str]) -> str:
 
 
 def say_classes(facts: Facts, _: Sequence[str]) -> str:
-    filled = [shown(name) for name, number in facts.report.classes.items() if number]
-    found = f"only one class has usable images, {filled[0]}" if filled else "no class has a usable image"
-    return f"{found}; a classifier needs at least two classes. Put the images of each class into a folder of its own."
+    filled = [quoted(name) for name, number in facts.report.classes.items() if number]
+    problem = f"only one class has usable images, {filled[0]}" if filled else "no class has a usable image"
+    return f"{problem}; a classifier needs at least two classes. Put the images of each class into a folder of its own."
 
 
 def say_few(facts: Facts, names: Sequence[str]) -> str:
@@ -108,14 +107,17 @@ def say_contradictions(facts: Facts, _: Sequence[str]) -> str:
     share = facts.report.contradiction_share
     over = f" ({share:.0%} of the files, allowed: {allowed:.0%})" if share > allowed else ""
     files = count(facts.report.contradictory, "file")
-    return f"{files} of images under two labels{over}, left out: {_pairs(pairs)}. Of each image keep what has the right label."
+    return (
+        f"{files} of images under two labels{over}, left out: {_pairs(pairs)}. "
+        "Of each image keep the file with the right label."
+    )
 
 
 def say_doubtful(facts: Facts, _: Sequence[str]) -> str:
     pairs = facts.report.doubtful
     return (
         f"{count(len(pairs), 'group')} of images that look the same under two labels: {_pairs(pairs)}. "
-        "Look at them: where they are one picture, keep the right one."
+        "Look at them: if they are one picture, keep the one with the right label."
     )
 
 
@@ -141,8 +143,9 @@ def say_imbalance(facts: Facts, _: Sequence[str]) -> str:
     filled = {name: number for name, number in facts.report.classes.items() if number}
     most, least = max(filled, key=lambda name: filled[name]), min(filled, key=lambda name: filled[name])
     return (
-        f"the largest class has {facts.report.imbalance:.0f} times the images of the smallest: {shown(most)} "
-        f"({filled[most]:,}), {shown(least)} ({filled[least]:,}). Accuracy will say little of the small ones; add images of them."
+        f"the largest class has {facts.report.imbalance:.0f} times the images of the smallest: {quoted(most)} "
+        f"({filled[most]:,}), {quoted(least)} ({filled[least]:,}). "
+        "The accuracy on small classes will be uncertain; add images of them."
     )
 
 
@@ -150,7 +153,7 @@ def say_copies(facts: Facts, _: Sequence[str]) -> str:
     copies = facts.report.copies
     return (
         f"{len(copies):,} of {count(facts.report.files, 'file')} are copies of others and left out, such as "
-        f"{listed([shown(name) for name in copies], 3)}. The data set is smaller than it looks."
+        f"{listed([quoted(name) for name in copies], 3)}. The data set is smaller than it looks."
     )
 
 
@@ -159,22 +162,23 @@ def say_blank(facts: Facts, _: Sequence[str]) -> str:
     over = f", more than the share of {allowed:g} that is allowed" if report.blank_share > allowed else ""
     return (
         f"{len(report.blank):,} of {count(report.files, 'file')} are blank, of one colour or nearly{over}: "
-        f"{listed([shown(name) for name in report.blank], 3)}. Look at them: remove them, or save them again from their source."
+        f"{listed([quoted(name) for name in report.blank], 3)}. "
+        "Look at them: remove them, or save them again from their source."
     )
 
 
 def say_straddling(facts: Facts, _: Sequence[str]) -> str:
     groups = facts.report.straddling
     return (
-        f"{count(len(groups), 'group')} with images in more than one of your splits: {listed([shown(one) for one in groups])}. "
-        "Accuracies will be too good: move each group into one split."
+        f"{count(len(groups), 'group')} with images in more than one of your splits: "
+        f"{listed([quoted(group) for group in groups])}. Accuracies will be too good: move each group into one split."
     )
 
 
 def say_elongated(facts: Facts, _: Sequence[str]) -> str:
     return (
-        f"{facts.report.elongated:,} of {count(facts.report.used, 'image')} have sides in a ratio above {MAX_ASPECT:g} to 1, and "
-        "their ends are cut off. Crop them to what matters where that lies at an end."
+        f"{facts.report.elongated:,} of {count(facts.report.used, 'image')} have sides in a ratio above "
+        f"{MAX_ASPECT:g} to 1, and their ends are cut off. Crop them yourself if the subject is at an end."
     )
 
 
@@ -184,16 +188,16 @@ def say_outside(facts: Facts, _: Sequence[str]) -> str:
 
 
 def _with_files(facts: Facts, names: Sequence[str]) -> str:
-    found = {shown(name): number for name, number in facts.report.found.items()}
+    files = {quoted(name): number for name, number in facts.report.found.items()}
     return listed(
-        [f"{name} (0 of {count(found[name], 'file')})" if found.get(name) else f"{name} (0 files)" for name in names]
+        [f"{name} (0 of {count(files[name], 'file')})" if files.get(name) else f"{name} (0 files)" for name in names]
     )
 
 
 def _with_images(facts: Facts, names: Sequence[str]) -> str:
-    images = {shown(name): number for name, number in facts.report.classes.items()}
+    images = {quoted(name): number for name, number in facts.report.classes.items()}
     return listed([f"{name} ({images[name]})" for name in names])
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
-    return listed([f"{shown(one)} and {shown(other)}" for one, other in pairs], 3)
+    return listed([f"{quoted(one)} and {quoted(other)}" for one, other in pairs], 3)

@@ -1,4 +1,4 @@
-"""One gate: frames and what is expected of them, a report, and a GateError that a person can act on."""
+"""One gate: frames and their expectations, a report, and a GateError with advice."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ SHOWN_FAILURES = 20
 
 @dataclass(frozen=True)
 class Check:
-    """A frame and what is expected of it.
+    """A frame and its expectations.
 
     Attributes:
         what: the rows in words, plural ("models of digits").
         where: the file or table they come from, relative to the project.
-        frame: scalar columns only; great-expectations cannot look into arrays, so those come as derived columns (length, norm,
-            finite).
+        frame: scalar columns only; great-expectations cannot check arrays, so these come as derived columns (length,
+            norm, finite).
         key: the column that names a row in examples.
         rows: least and most rows; the least is at least 1, since every expectation holds on an empty frame.
-        expectations: what `expect` makes; the row count is added in front. One that `expect.warning` made stops nothing.
+        expectations: from `expect`; the row count is added in front. One from `expect.warning` stops nothing.
     """
 
     what: str
@@ -53,8 +53,8 @@ class Finding:
 
     Attributes:
         text: what, where, how many, and examples.
-        warning: it is listed and stops nothing; what could not be checked is never only a warning.
-        column: the column it is about; empty where the frame as a whole is meant, or nothing could be checked.
+        warning: it is listed and stops nothing; an expectation that could not be checked is never only a warning.
+        column: the column it is about; empty for the frame as a whole, or if nothing could be checked.
         keys: the keys of the rows that do not meet it, in the order of the frame; empty for an aggregate.
     """
 
@@ -66,7 +66,7 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """What became of one check: a record for the report, and what was not met."""
+    """The result of one check: a record for the report, and the expectations that were not met."""
 
     record: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
@@ -83,13 +83,13 @@ def run_gate(gate: str, checks: Sequence[Check], root: Path, hint: str = "") -> 
         gate: the report's name.
         checks: at least one.
         root: the project's folder.
-        hint: what to do when it fails: the next command.
+        hint: advice for a failure: the next command.
 
     Raises:
-        GateError: an expectation failed, was dropped, or nothing was there to check. It lists what, where, how many, and
-            examples.
+        GateError: an expectation failed or was dropped, or there was nothing to check. It lists what, where, how many,
+            and examples.
     """
-    findings = judge_all(gate, checks, root)
+    findings = run_checks(gate, checks, root)
     failures = [finding.text for finding in findings if not finding.warning]
     for finding in findings:
         if finding.warning:
@@ -110,15 +110,15 @@ def run_gate(gate: str, checks: Sequence[Check], root: Path, hint: str = "") -> 
     raise GateError("\n".join(lines), tuple(failures))
 
 
-def judge_all(gate: str, checks: Sequence[Check], root: Path | None) -> list[Finding]:
-    """Validate every check, write `reports/gates/<gate>.json` and `.md`, and return what was not met.
+def run_checks(gate: str, checks: Sequence[Check], root: Path | None) -> list[Finding]:
+    """Validate every check, write `reports/gates/<gate>.json` and `.md`, and return the expectations not met.
 
     Args:
         gate: the report's name.
-        checks: none is a failure, too.
-        root: the folder that the report goes below; None writes none.
+        checks: having none is a failure, too.
+        root: the folder below which the report is written; None writes none.
     """
-    outcomes = [judge(check, validate(check)) for check in checks]
+    outcomes = [outcome_of(check, validate(check)) for check in checks]
     findings = [finding for outcome in outcomes for finding in outcome.findings]
     if not checks:
         findings.append(Finding("nothing was given to check"))
@@ -155,18 +155,18 @@ def validate(check: Check) -> Any:
 
 @cache
 def _batches() -> Any:
-    """Return what takes a whole frame, in a context that lives in memory; making one takes as long as using it."""
+    """Return the batch definition for a whole frame, in memory; cached, since making it takes as long as using it."""
     context = expect.great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("frame").add_dataframe_asset("frame")
     return asset.add_batch_definition_whole_dataframe("whole")
 
 
-def judge(check: Check, validation: Any) -> Outcome:
+def outcome_of(check: Check, validation: Any) -> Outcome:
     """Turn great-expectations' result into a record and readable findings.
 
-    A validation also fails when it holds fewer results than the suite has expectations: great-expectations drops one that
-    it cannot build, and calls the rest a success.
+    A validation also fails if it has fewer results than the suite has expectations: great-expectations drops one that
+    it cannot build, and reports success for the rest.
     """
     prefix = f"{check.what} ({check.where})"
     results = [result.to_json_dict() for result in validation.results]
@@ -204,7 +204,7 @@ def _dropped(suite: Sequence[expect.Expectation], results: Sequence[dict[str, An
 
 
 def _plain(value: Any) -> Any:
-    """Make a value fit for strict JSON."""
+    """Return a value as strict JSON allows it."""
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

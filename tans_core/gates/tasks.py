@@ -1,4 +1,4 @@
-"""The gate after `tasks`: images, labels and splits of the tasks that were built."""
+"""The gate after `tasks`: images, labels and splits of the built tasks."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _images(path: Path) -> pd.DataFrame:
         frame["path"] = [cell["path"] for cell in cells]
         frame["side_px"] = [_side_px(cell["bytes"]) for cell in cells]
     if {"sha256", "split"} <= set(frame.columns):
-        # A file that two splits share would let a network be tested on what it was trained on.
+        # A file in two splits would be in training and test.
         frame["splits_of_hash"] = frame.groupby("sha256")["split"].transform("nunique")
     return frame
 
@@ -108,19 +108,19 @@ def _classes(images: pd.DataFrame, info: TaskInfo) -> pd.DataFrame:
     counts: dict[str, Sequence[Any]] = {"class": list(info.class_names)}
     if {"label", "split"} <= set(images.columns):
         for split in SPLITS:
-            found = images.loc[images["split"] == split, "label"].value_counts()
-            counts[split] = [int(found.get(index, 0)) for index in range(info.num_classes)]
+            by_label = images.loc[images["split"] == split, "label"].value_counts()
+            counts[split] = [int(by_label.get(index, 0)) for index in range(info.num_classes)]
     return pd.DataFrame(counts)
 
 
 def _description(images: pd.DataFrame, info: TaskInfo) -> pd.DataFrame:
-    found = images["split"].value_counts() if "split" in images.columns else pd.Series(dtype=int)
+    by_split = images["split"].value_counts() if "split" in images.columns else pd.Series(dtype=int)
     return pd.DataFrame(
         {
             "name": [info.name],
             "licence_letters": [len(info.licence.strip())],
             "role": [info.role],
-            "counts_match": [all(info.counts.get(split) == int(found.get(split, 0)) for split in SPLITS)],
+            "counts_match": [all(info.counts.get(split) == int(by_split.get(split, 0)) for split in SPLITS)],
             "channels": [len(info.mean) if len(info.mean) == len(info.std) else 0],
             "mean_low": [min(info.mean, default=None)],
             "mean_high": [max(info.mean, default=None)],

@@ -1,4 +1,4 @@
-"""The gate after `transfer`: the table of networks that were tried away from home."""
+"""The gate after `transfer`: the table of networks that were tried on tasks other than their home task."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tans_core.zoo.build import read_all_cards
 STORE = Path("data/store")
 WHERE = STORE / "transfer.lance"
 COLUMNS = ["task", "model", "kind", "seed", "value"]
-# Images left out can be explained worse than by their mean, but not by any amount.
+# Held-out images may be predicted worse than by their mean (0), but not without limit.
 LEAST_PROBE = -100.0
 
 
 def check_transfer(root: Path, tasks: Sequence[str]) -> None:
-    """Gate what `transfer` wrote for the meta-train tasks.
+    """Gate the table that `transfer` wrote for the meta-train tasks.
 
     Args:
         root: the project's folder.
         tasks: names of the meta-train tasks: networks must have been fine-tuned and probed on each.
 
     Raises:
-        GateError: rows are double, of no known task, network or kind, out of range, or a task is not covered.
+        GateError: rows are duplicate, of unknown task, network or kind, or out of range; or a task has none.
         StoreError: the table is missing or of another version.
     """
     run_gate("transfer", transfer_checks(root, tasks), root, "Run `dvc repro transfer` again.")
@@ -41,7 +41,7 @@ def check_transfer(root: Path, tasks: Sequence[str]) -> None:
 def transfer_checks(root: Path, tasks: Sequence[str]) -> list[Check]:
     """Return the checks of the table.
 
-    Networks are known by the zoo's cards: the stage that writes the table of them runs beside this one.
+    The networks are read from the zoo's cards: the stage that writes their table may run at the same time.
     """
     homes = {card.id: card.home_task for card in read_all_cards(root / "data", tasks)}
     scores = read_table(root / STORE, "transfer")
@@ -109,5 +109,5 @@ def coverage_check(scores: pa.Table, tasks: Sequence[str]) -> Check:
 
 
 def _of_kind(rows: Sequence[Mapping[str, object]], kind: Kind) -> list[object]:
-    """Return the values of one kind, None for the other; what is no number at all is `present`'s to find."""
+    """Return the values of one kind, None for the other; `expect.present` finds values that are no numbers."""
     return [row["value"] if row["kind"] == kind else None for row in rows]

@@ -1,4 +1,4 @@
-"""great-expectations' results in words: what was not met, how often, what was wanted, and examples."""
+"""great-expectations' results in words: what failed, how often, what was wanted, and examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ EXAMPLES = 3
 
 
 def describe(result: dict[str, Any], key: str, rows: int) -> str:
-    """Say in one line what an unmet expectation found: column, how many, wanted, examples."""
+    """Return one line on an expectation that was not met: column, how many, wanted, examples."""
     config = result["expectation_config"]
     kwargs, kind, detail = config["kwargs"], config["type"], result["result"]
     column = kwargs.get("column", "")
@@ -20,8 +20,8 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
     if kind == "expect_table_row_count_to_be_between":
         return f"got {detail['observed_value']:,} rows, want {bounds}"
     if kind == "expect_table_columns_to_match_set":
-        lacking = sorted(set(kwargs["column_set"]) - set(detail["observed_value"]))
-        return f"lacks the columns {', '.join(lacking)}"
+        missing = sorted(set(kwargs["column_set"]) - set(detail["observed_value"]))
+        return f"lacks the columns {', '.join(missing)}"
     if kind == "expect_column_distinct_values_to_contain_set":
         examples = _list(detail["partial_missing_list"][:EXAMPLES])
         return f"{column}: {detail['missing_count']:,} of {len(kwargs['value_set']):,} have no row: {examples}"
@@ -40,7 +40,7 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
 
 
 def exception_of(result: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the first exception that was raised, or None; they come flat, or in a mapping by metric."""
+    """Return the first exception that was raised, or None; `exception_info` is flat, or a mapping by metric."""
     info = result["exception_info"]
     every = [info] if "raised_exception" in info else list(info.values())
     return next((one for one in every if one.get("raised_exception")), None)

@@ -26,7 +26,7 @@ CARD_FIELDS = (
     "id", "family", "home_task", "source", "image_size_px",
     "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
 )  # fmt: skip
-# A subnet or two may fail to learn; when more do, the supernet's training did.
+# A few subnets may fail to learn; if more do, the training of the supernet failed.
 USEFUL_SHARE = 0.85
 
 
@@ -34,7 +34,7 @@ def check_zoo(tasks: Sequence[str], root: Path) -> None:
     """Gate `data/zoo/<task>` of each task.
 
     Raises:
-        GateError: cards are missing, out of range or double, models learnt nothing, weights are not finite.
+        GateError: cards are missing, out of range or duplicate; models learned nothing; weights are not finite.
         DataError: `models.parquet` or a task is missing.
     """
     checks = [check for task in tasks for check in zoo_checks(task, root)]
@@ -98,7 +98,7 @@ def card_check(
 
 
 def _card_frame(cards: pa.Table) -> pd.DataFrame:
-    """One row a card: its scalar fields, whether it can be read, and whether the columns beside it say the same."""
+    """Return one row a card: its scalar fields, whether it can be read, and whether the other columns agree."""
     rows: list[dict[str, Any]] = []
     for row in cards.to_pylist():
         try:

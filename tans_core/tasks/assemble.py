@@ -1,7 +1,6 @@
 """From decoded samples to a task: duplicates, classes, splits, caps, normalisation.
 
-Axes: N images, K classes, H and W = an original image's height and width, s = a stored one's side and S = the largest, in
-pixels.
+Axes: N images, K classes; in pixels: H and W = sides of an original image, s = side of a stored one, S = the largest s.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from natsort import natsorted
 from tans_core.errors import DataError, TooFewImagesError
 from tans_core.licences import Licence
 from tans_core.tasks.decode import fit_box
+from tans_core.tasks.duplicates import Labelled
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
@@ -34,10 +34,10 @@ class Sample:
     Attributes:
         image: (H, W) grey or (H, W, 3) RGB, uint8.
         label: the class's name.
-        group: what never straddles splits: a typeface, a field, a region of a picture. Empty: the image stands alone.
-        path: a name for people.
-        split: set where the source itself draws the line, else None.
-        sha256: hash of the file's content; None where the image is no file of its own.
+        group: images of one group (a typeface, a field, a region of a picture) stay in one split. Empty: no group.
+        path: a name for reports.
+        split: set where the source defines its own splits, else None.
+        sha256: hash of the file's content; None where the image has no file of its own.
     """
 
     image: npt.NDArray[np.uint8]
@@ -73,19 +73,11 @@ def prepare(sample: Sample, stored_size_px: int) -> Prepared:
     return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
 
 
-class Splittable(Protocol):
-    """What `assemble` needs to know of an image; `group` never straddles splits where it is not empty."""
+class Splittable(Labelled, Protocol):
+    """The fields of an image that `assemble` reads; images of one `group` stay in one split, unless it is empty."""
 
     @property
-    def label(self) -> str: ...
-    @property
     def group(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def split(self) -> str | None: ...
-    @property
-    def content(self) -> str: ...
     @property
     def width(self) -> int: ...
     @property
@@ -109,23 +101,23 @@ def assemble(
 
     Args:
         rows: without copies (see `tans_core.tasks.duplicates`).
-        pixels: gives the images of some rows.
+        pixels: returns the images of the given row numbers.
         stored_size_px: S.
         limits: the most images of train, val, test; None for all.
-        min_images_per_class: a class below it is refused.
+        min_images_per_class: a class with fewer is refused.
 
     Raises:
         TooFewImagesError: a class has too few images.
         DataError: there are fewer than two classes, or a source's own split lacks train or test images.
     """
-    # Labels that count as equal in natural order (1, 01) keep the order of their letters, in every process.
+    # Natural order treats 1 and 01 as equal: sorting by letters first makes the order the same in every process.
     class_names = tuple(natsorted(sorted({row.label for row in rows})))
     counts = Counter(row.label for row in rows)
     scarce = [f"{label!r} ({counts[label]})" for label in class_names if counts[label] < min_images_per_class]
     if scarce:
         raise TooFewImagesError(
-            f"task {name!r}: {len(scarce)} of {len(class_names)} classes have fewer than {min_images_per_class} usable images: "
-            f"{', '.join(scarce[:8])}. Add images, or leave the classes out."
+            f"task {name!r}: {len(scarce)} of {len(class_names)} classes have fewer than {min_images_per_class} usable "
+            f"images: {', '.join(scarce[:8])}. Add images, or leave the classes out."
         )
     if len(class_names) < 2:
         raise DataError(f"task {name!r}: got {len(class_names)} class, want at least 2.")
@@ -171,7 +163,7 @@ def _split(rows: Sequence[Splittable], labels: npt.NDArray[np.int64], name: str,
         )
     splits = np.array([row.split for row in rows], dtype="<U5")
     if "test" not in given:
-        # Only train and val: val has been looked at by whoever made it, so it serves as the test split.
+        # With train and val only, val serves as the test split.
         splits[splits == "val"] = "test"
     return splits if {"val", "test"} <= given else carve_val(splits, labels, groups, seed)
 
@@ -183,7 +175,7 @@ def _cap(
     limits: tuple[int | None, int | None, int | None],
     seed: int,
 ) -> npt.NDArray[np.int64]:
-    """Return the row numbers to keep, split by split; in random order, so that no "first n" holds one class alone."""
+    """Return the row numbers to keep, split by split, each in random order: its first n rows are of many classes."""
     rng = np.random.default_rng(seed)
     parts = []
     for split, limit in zip(SPLITS, limits, strict=True):
@@ -198,8 +190,8 @@ Triple = tuple[float, float, float]
 
 
 def _normalisation(images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation a channel of images (3, s, s) uint8, in 0..1; each image counts the same."""
-    # Sums of integers and of `fsum` are exact: no order of summation changes a digit.
+    """Return mean and standard deviation a channel, in 0..1, of images (3, s, s) uint8; each image counts the same."""
+    # Sums of integers and of `fsum` are exact, so the order of the images changes no digit.
     means, squares = [], []
     for image in images:
         wide = image.reshape(3, -1).astype(np.int64)

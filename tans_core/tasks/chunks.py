@@ -1,7 +1,4 @@
-"""What was decoded so far, chunk by chunk: on disk while a scan runs that may be resumed, else in memory.
-
-Axes: n chosen images.
-"""
+"""Decoded images, chunk by chunk: kept on disk while a scan that can be resumed runs, else in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from tans_core.tasks.workers import Job, decode_all
 
 CHUNK = 256
 PROCESSES_FROM = 1024
-"""With fewer files, starting processes takes longer than they save."""
+"""With fewer files, starting processes takes longer than it saves."""
 
 _SMALL_CHUNK = 16
 _JOB_BYTES = 16 * 2**20
@@ -36,10 +33,9 @@ class Chunks:
     """The decoded rows (`tans_core.tasks.reading.SCHEMA`) of entries, in their order.
 
     Args:
-        entries: what is to be decoded.
+        entries: the files to decode.
         stored_size_px: the largest side that is kept.
-        folder: where chunks are kept; None, one that another scan
-            uses, and one that is read-only keep them in memory.
+        folder: where chunks are kept. They stay in memory if it is None, read-only, or used by another scan.
     """
 
     def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None) -> None:
@@ -56,7 +52,7 @@ class Chunks:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0)
-            except (Timeout, OSError):  # of another scan, or a folder that may not be written into
+            except (Timeout, OSError):  # another scan uses the folder, or it is read-only
                 self._folder = None
             else:
                 self._lock = lock
@@ -64,14 +60,12 @@ class Chunks:
 
     def fill(self, source: Input, workers: int) -> None:
         """Decode every chunk that is not on disk already."""
-        done = {number for number in range(len(self._parts)) if self._folder and self._is_whole(number)}
-        wanted = [number for number in range(len(self._parts)) if number not in done]
+        wanted = [number for number in range(len(self._parts)) if not (self._folder and self._is_whole(number))]
+        total = sum(len(self._parts[number]) for number in wanted)
         processes = len(self._entries) >= PROCESSES_FROM
         batches: list[pa.RecordBatch] = []
         results = decode_all(self._jobs(source, wanted), self._stored_size_px, workers, processes)
-        for job, batch in progress(
-            results, "Reading images", self._total(wanted), advance=lambda result: len(result[1])
-        ):
+        for job, batch in progress(results, "Reading images", total, advance=lambda result: len(result[1])):
             batches.append(batch)
             if job.last:
                 table = pa.Table.from_batches(batches)
@@ -94,32 +88,29 @@ class Chunks:
         chunk_of = indices // self._size
         for number in np.unique(chunk_of).tolist():
             column = self._table(number)["pixels"]
-            for place in np.flatnonzero(chunk_of == number).tolist():
-                # A view: the images are copied once, into the one piece that is returned.
-                data = np.frombuffer(column[int(indices[place]) % self._size].as_buffer(), dtype=np.uint8)
+            for position in np.flatnonzero(chunk_of == number).tolist():
+                # A view: `SquareImages.of` makes the only copy.
+                data = np.frombuffer(column[int(indices[position]) % self._size].as_buffer(), dtype=np.uint8)
                 side = math.isqrt(len(data) // 3)
-                images[place] = data.reshape(3, side, side)
+                images[position] = data.reshape(3, side, side)
         return SquareImages.of(images)
 
     def close(self, finished: bool) -> None:
-        """Let go of the folder; of a finished scan nothing is kept."""
+        """Release the folder; it is deleted if the scan is finished."""
         if self._lock is not None and self._folder is not None:
             if finished:
-                # What a killed scan had half written, too.
+                # All files: a killed scan may have left half-written ones.
                 for path in self._folder.iterdir():
                     if path != Path(self._lock.lock_file):
                         path.unlink(missing_ok=True)
             self._lock.release()
             if finished:
-                # Another scan of the same path may have begun: what it keeps there stays.
+                # Another scan of the same path may have begun: its files stay.
                 with suppress(OSError):
                     Path(self._lock.lock_file).unlink(missing_ok=True)
                     self._folder.rmdir()
         self._held.clear()
         self._facts.clear()
-
-    def _total(self, numbers: Sequence[int]) -> int:
-        return sum(len(self._parts[number]) for number in numbers)
 
     def _jobs(self, source: Input, numbers: Sequence[int]) -> Iterator[Job]:
         for number in numbers:
@@ -129,11 +120,11 @@ class Chunks:
                 continue
             contents: list[Content] = []
             size = 0
-            for place, content in enumerate(source.read(part), start=1):
+            for count, content in enumerate(source.read(part), start=1):
                 contents.append(content)
                 size += len(content)
-                if place == len(part) or size >= _JOB_BYTES:
-                    yield Job(number, place == len(part), contents)
+                if count == len(part) or size >= _JOB_BYTES:
+                    yield Job(number, count == len(part), contents)
                     contents, size = [], 0
 
     def _name(self, part: Sequence[Entry]) -> str:
@@ -156,7 +147,7 @@ class Chunks:
             writer.write_table(table)
 
     def _load(self, number: int) -> pa.Table | None:
-        """Return a chunk from disk; None where it is not there, or was torn by a loss of power."""
+        """Return a chunk from disk; None if it is missing, or damaged as by a loss of power."""
         with suppress(OSError, pa.ArrowInvalid), pa.memory_map(str(self._path(number))) as file:
             table = pa.ipc.open_file(file).read_all()
             if len(table) == len(self._parts[number]):
@@ -164,7 +155,7 @@ class Chunks:
         return None
 
     def _is_whole(self, number: int) -> bool:
-        """Say whether a chunk is on disk, and every file of it could be read: what is back since is read now."""
+        """Return whether a chunk is on disk and all its files could be read: failed ones are tried again."""
         table = self._load(number)
         return table is not None and table["sha256"].null_count == 0
 

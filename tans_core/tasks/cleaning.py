@@ -1,4 +1,4 @@
-"""What is left of the files that a scan opened, and what became of each."""
+"""Which of the files that a scan opened are kept, and the status of each."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ MANIFEST = pa.schema(
 """One row a file. `status`: used, unreadable (with a reason), copy, contradiction or leak."""
 
 
-class Row(NamedTuple):
-    """One image that stays; `entry` is its entry's number, `group` names what stays with it in one split, or is empty."""
+class KeptImage(NamedTuple):
+    """One image that is kept; `entry` is its entry's number. Images of one `group` stay in one split; "" for none."""
 
     entry: int
     path: str
@@ -43,9 +43,9 @@ class Row(NamedTuple):
 
 
 class Cleaned(NamedTuple):
-    """The images that are left, and what was taken out: see `tans_core.tasks.report.ScanReport`."""
+    """The images that are kept, and those left out: see `tans_core.tasks.report.ScanReport`."""
 
-    rows: list[Row]
+    rows: list[KeptImage]
     copies: tuple[str, ...]
     contradictions: tuple[tuple[str, str], ...]
     leaks: tuple[tuple[str, str], ...]
@@ -53,18 +53,18 @@ class Cleaned(NamedTuple):
     doubtful: tuple[tuple[str, str], ...]
 
     def manifest(self, entries: Sequence[Entry], facts: pa.Table, bad: Sequence[tuple[str, str]]) -> pa.Table:
-        """Return what became of each file (`MANIFEST`).
+        """Return the status of each file (`MANIFEST`).
 
         Args:
             entries: the files that were opened.
             facts: a row for each.
-            bad: (name, reason) of what could not be opened.
+            bad: (name, reason) of the files that could not be opened.
         """
-        became = dict.fromkeys(self.copies, "copy")
-        became |= {name: "contradiction" for pair in self.contradictions for name in pair}
-        became |= {name: "leak" for name, _ in self.leaks}
+        status_of = dict.fromkeys(self.copies, "copy")
+        status_of |= {name: "contradiction" for pair in self.contradictions for name in pair}
+        status_of |= {name: "leak" for name, _ in self.leaks}
         status = [
-            "unreadable" if reason is not None else became.get(entry.name, "used")
+            "unreadable" if reason is not None else status_of.get(entry.name, "used")
             for entry, reason in zip(entries, facts["reason"].to_pylist(), strict=True)
         ]
         columns = {
@@ -80,7 +80,7 @@ class Cleaned(NamedTuple):
 
 
 def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
-    """Leave out what cannot be read, contradictions, copies and leaks; name the groups of near-copies.
+    """Leave out unreadable files, contradictions, copies and leaks; name the groups of near-copies.
 
     Args:
         entries: the files that were opened.
@@ -88,7 +88,7 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
     """
     columns = [facts[name].to_pylist() for name in ("reason", "sha256", "width", "height")]
     rows = [
-        Row(index, entry.name, entry.label, entry.split, content, width, height)
+        KeptImage(index, entry.name, entry.label, entry.split, content, width, height)
         for index, (entry, reason, content, width, height) in enumerate(zip(entries, *columns, strict=True))
         if reason is None
     ]
@@ -117,8 +117,8 @@ def clean(entries: Sequence[Entry], facts: pa.Table) -> Cleaned:
     )
 
 
-def _doubtful(rows: Sequence[Row], near: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
-    """Yield, of each group that has two labels, the first path and the first of another label."""
+def _doubtful(rows: Sequence[KeptImage], near: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
+    """Yield, for each group with two labels, its first path and the first path of another label."""
     for members in near:
         first, *more = (rows[index] for index in members)
         other = next((row.path for row in more if row.label != first.label), None)
@@ -126,9 +126,9 @@ def _doubtful(rows: Sequence[Row], near: Sequence[Sequence[int]]) -> Iterator[tu
             yield first.path, other
 
 
-def _of(facts: pa.Table, name: str, rows: Sequence[Row]) -> pa.Array:
-    """Return one fact of some rows, in their order."""
-    # In one piece first: taking from the chunks takes ten times as long.
+def _of(facts: pa.Table, name: str, rows: Sequence[KeptImage]) -> pa.Array:
+    """Return one column of the facts for some rows, in their order."""
+    # In one piece first: `take` from chunks is ten times slower.
     column = facts[name].combine_chunks()
     return column if len(rows) == len(column) else column.take(pa.array([row.entry for row in rows], type=pa.int64()))
 

@@ -1,4 +1,4 @@
-"""Colours as a picture's own profile means them, brought to sRGB, which is what networks are trained on."""
+"""Conversion of colours from an image's own ICC profile to sRGB, which networks are trained on."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import io
 from PIL import Image, ImageCms
 
 _NAME_CHARS = 60
-# What profiles of sRGB call themselves; a profile of it under another name is converted, to the same colours.
+# Names of sRGB profiles; one under another name is converted, to the same colours.
 _SRGB = ("srgb", "c2")
 
 
 def in_srgb(image: Image.Image, profile: object) -> tuple[Image.Image, str | None]:
-    """Return an RGB or CMYK image in sRGB by its ICC profile, and what was done.
+    """Return an RGB or CMYK image converted to sRGB by its ICC profile, and a note of it.
 
-    Where the profile is that of sRGB, broken, or for other colours, the image is returned as it is, and None.
+    If the profile is sRGB, broken, or for other colours, return the image as it is, and None.
     """
-    made = _transform(profile, image.mode) if isinstance(profile, bytes) and profile else None
-    if made is None:
+    conversion = _transform(profile, image.mode) if isinstance(profile, bytes) and profile else None
+    if conversion is None:
         return image, None
-    transform, name = made
+    transform, name = conversion
     if image.mode == "RGB":
-        transform.apply_in_place(image)  # a copy of a large photograph takes a quarter of a gigabyte
+        transform.apply_in_place(image)  # a copy of a large photograph takes 250 MB
     else:
         image = transform.apply(image)
     return image, f"colours of the profile {name!r} brought to sRGB"
@@ -37,6 +37,6 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform, s
         if opened.profile.xcolor_space.strip() != mode or name.lower().startswith(_SRGB):
             return None
         return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB"), name
-    # A broken profile says nothing of the pixels.
+    # A broken profile is ignored.
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None

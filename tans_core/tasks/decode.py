@@ -1,4 +1,4 @@
-"""The one decoder: every image of every task passes here, so that training and serving see the same pixels.
+"""The one decoder: every image of every task passes through it, so training and serving see the same pixels.
 
 Axes: H, W = height and width of the original in pixels; S = largest side that is kept, in pixels.
 """
@@ -27,48 +27,45 @@ from tans_core.tasks.jpeg import decode_jpeg
 from tans_core.tasks.strips import strips
 
 MAX_PIXELS = 64_000_000
-"""Above this an image is refused unread: 48 kB of PNG can hold 400 megapixels."""
+"""An image above this is refused before it is decoded: 48 kB of PNG can hold 400 megapixels."""
 
 LARGE_PIXELS = 30_000_000
-"""Images above this are decoded one at a time, whatever the workers: one may take half a gigabyte."""
+"""Images above this are decoded one at a time, by whichever worker: one may take 500 MB of memory."""
 
 CROP_ASPECT = 1.5
 """Up to this ratio of the sides (3:2 photographs) an image is centre-cropped to a square."""
 
 MAX_ASPECT = 3.0
-"""Beyond this ratio the ends of the long side are cut off before the rest is padded to a square."""
+"""Above this ratio the ends of the long side are cut off before the rest is padded to a square."""
 
-# Sniffed from the content, whatever the name says. No EPS: reading it starts Ghostscript.
+# Detected from the content; the name is ignored. No EPS: reading it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "ICO", "JPEG2000", "AVIF", "TGA", "PCX")
 
 # Formats that share their suffixes.
 _FAMILY = {"DIB": "BMP", "MPO": "JPEG"}
-
 _ORIENTATION = 274
-
-# Profiles of grey are passed over: their curves are close to that of sRGB.
+# ICC profiles of grey images are ignored: their curves are close to that of sRGB.
 _GREY = ("1", "L", "LA", "La")
-# Grey levels by which something shows on its background.
+# Difference in grey levels from which a drawing is visible on its background.
 _SHOWS = 12
-
-# Where formats keep what may hold an orientation.
+# Keys of `Image.info` that may hold an orientation.
 _ORIENTED = frozenset(("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
 
-# Our own cap is lower than the size at which Pillow starts to warn.
+# `MAX_PIXELS` is lower than the size at which Pillow starts to warn.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Metadata play no part, but for the orientation, and without one the pixels stay as they are.
+# Only the orientation is used; if it cannot be read, the pixels stay as they are.
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")
-# The content of an icon counts, not what its directory says.
+# An icon's content is used, not the sizes in its directory.
 warnings.filterwarnings("ignore", message="Image was not the expected size")
 
 _turn: contextlib.AbstractContextManager[object] = threading.RLock()
 
 
 class UnreadableImageError(Exception):
-    """An image cannot be used; the message is the reason, for a report. Never leaves `tans_core.tasks`.
+    """An image cannot be used; the message is the reason, for a report. Always caught within `tans_core.tasks`.
 
     Attributes:
-        format: what the content begins as, such as "JPEG"; None where it is no image.
+        format: of the first bytes of the content, such as "JPEG"; None if it is no image.
     """
 
     def __init__(self, reason: str, file_format: str | None = None) -> None:
@@ -81,10 +78,10 @@ class Decoded:
     """One decoded image.
 
     Attributes:
-        image: RGB in sRGB, upright, transparency composited on white, or on black where white shows nothing.
-        width: of the upright original, in pixels; likewise `height`.
-        format: what the content is, such as "JPEG".
-        note: what was changed in values or colours, for a report; None where nothing was.
+        image: RGB in sRGB, upright; transparency composited on white, or on black if nothing shows on white.
+        width, height: of the upright original, in pixels.
+        format: of the content, such as "JPEG".
+        note: changes of values or colours, for a report; None if there are none.
     """
 
     image: Image.Image
@@ -102,7 +99,7 @@ class Decoded:
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode an image file completely: first frame, upright, 8-bit RGB.
 
-    JPEG is not decoded at a fraction of its size: that would be faster, and give other pixels than a PNG of it has.
+    JPEG is not decoded at a reduced scale: it would be faster, but give other pixels than the same image as PNG.
 
     Args:
         data: the file's content.
@@ -122,8 +119,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
             _check_sides(image.size, max_pixels, file_format)
             if is_preview(getattr(image, "tag_v2", None)):
                 raise UnreadableImageError(
-                    f"a preview of {image.width}x{image.height} pixels before the full picture, as in a camera's raw file: "
-                    "export the picture as JPEG or TIFF",
+                    f"a preview of {image.width}x{image.height} pixels before the full picture, as in a camera's raw "
+                    "file: export the picture as JPEG or TIFF",
                     file_format,
                 )
             if file_format in ("JPEG", "MPO") and (scans := count_scans(data)) > MAX_SCANS:
@@ -138,53 +135,53 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         raise UnreadableImageError(named(data)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"more than {max_pixels:,} pixels", file_format or _begins_as(data)) from None
-    # Parsers of broken files raise whatever they trip over (struct.error, IndexError, SyntaxError, ...).
+    # Parsers of broken files raise any error (struct.error, IndexError, SyntaxError, ...).
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:200], file_format) from None
 
 
 def take_turns_by(lock: contextlib.AbstractContextManager[object]) -> None:
-    """Let a lock that processes share, and that one of them may take again, decide whose turn a large image is."""
+    """Set the lock under which large images are decoded one at a time: re-entrant, and shared by the processes."""
     global _turn
     _turn = lock
 
 
 def claims_another_format(name: str, file_format: str) -> bool:
-    """Say whether a file's suffix belongs to another format than its content; no suffix, or an unknown one, claims nothing."""
+    """Return whether a file's suffix is of another format than its content; False for no or an unknown suffix."""
     claimed = _suffixes().get(os.path.splitext(name)[1].lower())  # noqa: PTH122  for many names, and they are no paths
     return claimed is not None and _FAMILY.get(claimed, claimed) != _FAMILY.get(file_format, file_format)
 
 
 def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8]:
-    """Make an image square, and no larger than the stored size, without distorting or enlarging it.
+    """Make an image square, and no larger than the stored size; it is neither distorted nor enlarged.
 
     Args:
         pixels: (H, W) grey or (H, W, 3) RGB, uint8.
         size_px: S, the largest side.
 
     Returns:
-        (3, s, s) uint8 with s at most S. Sides of up to `CROP_ASPECT` are centre-cropped to a square; longer images are
+        (3, s, s) uint8 with s at most S. Up to `CROP_ASPECT` images are centre-cropped to a square; longer ones are
         cut to `MAX_ASPECT` and padded with the mean colour of their border.
     """
     return planes(fit(Image.fromarray(pixels).convert("RGB"), size_px))
 
 
 def fit(image: Image.Image, size_px: int) -> Image.Image:
-    """`fit_box` for an RGB image that Pillow holds already."""
+    """Do as `fit_box`, for an RGB image of Pillow."""
     width, height = image.size
     long, short = max(width, height), min(width, height)
     keep = short if long <= CROP_ASPECT * short else min(long, round(MAX_ASPECT * short))
     crop_w, crop_h = min(width, keep), min(height, keep)
     left, top = (width - crop_w) / 2, (height - crop_h) / 2
     if keep <= size_px:
-        # Never enlarged: whole pixels stay as they are.
+        # Not enlarged: crop at whole pixels.
         size_px, left, top = keep, float(int(left)), float(int(top))
     if crop_w == crop_h and crop_w % size_px == 0 and left.is_integer() and top.is_integer():
-        # Squares of whole pixels become one pixel each: their mean, to within one grey level, in half the time.
+        # Each square of whole pixels becomes their mean: within one grey level of `resize`, in half the time.
         return image.reduce(crop_w // size_px, (int(left), int(top), int(left) + crop_w, int(top) + crop_h))
     scale = size_px / max(crop_w, crop_h)
     target = (max(1, round(crop_w * scale)), max(1, round(crop_h * scale)))
-    # Hamming reduces nearly as well as Lanczos in half the time, and rings less.
+    # Hamming is nearly as good as Lanczos, in half the time and with less ringing.
     box = (left, top, left + crop_w, top + crop_h)
     resized = image.resize(target, Image.Resampling.HAMMING, box=box, reducing_gap=2.0)
     if target != (size_px, size_px):
@@ -195,7 +192,7 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
 
 
 def spread(image: Image.Image) -> int:
-    """Return the largest difference of two values of one channel of an RGB image."""
+    """Return the largest difference between two values of one channel of an RGB image."""
     return max(most - least for least, most in _extremes(image))
 
 
@@ -212,13 +209,13 @@ def _suffixes() -> dict[str, str]:
 
 @functools.cache
 def _known_formats() -> tuple[str, ...]:
-    # A format that this build of Pillow lacks would make every other file fail.
+    # `Image.open` fails on every file if a format in its list is missing from this build of Pillow.
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _begins_as(data: bytes) -> str | None:
-    """Return the format that an image of too many pixels has: Pillow refuses it before it says."""
+    """Return the format of an image that Pillow refuses for its size before reporting the format."""
     accepts = {name: Image.OPEN[name][1] for name in _known_formats()}
     return next((name for name, accept in accepts.items() if accept is not None and accept(data[:16])), None)
 
@@ -242,7 +239,7 @@ def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
     """Read the pixels of an opened image; they outlive its file."""
     decoded = decode_jpeg(image, data)
     if decoded is None:
-        # `verify()` passes on half a JPEG: only a full load tells.
+        # Only a full load finds a truncated JPEG: `verify()` passes it.
         image.load()
         scale_key(image, data)
         decoded = image
@@ -250,25 +247,25 @@ def _loaded(image: Image.Image, data: bytes, file_format: str) -> Decoded:
     upright = _upright(decoded)
     if upright.size == image.size[::-1]:
         width, height = sorted((width, height), reverse=upright.width > upright.height)
-    # The upright copy no longer knows what file it came from.
+    # The upright copy lacks the file's format and tags, so the original goes along.
     rgb, note = _to_rgb(upright, image)
     return Decoded(rgb, width, height, file_format, note)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # Looking for an orientation where no metadata are takes a third as long as decoding a small image.
+    # Without metadata the search is skipped: it takes a third of the time of decoding a small image.
     if image.format != "TIFF" and _ORIENTED.isdisjoint(image.info):
         return image
     try:
-        # Turned or not, it would be a copy.
+        # `exif_transpose` copies even an upright image.
         return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
-    # Broken EXIF data says nothing about the pixels: keep them as they are.
+    # Broken EXIF data: keep the pixels as they are.
     except Exception:
         return image
 
 
 def _to_rgb(image: Image.Image, original: Image.Image) -> tuple[Image.Image, str | None]:
-    """Return the image in sRGB, and a note of what was changed."""
+    """Return the image in sRGB, and a note of the changes."""
     profile = None if image.mode in _GREY else image.info.get("icc_profile")
     if is_deep_grey(image, original):
         return from_deep_grey(image, original)
@@ -282,7 +279,7 @@ def _to_rgb(image: Image.Image, original: Image.Image) -> tuple[Image.Image, str
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Composite on white, or on black what white would swallow, such as white icons."""
+    """Composite on white, or on black if nothing shows on white, as of white icons."""
     grey = 0 if not _shows(image, 255) and _shows(image, 0) else 255
     whole = Image.new("RGB", image.size)
     for top, strip in _composites(image, grey):
@@ -304,14 +301,14 @@ def _shows(image: Image.Image, grey: int) -> bool:
 
 
 def _composites(image: Image.Image, grey: int) -> Iterator[tuple[int, Image.Image]]:
-    """Yield an image on grey in strips: whole, a large one would take four copies of itself."""
+    """Yield an image on grey in strips: as a whole, it would take the memory of four copies."""
     for top, strip in strips(image):
         ground = Image.new("RGBA", strip.size, (grey, grey, grey, 255))
         yield top, Image.alpha_composite(ground, strip.convert("RGBA")).convert("RGB")
 
 
 def _true_cmyk(image: Image.Image, file_format: str | None) -> Image.Image:
-    # Adobe writes CMYK JPEGs inverted and says so in a marker. Pillow inverts every one; those without the marker are undone.
+    # Adobe writes CMYK JPEGs inverted, with a marker. Pillow inverts all of them: undo those without the marker.
     if file_format in ("JPEG", "MPO") and "adobe" not in image.info:
         return ImageChops.invert(image)
     return image

@@ -1,4 +1,4 @@
-"""Grey of more than 8 bits, or with a sign, as 8 bits: scaled by the range of its type, where `convert` would clip or wrap it.
+"""Grey images of more than 8 bits, or signed, as 8 bits: scaled by their range; Pillow's `convert` clips or wraps.
 
 Axes: H, W = height and width in pixels.
 """
@@ -17,7 +17,7 @@ from tans_core.tasks.strips import strips
 _BITS_TAG, _PHOTOMETRIC_TAG, _KIND_TAG = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-# Of the range: what falls below zero by less is what a filter pushed there.
+# Share of the range: values less far below zero are taken for overshoot of a filter.
 _SLIGHT = 0.05
 _MOST_MISSING = 0.5
 
@@ -27,32 +27,32 @@ class NoPixelValueError(ValueError):
 
 
 def is_deep_grey(image: Image.Image, original: Image.Image) -> bool:
-    """Say whether `from_deep_grey` is for an image; `original` is the file that it came from."""
+    """Return whether an image needs `from_deep_grey`; `original` is the file that it came from."""
     return image.mode in _MODES or (image.mode == "L" and _type(original) == (8, _SIGNED))
 
 
 def from_deep_grey(image: Image.Image, original: Image.Image) -> tuple[Image.Image, str | None]:
-    """Return 8-bit RGB, and a note of pixels without a value.
+    """Return 8-bit RGB, and a note if pixels have no value.
 
     Raises:
         NoPixelValueError: most values are not finite.
     """
     bits, kind = _type(original)
     if image.mode.startswith("I;16") or (original.format == "PPM" and image.mode != "F"):
-        # A TIFF may have 12 bits in each 16; other formats are read at their full range.
+        # A TIFF may use 12 of 16 bits; other formats are read at their full range.
         least, low, high = 0.0, 0.0, 2.0 ** (bits or 16) - 1
     else:
         least, low, high = _range(image, original, 2.0 ** (bits - 1) - 1 if kind == _SIGNED and bits < 32 else None)
-    # Pillow inverts 8 bits by itself.
+    # Pillow itself inverts images of 8 bits.
     inverted = bits > 8 and getattr(original, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
-    # Of this one value a PNG says that it is transparent.
+    # The one value that a PNG marks as transparent.
     key = image.info.get("transparency")
     whole, missing = Image.new("RGB", image.size), 0
     for top, values in _values(image, original):
         part = values.astype(np.float64)
-        lacks = ~np.isfinite(part)
-        missing += int(lacks.sum())
-        part[lacks] = least
+        no_value = ~np.isfinite(part)
+        missing += int(no_value.sum())
+        part[no_value] = least
         grey = np.clip((part - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
         grey = 255 - grey if inverted else grey
         if isinstance(key, int):
@@ -61,22 +61,21 @@ def from_deep_grey(image: Image.Image, original: Image.Image) -> tuple[Image.Ima
     share = missing / (image.width * image.height)
     if share > _MOST_MISSING:
         raise NoPixelValueError(f"{share:.0%} of its pixels have no value (NaN or infinite)")
-    said = f"{share:.1%} of its pixels have no value (NaN or infinite), taken as the darkest"
-    return whole, said if missing else None
+    note = f"{share:.1%} of its pixels have no value (NaN or infinite), taken as the darkest"
+    return whole, note if missing else None
 
 
 def _type(original: Image.Image) -> tuple[int, int]:
-    """Return bits a sample, and whether they are signed, of a TIFF; (0, unsigned) of anything else."""
+    """Return a TIFF's bits a sample and kind of number; (0, unsigned) for other formats."""
     tags = getattr(original, "tag_v2", {})
     return tags.get(_BITS_TAG, (0,))[0], tags.get(_KIND_TAG, (_UNSIGNED,))[0]
 
 
 def _range(image: Image.Image, original: Image.Image, most_of_type: float | None) -> tuple[float, float, float]:
-    """Return the least finite value, and which values become black and white.
+    """Return the least finite value, and the values that become black and white.
 
-    32-bit files rarely use their whole range: theirs is the smallest common one that holds nearly all values. What a filter
-    pushed a little beyond it is clipped; what fits into none is scaled by its own largest value. Where values are negative,
-    zero is grey.
+    32-bit files rarely use their whole range: the smallest common range that holds nearly all values is taken; values a
+    little beyond it are clipped. If none does, the largest value is white. If values are negative, zero is mid-grey.
     """
     least, most, stride = math.inf, -math.inf, max(1, image.width * image.height // 2**20)
     samples: list[npt.NDArray[np.float64]] = []
@@ -87,7 +86,7 @@ def _range(image: Image.Image, original: Image.Image, most_of_type: float | None
         part = part[np.isfinite(part)]
         if part.size:
             least, most = min(least, float(part.min())), max(most, float(part.max()))
-            samples.append(part[::stride].copy())  # a view would hold all of it
+            samples.append(part[::stride].copy())  # a view would keep all of it in memory
     if not samples:
         raise NoPixelValueError("no finite pixel value")
     sample = np.concatenate(samples)
@@ -103,11 +102,11 @@ def _range(image: Image.Image, original: Image.Image, most_of_type: float | None
 
 
 def _values(image: Image.Image, original: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """Yield the values of some rows at a time, and the number of the first of them."""
+    """Yield strips of rows: the number of the first row, and the values."""
     bits, kind = _type(original)
     for top, strip in strips(image):
         values = np.asarray(strip)
-        # Pillow has int8 as uint8, int16 and uint32 as int32.
+        # Pillow reads int8 as uint8, and int16 and uint32 as int32.
         if (bits, kind) == (8, _SIGNED):
             values = values.view(np.int8)
         elif (bits, kind) == (32, _UNSIGNED) and values.dtype == np.int32:

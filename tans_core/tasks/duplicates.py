@@ -1,9 +1,9 @@
 """Copies, contradictions, near-copies and leaks among images.
 
-Two images are near-copies when their perceptual hashes differ in at most `MAX_BITS` bits and their thumbnails correlate to at
-least `MIN_CORRELATION`. Measured: re-encoding (JPEG of quality 30, GIF), scaling by a half, grey instead of colour and a change
-of brightness stay within both on 90-100 % of photographs; of 5,000 MNIST digits and 1,900 glyphs no two are called near-copies,
-whereas hashes alone would call 11,469 pairs of the digits so.
+Two images are near-copies if their perceptual hashes differ in at most `MAX_BITS` bits and their thumbnails correlate
+to at least `MIN_CORRELATION`. Measured: 90-100 % of photographs stay within both after re-encoding (JPEG of quality
+30, GIF), scaling by a half, conversion to grey, or a change of brightness. Among 5,000 MNIST digits and 1,900 glyphs no
+pair is found; by hashes alone there would be 11,469 pairs of digits.
 
 Axes: N images, T = thumbnail pixels.
 """
@@ -23,19 +23,19 @@ from tans_core.tasks.reading import MIN_CONTRAST
 MAX_BITS = 7
 MIN_CORRELATION = 0.99
 
-# Of MAX_BITS + 1 parts of two hashes that differ in MAX_BITS bits, one agrees.
+# If two hashes differ in at most MAX_BITS bits, at least one of MAX_BITS + 1 parts is equal in both.
 _BANDS = MAX_BITS + 1
 _BAND_BITS = 64 // _BANDS
-# A bucket above this is not compared all with all: each image meets its neighbours in the order of the hashes.
+# In a larger bucket, images are compared only with their neighbours in the order of the hashes, not all with all.
 _BUCKET = 2048
 _NEIGHBOURS = 64
-# Of a smaller one, so many are compared with all that come after at a time.
+# In a smaller one, this many are compared at a time with all that follow.
 _ROWS = 96
 _SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
 
 
 class Labelled(Protocol):
-    """What is known of an image without its pixels; `content` is a hash of what it was made from."""
+    """The fields of an image that this module reads; `content` is a hash of what the image was made from."""
 
     @property
     def path(self) -> str: ...
@@ -49,12 +49,12 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class Copies:
-    """What `find_copies` found.
+    """The result of `find_copies`.
 
     Attributes:
         kept: indices of the images that stay, in order.
         copies: paths left out because their content came before, in the same split.
-        leaks: pairs of paths of one content in two splits: the first is left out, of the split that teaches.
+        leaks: pairs of paths with one content in two splits; the first, of the earlier split, is left out.
     """
 
     kept: list[int]
@@ -63,7 +63,7 @@ class Copies:
 
 
 def repeated(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Return the indices of each key that comes more than once, in the order in which these keys come first."""
+    """Return the indices of each key that occurs more than once, in the order of first occurrence."""
     times = Counter(keys)
     members: dict[Hashable, list[int]] = {}
     if len(times) < len(keys):
@@ -74,14 +74,14 @@ def repeated(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def contradictory(rows: Sequence[Labelled], looks: Sequence[Hashable]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Find images that are the same and stand under two labels.
+    """Find images that are the same but have two labels.
 
     Args:
         rows: N images.
-        looks: N hashes of what they are.
+        looks: N hashes of their pixels.
 
     Returns:
-        Indices of the images that stay, in order, and the paths of those that do not, each beside one of another label.
+        Indices of the images that stay, in order; and pairs of paths with two labels, which cover all the others.
     """
     out: set[int] = set()
     pairs = []
@@ -95,8 +95,8 @@ def contradictory(rows: Sequence[Labelled], looks: Sequence[Hashable]) -> tuple[
 
 
 def find_copies(rows: Sequence[Labelled]) -> Copies:
-    """Find images whose content came before; no content stands under two labels (`contradictory`)."""
-    # Where the source draws the line, a copy in train of a test image is the one that goes.
+    """Find images whose content came before; `contradictory` has left out content with two labels."""
+    # If the source defines splits and an image is in train and test, the copy in train is left out.
     order = sorted(range(len(rows)), key=lambda index: _SPLIT_ORDER[rows[index].split])
     first = {
         index: members[0] for members in repeated([rows[index].content for index in order]) for index in members[1:]
@@ -118,10 +118,10 @@ def near_copies(
     Args:
         hashes: (N,) perceptual hashes of 64 bits.
         thumbnails: (N, T) grey values.
-        looks: N hashes of the pixels; the same pixels are near-copies even where they show nothing.
+        looks: N hashes of the pixels; equal ones are near-copies even if the images are blank.
 
     Returns:
-        (N,) the number of each image's group; an image that is like no other is alone in its group.
+        (N,) the number of each image's group; an image without near-copies is alone in its group.
     """
     count = len(hashes)
     same = [(first, index) for first, *more in repeated(looks) for index in more]
@@ -133,11 +133,11 @@ def near_copies(
 
 
 def together(groups: npt.NDArray[np.int64], names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Join groups of near-copies that share a name, and names that share near-copies.
+    """Join images that are near-copies or have the same group name, directly or through other images.
 
     Args:
         groups: (N,) from `near_copies`.
-        names: N; empty where an image has none.
+        names: N group names; empty for none.
 
     Returns:
         (N,) the number of each image's group.
@@ -152,7 +152,7 @@ def _connected(pairs: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
     one, other = pairs
     if len(one) == 0:
         return np.arange(count)
-    # Not above: importing it takes a third of a second, and most folders have no copies.
+    # Imported here: it takes a third of a second, and most folders have no copies.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -162,23 +162,22 @@ def _connected(pairs: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
 
 
 def without_leaks(rows: Sequence[Labelled], groups: npt.NDArray[np.int64]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Take near-copies of what a later split measures out of the split that teaches.
+    """Take near-copies of test images out of train and val, and those of val images out of train.
 
     Args:
-        rows: N images of an input that draws the line between splits itself.
+        rows: N images of an input that defines its own splits.
         groups: (N,) from `near_copies`.
 
     Returns:
         Indices of the images that stay, in order, and (path left out, path that it looks like).
     """
-    keeper: dict[int, int] = {}
-    for index, row in enumerate(rows):
-        held = keeper.setdefault(int(groups[index]), index)
-        if _SPLIT_ORDER[row.split] < _SPLIT_ORDER[rows[held].split]:
-            keeper[int(groups[index])] = index
+    latest: dict[int, Labelled] = {}
+    for group, row in zip(groups.tolist(), rows, strict=True):
+        if _SPLIT_ORDER[row.split] < _SPLIT_ORDER[latest.setdefault(group, row).split]:
+            latest[group] = row
     kept, leaks = [], []
     for index, row in enumerate(rows):
-        other = rows[keeper[int(groups[index])]]
+        other = latest[int(groups[index])]
         if row.split == other.split:
             kept.append(index)
         else:
@@ -187,7 +186,7 @@ def without_leaks(rows: Sequence[Labelled], groups: npt.NDArray[np.int64]) -> tu
 
 
 def _candidates(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yield pairs of images whose hashes differ in at most `MAX_BITS` bits, some of them more than once."""
+    """Yield pairs of images whose hashes differ in at most `MAX_BITS` bits; a pair may come more than once."""
     for band in range(_BANDS):
         part = (hashes >> np.uint64(band * _BAND_BITS)) & np.uint64(2**_BAND_BITS - 1)
         order = np.lexsort((hashes, part))
@@ -205,7 +204,7 @@ def _close(
             rest = bucket[start:]
             part = rest[:_ROWS]
             close = np.bitwise_count(hashes[part, None] ^ hashes[None, rest]) <= MAX_BITS
-            # Each is close to itself.
+            # Each image is close to itself.
             if np.count_nonzero(close) > len(part):
                 one, other = np.nonzero(close)
                 later = one < other

@@ -1,4 +1,4 @@
-"""What the headers of files say that Pillow tells too late, or not at all."""
+"""Facts from the headers of files that Pillow reports too late, or not at all."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 MAX_SCANS = 100
-"""Of a progressive JPEG, each of which takes as long as a whole image: a kilobyte can hold ten."""
+"""Of a progressive JPEG. Each scan takes as long as a whole image, and a kilobyte can hold ten."""
 
-# Where a PNG says how many bits a sample has: in its header, which comes first.
-_PNG_BITS = 24
+_PNG_BITS = 24  # offset of the bits a sample in a PNG's header
 _OLD_BITMAP = 12  # bytes of its header
-# But those without a length, which stand alone.
+# JPEG markers that a length follows.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 
 _AS_JPEG = "save it as JPEG or PNG"
-# By how they begin; of MP4 and its relatives, the kind stands at byte 8.
+# By their first bytes; files like MP4 have their kind at byte 8.
 _STARTS = {
     rb"....ftyp(hei|hev|mif1|msf1)": ("HEIC, as phones take pictures,", "save it as JPEG, as `heif-convert` does"),
     rb"....ftypcrx|FUJIFILMCCD|II[RU][OS\0]|\0MRM": ("a camera's raw file", "export it as JPEG"),
@@ -45,12 +44,12 @@ _KINDS = {2: "signed ", 3: "floating "}
 
 
 def icon_sides(data: bytes) -> tuple[int, int]:
-    """Return the sides of the largest image that an icon holds: Pillow decodes it as soon as it opens the file."""
+    """Return the sides of the largest image in an icon, which Pillow decodes as soon as it opens the file."""
     sides = [(0, 0)]
-    # As many entries as it claims, as Pillow reads them, wherever they end.
+    # As Pillow does, read as many entries as the icon claims, up to the end of the data.
     end = min(6 + 16 * int.from_bytes(data[4:6], "little"), len(data))
-    for place in range(6 + 12, end, 16) if data.startswith(b"\0\0\1\0") else ():
-        start = int.from_bytes(data[place : place + 4], "little")
+    for offset in range(6 + 12, end, 16) if data.startswith(b"\0\0\1\0") else ():
+        start = int.from_bytes(data[offset : offset + 4], "little")
         if not 6 + 16 <= start <= len(data) - 24:
             continue
         if data[start : start + 4] == b"\x89PNG":
@@ -59,26 +58,26 @@ def icon_sides(data: bytes) -> tuple[int, int]:
         else:
             old = data[start] == _OLD_BITMAP
             width, height = struct.unpack_from("<HH" if old else "<ii", data, start + 4)
-            # A bitmap's height counts its mask, and is negative where it begins at the top.
+            # A bitmap's height includes its mask, and is negative if its first row is the top one.
             sides.append((abs(width), abs(height) // 2))
     return max(sides, key=math.prod)
 
 
 def count_scans(data: bytes) -> int:
-    """Count the scans of a JPEG's first image, not of what is appended; 0 where they cannot be more than `MAX_SCANS`."""
+    """Count the scans of a JPEG's first image, ignoring appended data; 0 if they cannot exceed `MAX_SCANS`."""
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return 0
-    count, place = 0, 2
-    while (marker := _MARKER.search(data, place)) and marker[1] != b"\xd9":
+    count, offset = 0, 2
+    while (marker := _MARKER.search(data, offset)) and marker[1] != b"\xd9":
         count += marker[1] == b"\xda"
-        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+        offset = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
     return count
 
 
 def scale_key(image: Image.Image, data: bytes) -> None:
-    """Bring the value that a PNG calls transparent to 8 bits, as Pillow brings the pixels, but not the value.
+    """Bring the transparent value of a PNG to 8 bits; Pillow scales the pixels only.
 
-    16-bit grey stays at 16 bits for `from_deep_grey`; of 16-bit colour Pillow keeps the upper 8 bits, and these are compared.
+    16-bit grey stays at 16 bits for `from_deep_grey`. Of 16-bit colour Pillow keeps the upper 8 bits, as is done here.
     """
     key = image.info.get("transparency")
     if image.format != "PNG" or image.mode not in ("1", "L", "RGB") or not isinstance(key, int | tuple):
@@ -86,14 +85,14 @@ def scale_key(image: Image.Image, data: bytes) -> None:
     bits = data[_PNG_BITS]
     if isinstance(key, tuple):
         image.info["transparency"] = tuple(value >> (bits - 8) for value in key)
-    elif bits > 1:  # of 1 bit, Pillow scales the value too
+    elif bits > 1:  # for 1 bit, Pillow scales the value too
         image.info["transparency"] = (key & (2**bits - 1)) * 255 // (2**bits - 1)
 
 
 def named(data: bytes) -> str:
-    """Return why a file is not read: what it is by its content, and what to do."""
+    """Return why a file is not read: its kind by its content, and what to do."""
     if data[:4] in _TIFF:
-        # A broken directory may trip the parser anywhere.
+        # A broken directory may raise any error.
         with suppress(Exception):
             directory = ImageFileDirectory_v2(data[:8])
             file = io.BytesIO(data)
@@ -111,6 +110,6 @@ def named(data: bytes) -> str:
 
 
 def is_preview(tags: object) -> bool:
-    """Say whether the first picture of a TIFF is a reduced one, by its tags: in a camera's raw file the full one comes later."""
+    """Return whether a TIFF's first picture is a reduced one, as in camera raw files; the full one comes later."""
     get = getattr(tags, "get", None)
     return get is not None and bool(get(_SUBFILE, 0) & 1 or get(_OLD_SUBFILE) == 2)

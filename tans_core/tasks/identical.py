@@ -1,7 +1,7 @@
-"""Which images are the same, pixel by pixel, whatever files they are in.
+"""Which images are the same, pixel by pixel, in any file format.
 
-Images that are not the same at their stored size are not the same. Of those that are, files that differ are read again,
-to compare all their pixels: few, as a rule, so that a scan need not hash every photograph in full.
+Images that differ at their stored size are different. If different files are equal at their stored size, they are read
+again and all pixels are compared. These are few, so a scan need not hash every photograph in full.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tans_core.tasks.strips import strips
 
 
 def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) -> pa.Table:
-    """Return the facts (`tans_core.tasks.reading.SCHEMA`) with looks that only images of the same pixels share.
+    """Return the facts (`tans_core.tasks.reading.SCHEMA`) with `look` equal only for images of the same pixels.
 
     Args:
-        source: what the entries are of.
-        entries: what was opened.
+        source: the input of the entries.
+        entries: the files that were opened.
         facts: a row for each.
     """
     looks, contents = facts["look"].to_pylist(), facts["sha256"].to_pylist()
@@ -34,15 +34,15 @@ def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) ->
     again = sorted(number for alike in files.values() if len(alike) > 1 for number in alike.values())
     if not again:
         return facts
-    told: dict[tuple[bytes, str], bytes] = {}
+    exact: dict[tuple[bytes, str], bytes] = {}
     images = read_images(source, (entries[number] for number in again))
     for number, (_, image) in zip(again, progress(images, "Comparing images", len(again)), strict=True):
-        # What is gone since, or has changed, is like itself alone.
-        told[looks[number], contents[number]] = (
+        # A file that can no longer be read is equal only to itself.
+        exact[looks[number], contents[number]] = (
             contents[number].encode() if isinstance(image, str) else _all_pixels(image.image)
         )
-    known = [told.get((look, content), look) for look, content in zip(looks, contents, strict=True)]
-    return facts.set_column(facts.schema.get_field_index("look"), "look", pa.array(known, type=pa.binary()))
+    new_looks = [exact.get((look, content), look) for look, content in zip(looks, contents, strict=True)]
+    return facts.set_column(facts.schema.get_field_index("look"), "look", pa.array(new_looks, type=pa.binary()))
 
 
 def _all_pixels(image: Image.Image) -> bytes:

@@ -1,6 +1,6 @@
-"""Square RGB images, each kept at its own size, and the same images at any other size.
+"""Square RGB images, each kept at its own size, and returned at any size.
 
-Axes: N images, s = an image's own side and S = the side that is asked for, in pixels; 3 channels (RGB).
+Axes: N images; in pixels: s = an image's own side, S = the requested side; 3 channels (RGB).
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-INTERPOLATIONS: dict[str, Image.Resampling] = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-"""What images are scaled by, named as Pillow names it; all but `nearest` average over what is scaled down."""
+_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in _FILTERS}
+"""Pillow's filters by name; all but `nearest` average when an image is reduced."""
 
 
 class SquareImages(Sequence[Pixels]):
-    """N images of sides of their own, in one piece of memory. An item is (3, s, s) uint8."""
+    """N images of different sides, in one array. An item is (3, s, s) uint8."""
 
     def __init__(self, data: Pixels, sides: npt.NDArray[np.int32]) -> None:
         """Hold images.
@@ -60,17 +54,17 @@ class SquareImages(Sequence[Pixels]):
     def __getitem__(self, index: int) -> Pixels:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        place = index % len(self)
-        side = int(self.sides[place])
-        return self.data[self._starts[place] : self._starts[place + 1]].reshape(3, side, side)
+        number = index % len(self)
+        side = int(self.sides[number])
+        return self.data[self._starts[number] : self._starts[number + 1]].reshape(3, side, side)
 
     def take(self, indices: Iterable[int]) -> SquareImages:
-        """Return some of the images, in the order that is given."""
+        """Return some of the images, in the order of `indices`."""
         return SquareImages.of([self[int(index)] for index in indices])
 
     @cached_property
     def digests(self) -> tuple[bytes, ...]:
-        """A hash of each image's pixels: what is chosen by it does not depend on order, name or file format."""
+        """A hash of each image's pixels; it does not depend on order, name or file format."""
         return tuple(hashlib.sha256(self[index].tobytes()).digest() for index in range(len(self)))
 
     def at(
@@ -89,18 +83,18 @@ class SquareImages(Sequence[Pixels]):
             indices: which images, in this order; None for all.
 
         Returns:
-            (n, 3, S, S) uint8. Where all images have this size, and are wanted whole, their own memory.
+            (n, 3, S, S) uint8. If all images have this size and are requested whole, it shares their memory.
         """
         chosen = np.arange(len(self)) if indices is None else np.asarray(indices, dtype=np.int64)
         if indices is None and crop == 1.0 and bool((self.sides == size_px).all()):
             return self.data.reshape(len(self), 3, size_px, size_px)
         images = np.empty((len(chosen), 3, size_px, size_px), dtype=np.uint8)
-        for place, index in enumerate(chosen.tolist()):
-            images[place] = _scaled(self[index], size_px, INTERPOLATIONS[interpolation], crop)
+        for position, index in enumerate(chosen.tolist()):
+            images[position] = _scaled(self[index], size_px, INTERPOLATIONS[interpolation], crop)
         return images
 
     def __reduce__(self) -> tuple[Callable[..., SquareImages], tuple[Pixels, npt.NDArray[np.int32]]]:
-        # What was computed from the pixels is computed again where they are sent to.
+        # `digests` is left out: the receiving process computes it again.
         return SquareImages, (self.data, self.sides)
 
 

@@ -1,6 +1,6 @@
-"""One chunk of files, decoded: what a worker process does.
+"""Decoding of one chunk of files, which a worker process does.
 
-Axes: s = an image's stored side in pixels, T = thumbnail pixels.
+Axes: s = an image's stored side in pixels.
 """
 
 from __future__ import annotations
@@ -27,29 +27,28 @@ VERSION = 11
 
 THUMBNAIL_PX = 16
 MIN_CONTRAST = 2.0
-"""Standard deviation of a thumbnail, of 255, below which an image has no content to compare."""
+"""Standard deviation of a thumbnail, on the scale 0..255, below which an image has no content to compare."""
 
-# Noise of a sensor stays below it; a star in a dark picture does not.
+# Spread of values: sensor noise stays below it; a star in a dark picture does not.
 _STANDS_OUT = 32
-# An archive is read forwards: entries are asked for in runs of so many, so that one image is held at a time.
+# Entries requested at a time. An archive is read forwards, and one image is in memory at a time.
 _RUN = 256
 _HASHED_PX = 2 * THUMBNAIL_PX
 _LOOK_BYTES = 16
-# Grey as Pillow has it (ITU-R 601).
+# Grey as in Pillow (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-# The eight lowest frequencies of the cosine transform (DCT-II); scipy has it, and takes longer to import than to compute.
+# The eight lowest frequencies of the cosine transform (DCT-II). Importing scipy for it takes longer than computing it.
 _COSINES = np.cos(np.pi / _HASHED_PX * np.outer(np.arange(8), np.arange(_HASHED_PX) + 0.5))
 
 
 class OnDisk(NamedTuple):
-    """A file that is to be read."""
+    """A file to be read."""
 
     path: str
 
 
-# An image's content, where it lies, or why it could not be had.
+# An image's content, its file, or the reason why it could not be read.
 Content = bytes | OnDisk | str
-
 
 SCHEMA = pa.schema(
     [
@@ -68,14 +67,13 @@ SCHEMA = pa.schema(
 )
 """The columns of a chunk.
 
-`reason` is set where a file cannot be used, and the rest is then null, but for `sha256` where it could be read and
-`format` where it began as an image. The same `look` have images of the same stored pixels and the same sides. `pixels`
-are (3, s, s).
+`reason` is set if a file cannot be used. The others are then null, except `sha256` if the file could be read and
+`format` if it begins as an image. `look` is equal for images of the same stored pixels and sides. `pixels`: (3, s, s).
 """
 
 
 def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBatch:
-    """Decode files, and return a row for each (`SCHEMA`)."""
+    """Decode files; return a row for each (`SCHEMA`)."""
     reasons: list[str | None] = []
     hashes: list[str | None] = []
     formats: list[str | None] = []
@@ -101,7 +99,7 @@ def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBat
         sides.append((decoded.width, decoded.height))
         images.append(fit(decoded.image, stored_size_px))
         clear.append(any(spread(image) >= _STANDS_OUT for image in (images[-1], decoded.image)))
-        # Else it is held while the next one is decoded.
+        # Free the memory before the next image is decoded.
         del data, decoded
     arrays = [np.asarray(image) for image in images]
     grey = _greys(images, arrays)
@@ -126,7 +124,7 @@ def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBat
 
 
 def read_images(source: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
-    """Yield entries, each with its image at its own size, or with the reason why it cannot be read; one image at a time."""
+    """Yield each entry with its image at its own size, or with the reason why it cannot be read; one at a time."""
     for own_file, group in itertools.groupby(entries, key=lambda entry: entry.path is not None):
         while run := list(itertools.islice(group, _RUN)):
             contents = (file_content(entry.path) for entry in run if entry.path) if own_file else source.read(run)
@@ -134,16 +132,13 @@ def read_images(source: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry
 
 
 def perceptual_hashes(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
-    """Return the pHash of 64 bits of each image, as `imagehash.phash` has it, many images at a time.
+    """Return the pHash of each of N images (N, 32, 32), 64 bits, equal to that of `imagehash.phash`.
 
-    The signs of the 8 x 8 lowest frequencies of the cosine transform, against their median (Zauner 2010).
-
-    Args:
-        grey: (N, 32, 32).
+    A bit is set if one of the 8 x 8 lowest frequencies of the cosine transform is above their median (Zauner 2010).
     """
     if len(grey) == 0:
         return np.empty(0, dtype=np.uint64)
-    # Frequencies that an image lacks, a mirrored one half of them, come out as rounding errors: rounded, they are zero again.
+    # Frequencies that an image lacks (half of them in a mirrored one) are rounding errors; rounded, they are zero.
     low = (_COSINES @ grey.astype(np.float64) @ _COSINES.T).round(3).reshape(len(grey), 64)
     bits = low > np.median(low, axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
@@ -164,7 +159,7 @@ def _decoded(data: bytes | str) -> Decoded | str:
 
 
 def begin_reading(lock: AbstractContextManager[object]) -> None:
-    """Set a worker process up: it ends with its parent, takes turns with the others, and keeps freed memory."""
+    """Set up a worker process: it ends with its parent, decodes large images in turn, and keeps freed memory."""
     die_with_parent()
     take_turns_by(lock)
     keep_freed_memory()
@@ -172,7 +167,7 @@ def begin_reading(lock: AbstractContextManager[object]) -> None:
 
 
 def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
-    """Return one value of fixed size for each of (n, ...)."""
+    """Return values (n, ...) as n binary values of fixed size."""
     kind = pa.binary(values[0].size if len(values) else int(np.prod(values.shape[1:])))
     data = pa.py_buffer(np.ascontiguousarray(values))
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
@@ -185,7 +180,7 @@ def _look(pixels: npt.NDArray[np.uint8], width: int, height: int) -> bytes:
 
 
 def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    """Return images in grey at the size that the hash works on, (n, 32, 32)."""
+    """Return images in grey at the size that is hashed, (n, 32, 32)."""
     size = (_HASHED_PX, _HASHED_PX)
     small = [
         array if image.size == size else np.asarray(image.resize(size, _kernel(image)))
@@ -196,11 +191,11 @@ def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]
 
 
 def _kernel(image: Image.Image) -> Image.Resampling:
-    # As the decoder reduces: an image that is kept larger is judged like one that is not.
+    # The decoder's filter, so that the hash depends little on the stored size.
     return Image.Resampling.HAMMING if image.width > _HASHED_PX else Image.Resampling.BILINEAR
 
 
 def _thumbnails(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return (n, 16, 16) from (n, 32, 32): the means of squares of two by two."""
+    """Return (n, 16, 16) from (n, 32, 32): means of 2 x 2 pixels."""
     rows = grey[:, 0::2] + grey[:, 1::2]
     return ((rows[:, :, 0::2] + rows[:, :, 1::2]) / 4).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a scan found, as a value and as JSON."""
+"""The report of a scan, as a value and as JSON."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SHOWN = 5
-# Joiners hold emoji and Persian words together; what else is not printable could turn a line around or end it.
+# Joiners are needed in emoji and Persian words; other unprintable characters could reverse or end a line.
 _JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a scan found.
+    """The report of a scan.
 
     Attributes:
-        path: what was scanned, as it was given.
-        kind: what it is: "folder", "zip", "tar", "csv", "parquet".
+        path: of the input, as the user gave it.
+        kind: of the input: "folder", "zip", "tar", "csv", "parquet".
         stored_size_px: the largest side that the images are kept at.
         files: files that were opened.
-        used: images that are left for a task.
-        classes: images used, by class, in natural order; a class of which nothing is left is there with 0.
+        used: images that a task can use.
+        classes: images used, by class, in natural order; 0 for a class that is left without images.
         found: files listed, by class.
-        splits: images used, by split and class, where the input itself draws the line; else empty.
+        splits: images used, by split and class, if the input defines splits; else empty.
         bad: (name, reason) of files that could not be read.
         copies: names left out because their content came before.
         contradictions: pairs of names with two labels and the same pixels; all are left out.
-        near_copies: groups of names whose images look the same; a group never straddles splits.
-        doubtful: pairs of names that look the same and have two labels, one pair a group; they stay, unless they leak.
-        leaks: pairs (train or val, test), or (train, val), of names whose images are the same or look the same although the
-            input puts them into different splits; the first of each pair is left out.
-        skipped: what was passed over unopened, by reason.
-        formats: files by what their content is.
-        mislabelled: (name, format) of files whose name claims another format than that of their content.
+        near_copies: groups of names whose images look the same; a group stays in one split.
+        doubtful: pairs of names that look the same and have two labels, one pair a group; kept unless they leak.
+        leaks: pairs (train or val, test), or (train, val), of names in different splits of the input whose images are
+            the same or look the same; the first of each pair is left out.
+        skipped: counts of what was not opened, by reason.
+        formats: counts of files by the format of their content.
+        mislabelled: (name, format) of files whose content has another format than their suffix.
         sides_px: shorter side of the images used, in pixels: least, lower quartile, median, upper quartile, most.
-        elongated: images used whose sides are in a ratio above `tans_core.tasks.decode.MAX_ASPECT`; their ends are cut off.
+        elongated: images used with sides in a ratio above `tans_core.tasks.decode.MAX_ASPECT`; their ends are cut off.
         not_sampled: files that were not opened because of the cap on images.
-        digest: SHA-256 over names, classes, splits and contents of the files opened, whatever their order and times.
-        seconds: how long it took.
-        notes: sentences about how the input was read, such as by which column images are grouped.
-        noted: (name, note) of images used that were changed to be used, such as in their colours.
-        blank: names of images that show nothing: one colour, or nearly.
+        digest: SHA-256 of names, classes, splits and contents of the files opened; order and times do not matter.
+        seconds: duration of the scan.
+        notes: sentences about how the input was read, such as the column by which images are grouped.
+        noted: (name, note) of images used that were converted, such as in their colours.
+        blank: names of images of one colour, or nearly.
         straddling: groups of the input with images in more than one of its splits.
-        units: by class, what can be dealt to the splits: images, and groups of images that stay together.
+        units: by class, the number of units that are dealt to splits: single images, and groups that stay together.
     """
 
     path: str
@@ -75,7 +75,7 @@ class ScanReport:
 
     @property
     def imbalance(self) -> float:
-        """Images of the largest class over those of the smallest that has any; 1 where there is none."""
+        """Images of the largest class over those of the smallest class with images; 1 if no class has any."""
         counts = [count for count in self.classes.values() if count]
         return max(counts) / min(counts) if counts else 1.0
 
@@ -86,7 +86,7 @@ class ScanReport:
 
     @property
     def contradictory(self) -> int:
-        """Files left out for an image under two labels."""
+        """Number of files left out because their image has two labels."""
         return len({name for pair in self.contradictions for name in pair})
 
     @property
@@ -110,10 +110,7 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def shown(text: str) -> str:
-    """Return text that a terminal, UTF-8 and HTML can hold, and that runs in its own direction.
-
-    What is not printable becomes its code.
-    """
+    """Return text that is safe in a terminal, in UTF-8 and in HTML: unprintable characters become their codes."""
     return "".join(
         letter if letter.isprintable() or letter in _JOINERS else letter.encode("unicode_escape").decode("ascii")
         for letter in text

@@ -1,9 +1,7 @@
-"""The scan: every file that a user points at decoded once, in parallel, in bounded memory; killed, it goes on where it was.
+"""The scan: every file of a user's input decoded once, in parallel, in bounded memory.
 
-What cannot be used is listed with its reason and left out. Chunks of results are kept on disk while it runs: a chunk whose
-files are unchanged is not decoded again.
-
-Axes: N images.
+Files that cannot be used are left out and listed with a reason. Chunks of results are kept on disk while a scan runs:
+if it is killed, the next scan decodes only what is missing or has changed.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from tans_core.errors import EmptyClassError
 from tans_core.licences import USERS_OWN, normalise
 from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.chunks import Chunks
-from tans_core.tasks.cleaning import Row, clean
+from tans_core.tasks.cleaning import KeptImage, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format, fit_box
 from tans_core.tasks.identical import with_all_pixels
 from tans_core.tasks.inputs.base import LEAVE_OUT, Entry, Input, printable
@@ -37,33 +35,33 @@ from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
 _PART = 256
-"""Images that are hashed at a time."""
+"""Images hashed at a time."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was scanned; close it, or use it in a `with`, once its task was taken.
+    """The result of a scan. Use it in a `with`, which releases the decoded images.
 
     Attributes:
-        report: what was found.
-        rows: the images that are left, in the order of the input.
-        manifest: every file that was opened, and what became of it; see `tans_core.tasks.cleaning`.
+        report: counts, and lists of what is wrong.
+        rows: the images that are kept, in the order of the input.
+        manifest: the status of every file; see `tans_core.tasks.cleaning`.
     """
 
     report: ScanReport
-    rows: Sequence[Row]
+    rows: Sequence[KeptImage]
     manifest: pa.Table
     _chunks: Chunks
     _seed: int
 
     def task(self, name: str, *, licence: str = USERS_OWN, min_images_per_class: int = 1) -> Task:
-        """Split the images and bring them into memory: a task of role "user".
+        """Split the images and load them into memory: a task of role "user".
 
-        The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's seed. Names,
-        order and file formats play no part: the same pixels give the same splits.
+        The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's
+        seed. The same pixels give the same splits; the files' names, order and formats do not matter.
 
         Raises:
-            EmptyClassError: nothing is left of a class that the input has.
+            EmptyClassError: a class of the input has no usable image.
             TooFewImagesError: a class has fewer than `min_images_per_class` images.
             DataError: fewer than two classes are left.
         """
@@ -85,34 +83,35 @@ class Scan:
         )
 
     def check_classes(self) -> None:
-        """Raise EmptyClassError where nothing is left of a class that the input has."""
-        lost = [label for label, number in self.report.classes.items() if number == 0]
-        if lost:
+        """Raise EmptyClassError if a class of the input has no usable image."""
+        report = self.report
+        empty = [label for label, number in report.classes.items() if number == 0]
+        if empty:
             shown = ", ".join(
-                f"{label!r} (0 of {count(self.report.found[label], 'file')} usable)" for label in lost[:SHOWN]
+                f"{label!r} (0 of {count(report.found[label], 'file')} usable)" for label in empty[:SHOWN]
             )
             raise EmptyClassError(
-                f"{len(lost)} of {len(self.report.classes)} classes in {self.report.path} hold no usable image: {shown}.\n"
+                f"{len(empty)} of {len(report.classes)} classes in {report.path} hold no usable image: {shown}.\n"
                 f"  {LEAVE_OUT}"
             )
 
     def pixels(self, rows: npt.NDArray[np.int64]) -> SquareImages:
-        """Return the images of some rows as they are kept."""
+        """Return the images of some rows, at their stored size."""
         return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
 
     @functools.cached_property
     def digests(self) -> list[bytes]:
-        """A hash of each row's image as it is kept."""
+        """A hash of each row's image at its stored size."""
         parts = np.split(np.arange(len(self.rows)), range(_PART, len(self.rows), _PART))
         return [digest for part in parts for digest in self.pixels(part).digests]
 
     def _by_pixels(self) -> npt.NDArray[np.int64]:
-        """Return the numbers of all rows, by class and by a hash of the images as they are kept."""
+        """Return the numbers of all rows, sorted by class and by a hash of the images at their stored size."""
         keys = [(row.label, digest, row.content) for row, digest in zip(self.rows, self.digests, strict=True)]
         return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
     def examples(self, classes: int, per_class: int, size_px: int) -> dict[str, list[Pixels]]:
-        """Return the first images of the first classes, at most `per_class` of each, none larger than `size_px`."""
+        """Return the first images of the first classes, at most `per_class` each and `size_px` large."""
         chosen: dict[str, list[int]] = {label: [] for label in list(self.report.classes)[:classes]}
         for number, row in enumerate(self.rows):
             members = chosen.get(row.label)
@@ -145,25 +144,25 @@ def scan(
     group: str | None = None,
     resume: Path | None = None,
 ) -> Scan:
-    """Decode everything that `path` holds, once.
+    """Decode every file of `path` once.
 
     Args:
-        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV or Parquet file;
-            a folder of Parquet files (`tans_core.tasks.inputs`).
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV or
+            Parquet file; a folder of Parquet files (`tans_core.tasks.inputs`).
         stored_size_px: the largest side that images are kept at; smaller ones stay as they are.
-        max_images: open at most so many files, evenly over classes; None for all.
-        workers: how many files are decoded at a time; one a core where None. The result is the same.
+        max_images: open at most this many files, evenly over classes; None for all.
+        workers: number of jobs decoded at a time; None for one a core. It does not change the result.
         seed: of the sample and the splits.
-        drop_empty_classes: leave classes without a usable image out, instead of reporting them as empty.
-        follow_links: follow links that lead outside `path`, to files and folders.
+        drop_empty_classes: leave out classes without a usable image, instead of reporting them as empty.
+        follow_links: follow links to files and folders outside `path`.
         group: what keeps images in one split; see `open_input`.
-        resume: a folder for what is decoded so far, of this scan alone; None keeps it in memory.
+        resume: a folder for decoded images, used by this scan alone; None keeps them in memory.
 
     Raises:
         NoClassesError: there are fewer than two classes.
         EmptyClassError: a class has no file.
         ArchiveError: the archive is refused.
-        DataError: `path` cannot be read as any of these.
+        DataError: `path` is none of these, or cannot be read.
     """
     return scan_input(
         open_input(path, drop_empty_classes, follow_links, group),
@@ -186,18 +185,18 @@ def scan_input(
     drop_empty_classes: bool = False,
     resume: Path | None = None,
 ) -> Scan:
-    """Do as `scan`, for what has been listed already."""
+    """Do as `scan`, for an input that is already listed."""
     start = time.monotonic()
     entries = _sample(source.entries, max_images, seed)
     chunks = Chunks(entries, stored_size_px, resume)
     try:
         chunks.fill(source, cores() if workers is None else workers)
         facts = with_all_pixels(source, entries, chunks.facts())
-        found = clean(entries, facts)
+        cleaned = clean(entries, facts)
     except BaseException:
         chunks.close(finished=False)
         raise
-    rows, reasons = found.rows, facts["reason"].to_pylist()
+    rows, reasons = cleaned.rows, facts["reason"].to_pylist()
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
     formats, notes, blank = (facts[name].to_pylist() for name in ("format", "note", "blank"))
     used = Counter(row.label for row in rows)
@@ -212,11 +211,11 @@ def scan_input(
         found=dict(Counter(entry.label for entry in source.entries)),
         splits=_by_split(rows, list(classes)),
         bad=(*source.bad, *unreadable),
-        copies=found.copies,
-        contradictions=found.contradictions,
-        near_copies=found.near_copies,
-        doubtful=found.doubtful,
-        leaks=found.leaks,
+        copies=cleaned.copies,
+        contradictions=cleaned.contradictions,
+        near_copies=cleaned.near_copies,
+        doubtful=cleaned.doubtful,
+        leaks=cleaned.leaks,
         skipped={reason: number for reason, number in source.skipped.items() if number},
         formats=dict(sorted(Counter(name for name, why in zip(formats, reasons, strict=True) if why is None).items())),
         mislabelled=tuple(
@@ -235,7 +234,7 @@ def scan_input(
         straddling=_straddling(rows, entries),
         units=dict(Counter(label for label, _ in {(row.label, row.group or row.entry) for row in rows})),
     )
-    return Scan(report, rows, found.manifest(entries, facts, source.bad), chunks, seed)
+    return Scan(report, rows, cleaned.manifest(entries, facts, source.bad), chunks, seed)
 
 
 def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequence[Entry]:
@@ -243,9 +242,9 @@ def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequ
         return entries
     names = {label: index for index, label in enumerate(sorted({entry.label for entry in entries}))}
     labels = np.array([names[entry.label] for entry in entries], dtype=np.int64)
-    # Evenly over the splits too, where the folder has them.
+    # Evenly over the input's splits, too.
     picked = balanced_subset(labels, [entry.split or "" for entry in entries], max_images, np.random.default_rng(seed))
-    # A file that is listed under two labels is no sample of one of them.
+    # All entries of a sampled file: it may be listed with two labels.
     files = {entries[index].path for index in picked} - {None}
     return [entries[index] for index in sorted({*picked, *(n for n, one in enumerate(entries) if one.path in files)})]
 
@@ -260,7 +259,7 @@ def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
     return hashed.hexdigest()
 
 
-def _by_split(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+def _by_split(rows: Sequence[KeptImage], classes: Sequence[str]) -> dict[str, dict[str, int]]:
     if not any(row.split for row in rows):
         return {}
     counts = Counter((row.split, row.label) for row in rows)
@@ -268,14 +267,14 @@ def _by_split(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str
     return {split: {label: counts[split, label] for label in classes} for split in SPLITS if split in given}
 
 
-def _straddling(rows: Sequence[Row], entries: Sequence[Entry]) -> tuple[str, ...]:
+def _straddling(rows: Sequence[KeptImage], entries: Sequence[Entry]) -> tuple[str, ...]:
     """Return the input's own groups that have images in more than one of its splits."""
     pairs = {(entries[row.entry].group, row.split) for row in rows if row.split and entries[row.entry].group}
     return tuple(natsorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1))
 
 
-def _sides(rows: Sequence[Row]) -> tuple[int, int, int, int, int]:
-    """Return least, quartiles and most of the shorter sides, in pixels."""
+def _sides(rows: Sequence[KeptImage]) -> tuple[int, int, int, int, int]:
+    """Return the least, the quartiles and the most of the shorter sides, in pixels."""
     if not rows:
         return (0, 0, 0, 0, 0)
     least, lower, median, upper, most = np.percentile(

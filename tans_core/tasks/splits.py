@@ -1,4 +1,4 @@
-"""Which image goes to train, val and test: from a seed, by groups, stratified.
+"""Assignment of images to train, val and test: seeded, by groups, stratified by class.
 
 Axes: N images, G groups, K classes, 3 splits in the order of `SPLITS`.
 """
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from tans_core.tasks.task import SPLITS
 
 SHARES = (0.6, 0.15, 0.25)
-"""Shares of train, val and test where the source draws no line."""
+"""Shares of train, val and test if the source defines no splits."""
 
 LARGE_TABLE = 20_000_000
-"""Groups times classes above which images are dealt class by class, without a table of both."""
+"""Groups times classes above which images are split class by class, without a table of both."""
 
 _FEW_GROUPS = 64
 _TRIES = 32
@@ -28,18 +28,18 @@ def assign_splits(
     seed: int,
     shares: tuple[float, float, float] = SHARES,
 ) -> npt.NDArray[np.str_]:
-    """Assign each image to a split so that no group straddles train and test.
+    """Assign each image to a split so that no group is in both train and test.
 
-    Where a class has fewer than three groups, test is drawn first, and val from what is left, so that few groups serve test.
+    If a class has fewer than three groups, test is drawn first and val from the rest, so test comes before val.
 
     Args:
         labels: (N,) class indices.
-        groups: N names; images of one name stay together. An empty name stands alone.
+        groups: N names; images of one name stay together. An image with an empty name is alone.
         seed: the same seed, labels and groups give the same splits.
         shares: wanted shares of train, val, test.
 
     Returns:
-        (N,) str, each one of `SPLITS`. A class of one group is in train alone.
+        (N,) str, each one of `SPLITS`. A class of one group is in train only.
     """
     rng = np.random.default_rng(seed)
     group_ids = _group_ids(groups)
@@ -53,7 +53,7 @@ def assign_splits(
 def carve_val(
     splits: npt.NDArray[np.str_], labels: npt.NDArray[np.int64], groups: Sequence[str], seed: int
 ) -> npt.NDArray[np.str_]:
-    """Return `splits` with a val split taken out of train by groups; a class of one group there stays in train whole."""
+    """Return `splits` with val taken out of train by groups; a class with one group in train stays there."""
     in_train = np.flatnonzero(splits == "train")
     if len(in_train) == 0:
         return splits
@@ -71,13 +71,13 @@ def balanced_subset(
     """Return at most `limit` indices, evenly over classes, and within a class evenly over groups; in random order."""
     order = rng.permutation(len(labels))
     turn: dict[tuple[int, str], int] = {}
-    place: dict[int, list[tuple[int, int]]] = {}
+    turns: dict[int, list[tuple[int, int]]] = {}
     for index in order:
         label, group = int(labels[index]), groups[index]
         turn[label, group] = turn.get((label, group), -1) + 1
-        # A lone image counts as the first of its group, so lone images keep their random order.
-        place.setdefault(label, []).append((turn[label, group] if group else 0, int(index)))
-    queues = [[index for _, index in sorted(place[label], key=lambda item: item[0])] for label in sorted(place)]
+        # An image without a group is the first of its own, so these images keep their random order.
+        turns.setdefault(label, []).append((turn[label, group] if group else 0, int(index)))
+    queues = [[index for _, index in sorted(turns[label], key=lambda item: item[0])] for label in sorted(turns)]
     picked: list[int] = []
     depth = 0
     while len(picked) < limit and any(depth < len(queue) for queue in queues):
@@ -100,7 +100,7 @@ def _deal(
     shares: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.str_]:
-    """Deal whole groups to the splits."""
+    """Assign whole groups to splits."""
     shape = (int(group_ids.max()) + 1, int(labels.max()) + 1)
     if shape[0] * shape[1] > LARGE_TABLE:
         return _deal_by_class(labels, group_ids, shares, rng)
@@ -115,9 +115,9 @@ def _deal_by_class(
     shares: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.str_]:
-    """Deal each class's groups in random order: test first, then val, the rest to train, where at least one of them stays.
+    """Assign each class's groups in random order: to test, then val, then train, which gets at least one of them.
 
-    A group belongs to the class of its first image.
+    A group counts for the class of its first image.
     """
     ids, first, sizes = np.unique(group_ids, return_index=True, return_counts=True)
     owner = labels[first]
@@ -129,7 +129,7 @@ def _deal_by_class(
         total = sizes[members].sum()
         split_of[members[filled < shares[2] * total]] = 2
         split_of[members[(filled >= shares[2] * total) & (filled < (shares[1] + shares[2]) * total)]] = 1
-        # The last one teaches the class, whatever it takes from the others.
+        # The last group is in train, so that each class can be learned.
         split_of[members[-1]] = 0
     return np.array(SPLITS)[split_of[group_ids]]
 
@@ -137,7 +137,7 @@ def _deal_by_class(
 def _deal_groups(
     counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Deal G groups, (G, K) counts, to 3 splits; with few groups the best of several random orders is kept."""
+    """Assign G groups, (G, K) counts, to 3 splits; with few groups, take the best of several random orders."""
     totals = np.maximum(counts.sum(axis=0), 1)
     relative = counts / totals
     wanted = np.flatnonzero(shares > 0)
@@ -145,7 +145,7 @@ def _deal_groups(
     best: tuple[float, float] | None = None
     for _ in range(_TRIES if len(counts) <= _FEW_GROUPS else 1):
         chosen, filled = _deal_once(relative, shares, rng)
-        # First of all every class in every split; then shares as wanted.
+        # The first aim is every class in every split; the second, the wanted shares.
         empty = float((filled[np.ix_(wanted, taught)] == 0).sum())
         error = float(((filled - shares[:, None]) ** 2).sum())
         if best is None or (empty, error) < best:
@@ -160,7 +160,7 @@ def _deal_once(
     filled = np.zeros((len(SPLITS), relative.shape[1]))
     chosen = np.zeros(len(relative), dtype=np.int64)
     per_share = 1.0 / np.maximum(shares, 1e-9)
-    # A lone group of its class must stay in train: nothing else can teach the class.
+    # The only group of a class must be in train, or the class cannot be learned.
     lone = np.asarray((relative > 0.999).any(axis=1))
     for group in sorted(order, key=lambda g: not lone[g]):
         row = relative[group]

@@ -1,6 +1,6 @@
 """A task in memory and on disk.
 
-Axes: N images, n of them, K classes, S = side in pixels, 3 channels (RGB).
+Axes: N images, n of these, K classes, S = side in pixels, 3 channels (RGB).
 On disk a task is a folder of `images.parquet` (the layout that Hugging Face `datasets` reads) and `task.json`.
 """
 
@@ -29,10 +29,10 @@ Role = Literal["meta-train", "meta-test", "user"]
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What `task.json` holds: all that is needed to use the images, and where they came from.
+    """The content of `task.json`: what is needed to use the images, and their origin.
 
     Attributes:
-        licence: an SPDX expression; `licence_texts` has the terms of each `LicenseRef-` in it that is not one of ours.
+        licence: an SPDX expression; `licence_texts` has the terms of each `LicenseRef-` in it that is not of TANS.
         stored_size_px: the largest side that images are kept at; smaller ones stay as they are.
         mean, std: of the training images, a channel, in 0..1.
         counts: images a split.
@@ -56,8 +56,7 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Task:
-    """A labelled image-classification data set, its images kept once, at their own size or the largest that the zoo
-    reads.
+    """A labelled data set for image classification; images are kept once, at their own size up to `stored_size_px`.
 
     Attributes:
         info: names, licence, normalisation, counts.
@@ -65,7 +64,7 @@ class Task:
         labels: (N,) int64 in [0, K), indices into `info.class_names`.
         splits: (N,) str, each one of `SPLITS`.
         sha256: N content hashes of the files the images came from.
-        paths: N names of those files, for people.
+        paths: N names of those files, for reports.
         sizes: (N, 2) int32, width and height of the originals in pixels.
     """
 
@@ -89,7 +88,7 @@ class Task:
     def pixels(
         self, size_px: int, interpolation: str = "bicubic", crop: float = 1.0, split: str | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Return the images of a split, or all, at the size that a network reads; kept, so that they are scaled once.
+        """Return the images of a split, or all, at the size that a network reads. They are cached.
 
         Args:
             size_px: S.
@@ -98,22 +97,21 @@ class Task:
             split: one of `SPLITS`; None for all images.
 
         Returns:
-            (n, 3, S, S) uint8, not to be written into.
+            (n, 3, S, S) uint8; read-only by agreement.
         """
         key = (size_px, interpolation, crop, split)
         if key not in self._scaled:
-            self._scaled[key] = self.images.at(
-                size_px, interpolation, crop, None if split is None else self.where(split)
-            )
+            indices = None if split is None else self.where(split)
+            self._scaled[key] = self.images.at(size_px, interpolation, crop, indices)
         return self._scaled[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was scaled is scaled again where the task is sent to.
+        # Without the cache: a receiving process scales again.
         return {**self.__dict__, "_scaled": {}}
 
 
 def write_task(task: Task, folder: Path) -> None:
-    """Write `images.parquet` and `task.json`; the folder appears whole or not at all."""
+    """Write `images.parquet` and `task.json`; the folder appears only when it is complete."""
     features = {
         "image": {"_type": "Image"},
         "label": {"_type": "ClassLabel", "names": list(task.info.class_names)},
@@ -146,7 +144,7 @@ def read_info(folder: Path) -> TaskInfo:
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `dvc repro` to build the tasks of params.yaml.")
     raw: dict[str, Any] = read_json(path)
-    if "image_size_px" in raw:  # as written when all images of a task had one size
+    if "image_size_px" in raw:  # an older version, in which all images of a task had one size
         raw["stored_size_px"] = raw.pop("image_size_px")
         described = normalise(raw.get("licence", ""))
         raw |= {"licence": described.expression, "licence_texts": described.texts}

@@ -1,4 +1,4 @@
-"""Decoding in parallel: threads for a few files, processes for many; a file that ends its process is found and left out."""
+"""Parallel decoding: threads for a few files, processes for many. A file that crashes its process is left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-# Unlike multiprocessing's, its processes do not import the caller's script again, and it tells when one of them died.
+# Unlike multiprocessing, loky does not import the caller's script again, and it reports when a process died.
 from loky import ProcessPoolExecutor
 from loky.backend.context import get_context
 
@@ -30,13 +30,13 @@ class Job(NamedTuple):
 def decode_all(
     jobs: Iterable[Job], stored_size_px: int, workers: int, processes: bool
 ) -> Iterator[tuple[Job, pa.RecordBatch]]:
-    """Decode jobs, in their order; only a few more than there are workers are held at a time.
+    """Decode jobs, in their order; at most two a worker are in memory at a time.
 
     Args:
-        jobs: read from as workers come free.
+        jobs: read as workers become free.
         stored_size_px: the largest side that is kept.
-        workers: how many jobs are decoded at a time; 0 and 1 decode here.
-        processes: in processes rather than in threads.
+        workers: number of jobs decoded at a time; 0 and 1 decode in this process.
+        processes: use processes instead of threads.
     """
     if workers <= 1:
         for job in jobs:
@@ -55,7 +55,7 @@ def decode_all(
             try:
                 yield job, future.result()
             except BrokenProcessPool:
-                # All that was under way is lost with the process; which file did it shows when they are read apart.
+                # All pending jobs are lost with the process. Decode them one by one to find the file that crashed it.
                 lost = [job, *(other for other, _ in pending)]
                 pending.clear()
                 _end(pool)
@@ -67,8 +67,8 @@ def decode_all(
 
 
 def reading_processes(workers: int) -> Executor:
-    """Start processes that are set up to decode (`tans_core.tasks.reading.begin_reading`)."""
-    # Where a process dies, all of its pool do: none is left to wait for a lock that it held.
+    """Start processes for decoding, set up by `tans_core.tasks.reading.begin_reading`."""
+    # If a process dies, its whole pool ends, so that no other process waits for a lock it held.
     lock = get_context().RLock()
     pool: Executor = ProcessPoolExecutor(workers, initializer=begin_reading, initargs=(lock,), timeout=60)
     return pool
@@ -82,7 +82,7 @@ def _end(pool: Executor) -> None:
 
 
 def _apart(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBatch:
-    """Decode files in a process of their own, and halve them until the one that ends it stands alone."""
+    """Decode files in a separate process; if it crashes, halve them until the file that crashes it is alone."""
     pool = reading_processes(1)
     try:
         return pool.submit(read_chunk, contents, stored_size_px).result()

@@ -1,1 +1,1 @@
-"""What a scan found, for people: a page, a contact sheet, a few lines. Nothing that a task is made of depends on it."""
+"""Reports of scans and tasks for users: a page, a contact sheet, a few lines. No task depends on them."""

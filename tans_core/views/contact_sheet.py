@@ -1,6 +1,6 @@
-"""A sheet of a task's images, for people.
+"""A sheet of a task's images, for users.
 
-Axes: N images of sides of their own, K classes.
+Axes: N images of any sides, K classes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ _INK, _PAPER = (40, 44, 52), (255, 255, 255)
 def contact_sheet(
     images: SquareImages, labels: npt.NDArray[np.int64], class_names: Sequence[str], per_class: int = 12
 ) -> Image.Image:
-    """Draw one row a class: its name, then its first images, all at the side of the largest one or what a sheet has
-    room for.
+    """Draw one row a class: its name, then its first images, all scaled to the largest side, 32 to 64 pixels.
 
     Args:
         images: N of any sides.
@@ -48,7 +47,7 @@ def contact_sheet(
 
 
 def _label_font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Pillow's own font has Latin letters only; class names may be Greek, Georgian, or arrows.
+    # Pillow's own font has Latin letters only; class names may be in any script.
     spec = importlib.util.find_spec("matplotlib")
     for location in (spec.submodule_search_locations or []) if spec else []:
         path = Path(location, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")

@@ -1,4 +1,4 @@
-"""scan.html: what a scan found and what the gate says of it, on one page that holds all it shows.
+"""scan.html: the report of a scan and the gate's verdict, on one page without external files.
 
 Axes: s = an image's own side in pixels.
 """
@@ -28,17 +28,17 @@ _ROWS_SHOWN = 50
 _EXAMPLES = 3
 _NAME_CHARS = 160
 _GAP_PX = 2
-# Pictures in all, before they are compressed: what cannot be compressed still leaves the page under 3 MB.
+# All pictures, uncompressed: even if they cannot be compressed, the page stays under 3 MB.
 _PICTURE_BYTES = 1_600_000
 THUMBS_PX = (64, 48, 40, 32, 24)
-"""Sides that pictures may have, the fewer the larger."""
+"""Possible sides of pictures; the fewer pictures, the larger."""
 
 _Images = Sequence[npt.NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
 class _List:
-    """A list of the page: `total` things, of which `rows` are shown."""
+    """A list of the page; `rows` are those shown of `total`."""
 
     title: str
     note: str
@@ -57,7 +57,7 @@ def render_scan_page(
 
     Args:
         report: of the scan.
-        failures: sentences of the gate; any makes the headline say that the data set is refused.
+        failures: sentences of the gate; if there are any, the headline is "refused".
         warnings: sentences of the gate.
         samples: images of (3, s, s) uint8 by class; at most 8 a class are shown, of at most 60 classes.
     """
@@ -92,14 +92,12 @@ def write_scan_page(
 
 
 def contact_strip(images: _Images, thumb_px: int) -> bytes:
-    """Return a PNG of the first images side by side, all as wide as the widest, at most `thumb_px`; the gaps are
-    transparent.
-    """
-    shown = images[:PER_CLASS]
-    # Whatever a browser enlarges, it enlarges the gaps with it.
-    side = min(thumb_px, max(THUMBS_PX[-1], *(image.shape[-1] for image in shown)))
-    strip = Image.new("RGBA", (len(shown) * (side + _GAP_PX) - _GAP_PX, side))
-    for index, image in enumerate(shown):
+    """Return a PNG of the first images in a row, with transparent gaps; all as wide as the widest, up to `thumb_px`."""
+    first = images[:PER_CLASS]
+    # At least the smallest thumbnail: a browser would enlarge a smaller strip, and its gaps.
+    side = min(thumb_px, max(THUMBS_PX[-1], *(image.shape[-1] for image in first)))
+    strip = Image.new("RGBA", (len(first) * (side + _GAP_PX) - _GAP_PX, side))
+    for index, image in enumerate(first):
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
         if picture.width != side:
             picture = picture.resize((side, side), Image.Resampling.LANCZOS)
@@ -178,39 +176,39 @@ def _lists(report: ScanReport) -> Iterable[_List]:
     )
     yield _pairs(
         f"{count(report.contradictory, 'file')} of images under two labels",
-        "All are left out. Of each image keep what has the right label.",
+        "All are left out. Of each image keep the file with the right label.",
         ("This file", "is the same as"),
         report.contradictions,
     )
     yield _pairs(
         f"{count(len(report.doubtful), 'group')} of near-copies under two labels",
-        "They stay, unless one is in another split. Where they are one picture, keep the one whose label is right.",
+        "They stay, unless one is in another split. If they are one picture, keep the one with the right label.",
         ("This file", "looks like"),
         report.doubtful,
     )
     yield _pairs(
         f"{count(len(report.leaks), 'image')} of one split seen in another",
-        "The first of each pair is left out; the other one, for which the split is meant, stays.",
+        "The first of each pair is left out; the other one, of the split that measures, stays.",
         ("Left out", "the same as, or looks like"),
         report.leaks,
     )
     yield _List("How it was read", "", ("Note",), [(shown(note),) for note in report.notes], len(report.notes))
     yield _pairs(
-        f"{count(len(report.noted), 'image')} changed to be used",
-        "Colours and values as they are used are not those of the file.",
+        f"{count(len(report.noted), 'image')} converted",
+        "The colours or values used differ from those of the file.",
         ("File", "What was done"),
         report.noted,
     )
     yield _List(
         f"{count(len(report.blank), 'blank image')}",
-        "They show one colour, or nearly; they stay. Remove them, or save them again.",
+        "They have one colour, or nearly; they stay. Remove them, or save them again.",
         ("File",),
         [(_name(name),) for name in report.blank[:_ROWS_SHOWN]],
         len(report.blank),
     )
     yield _List(
         f"{count(len(report.near_copies), 'group')} of near-copies",
-        "They look the same; each group stays in one split, so that none is tested on what it was trained on.",
+        "They look the same; each group stays in one split, so that no test image looks like a training image.",
         ("Files", "Such as"),
         [(f"{len(group):,}", _some(group)) for group in report.near_copies[:_ROWS_SHOWN]],
         len(report.near_copies),
@@ -248,7 +246,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _name(text: str, limit: int = _NAME_CHARS) -> str:
-    """Return a name with the middle cut out where it is long."""
+    """Return a name, without its middle if it is long."""
     if len(text) > limit:
         text = f"{text[: limit // 2]}…{text[-limit // 2 :]}"
     return shown(text)

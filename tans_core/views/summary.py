@@ -1,4 +1,4 @@
-"""What a scan found, as a few lines for a terminal."""
+"""The report of a scan as a few lines for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tans_core.tasks.report import SHOWN, ScanReport, count, shown
 
 
 def summary(report: ScanReport) -> str:
-    """Return what a scan found in a few lines."""
+    """Return the report in a few lines."""
     lines = [f"{report.path}: {report.used:,} images in {sum(map(bool, report.classes.values()))} classes"]
     if report.not_sampled:
         lines.append(f"  a sample: {report.not_sampled:,} more files were not opened")

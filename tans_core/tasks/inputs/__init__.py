@@ -1,1 +1,1 @@
-"""From what a user points at (a folder, an archive, a table) to entries that may be images."""
+"""Listing of a user's input (a folder, an archive, a table): entries that may be images."""

@@ -1,6 +1,6 @@
-"""A zip or tar of class folders, read in place: no member is ever written to disk, so none can land where it should not.
+"""A zip or tar of class folders, read in place: nothing is unpacked to disk.
 
-Names in an archive are data. One that would lead outside refuses the archive, and so does whatever would fill memory or time.
+An archive is not trusted: it is refused if a name leads outside it, or if it would take too much memory or time.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _AGAIN = "Download or copy it again, or unpack what can be saved and scan the fo
 
 @dataclass(frozen=True)
 class Archive:
-    """See `Input`. Entries of a tar are in its own order: that is how it can be read."""
+    """See `Input`. Entries of a tar are in the order of the file, because it can only be read forwards."""
 
     root: Path
     kind: str
@@ -60,10 +60,10 @@ class Archive:
 
 
 def archive_kind(path: Path) -> str | None:
-    """Return "zip" or "tar" by a file's content, or None where it is neither.
+    """Return "zip" or "tar" by a file's content, or None if it is neither.
 
     Raises:
-        ArchiveError: it is an archive of a kind that is not read.
+        ArchiveError: it is an archive of an unsupported kind.
     """
     with path.open("rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
@@ -73,10 +73,10 @@ def archive_kind(path: Path) -> str | None:
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
             return kind
-    # Its first block alone: tarfile.is_tarfile would follow what it claims.
+    # Check the first block only: tarfile.is_tarfile would trust the sizes in it.
     with suppress(*BROKEN):
         if not start.strip(b"\0"):
-            # As a tar without an entry begins; so does a file whose bytes never came.
+            # An empty tar begins with zeros, but so does a file whose download failed.
             return "tar" if 2 * tarfile.BLOCKSIZE <= path.stat().st_size <= tarfile.RECORDSIZE else None
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
         return "tar"
@@ -84,41 +84,38 @@ def archive_kind(path: Path) -> str | None:
 
 
 def list_archive(
-    path: Path,
-    kind: str,
-    drop_empty_classes: bool = False,
-    limits: Limits | None = None,
-    group: str | None = None,
+    path: Path, kind: str, drop_empty_classes: bool = False, limits: Limits | None = None, group: str | None = None
 ) -> Archive:
-    """List `<class>/**`, or `{train,val,test}/<class>/**`, also below folders that hold all the rest.
+    """List `<class>/**`, or `{train,val,test}/<class>/**`, also below folders that contain all the rest.
 
     Args:
         path: the file.
         kind: from `archive_kind`.
-        drop_empty_classes: leave classes without a file out instead of failing.
-        limits: what the archive may hold.
+        drop_empty_classes: leave out classes without a file instead of failing.
+        limits: of the number and size of entries.
         group: as for `list_folder`.
 
     Raises:
-        ArchiveError: a name leads outside, the archive is encrypted, broken, or unpacks to more than `limits`.
+        ArchiveError: a name leads outside; or the archive is encrypted, broken, or larger than `limits`.
         NoClassesError: there are no class folders, or only one.
         EmptyClassError: a class folder holds no file that can be read.
     """
     check_folder_group(path, group)
-    reader: Reader = ZipReader(path) if kind == "zip" else TarReader(path, limits or Limits())
+    limits = limits or Limits()
+    reader: Reader = ZipReader(path) if kind == "zip" else TarReader(path, limits)
     status = path.stat()
     skipped: Counter[str] = Counter()
     bad: list[tuple[str, str]] = []
     members: list[tuple[tuple[str, ...], Member]] = []
     seen: set[tuple[str, ...]] = set()
     spelled: dict[str, set[str]] = {}
-    for member in _checked(path, reader, limits or Limits(), status.st_size):
+    for member in _checked(path, reader, limits, status.st_size):
         parts = _parts(path, member.name, spelled)
         visible = tuple(itertools.takewhile(_is_shown, parts))
         if visible != parts:
             skipped["hidden or system file"] += not member.folder
             if visible:
-                # It tells of the folder that it is in, of which there may be no entry.
+                # The folder that contains it may have no entry of its own.
                 members.append((visible, member._replace(folder=True)))
         elif member.folder and parts:
             members.append((parts, member))
@@ -144,7 +141,7 @@ def list_archive(
                 lost.setdefault(label, [])
         elif not rest or (splits and len(parts) < 3):
             if member.problem:
-                # A link may well stand for a class folder.
+                # It may be a link to a class folder.
                 bad.append((name, member.problem))
             else:
                 skipped[outside_classes(parts[-1])] += 1
@@ -178,8 +175,8 @@ def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterato
                 raise ArchiveError(f"{path}: more than {limits.entries:,} entries. {UNPACK}")
             if total > limits.cap(packed):
                 raise ArchiveError(
-                    f"{path}: {packed:,} bytes that unpack to {total:,} or more; at most {limits.cap(packed):,} are allowed. "
-                    "Such archives are made to fill disks: delete it, or unpack it yourself if you know where it comes from."
+                    f"{path}: {packed:,} bytes that unpack to {total:,} or more; at most {limits.cap(packed):,} are "
+                    "allowed. Such archives are made to fill disks: delete it, or unpack it yourself if you trust it."
                 )
             yield member
     except BROKEN as error:
@@ -187,10 +184,10 @@ def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterato
 
 
 def _parts(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ...]:
-    """Return the folders and the file of a name in NFC; `spelled` is told how folders were written.
+    """Return the folders and the file of a name in NFC; add the spelling of folders to `spelled`.
 
     Raises:
-        ArchiveError: the name leads out of the folder that it is unpacked into.
+        ArchiveError: the name leads outside the folder that it is unpacked into.
     """
     plain = name.replace("\\", "/")
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))
@@ -199,7 +196,7 @@ def _parts(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ..
             f"{path}: the entry {name!r} leads outside the archive's own folder. No honest tool writes such a name: "
             "delete the archive, or pack the class folders again."
         )
-    # Bytes that are no UTF-8 stay apart from each other, as \xff.
+    # Bytes that are not UTF-8 become escapes like \xff, so names stay distinct.
     text = [part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts]
     plain_text = tuple(unicodedata.normalize("NFC", part) for part in text)
     if not name.isascii():
@@ -211,21 +208,21 @@ def _parts(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ..
 def _below_common_folders(
     members: list[tuple[tuple[str, ...], Member]], skipped: Counter[str]
 ) -> list[tuple[tuple[str, ...], Member]]:
-    """Take folders off that hold every other folder, as long as class folders are left: photos.zip often holds photos/.
+    """Remove top folders that contain all others while class folders remain: photos.zip often contains photos/.
 
-    Files beside such a folder are passed over.
+    Files beside such a folder are skipped.
     """
     while True:
-        held = [(parts, member) for parts, member in members if len(parts) > 1 or member.folder]
-        files = [parts for parts, member in held if not member.folder]
-        tops = {parts[0] for parts, _ in held}
+        in_folders = [(parts, member) for parts, member in members if len(parts) > 1 or member.folder]
+        files = [parts for parts, member in in_folders if not member.folder]
+        tops = {parts[0] for parts, _ in in_folders}
         if len(tops) != 1 or not files or max(map(len, files)) < 3:
             return members
         if len({parts[1] for parts in files if len(parts) > 2}) < 2 and max(map(len, files)) < 4:
             return members
         loose = [(parts, member) for parts, member in members if len(parts) == 1 and not member.folder]
         skipped.update(outside_classes(parts[0]) for parts, member in loose if not member.problem)
-        members = [(parts[1:], member) for parts, member in held if len(parts) > 1]
+        members = [(parts[1:], member) for parts, member in in_folders if len(parts) > 1]
         members += [(parts, member) for parts, member in loose if member.problem]
 
 
@@ -234,7 +231,7 @@ def _is_shown(part: str) -> bool:
 
 
 def _splits(path: Path, members: list[tuple[tuple[str, ...], Member]]) -> dict[str, str | None]:
-    """Return the split of each top folder that is one; see `_split_folders` of `tans_core.tasks.inputs.folder`."""
+    """Return the splits by top folder, as `_split_folders` of `tans_core.tasks.inputs.folder` does for a folder."""
     folders = {parts[0] for parts, member in members if len(parts) > 1 or member.folder}
     named: dict[str, str | None] = {top: SPLIT_NAMES[top.lower()] for top in folders if top.lower() in SPLIT_NAMES}
     if "train" not in named.values() or len(named) < 2:

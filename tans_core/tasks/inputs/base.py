@@ -1,4 +1,4 @@
-"""What every kind of input (folder, archive, table) comes down to: entries, each a file that may be an image."""
+"""The common form of every kind of input (folder, archive, table): entries, each a file that may be an image."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ from natsort import natsorted
 from tans_core.errors import EmptyClassError, NoClassesError
 
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call the three splits, in lower case."""
+"""The split by its usual names, in lower case."""
 
 OUTSIDE_CLASSES = "file outside class folders"
 PACKED = "archive that is not unpacked (unpack it, or scan it by itself)"
@@ -36,25 +31,25 @@ LEAVE_OUT = (
     "Add images, delete the classes, or leave them out: `tans tasks scan PATH --drop-empty-classes --save NAME`, "
     "`tans tasks add PATH --drop-empty-classes --name NAME`."
 )
-"""What to do about classes without an image."""
+"""The advice on classes without an image."""
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
-"""A single image file above this is left out unread."""
+"""A single file above this is left out without decoding."""
 
 
 class Entry(NamedTuple):
     """A file that may be an image.
 
     Attributes:
-        name: its path below the root, with forward slashes, in Unicode NFC; no two entries share one.
+        name: its path below the root, with forward slashes, in Unicode NFC; unique.
         label: the name of its class, in NFC.
-        split: "train", "val" or "test" where the input says so, else None.
-        path: the file, where it lies on disk by itself; None where its content comes through `Input.read`. Text, since a `Path`
-            is slow to make and to hand to another process.
-        stamp: changes when the content does (size and time of the file, or of the archive it is in).
-        group: the patient, plant or film that it shows, which never straddles splits; empty where none is known.
+        split: "train", "val" or "test" if the input defines splits, else None.
+        path: the file on disk; None if `Input.read` returns its content. A str: a `Path` is slow to create and to send
+            to another process.
+        stamp: changes with the content (size and time of the file, or of its archive).
+        group: such as the patient, plant or film it shows; a group stays in one split. Empty if none is known.
     """
 
     name: str
@@ -66,49 +61,41 @@ class Entry(NamedTuple):
 
 
 class Input(Protocol):
-    """Something that a user points at, listed but not yet decoded."""
+    """A user's input, listed but not yet decoded."""
 
     @property
     def root(self) -> Path:
-        """What was given: a folder or a file."""
-        ...
+        """The folder or file that the user gave."""
 
     @property
     def kind(self) -> str:
-        """What it turned out to be: "folder", "zip", "tar", "csv", "parquet"."""
-        ...
+        """The kind by content: "folder", "zip", "tar", "csv", "parquet"."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """In natural order."""
-        ...
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """In an order that is the same each time: folders in natural order, archives and tables as they can be read."""
-        ...
+        """In a fixed order: folders in natural order, archives and tables in the order they are read."""
 
     @property
     def skipped(self) -> Counter[str]:
-        """What was passed over unopened, by reason."""
-        ...
+        """Counts of what was not opened, by reason."""
 
     @property
     def bad(self) -> Sequence[tuple[str, str]]:
-        """(name, reason) of what is listed but can never be read, such as a link in an archive."""
-        ...
+        """(name, reason) of listed files that can never be read, such as a link in an archive."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences about how it was read, for a person."""
-        ...
+        """Sentences for the user on how the input was read."""
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
-        """Yield the content of entries without a path, in their order, one at a time; a str is the reason it cannot be read.
+        """Yield the content of entries without a path, in order; a str is the reason why one cannot be read.
 
-        Called with ever later parts of `entries`, some left out; an input that can only be read forwards may rely on that.
+        Successive calls ask for later and later entries, so an input may read forwards only.
         """
-        ...
 
 
 def check_classes(
@@ -121,11 +108,11 @@ def check_classes(
     """Return the classes that have entries, in natural order.
 
     Args:
-        root: what the user gave, for messages.
-        lost: by every class that the input names, why files of it can never be read; empty where there is none.
-        entries: what was found.
-        skipped: what was passed over.
-        drop_empty_classes: leave classes without an entry out instead of failing.
+        root: the user's folder or file, for messages.
+        lost: for every class that the input names, the reasons why files of it can never be read; may be empty.
+        entries: the files that may be images.
+        skipped: counts of what was not opened, by reason.
+        drop_empty_classes: leave out classes without an entry instead of failing.
 
     Raises:
         NoClassesError: there are no classes, or only one.
@@ -133,7 +120,7 @@ def check_classes(
     """
     counts = Counter(entry.label for entry in entries)
     names = lost.keys() | counts.keys()
-    # Names that count as equal in natural order (1, 01) keep the order of their letters, in every process.
+    # Natural order treats 1 and 01 as equal: sorting by letters first makes the order the same in every process.
     empty = natsorted(sorted(name for name in names if counts[name] == 0))
     if empty and not drop_empty_classes and len(names) > 1:
         shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
@@ -142,13 +129,13 @@ def check_classes(
     classes = tuple(natsorted(sorted(name for name in names if counts[name])))
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
-        found = f"{loose:,} files lie outside any" if loose else "it holds none"
-        found += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
+        content = f"{loose:,} files lie outside any" if loose else "it holds none"
+        content += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
         unread = [f", and {name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons]
-        found += "".join(unread[:1])
+        top = printable(root.resolve().name)
         raise NoClassesError(
-            f"{root}: no class folders; {found}. Want one folder of images a class: "
-            f"{printable(root.resolve().name)}/<class>/<image>, or {printable(root.resolve().name)}/train/<class>/<image>."
+            f"{root}: no class folders; {content}{''.join(unread[:1])}. Want one folder of images a class: "
+            f"{top}/<class>/<image>, or {top}/train/<class>/<image>."
         )
     if len(classes) == 1:
         below = root.is_dir() and any(entry.name.count("/") > 1 for entry in entries)
@@ -158,27 +145,27 @@ def check_classes(
 
 
 def spelled_twice(spelled: Mapping[str, set[str]], classes: Iterable[str]) -> list[str]:
-    """Say which classes have names of more than one spelling, by class the spellings that were met."""
+    """Return a note for each class that has several spellings; `spelled` has the spellings by class."""
     return [
-        f"class {name!r} is written in {len(spelled[name])} ways that look alike (Unicode NFC and NFD): taken as one class"
+        f"class {name!r} is written in {len(spelled[name])} ways that look alike (Unicode NFC, NFD): taken as one class"
         for name in classes
         if len(spelled.get(name, ())) > 1
     ]
 
 
 def empty_splits(root: Path, names: Sequence[str], links_outside: int = 0) -> NoClassesError:
-    """Return the error of an input whose folders are called as splits are, one of them as train, and hold no class folders."""
+    """Return the error of an input with folders named after splits, one of them train, but without class folders."""
     shown = ", ".join(f"{name!r}" for name in names)
     links = f", but {links_outside} x {LEADS_OUTSIDE}" if links_outside else ""
     train = next(name for name in names if SPLIT_NAMES[name.lower()] == "train")
     return NoClassesError(
-        f"{root}: no class folders in {shown}, which are taken for the splits of a data set{links}. Want one folder of images a "
-        f"class: {train}/<class>/<image>. If they are classes themselves, rename them."
+        f"{root}: no class folders in {shown}, which are taken for the splits of a data set{links}. "
+        f"Want one folder of images a class: {train}/<class>/<image>. If they are classes themselves, rename them."
     )
 
 
 def _why_empty(reasons: Sequence[str]) -> str:
-    """Return, in brackets, how many files of a class cannot be read and why; nothing where there are none."""
+    """Return, in brackets, how many files of a class cannot be read and why; "" if there are none."""
     if not reasons:
         return ""
     kinds = Counter(reasons).most_common()
@@ -188,21 +175,21 @@ def _why_empty(reasons: Sequence[str]) -> str:
 
 
 def outside_classes(name: str) -> str:
-    """Return why a file that lies beside class folders is passed over."""
+    """Return why a file beside class folders is skipped."""
     return PACKED if name.lower().endswith(ARCHIVE_SUFFIXES) else OUTSIDE_CLASSES
 
 
 def printable(name: str) -> str:
-    """Return a name in NFC; bytes that are no UTF-8, which no JSON and no table can hold, as \\xff."""
+    """Return a name in NFC; bytes that are not UTF-8, which JSON cannot hold, become escapes like \\xff."""
     if name.isascii():
         return name
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def file_content(path: str | Path) -> bytes | str:
-    """Return what a file holds, or the reason why it cannot be used: no plain file, too large, not to be read."""
+    """Return a file's content, or the reason why it cannot be used: no plain file, too large, not readable."""
     try:
-        # A pipe that took a file's place since it was listed would be waited for without end.
+        # Non-blocking: if a pipe has replaced the file since it was listed, opening it would wait forever.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             status = os.fstat(handle)
@@ -219,11 +206,11 @@ def file_content(path: str | Path) -> bytes | str:
 
 
 def within_limit(data: bytes) -> bytes | str:
-    """Return the data, or why they are too many."""
+    """Return the data, or why there are too many."""
     return data if len(data) <= MAX_FILE_BYTES else too_large()
 
 
 def too_large(size: int | None = None) -> str:
     """Return why a file of more than `MAX_FILE_BYTES` is left out, and what to do."""
-    found = "" if size is None else f"{size:,} bytes, "
-    return f"{found}more than {MAX_FILE_BYTES // 2**20} MiB: save it smaller, or compressed"
+    actual = "" if size is None else f"{size:,} bytes, "
+    return f"{actual}more than {MAX_FILE_BYTES // 2**20} MiB: save it smaller, or compressed"

@@ -1,4 +1,4 @@
-"""The rows of a CSV: columns by their names, one class a row, and no quote that swallows rows."""
+"""The rows of a CSV: columns found by name, one class a row; an open quote that swallows rows is an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tans_core.tasks.inputs.rows import (
     MAX_TABLE_BYTES,
     PATH_COLUMNS,
     SPLIT_COLUMNS,
-    Row,
+    TableRow,
     first_line,
     no_column,
     pick,
@@ -30,30 +30,32 @@ _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "tru
 
 
 class Columns(NamedTuple):
-    """Where things stand: the delimiter, all names, and which of them hold what; `flags` where each class has a column."""
+    """The delimiter, all column names, and the columns by role; `flags` are those of a one-hot table, one a class."""
 
     delimiter: str
-    names: list[str]
-    file: str
-    label: str | None
-    flags: tuple[str, ...]
-    split: str | None
-    group: str | None
+    names: Sequence[str] = ()
+    file: str = ""
+    label: str | None = None
+    flags: tuple[str, ...] = ()
+    split: str | None = None
+    group: str | None = None
 
 
-def csv_rows(path: Path, columns: Columns, bad: list[tuple[str, str]], ask: bool, notes: list[str]) -> Iterator[Row]:
-    """Yield the rows, named by their number: that of the names of the columns is 1, and blank lines are not counted.
+def csv_rows(
+    path: Path, columns: Columns, bad: list[tuple[str, str]], ask: bool, notes: list[str]
+) -> Iterator[TableRow]:
+    """Yield the rows, named by number: the header is row 1, and blank lines are not counted.
 
     Args:
         path: the file.
         columns: from `read_columns`.
-        bad: is told of rows of another length.
-        ask: tell `notes` of columns that may hold groups and are not used.
+        bad: rows of another length are added to it.
+        ask: add to `notes` the unused columns that may hold groups.
 
     Raises:
-        DataError: a quote swallows rows, a row has several classes, or the file is no UTF-8.
+        DataError: a quote swallows rows, a row has several classes, or the file is not UTF-8.
     """
-    place = {name: number for number, name in enumerate(columns.names)}
+    at = {name: number for number, name in enumerate(columns.names)}
     several: list[str] = []
     total = 0
     used = {columns.file, columns.label, columns.split, *columns.flags}
@@ -67,14 +69,14 @@ def csv_rows(path: Path, columns: Columns, bad: list[tuple[str, str]], ask: bool
             continue
         total += 1
         for name, values in likely.items():
-            values.add(cells[place[name]])
-        label = cells[place[columns.label]] if columns.label else None
+            values.add(cells[at[name]])
+        label = cells[at[columns.label]] if columns.label else None
         if columns.flags:
-            on = [name for name in columns.flags if _FLAGS[cells[place[name]].strip().lower()]]
+            on = [name for name in columns.flags if _FLAGS[cells[at[name]].strip().lower()]]
             label = on[0] if on else None
             several += [", ".join(on)] if len(on) > 1 else []
-        split, group = (cells[place[name]] if name else None for name in (columns.split, columns.group))
-        yield Row(where, cells[place[columns.file]], label, split, "", group=(group or "").strip())
+        split, group = (cells[at[name]] if name else None for name in (columns.split, columns.group))
+        yield TableRow(where, cells[at[columns.file]], label, split, "", group=(group or "").strip())
     if several:
         raise many_labels(path, len(several), total, several[0])
     for name, values in likely.items():
@@ -82,10 +84,10 @@ def csv_rows(path: Path, columns: Columns, bad: list[tuple[str, str]], ask: bool
 
 
 def read_columns(path: Path, group: str | None) -> Columns:
-    """Return the delimiter with which the columns can be told apart, and what they hold.
+    """Return the delimiter that splits the columns, and their roles.
 
     Raises:
-        DataError: it is too large, or no column holds paths, or labels.
+        DataError: the file is too large, or no column holds paths, or labels.
     """
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise DataError(
@@ -93,12 +95,11 @@ def read_columns(path: Path, group: str | None) -> Columns:
         )
     most: list[str] = []
     for delimiter in DELIMITERS:
-        bare = Columns(delimiter, [], "", None, (), None, None)
+        bare = Columns(delimiter)
         _, names = next(_records(path, bare), (0, list[str]()))
         file, label = pick(names, PATH_COLUMNS), pick(names, LABEL_COLUMNS)
-        split = pick(names, SPLIT_COLUMNS)
         if file is not None:
-            columns = bare._replace(names=names, file=file, label=label, split=split)
+            columns = Columns(delimiter, names, file, label, split=pick(names, SPLIT_COLUMNS))
             flags = () if label is not None else _flags(path, columns)
             if label is not None or flags:
                 free = [name for name in names if name not in {file, label, *flags}]
@@ -108,7 +109,7 @@ def read_columns(path: Path, group: str | None) -> Columns:
 
 
 def _flags(path: Path, columns: Columns) -> tuple[str, ...]:
-    """Return the columns that hold 0 and 1 alone, of which there are two or more: one a class (one-hot)."""
+    """Return the columns that hold only 0 and 1 (one-hot, one a class); none if there are fewer than two."""
     names = columns.names
     left = {number: name for number, name in enumerate(names) if name not in (columns.file, columns.split)}
     for number, cells in _records(path, columns):
@@ -120,7 +121,7 @@ def _flags(path: Path, columns: Columns) -> tuple[str, ...]:
 
 
 def _records(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the cells of each row, the names of the columns first."""
+    """Yield the number and the cells of each row, the header first."""
     lines: list[str] = []
     number = 0
     try:
@@ -147,7 +148,7 @@ def _records(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_quote(path: Path, number: int, lines: Sequence[str], columns: Columns, more: str = "") -> None:
-    """Raise where a row that goes on over several lines holds other rows: lines of as many columns, and of such a path."""
+    """Raise if a row of several lines contains other rows: lines with as many columns and the same suffix."""
     at = columns.names.index(columns.file) if columns.file else 0
     kind = _suffix(lines[0], columns.delimiter, at)
     for line in lines[1:]:
@@ -156,7 +157,7 @@ def _check_quote(path: Path, number: int, lines: Sequence[str], columns: Columns
         if width >= len(columns.names) > 1 and _suffix(line, columns.delimiter, at) == kind:
             raise DataError(
                 f"{path}, row {number}: a quote opens in it and swallows {count(len(lines) - 1, 'line')}{more}: "
-                f"{lines[0].strip()[:80]!r}. Remove it, or close it in its own line; a quote that is meant is written twice."
+                f"{lines[0].strip()[:80]!r}. Remove it, or close it on the same line. In a text, write a quote twice."
             )
 
 

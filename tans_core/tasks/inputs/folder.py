@@ -1,4 +1,4 @@
-"""A folder of class folders: its images, and nothing else that lies in it."""
+"""A folder of class folders: the files that may be images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tans_core.tasks.inputs.base import (
 from tans_core.tasks.inputs.groups import FOLDER, check_folder_group, settled
 
 NOT_IMAGES = {"thumbs.db", "desktop.ini", "__macosx", "icon\r"}
-# Files that people keep beside images; anything else is opened, whatever its name.
+# Files that are no images by their names; all others are opened.
 OTHER_SUFFIXES = (".txt", ".md", ".json", ".csv", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log")
 
 _BROKEN = "broken link"
@@ -54,19 +54,18 @@ class Folder:
 def list_folder(
     root: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
 ) -> Folder:
-    """List the files of `root/<class>/**`, or of `root/{train,val,test}/<class>/**`, classes and files in natural order.
+    """List the files of `root/<class>/**`, or `root/{train,val,test}/<class>/**`; classes and files in natural order.
 
-    Hidden files and what operating systems leave behind are passed over; a file that is reachable twice is listed once.
+    Hidden files and files of operating systems are skipped; a file that is found twice is listed once.
 
     Args:
         root: the folder.
-        drop_empty_classes: leave classes without a file out instead of failing.
-        follow_links: take links to files and folders outside `root` for what they lead to, and list those that lead nowhere;
-            else both are passed over.
-        group: "folder" keeps images of one folder below a class in one split, with those of its name below other classes.
+        drop_empty_classes: leave out classes without a file instead of failing.
+        follow_links: follow links to files and folders outside `root`, and list broken links as bad; else skip both.
+        group: "folder" keeps the images of one folder below a class in one split, and folders of one name together.
 
     Raises:
-        DataError: `root` is no folder that can be read, or `group` is neither "folder" nor "none".
+        DataError: `root` is no readable folder, or `group` is neither "folder" nor "none".
         NoClassesError: there are no class folders, or only one.
         EmptyClassError: a class folder holds no file that can be read.
     """
@@ -104,12 +103,12 @@ def list_folder(
                     skipped[NO_IMAGE_BY_NAME] += 1
                     lost[label].append(NO_IMAGE_BY_NAME)
                     continue
-                # A file that is linked into two classes, or into two splits, is as wrong as a copy there, and is said as one.
-                place = (status.st_dev, status.st_ino, label, split)
-                if place in seen:
+                # A file linked into two classes or splits stays: it is reported as a copy would be.
+                key = (status.st_dev, status.st_ino, label, split)
+                if key in seen:
                     skipped[_AGAIN] += 1
                     continue
-                seen.add(place)
+                seen.add(key)
                 stamp = f"{status.st_size}-{status.st_mtime_ns}"
                 level = printable(path[below:].partition(os.sep)[0]) if os.sep in path[below:] else ""
                 entries.append(Entry(_free(printable(path[start:]), taken), label, split, path, stamp, level))
@@ -120,10 +119,10 @@ def list_folder(
 
 
 class _Links:
-    """Which links are taken for what they lead to.
+    """Which links are followed.
 
-    One to a folder below the root never is, since its files are found where they truly lie; nor is one to a folder that holds
-    the root, or everything would be found again under one class.
+    A link to a folder below the root is not: its files are listed there. A link to a folder that contains the root is
+    not: everything would be listed again as one class.
     """
 
     def __init__(self, root: Path, follow: bool) -> None:
@@ -131,8 +130,8 @@ class _Links:
         self._real_root = Path(os.path.realpath(root))
 
     def problem(self, link: os.DirEntry[str]) -> str | None:
-        """Return why a link is passed over; None where it is taken."""
-        # Unlike Path.resolve, realpath takes links that lead in a circle.
+        """Return why a link is skipped; None if it is followed."""
+        # Unlike Path.resolve, realpath accepts circular links.
         target = Path(os.path.realpath(link.path))
         inside = target.is_relative_to(self._real_root)
         if not inside and not self.follow:
@@ -148,17 +147,17 @@ class _Links:
         return _TO_A_PARENT if self._real_root.is_relative_to(target) else None
 
     def is_folder(self, entry: os.DirEntry[str]) -> bool:
-        """Say whether an entry is a folder, or a link that is taken for one."""
+        """Return whether an entry is a folder, or a link that is followed to one."""
         if entry.is_symlink():
             return self.follow and self.problem(entry) is None and entry.is_dir()
         return entry.is_dir()
 
 
 def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
-    """Return (split, folder of class folders); no split unless train and another one hold class folders.
+    """Return (split, folder of class folders); the split is None unless train and another one contain class folders.
 
-    What lies beside the splits is then passed over: as a class it would teach train from test. Where one of them alone holds
-    class folders, as where a test set comes without labels, its classes are those of the input.
+    Folders beside the splits are skipped: they are no classes. If only one split contains class folders, as when a test
+    set has no labels, there are no splits, and its classes are the input's.
     """
     folders = [Path(entry.path) for entry in _entries(root, Counter()) if links.is_folder(entry)]
     named: list[tuple[str | None, Path]] = [
@@ -180,7 +179,7 @@ def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tup
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:
-    """Return what a folder holds; nothing where it cannot be read."""
+    """Return a folder's entries; none if it cannot be read."""
     try:
         return _listed(folder, skipped)
     except OSError:
@@ -190,10 +189,10 @@ def _entries(folder: Path, skipped: Counter[str]) -> list[os.DirEntry[str]]:
 
 def _listed(folder: Path | str, skipped: Counter[str]) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as scan:
-        found = list(scan)
+        # Sorted by letters, so that the order is the same on every machine.
+        entries = sorted(scan, key=lambda entry: entry.name)
     kept = []
-    # Any order that is the same on every machine: names that count as equal in natural order (1, 01) stay in it.
-    for entry in sorted(found, key=lambda e: e.name):
+    for entry in entries:
         if entry.name.startswith(".") or entry.name.lower() in NOT_IMAGES:
             skipped["hidden or system file"] += 1
         else:
@@ -202,23 +201,23 @@ def _listed(folder: Path | str, skipped: Counter[str]) -> list[os.DirEntry[str]]
 
 
 def _walk(folder: str, links: _Links, skipped: Counter[str]) -> Iterator[tuple[str, os.stat_result | str]]:
-    """Yield the files below a folder, each with its status; and, with the reason, files and folders that cannot be read."""
-    # A list, since folders may be nested deeper than calls.
+    """Yield the files below a folder with their status; files and folders that cannot be read with the reason."""
+    # A list, not recursion: folders may be nested deeper than the recursion limit.
     folders = [folder]
     seen: set[tuple[int, int]] = set()
     while folders:
         folder = folders.pop()
         try:
             status = Path(folder).stat()
-            found = _listed(folder, skipped) if (status.st_dev, status.st_ino) not in seen else None
+            entries = _listed(folder, skipped) if (status.st_dev, status.st_ino) not in seen else None
         except OSError as error:
             yield folder, _reason(error)
             continue
-        if found is None:
+        if entries is None:
             skipped[_FOLDER_AGAIN] += 1
             continue
         seen.add((status.st_dev, status.st_ino))
-        for entry in found:
+        for entry in entries:
             reason = links.problem(entry) if entry.is_symlink() else None
             if reason == _BROKEN and links.follow:
                 yield entry.path, reason
@@ -243,7 +242,7 @@ def _reason(error: OSError) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """Return the name, numbered where another file has it: two forms of one accent are two files to a disk."""
+    """Return the name, numbered if another file has it: on disk, NFC and NFD of one name are two files."""
     free, number = name, 1
     while free in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Which images show the same patient, plant or film: they stay in one split, or a network is tested on what it has seen."""
+"""Groups of images of one patient, plant or film. A group stays in one split: no subject is in train and test."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tans_core.errors import DataError, did_you_mean
 from tans_core.tasks.inputs.base import Entry
 
 FOLDER, NONE = "folder", "none"
-"""Values of the option `group` that are no column: the level of folders below the classes, and no groups at all."""
+"""Values of the option `group` that are no column: the folders below each class, and no groups."""
 
 _WORDS = (
     *("patient", "subject", "group", "site", "film", "plant", "person", "participant"),
     *("individual", "donor", "animal", "specimen", "slide", "video"),
 )
 _NAME = re.compile(f"({'|'.join(_WORDS)})(id|no|nr|number|code|name)?")
-# What a column is called that may well hold groups; whether it does, shows in its values.
+# Names of columns that may hold groups; `advise` then checks their values.
 _LIKELY = re.compile(f"(?i:{'|'.join(_WORDS)})|([_ .-](?i:id|no|nr|number|code)|[a-z]I[dD])$")
 
 
 def group_column(path: Path, names: Sequence[str], group: str | None) -> str | None:
-    """Return the column of groups: the one that is asked for, else one of a usual name; None where there is none.
+    """Return the column of groups: the requested one, else one with a usual name; None if there is none.
 
     Raises:
-        DataError: there is no column of the name that is asked for.
+        DataError: there is no column of the requested name.
     """
     if group == NONE:
         return None
@@ -34,32 +34,32 @@ def group_column(path: Path, names: Sequence[str], group: str | None) -> str | N
         return next((name for name in names if _NAME.fullmatch(_letters(name))), None)
     if group not in names:
         raise DataError(
-            f"{path}: no column {group!r} to group by{did_you_mean(group, names)}. Columns found: {', '.join(names[:20])}; "
-            f"want one of them, or {NONE!r}."
+            f"{path}: no column {group!r} to group by{did_you_mean(group, names)}. "
+            f"Columns found: {', '.join(names[:20])}; want one of them, or {NONE!r}."
         )
     return group
 
 
 def may_group(name: str) -> bool:
-    """Say whether a column's name lets one expect groups."""
+    """Return whether a column may hold groups, by its name."""
     return _LIKELY.search(name) is not None
 
 
 def check_folder_group(root: Path, group: str | None) -> None:
-    """Raise DataError unless images in folders can be grouped in this way."""
+    """Raise DataError unless `group` is possible for images in folders."""
     if group not in (None, NONE, FOLDER):
         wanted = f"{FOLDER!r}, for the folders below each class, or {NONE!r}"
         raise DataError(f"{root}: no column {group!r} to group by, since it is no table. Want {wanted}.")
 
 
 def settled(entries: list[Entry], source: str, group: str | None, notes: list[str]) -> list[Entry]:
-    """Return the entries with their groups, or without where these were not asked for and would leave a class untested.
+    """Return the entries with their groups, or without if these were not requested and a class has one only.
 
     Args:
         entries: with the groups that were found.
-        source: the column, or `FOLDER`.
-        group: what was asked for.
-        notes: is told what was done.
+        source: the column, or `FOLDER`, whose groups are used only if requested.
+        group: the option of the user.
+        notes: a note on the groups is added to it.
     """
     pairs = {(entry.label, entry.group) for entry in entries if entry.group}
     if not pairs:
@@ -78,15 +78,15 @@ def settled(entries: list[Entry], source: str, group: str | None, notes: list[st
 
 
 def advise(column: str, values: set[str], rows: int, notes: list[str]) -> None:
-    """Tell of a column that is not used and may hold groups: its values repeat."""
+    """Add a note on an unused column if it may hold groups: its values repeat."""
     if 1 < len(values) <= rows // 2:
         notes.append(_advice(column, f"{len(values):,} values", ""))
 
 
 def _advice(source: str, number: str, why: str) -> str:
     return (
-        f"{_called(source)} ({number}) may say which images belong together, such as those of a patient; not used{why}. "
-        f"`--group {source}` keeps each in one split, `--group {NONE}` silences this"
+        f"{_called(source)} ({number}) may say which images belong together, such as those of a patient; "
+        f"not used{why}. `--group {source}` keeps each in one split, `--group {NONE}` silences this"
     )
 
 

@@ -1,4 +1,4 @@
-"""An archive's file as its parser sees it: no read and no place beyond what is agreed, no header that makes the parser hang."""
+"""Files through which archives are parsed: no read or seek beyond a limit, no header that makes the parser hang."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tans_core.tasks.inputs.xz import XzFile
 
 _HEADER_BYTES = 2**20
 _HEADERS_A_MEMBER = 16
-# tarfile of older Pythons looks for a keyword in time that grows with the square of a run of digits.
+# tarfile of older Pythons searches a keyword in time quadratic in the length of a run of digits.
 _DIGITS_IN_A_ROW = 300
 _DIGITS = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
 _ZIP_ENTRY = b"PK\x01\x02"
@@ -23,7 +23,7 @@ _PACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zX
 
 
 class _Guard(io.RawIOBase):
-    """A file that another one stands in front of."""
+    """A file that wraps another one."""
 
     _file: IO[bytes]
 
@@ -42,7 +42,7 @@ class _Guard(io.RawIOBase):
 
 
 class ZipGuard(_Guard):
-    """What a zip is opened through: its directory is looked at before zipfile makes an object of every entry."""
+    """The file through which a zip is opened: checks its directory before zipfile makes an object of every entry."""
 
     def __init__(self, path: Path, entries: int) -> None:
         super().__init__()
@@ -65,20 +65,21 @@ class ZipGuard(_Guard):
         data = self._file.read(size)
         if data.count(_ZIP_ENTRY) > self._entries:
             raise ArchiveError(
-                f"{self._path}: more than {self._entries:,} entries. Unpack it with the tool that made it, then scan the folder."
+                f"{self._path}: more than {self._entries:,} entries. "
+                "Unpack it with the tool that made it, then scan the folder."
             )
         return data
 
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(place, whence)
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
 
 
 class TarGuard(_Guard):
-    """What a tar is read through: unpacked on the way, forwards alone, never further than `cap`.
+    """The file through which a tar is read: decompressed, forwards only, never further than `cap`.
 
     Attributes:
-        header: the class of headers to give to tarfile.
-        ended: the tar's own end mark was read. Without it tarfile takes a broken header for the end.
+        header: the class of headers for tarfile.
+        ended: whether the tar's end mark was read. Without it, tarfile takes a broken header for the end.
     """
 
     def __init__(self, path: Path, cap: int) -> None:
@@ -98,7 +99,7 @@ class TarGuard(_Guard):
         self.allow()
 
     def allow(self, size: int = _HEADER_BYTES) -> None:
-        """Let so many bytes be read until the next call."""
+        """Allow this many bytes to be read until the next call."""
         self._left = size
         self._headers = 0
         self._records = False
@@ -116,11 +117,11 @@ class TarGuard(_Guard):
             _check_records(data)
         return data
 
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        if whence != io.SEEK_SET or place < self._file.tell():
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET or offset < self._file.tell():
             raise tarfile.ReadError("an entry that lies before its own header")
-        self._reach(place)
-        return self._file.seek(place)
+        self._reach(offset)
+        return self._file.seek(offset)
 
     def finish(self) -> None:
         """Read the rest of a packed file: its checksum is at the end.
@@ -135,10 +136,10 @@ class TarGuard(_Guard):
             if not self.read(_HEADER_BYTES // 4):
                 return
 
-    def _reach(self, place: int) -> None:
-        if place > self._cap + _HEADER_BYTES:
+    def _reach(self, offset: int) -> None:
+        if offset > self._cap + _HEADER_BYTES:
             raise ArchiveError(
-                f"{self._path}: an entry that reaches to byte {place:,}; at most {self._cap:,} are allowed. "
+                f"{self._path}: an entry that reaches to byte {offset:,}; at most {self._cap:,} are allowed. "
                 "It is broken or made to fill disks: delete it."
             )
 
@@ -163,14 +164,14 @@ class TarGuard(_Guard):
 
 
 def _check_records(data: bytes) -> None:
-    """Raise unless an extended header is `length key=value` line by line: tarfile of older Pythons believes any length."""
-    place = 0
-    while place < len(data) and data[place]:
-        space = data.find(b" ", place, place + 20)
-        digits = data[place:space] if space > place else b""
-        end = place + int(digits) if digits.isdigit() else 0
+    """Raise unless each line of an extended header is `length key=value`: older tarfiles trust any length."""
+    offset = 0
+    while offset < len(data) and data[offset]:
+        space = data.find(b" ", offset, offset + 20)
+        digits = data[offset:space] if space > offset else b""
+        end = offset + int(digits) if digits.isdigit() else 0
         if not space < end <= len(data) or data[end - 1] != 0x0A or data.find(b"=", space, end) < space + 2:
             raise tarfile.ReadError("an extended header that is not made of records")
-        place = end
+        offset = end
     if b"0" * _DIGITS_IN_A_ROW in data.translate(_DIGITS):
         raise tarfile.ReadError("an extended header of digits")

@@ -1,4 +1,4 @@
-"""Labels that name more than one class: a task has one class an image, so such a table is refused, and says why."""
+"""Labels that name more than one class: a task has one class an image, so such a table is refused."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from tans_core.errors import DataError
 
 _BETWEEN = re.compile(r"\s*[|;,]\s*")
-# Names of classes rarely hold these: parts that come again tell, even where none stands alone.
+# Class names rarely contain these: with them, it is enough that parts occur in several lists.
 _STRONG = "|;"
 
 
 def check_one_label(path: Path, rows: Mapping[str, int]) -> None:
-    """Raise where labels are lists of other labels, such as "cat|dog" beside "cat" and "dog".
+    """Check that labels are not lists of other labels, such as "cat|dog" beside "cat" and "dog".
 
     Args:
         path: the table, for messages.
-        rows: how many rows each label has.
+        rows: number of rows by label.
 
     Raises:
         DataError: some are.
@@ -41,9 +41,9 @@ def check_one_label(path: Path, rows: Mapping[str, int]) -> None:
 
 
 def many_labels(path: Path, number: int, rows: int, example: str) -> DataError:
-    """Return the error of a table in which some rows name several classes."""
+    """Return the error of a table with rows of several classes."""
     return DataError(
         f"{path}: {number:,} of {rows:,} rows have several labels, such as {example!r}. A task has one class an image: "
         "several (multi-label) are not supported.\n"
-        "  Keep the rows of one label, or give each row the one that you want to tell apart."
+        "  Keep only rows of one label, or choose one label for each row."
     )

@@ -1,4 +1,4 @@
-"""What kind of input a path is: by its content, whatever its name."""
+"""Detection of the kind of an input, by its content."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from tans_core.tasks.inputs.table import is_parquet_folder, is_table, list_table
 def open_input(
     path: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
 ) -> Input:
-    """List what a path holds, without decoding any of it.
+    """List the entries of a path, without decoding them.
 
     Args:
-        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths and
-            labels; a Parquet file with images, or a folder of such files.
-        drop_empty_classes: leave classes without a file out instead of failing.
-        group: what keeps images in one split: a table's column, or "folder" for the folders below each class; "none" for no
-            groups. Where None, a column of a usual name is taken (`tans_core.tasks.inputs.groups`).
-        follow_links: follow links in a folder, or below a table's, that lead outside it; those in archives never are.
+        path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV of paths
+            and labels; a Parquet file with images, or a folder of such files.
+        drop_empty_classes: leave out classes without a file instead of failing.
+        follow_links: follow links that lead outside the folder, or the table's folder; links in archives never are.
+        group: keeps images in one split: a table's column, or "folder" for the folders below each class; "none" for no
+            groups. None: a column with a usual name, if there is one (`tans_core.tasks.inputs.groups`).
 
     Raises:
         ArchiveError: the archive is refused.
         NoClassesError: there are no classes, or only one.
         EmptyClassError: a class has no file.
-        DataError: there is nothing at `path`, it may not be read, or it is none of these.
+        DataError: `path` does not exist, cannot be read, or is none of these.
     """
     _check_readable(path)
     if path.is_dir():
@@ -42,8 +42,10 @@ def open_input(
     if is_table(path):
         return list_table(path, drop_empty_classes, follow_links, group)
     raise DataError(
-        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one of these, or a folder of class folders.\n"
-        "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab to learn what it lacks."
+        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). "
+        "Want one of these, or a folder of class folders.\n"
+        "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab "
+        "to see what is missing."
     )
 
 

@@ -1,6 +1,6 @@
-"""Parquet files that hold images, as Hugging Face `datasets` saves them: rows listed first, images read forwards.
+"""Parquet files that contain images, as Hugging Face `datasets` saves them.
 
-Only the columns of labels, paths and splits are read to list them; images come a few rows at a time.
+First the rows are listed, from the columns of labels, paths and splits. Then images are read forwards, a few at a time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tans_core.tasks.inputs.rows import (
     PATH_COLUMNS,
     SPLIT_COLUMNS,
     Find,
-    Row,
+    TableRow,
     first_line,
     no_column,
     pick,
@@ -51,24 +51,24 @@ WITHHELD = "label withheld (-1)"
 
 _SHARD = re.compile(r"([a-z]+)([-_.]?\d+([-_]?of[-_]?\d+)?(-[0-9a-f]{16})?)?")
 _BATCH = 16
-_BUFFER_BYTES = 2**20  # without a buffer, pyarrow reads a whole column of a row group at a time
+_BUFFER_BYTES = 2**20  # without a buffer, pyarrow reads a whole column chunk at a time
 
 
 def is_parquet_folder(path: Path) -> bool:
-    """Say whether a folder holds Parquet files, at any depth, and beside them only notes such as README.md."""
-    found = False
+    """Return whether a folder contains Parquet files, at any depth, and otherwise only notes such as README.md."""
+    has_parquet = False
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not _hidden(name)]
         for name in names:
             if name.lower().endswith(PARQUET_SUFFIXES) and not _hidden(name):
-                found = found or Path(folder, name).is_file()
+                has_parquet = has_parquet or Path(folder, name).is_file()
             elif not _hidden(name) and not name.lower().endswith(OTHER_SUFFIXES):
                 return False
-    return found
+    return has_parquet
 
 
 class Part(NamedTuple):
-    """A Parquet file: in `column` it has images, in `group` what keeps them together; row group g begins at row starts[g]."""
+    """A Parquet file; `column` has the images, `group` their groups; row group g begins at row starts[g]."""
 
     path: Path
     column: str
@@ -84,8 +84,8 @@ def parquet_rows(
     skipped: Counter[str],
     group: str | None = None,
     follow_links: bool = False,
-) -> Iterator[Row]:
-    """Yield the rows of a file or of all below a folder; fill `parts`, and `lost` with the classes that files declare."""
+) -> Iterator[TableRow]:
+    """Yield the rows of a file, or of all files below a folder; add files to `parts` and declared classes to `lost`."""
     for file in parquet_files(path, skipped, follow_links) if path.is_dir() else [path]:
         name = printable(file.relative_to(home).as_posix())
         split = _split_of(PurePosixPath(name.lower()))
@@ -96,7 +96,8 @@ def parquet_rows(
                 yield from _rows_of(table, file, name, split, stamp, parts, lost, group)
         except BROKEN as error:
             raise DataError(
-                f"{file}: no Parquet that can be read: broken or cut short ({first_line(error)}). Download or copy it again."
+                f"{file}: not readable as Parquet: broken or cut short ({first_line(error)}). "
+                "Download or copy it again."
             ) from error
 
 
@@ -109,13 +110,13 @@ def _rows_of(
     parts: list[Part],
     lost: dict[str, list[str]],
     group: str | None,
-) -> Iterator[Row]:
-    groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
-    for index, one in enumerate(groups):
-        if one.total_byte_size > MAX_TABLE_BYTES:
+) -> Iterator[TableRow]:
+    row_groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
+    for index, row_group in enumerate(row_groups):
+        if row_group.total_byte_size > MAX_TABLE_BYTES:
             raise DataError(
-                f"{file}, row group {index}: {one.total_byte_size:,} bytes; at most {MAX_TABLE_BYTES:,} are held at a "
-                "time. Write it with smaller row groups, such as row_group_size=1000."
+                f"{file}, row group {index}: {row_group.total_byte_size:,} bytes; at most {MAX_TABLE_BYTES:,} are held "
+                "at a time. Write it with smaller row groups, such as row_group_size=1000."
             )
     schema: pa.Schema = table.schema_arrow
     features = _features(schema)
@@ -143,31 +144,30 @@ def _rows_of(
     columns += [by_group] if by_group is not None else []
     declared = _class_names(features.get(label, {}))
     lost.update({name: [] for name in declared if name not in lost})
-    starts = [0, *itertools.accumulate(one.num_rows for one in groups)]
+    starts = [0, *itertools.accumulate(row_group.num_rows for row_group in row_groups)]
     parts.append(Part(file, image, starts, by_group))
     number = 0
     for batch in table.iter_batches(columns=columns, batch_size=1024, use_threads=False):
-        found = batch.schema.names
-        paths = batch[image] if image in found else None
+        paths = batch[image] if image in batch.schema.names else None
         if paths is not None and pa.types.is_struct(paths.type):
             paths = pc.struct_field(paths, "path")
         files = paths.to_pylist() if paths is not None else [None] * len(batch)
         splits = batch[by_row].to_pylist() if by_row is not None else [split] * len(batch)
         members = batch[by_group].to_pylist() if by_group is not None else [None] * len(batch)
         for value, one, part, member in zip(batch[label].to_pylist(), files, splits, members, strict=True):
-            place = (len(parts) - 1, number) if embedded else None
+            cell = (len(parts) - 1, number) if embedded else None
             text, problem = _label(value, declared)
             shared = "" if member is None else str(member).strip()
-            yield Row(f"{name}#{number}", one, text, part, f"{stamp}-{number}", place, shared, problem)
+            yield TableRow(f"{name}#{number}", one, text, part, f"{stamp}-{number}", cell, shared, problem)
             number += 1
     if number != starts[-1]:
         raise ValueError(f"{number:,} rows, not {starts[-1]:,}")
 
 
 def _split_of(name: PurePosixPath) -> str | None:
-    """Return the split that a folder is called after, or a whole file: `train/`, `train.parquet`, `train-00000-of-00002`.
+    """Return the split by the name of a folder or file: `train/`, `train.parquet`, `train-00000-of-00002`.
 
-    A word in a name is none: `test-tube.parquet` is a class.
+    A split within a longer name does not count: `test-tube.parquet`.
     """
     shard = _SHARD.fullmatch(name.stem)
     words = [*name.parent.parts, shard[1] if shard else ""]
@@ -175,7 +175,7 @@ def _split_of(name: PurePosixPath) -> str | None:
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Return what the metadata of Hugging Face says of columns; nothing where it is not as it should be."""
+    """Return the features by column from the metadata of Hugging Face; {} if it is missing or malformed."""
     with suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {str(key): value for key, value in features.items() if isinstance(value, dict)}
@@ -196,7 +196,7 @@ def _label(value: object, names: Sequence[str]) -> tuple[str | None, str | None]
         value = int(value) if value.is_integer() else None if value != value else value
     if value is None:
         return None, None
-    if names and value == -1:  # how data sets keep the labels of their test split to themselves
+    if names and value == -1:  # data sets mark withheld labels of their test split so
         return None, WITHHELD
     if names and isinstance(value, int):
         return (names[value], None) if 0 <= value < len(names) else (None, f"label {value}: want 0 to {len(names) - 1}")
@@ -219,11 +219,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 class Cells:
-    """Images by file and row; fast for ever later rows, and right for any.
+    """Images by file and row, in any order; fast if rows are read forwards.
 
     Args:
         parts: the files.
-        find: returns the file of a path that a row names.
+        find: returns the file for a path in a row.
     """
 
     def __init__(self, parts: Sequence[Part], find: Find) -> None:
@@ -246,15 +246,15 @@ class Cells:
                 self._first += len(self._batch) if self._batch is not None else 0
                 self._batch = next(self._batches).column(0)
         except (StopIteration, *BROKEN) as error:
-            # The rest of the row group is lost; the next one may be whole.
+            # The rest of the row group is lost; the next group may be intact.
             self._broken = f"row group {group} of {self._parts[part].path.name} is broken: {first_line(error)}"
         if self._broken is not None or self._batch is None:
             return self._broken or "broken"
         cell = self._batch[row - self._first].as_py()
         data = cell["bytes"] if isinstance(cell, dict) else cell
         if data is None and isinstance(cell, dict) and isinstance(cell.get("path"), str):
-            found = self._find(cell["path"])
-            return found if isinstance(found, str) else file_content(found[0])
+            located = self._find(cell["path"])
+            return located if isinstance(located, str) else file_content(located[0])
         return within_limit(data) if isinstance(data, bytes) else "no image in this row"
 
     def _begin(self, part: int, group: int) -> None:
@@ -280,13 +280,13 @@ def _hidden(name: str) -> bool:
 
 
 def parquet_files(root: Path, skipped: Counter[str] | None = None, follow_links: bool = False) -> list[Path]:
-    """Return the Parquet files below a folder, in natural order; what is passed over is counted in `skipped`.
+    """Return the Parquet files below a folder, in natural order; other files are counted in `skipped`.
 
-    Links to folders are never followed, and links to files outside only with `follow_links`.
+    Links to folders are never followed; links to files outside only with `follow_links`.
     """
     skipped = Counter() if skipped is None else skipped
     real_root = os.path.realpath(root)
-    found = []
+    files = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not _hidden(name)]
         for name in names:
@@ -298,5 +298,5 @@ def parquet_files(root: Path, skipped: Counter[str] | None = None, follow_links:
             elif not follow_links and not Path(os.path.realpath(path)).is_relative_to(real_root):
                 skipped[LEADS_OUTSIDE] += 1
             elif path.is_file():
-                found.append(path)
-    return natsorted(sorted(found))
+                files.append(path)
+    return natsorted(sorted(files))

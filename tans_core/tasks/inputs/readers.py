@@ -1,4 +1,4 @@
-"""What a zip or tar holds, entry by entry: nothing is unpacked to disk, no size is believed, no read is unbounded."""
+"""Readers of zip and tar, entry by entry: nothing is unpacked to disk, no stated size is trusted, reads are bounded."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, ValueError, RuntimeError, ArithmeticError, LookupError),
 )
-"""What the parsers of broken archives raise."""
+"""What parsers raise for broken archives."""
 
 UNPACK = "Unpack it with the tool that made it, then scan the folder."
-# Not bzip2: zipfile unpacks all that it is given at once, and bzip2 makes gigabytes of a few hundred bytes.
+_LINK = "a link: put the file itself into the archive"
+_DEVICE = "a device or pipe, no file: leave it out of the archive"
+_BROKEN_ENTRY = "broken in the archive, pack it again"
+# Not bzip2: zipfile unpacks a block at once, and bzip2 can turn a few hundred bytes into gigabytes.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
 _SMALL_READ = 4096
 _NO_TAR = ("invalid header", "bad checksum", "empty file", "truncated header")
@@ -34,7 +37,7 @@ _NO_TAR = ("invalid header", "bad checksum", "empty file", "truncated header")
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold: entries, bytes unpacked in all, and times its own size from `ratio_from_bytes` on."""
+    """Limits of an archive: entries, total bytes unpacked, and, above `ratio_from_bytes`, the ratio to its own size."""
 
     entries: int = 1_000_000
     total_bytes: int = 64 * 2**30
@@ -42,12 +45,12 @@ class Limits:
     ratio_from_bytes: int = 2**30
 
     def cap(self, packed_bytes: int) -> int:
-        """Return how many bytes an archive of this size may unpack to."""
+        """Return the most bytes that an archive of this size may unpack to."""
         return min(self.total_bytes, max(self.ratio_from_bytes, self.ratio * packed_bytes))
 
 
 class Member(NamedTuple):
-    """One entry of an archive; `problem` says why it can never be read."""
+    """One entry of an archive; `problem` is the reason why it can never be read."""
 
     name: str
     number: int
@@ -89,10 +92,11 @@ class ZipReader:
                 )
             if info.compress_type not in _METHODS:
                 raise ArchiveError(
-                    f"{self._path}: {info.filename!r} is packed by method {info.compress_type}, which is not read. {UNPACK}"
+                    f"{self._path}: {info.filename!r} is packed by method {info.compress_type}, "
+                    f"which is not read. {UNPACK}"
                 )
             name, mode = _zip_name(info), info.external_attr >> 16
-            # Tools of Windows end folders in a backslash.
+            # Windows tools end the names of folders in a backslash.
             yield Member(name, number, info.file_size, name.endswith(("/", "\\")), _special(mode))
 
     def read(self, numbers: Sequence[int]) -> Iterator[bytes | str]:
@@ -103,7 +107,7 @@ class ZipReader:
                 with self._file.open(info) as member:
                     yield _zip_content(member, info)
             except BROKEN as error:
-                yield f"broken in the archive, pack it again: {error}"[:200]
+                yield f"{_BROKEN_ENTRY}: {error}"[:200]
 
     def _check_overlap(self) -> None:
         spans = sorted((info.header_offset, info.header_offset + info.compress_size) for info in self._infos)
@@ -122,8 +126,8 @@ class ZipReader:
                 wanted = zip_dictionary_bytes(file, info.header_offset)
                 if wanted > MAX_DICTIONARY_BYTES:
                     raise ArchiveError(
-                        f"{self._path}: {info.filename!r} takes a dictionary of {wanted:,} bytes of memory to unpack; at most "
-                        f"{MAX_DICTIONARY_BYTES:,} are given. {UNPACK}"
+                        f"{self._path}: {info.filename!r} needs a dictionary of {wanted:,} bytes of memory to unpack; "
+                        f"at most {MAX_DICTIONARY_BYTES:,} are allowed. {UNPACK}"
                     )
 
 
@@ -131,15 +135,15 @@ def _zip_content(member: IO[bytes], info: zipfile.ZipInfo) -> bytes | str:
     if info.compress_type != zipfile.ZIP_LZMA:
         data = member.read(info.file_size + 1)
     else:
-        # It unpacks all that it is given, whatever size is claimed: little is given at a time.
+        # zipfile decompresses LZMA input without a limit on the output, so little is read at a time.
         data = b"".join(iter(lambda: member.read(_SMALL_READ), b""))
     if len(data) != info.file_size:
-        return f"broken in the archive, pack it again: {len(data):,} bytes, not {info.file_size:,}"
+        return f"{_BROKEN_ENTRY}: {len(data):,} bytes, not {info.file_size:,}"
     return data
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return a name; many tools write UTF-8 without saying so."""
+    """Return a name; many tools write UTF-8 without setting the flag for it."""
     if not info.flag_bits & 0x800:
         with suppress(UnicodeError):
             return info.filename.encode("cp437").decode("utf-8")
@@ -149,12 +153,12 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 def _special(mode: int) -> str | None:
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFLNK:
-        return "a link: put the file itself into the archive"
-    return None if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a device or pipe, no file: leave it out of the archive"
+        return _LINK
+    return None if kind in (0, stat.S_IFREG, stat.S_IFDIR) else _DEVICE
 
 
 class TarReader:
-    """A tar file, plain or packed as a whole, read forwards."""
+    """A tar file, plain or compressed, read forwards."""
 
     kind = "tar"
 
@@ -168,7 +172,7 @@ class TarReader:
     def members(self, limits: Limits) -> Iterator[Member]:
         self._open()
         while (info := self._step()) is not None:
-            # A sparse file's size is what it claims, not what is there; it is left out and takes no room.
+            # A sparse file's size is only a claim; the file is left out, so it counts as empty.
             size = 0 if info.issparse() else info.size
             yield Member(info.name, self._next - 1, size, info.isdir(), _tar_problem(info))
         assert self._guard is not None
@@ -183,7 +187,7 @@ class TarReader:
                 yield self._read_one(number)
             except (*BROKEN, ArchiveError) as error:
                 self._close()
-                yield f"broken in the archive, pack it again: {error}"[:200]
+                yield f"{_BROKEN_ENTRY}: {error}"[:200]
 
     def _read_one(self, number: int) -> bytes | str:
         assert self._tar is not None and self._guard is not None
@@ -193,14 +197,14 @@ class TarReader:
                 assert member is not None
                 self._guard.allow(info.size)
                 return member.read()
-        return "broken in the archive, pack it again: no longer there"
+        return f"{_BROKEN_ENTRY}: no longer there"
 
     def _step(self) -> tarfile.TarInfo | None:
         assert self._tar is not None and self._guard is not None
         self._guard.allow()
         info = self._tar.next()
         self._next += 1
-        # It keeps every header that it has read, and what headers say of all that follow.
+        # Free memory: tarfile keeps every header, and the settings of global headers.
         cast("Any", self._tar).members = []
         self._tar.pax_headers = {}
         if info is not None and info.size < 0:
@@ -229,7 +233,7 @@ class TarReader:
 
 def _tar_problem(info: tarfile.TarInfo) -> str | None:
     if info.issym() or info.islnk():
-        return "a link: put the file itself into the archive"
+        return _LINK
     if info.issparse():
         return "a sparse file: pack it without --sparse"
-    return None if info.isdir() or info.isreg() else "a device or pipe, no file: leave it out of the archive"
+    return None if info.isdir() or info.isreg() else _DEVICE

@@ -1,4 +1,4 @@
-"""What a row of any table comes down to, and how the path that it names is found on disk."""
+"""The common form of the rows of any table, and the search on disk for the path in a row."""
 
 from __future__ import annotations
 
@@ -25,35 +25,34 @@ MAX_TABLE_BYTES = 2 * 2**30
 MAX_ROWS = 20_000_000
 NO_FILE = "no such file"
 BROKEN = (pa.ArrowException, OSError, ValueError)
-"""What pyarrow raises for files that are not as they should be."""
-
+"""What pyarrow raises for broken files."""
 
 Find = Callable[[str], tuple[Path, os.stat_result] | str]
-"""From a path as a table writes it to the file, or to the reason why it is not taken."""
+"""From a path as written in a table, to the file, or the reason why it is not used."""
 
 
-class Row(NamedTuple):
-    """A row as it is listed; `place` (file, row) where it holds the image itself, `file` a path as written."""
+class TableRow(NamedTuple):
+    """A row of a table; `file` is a path as written, `cell` is (file, row) if the row itself contains the image."""
 
     where: str
     file: str | None
     label: str | None
     split: str | None
     stamp: str
-    place: tuple[int, int] | None = None
+    cell: tuple[int, int] | None = None
     group: str = ""
     problem: str | None = None
 
 
 def pick(names: Iterable[str], wanted: Sequence[str]) -> str | None:
-    """Return the first column wanted that there is."""
-    there = {name.strip().lower(): name for name in names}
-    return next((there[name] for name in wanted if name in there), None)
+    """Return the first of the wanted columns that exists."""
+    columns = {name.strip().lower(): name for name in names}
+    return next((columns[name] for name in wanted if name in columns), None)
 
 
-def no_column(path: Path, found: Sequence[str], no_image: bool, image_names: Sequence[str]) -> DataError:
+def no_column(path: Path, columns: Sequence[str], no_image: bool, image_names: Sequence[str]) -> DataError:
     what, wanted = ("images", image_names) if no_image else ("labels", LABEL_COLUMNS)
-    shown = ", ".join(found[:20]) or "none"
+    shown = ", ".join(columns[:20]) or "none"
     return DataError(
         f"{path}: no column of {what}. Columns found: {shown}; wanted: one of {', '.join(dict.fromkeys(wanted))}.\n"
         "  Rename the column; a CSV needs a first line with the names."
@@ -61,15 +60,15 @@ def no_column(path: Path, found: Sequence[str], no_image: bool, image_names: Seq
 
 
 def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.stat_result] | str:
-    """Return the file that a table names, or the reason why it is not taken.
+    """Return the file of a path in a table, or the reason why it is not used.
 
     Args:
-        home: the folder that it must lie in, without links.
-        text: as written, with the separators of any system.
-        follow_links: let links below `home` lead outside; a path that itself does is not taken.
+        home: the folder that must contain it; a real path, without links.
+        text: the path as written, with the separators of any system.
+        follow_links: allow links below `home` to lead outside; a path with `..` that leads outside is refused.
     """
     plain = text.strip().replace("\\", "/")
-    # Names may begin or end with blanks, and hold what is a separator elsewhere.
+    # Names may begin or end with blanks, or contain a backslash.
     if plain != text and os.path.lexists(home / text):
         plain = text
     if not plain:
@@ -81,7 +80,7 @@ def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.
     try:
         real = Path(os.path.realpath(home / plain))
         if not real.is_relative_to(home):
-            # Without `..`, which behind a link would lead from where that leads.
+            # Remove `..` first: after a link it would start from the link's target.
             named = Path(os.path.normpath(home / plain))
             if not named.is_relative_to(home):
                 return "outside the table's folder"
@@ -97,9 +96,9 @@ def locate(home: Path, text: str, follow_links: bool = False) -> tuple[Path, os.
 
 
 class ByName:
-    """Finds files as `find` does; a path that leads nowhere is looked for by its name without a suffix, below the same folder.
+    """Finds files as `find` does; if there is no such file, by name without a suffix, anywhere below the folder.
 
-    Tables of Kaggle name `images/0001.jpg` as `0001`.
+    Tables of Kaggle often write `0001` for `images/0001.jpg`.
     """
 
     def __init__(self, find: Find, home: Path) -> None:
@@ -109,9 +108,9 @@ class ByName:
         self._example = ""
 
     def __call__(self, text: str) -> tuple[Path, os.stat_result] | str:
-        found = self._find(text)
-        if found != NO_FILE:
-            return found
+        result = self._find(text)
+        if result != NO_FILE:
+            return result
         if self._named is None:
             self._named = _by_stem(self._home)
         plain = posixpath.normpath(text.strip().replace("\\", "/"))
@@ -121,7 +120,8 @@ class ByName:
             if "/" not in plain or posixpath.splitext(name)[0] == plain
         ]
         if len(names) > 1:
-            return f"no such file, but {len(names):,} of this name, such as {names[0]} and {names[1]}: write the whole path"
+            example = f"such as {names[0]} and {names[1]}"
+            return f"no such file, but {len(names):,} of this name, {example}: write the whole path"
         if not names:
             return NO_FILE
         self._times += 1
@@ -129,12 +129,12 @@ class ByName:
         return self._find(names[0])
 
     def notes(self) -> list[str]:
-        """Say how many were found so."""
+        """Return a note on how many were found by name."""
         return [f"{self._times:,} paths without a suffix, found by name: {self._example}"] if self._times else []
 
 
 def _by_stem(home: Path) -> dict[str, list[str]]:
-    """Return the files below a folder, by their names without a suffix; hidden ones and notes beside images left out."""
+    """Return the files below a folder by name without suffix; hidden files and notes beside images are left out."""
     named: dict[str, list[str]] = {}
     for folder, folders, files in os.walk(home):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -1,6 +1,6 @@
-"""Tables: a CSV of paths and labels, or Parquet files that hold the images themselves.
+"""Tables: a CSV of paths and labels, or Parquet files that contain the images.
 
-What a table says is data: a path must lead to a file in the table's own folder.
+A table is not trusted: a path must lead to a file in the table's own folder.
 """
 
 from __future__ import annotations
@@ -33,16 +33,7 @@ from tans_core.tasks.inputs.parquet import (
     parquet_files,
     parquet_rows,
 )
-from tans_core.tasks.inputs.rows import (
-    LABEL_COLUMNS,
-    MAX_ROWS,
-    PATH_COLUMNS,
-    ByName,
-    Find,
-    Row,
-    locate,
-    pick,
-)
+from tans_core.tasks.inputs.rows import LABEL_COLUMNS, MAX_ROWS, PATH_COLUMNS, ByName, Find, TableRow, locate, pick
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 _START_BYTES = 2**16
@@ -52,7 +43,7 @@ __all__ = ["Table", "is_parquet_folder", "is_table", "list_table", "parquet_file
 
 @dataclass(frozen=True)
 class Table:
-    """See `Input`. Entries of Parquet files are in the files' own order: that is how they can be read."""
+    """See `Input`. Entries of Parquet files are in the order of the files, which are read forwards."""
 
     root: Path
     kind: str
@@ -61,16 +52,16 @@ class Table:
     skipped: Counter[str]
     bad: list[tuple[str, str]]
     notes: list[str]
-    _cells: Cells = field(repr=False)
-    _places: dict[str, tuple[int, int]] = field(repr=False)
+    _images: Cells = field(repr=False)
+    _cell_of: dict[str, tuple[int, int]] = field(repr=False)
 
     def read(self, entries: Sequence[Entry]) -> Iterator[bytes | str]:
         for entry in entries:
-            yield self._cells.at(*self._places[entry.name]) if entry.path is None else file_content(entry.path)
+            yield self._images.at(*self._cell_of[entry.name]) if entry.path is None else file_content(entry.path)
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is a table: Parquet or CSV by its name, or by how it begins; a CSV with the names of its columns."""
+    """Return whether a file is a table: by its suffix, its first bytes (Parquet), or its column names (CSV)."""
     if path.suffix.lower() in (*CSV_SUFFIXES, *PARQUET_SUFFIXES) or _begins(path, b"PAR1"):
         return True
     line = next(iter((_start(path) or "").splitlines()), "")
@@ -85,16 +76,16 @@ def list_table(
 
     Args:
         path: the file or the folder.
-        drop_empty_classes: leave classes without a row out instead of failing.
-        follow_links: take links to files outside the table's folder, and on the way to them; else they are listed.
-        group: the column of what never straddles splits, such as a patient; "none" for no groups. Where None, one of a usual
-            name is taken.
+        drop_empty_classes: leave out classes without a row instead of failing.
+        follow_links: follow links that lead outside the table's folder; else those files are listed as bad.
+        group: the column of groups that stay in one split, such as patients; "none" for no groups. None: a column with
+            a usual name, if there is one.
 
     Raises:
-        DataError: it is no such file, is broken or too large, or no column holds images or labels; a quote swallows rows; rows
-            have several labels.
+        DataError: the file is no table, broken or too large; no column holds images or labels; a quote swallows rows;
+            or rows have several labels.
         NoClassesError: there are no classes, or only one.
-        EmptyClassError: a class that a row or a Parquet file names has no row that can be used.
+        EmptyClassError: a class of the rows, or declared by a Parquet file, has no usable row.
     """
     skipped: Counter[str] = Counter()
     bad: list[tuple[str, str]] = []
@@ -109,13 +100,13 @@ def list_table(
         kind, home = "csv", path.parent
         if _start(path) is None:
             raise DataError(
-                f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a folder of "
-                "class folders. A table in another encoding: save it as CSV UTF-8."
+                f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a "
+                "folder of class folders. A table in another encoding: save it as CSV UTF-8."
             )
         columns = read_columns(path, group)
         rows, column = csv_rows(path, columns, bad, columns.group is None and group != NONE, notes), columns.group
     find = ByName(partial(locate, Path(os.path.realpath(home)), follow_links=follow_links), home)
-    entries, places = _entries(_counted(path, rows), find, skipped, bad, lost, spelled)
+    entries, cells = _entries(_counted(path, rows), find, skipped, bad, lost, spelled)
     check_one_label(path, Counter(entry.label for entry in entries))
     column = column or next((part.group for part in parts if part.group), "")
     entries = settled(entries, column, group, notes)
@@ -127,14 +118,14 @@ def list_table(
         raise DataError(
             f"{path}: none of its {len(bad) + skipped.total():,} rows can be used. {shown or 'It is empty'}."
         )
-    if not places:
+    if not cells:
         entries = natsorted(entries, key=lambda entry: entry.name)
     classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
-    return Table(path, kind, classes, entries, skipped, bad, notes, Cells(parts, find), places)
+    return Table(path, kind, classes, entries, skipped, bad, notes, Cells(parts, find), cells)
 
 
 class _Kept(NamedTuple):
-    row: Row
+    row: TableRow
     name: str
     label: str
     path: Path | None
@@ -142,18 +133,18 @@ class _Kept(NamedTuple):
 
 
 def _entries(
-    rows: Iterable[Row],
+    rows: Iterable[TableRow],
     find: Find,
     skipped: Counter[str],
     bad: list[tuple[str, str]],
     lost: dict[str, list[str]],
     spelled: dict[str, set[str]],
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
-    """Return the entries, and the places of those that the table itself holds; fill what is given to be filled."""
+    """Return the entries, and (file, row) of images in the table by name; add to `skipped`, `bad`, `lost`, `spelled`."""
     kept: list[_Kept] = []
     left_out: list[tuple[str, str, str]] = []
 
-    def leave_out(row: Row, name: str, label: str, reason: str) -> None:
+    def leave_out(row: TableRow, name: str, label: str, reason: str) -> None:
         left_out.append((row.where, name, reason))
         if label:
             lost.setdefault(label, []).append(reason)
@@ -166,24 +157,23 @@ def _entries(
         if row.problem == WITHHELD:
             skipped[WITHHELD] += 1
             continue
-        found = find(row.file or "") if row.place is None else (None, None)
-        if isinstance(found, str) or row.problem or not label:
-            leave_out(row, name, label, found if isinstance(found, str) else row.problem or "no label")
+        located = find(row.file or "") if row.cell is None else (None, None)
+        if isinstance(located, str) or row.problem or not label:
+            leave_out(row, name, label, located if isinstance(located, str) else row.problem or "no label")
             continue
-        path, status = found
+        path, status = located
         kept.append(_Kept(row, name, label, path, f"{status.st_size}-{status.st_mtime_ns}" if status else row.stamp))
         given.add(_split(row))
-    # As with folders: names of splits, unless training images and others can be told apart, mean nothing.
+    # As with folders, splits are used only if there are train and another one.
     splits = "train" in given and len(given - {None}) > 1
     if not splits and any(one.row.split for one in kept):
-        skipped["split that is not used: without train and another one it says nothing"] += sum(
-            bool(one.row.split) for one in kept
-        )
+        number = sum(bool(one.row.split) for one in kept)
+        skipped["split that is not used: want train and at least one more"] += number
     seen: set[tuple[Path, str, str | None]] = set()
     taken: list[tuple[_Kept, str | None]] = []
     for one in kept:
         split = _split(one.row) if splits else None
-        # With two labels, or in two splits, it is as wrong as a copy there, and is said as one.
+        # A file listed with two labels or splits stays: it is reported as a copy would be.
         if splits and split is None:
             why = f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"
             leave_out(one.row, one.name, one.label, why)
@@ -196,34 +186,34 @@ def _entries(
     counts = Counter(one.name for one, _ in taken)
     names: set[str] = set()
     entries: list[Entry] = []
-    places: dict[str, tuple[int, int]] = {}
+    cells: dict[str, tuple[int, int]] = {}
     for one, split in taken:
         name = one.name if counts[one.name] == 1 else f"{one.row.where}: {one.name}"
         while name in names:
             name += "'"
         names.add(name)
         entries.append(Entry(name, one.label, split, str(one.path) if one.path else None, one.stamp, one.row.group))
-        if one.row.place is not None:
-            places[name] = one.row.place
+        if one.row.cell is not None:
+            cells[name] = one.row.cell
     counts.update(name for _, name, _ in left_out)
     bad += [(name if counts[name] == 1 else f"{where}: {name}", reason) for where, name, reason in left_out]
-    return entries, places
+    return entries, cells
 
 
-def _split(row: Row) -> str | None:
+def _split(row: TableRow) -> str | None:
     return SPLIT_NAMES.get((row.split or "").strip().lower())
 
 
-def _name(row: Row) -> str:
-    """Return the path as the table writes it, made plain; the row where that is no path that could be below a folder."""
+def _name(row: TableRow) -> str:
+    """Return the path in the table, normalised; the row's number if the path cannot be below the table's folder."""
     plain = posixpath.normpath((row.file or "").strip().replace("\\", "/"))
-    if row.place is None:
+    if row.cell is None:
         return printable(plain) if row.file and row.file.strip() else row.where
     outside = plain in (".", "..") or plain.startswith(("/", "../")) or "\0" in plain or plain[1:2] == ":"
     return row.where if outside else printable(plain)
 
 
-def _counted(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def _counted(path: Path, rows: Iterable[TableRow]) -> Iterator[TableRow]:
     for number, row in enumerate(rows, start=1):
         if number > MAX_ROWS:
             raise DataError(f"{path}: more than {MAX_ROWS:,} rows. Split it.")
@@ -231,11 +221,11 @@ def _counted(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _start(path: Path) -> str | None:
-    """Return the first 64 KiB of a text in UTF-8; None where it is none."""
+    """Return the first 64 KiB of a text in UTF-8; None if it is not UTF-8."""
     with path.open("rb") as file:
         start = file.read(_START_BYTES)
     with suppress(UnicodeDecodeError):
-        # Cut anywhere, the last letter may be half there.
+        # The incremental decoder accepts a last letter that is cut.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(start)
         return None if "\0" in text else text
     return None

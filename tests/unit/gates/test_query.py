@@ -21,7 +21,7 @@ from tans_core.errors import (
     TooFewImagesError,
     TooManyBadFilesError,
 )
-from tans_core.gates.query import QueryThresholds, Verdict, check_query, start_query_gate
+from tans_core.gates.query import QueryThresholds, QueryVerdict, check_query, start_query_gate
 from tans_core.gates.query_rules import RULES, query_checks
 from tans_core.gates.query_words import Facts
 from tans_core.tasks.splits import assign_splits
@@ -30,7 +30,7 @@ from tests.factories.reports import scanned
 LIMITS = {"min_images_per_class": 2, "max_bad_share": 0.5}
 
 
-def judged(**changes: Any) -> Verdict:
+def judged(**changes: Any) -> QueryVerdict:
     return check_query(scanned(**changes), QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
 
 
@@ -178,7 +178,7 @@ def test_several_failures_are_all_told_and_the_gravest_is_raised() -> None:
 
 
 def test_empty_classes_can_be_dropped_with_a_warning_unless_one_class_is_left() -> None:
-    def dropped(classes: dict[str, int]) -> Verdict:
+    def dropped(classes: dict[str, int]) -> QueryVerdict:
         report = scanned(classes=classes)
         return check_query(report, QueryThresholds(), None, drop_empty_classes=True, **LIMITS)  # type: ignore[arg-type]
 
@@ -240,7 +240,7 @@ def test_other_process_says_the_same() -> None:
     with start_query_gate() as gate:
         process = gate._process
         assert process is not None
-        there = gate.judge(report, thresholds, None, **LIMITS)  # type: ignore[arg-type]
+        there = gate.check(report, thresholds, None, **LIMITS)  # type: ignore[arg-type]
     assert process.returncode == 0
     assert there == check_query(report, thresholds, None, **LIMITS)  # type: ignore[arg-type]
     assert there.error is TooFewImagesError
@@ -254,7 +254,7 @@ def test_killed_process_is_replaced_by_this_one() -> None:
         assert process is not None
         process.kill()
         process.wait()
-        verdict = gate.judge(scanned(classes={"ash": 40}), QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
+        verdict = gate.check(scanned(classes={"ash": 40}), QueryThresholds(), None, **LIMITS)  # type: ignore[arg-type]
     assert verdict.error is NoClassesError
 
 

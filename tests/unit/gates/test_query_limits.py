@@ -12,7 +12,7 @@ import tans_core
 from tans_core.dataset import QueryLimits
 from tans_core.errors import GateError, ParamsError, TooFewImagesError
 from tans_core.gates import query
-from tans_core.gates.query import Verdict
+from tans_core.gates.query import QueryVerdict
 from tans_core.params import QueryGateParams
 from tests.factories.images import write_class_folders
 from tests.factories.project import SIZE_PX
@@ -26,17 +26,17 @@ def published(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return copy_release(project, tmp_path / "published")
 
 
-def by_scan(path: Path, root: Path) -> Verdict:
+def by_scan(path: Path, root: Path) -> QueryVerdict:
     return tans_core.scan(path, root=root).scanned.verdict
 
 
-def by_retrieve(path: Path, root: Path) -> Verdict:
+def by_retrieve(path: Path, root: Path) -> QueryVerdict:
     found = tans_core.retrieve(path, root=root)
     assert found.scan is not None
     return found.scan.verdict
 
 
-def by_finetune(path: Path, root: Path) -> Verdict:
+def by_finetune(path: Path, root: Path) -> QueryVerdict:
     model = tans_core.list_models(root)[0].id
     run = tans_core.finetune(path, model=model, epochs=1, root=root)
     assert run.scan is not None
@@ -46,7 +46,7 @@ def by_finetune(path: Path, root: Path) -> Verdict:
 @pytest.mark.parametrize("ask", [by_scan, by_retrieve, by_finetune])
 @pytest.mark.parametrize("key", QueryGateParams.model_fields)
 def test_every_threshold_of_params_is_obeyed_after_publishing(
-    key: str, ask: Callable[[Path, Path], Verdict], published: Path, tmp_path: Path
+    key: str, ask: Callable[[Path, Path], QueryVerdict], published: Path, tmp_path: Path
 ) -> None:
     case = QUERY_CASES[key]
     images = case.make(tmp_path / "images")
@@ -68,7 +68,7 @@ def test_every_threshold_of_params_is_obeyed_after_publishing(
 
 @pytest.mark.parametrize("ask", [by_scan, by_retrieve, by_finetune])
 def test_limits_of_the_data_section_are_obeyed_after_publishing(
-    ask: Callable[[Path, Path], Verdict], published: Path, tmp_path: Path
+    ask: Callable[[Path, Path], QueryVerdict], published: Path, tmp_path: Path
 ) -> None:
     images = write_class_folders(tmp_path / "images", {"ash": 12, "oak": 14})
     assert ask(images, published).passed

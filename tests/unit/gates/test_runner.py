@@ -10,7 +10,7 @@ import pytest
 
 from tans_core.errors import GateError
 from tans_core.gates import expect
-from tans_core.gates.runner import Check, judge, run_gate, validate
+from tans_core.gates.runner import Check, outcome_of, run_gate, validate
 
 
 def check(frame: pd.DataFrame, *expectations: object, rows: tuple[int, int | None] = (1, None)) -> Check:
@@ -113,7 +113,7 @@ def test_dropped_expectation_fails(tmp_path: Path) -> None:
     frame = good_frame()
     came = validate(check(frame, expect.unique("id")))
     assert came.success
-    outcome = judge(check(frame, expect.unique("id"), expect.between("accuracy", 0, 1)), came)
+    outcome = outcome_of(check(frame, expect.unique("id"), expect.between("accuracy", 0, 1)), came)
     (failure,) = outcome.failures
     assert "expect_column_values_to_be_between on accuracy: the expectation was dropped" in failure
 
@@ -154,5 +154,5 @@ def test_warning_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
 
 def test_finding_names_its_column_and_every_row() -> None:
     one = check(good_frame(), expect.between("accuracy", 2, None))
-    (finding,) = judge(one, validate(one)).findings
+    (finding,) = outcome_of(one, validate(one)).findings
     assert (finding.column, finding.keys, finding.warning) == ("accuracy", ("a", "b", "c"), False)
