@@ -140,11 +140,11 @@ def judge_rankings(scores: Scores, groups: Mapping[str, Sequence[Asked]]) -> dic
     """Judge every ranking on groups of tasks.
 
     Returns:
-        `table`: of each ranking, group and figure the mean over the tasks: its mean and standard deviation over the seeds.
-        `margins`: by how much `tans`, refined and not, is ahead of each other ranking in weighted tau: the mean over the
-        sources, of each the mean over its tasks, and its standard error, which says what other sources could change.
-        `calibration`: of the scores of `tans`, by group of two sources or more, mean and standard deviation over the seeds of
-        what `tans_core.space.measure.calibration` returns; each source is a fold.
+        `table`: for each ranking, group and figure, mean and standard deviation over the seeds of the mean over tasks.
+        `margins`: how far `tans`, refined and not, is ahead of each other ranking in weighted tau. It is the mean over
+        the sources of the mean over their tasks, with its standard error over the sources.
+        `calibration`: of the scores of `tans`, by group of at least two sources. Mean and standard deviation over the
+        seeds of what `tans_core.space.measure.calibration` returns; each source is a fold.
     """
     table: dict[str, Any] = {}
     margins: dict[str, Any] = {OURS: {}, REFINED_BY: {}}

@@ -113,7 +113,7 @@ def remove(
 
 @zoo.command("verify", epilog=EXAMPLES["zoo verify"])
 def verify(as_json: AsJson = False, root: Root = None) -> None:
-    """Check each stored weights file against its recorded hash. The exit code is 5 if one differs."""
+    """Check each stored weights file against its recorded hash. The exit code is 7 if one differs."""
     from tans_core import api
     from tans_core.errors import WeightsError
 

@@ -22,8 +22,8 @@ from tans_core.tasks.task import Task
 Floats = npt.NDArray[np.float64]
 
 _REACH = 1.0
-"""Length scale of the Gaussian process over places. Chosen on held-out sources, where 0.5 to 1.5 differ little, as do 0.3
-to 1 for `_NOISE`."""
+"""Length scale of the Gaussian process over places. Chosen on held-out sources, where 0.5 to 1.5 differ little, as do
+0.3 to 1 for `_NOISE`."""
 _NOISE = 1.0
 """Variance of a probe alone, relative to that which it shares with its neighbours."""
 _LEAST_SPREAD = 0.01
