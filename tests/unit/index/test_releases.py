@@ -165,7 +165,7 @@ def test_model_of_another_space_or_card_or_without_weights_is_refused(
     card, files = arrival(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="another space"):
         add_models(serving, rows_of([card], space="space-2"), files)
-    with pytest.raises(StoreError, match="other models of the ids m1"):
+    with pytest.raises(StoreError, match="other models with the ids m1"):
         add_models(serving, rows_of([make_card("m1", card.weights)]), files)
     with pytest.raises(StoreError, match=r"arrivals/newcomer/weights\.safetensors"):
         add_models(serving, rows_of([card]), {})
