@@ -8,9 +8,8 @@ from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import textalloc
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -100,78 +99,27 @@ def draw_map(mapped: SpaceMap, theme: Theme = LIGHT) -> Figure:
 
 
 def _name_places(axes: Axes, mapped: SpaceMap, theme: Theme) -> None:
-    """Place the names of tasks and queries beside their marks, so that they cover few names, marks and networks."""
+    """Place the names of queries and tasks beside their marks, so that they cover few names, marks and networks."""
     named = mapped.of(Kind.QUERY) + mapped.of(Kind.TASK)
+    of_query = [mapped.places[index].kind is Kind.QUERY for index in named]
+    positions = np.asarray(mapped.positions, dtype=np.float64)
     axes.apply_aspect()
-    renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type, no-untyped-call]
-    pixels = axes.transData.transform(mapped.positions)  # (P, 2)
-    a_point = axes.figure.dpi / 72
-    halo = [withStroke(linewidth=2.2, foreground=theme.paper)]
-    taken = [(*pixels[index] - 6 * a_point, *pixels[index] + 6 * a_point) for index in named]
-    for index in named:
-        query = mapped.places[index].kind is Kind.QUERY
-        text = axes.annotate(
-            _short(mapped.places[index].name),
-            mapped.positions[index],
-            (0, 0),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=10.5 if query else 8,
-            weight="bold" if query else "normal",
-            color=theme.ink,
-            path_effects=halo,
-            zorder=5,
-            # Names come from users; a dollar sign would start a formula.
-            parse_math=False,
-        )
-        extent = text.get_window_extent(renderer)
-        offset = _free_place(
-            pixels[index], (extent.width, extent.height), np.array(taken), pixels, np.array(axes.bbox.extents)
-        )
-        text.set_position(tuple(offset / a_point))
-        centre = pixels[index] + offset
-        half = np.array([extent.width, extent.height]) / 2 + a_point
-        taken.append((*(centre - half), *(centre + half)))
-        edge = centre - np.clip(offset, -half, half)
-        if np.hypot(*(edge - pixels[index])) > 11 * a_point:
-            ends = axes.transData.inverted().transform([pixels[index], edge])
-            axes.plot(*ends.T, color=theme.muted, linewidth=0.7, zorder=2)
-
-
-def _free_place(
-    mark: npt.NDArray[np.float64],
-    size: tuple[float, float],
-    taken: npt.NDArray[np.float64],
-    points: npt.NDArray[np.float64],
-    inside: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Return the best offset of a name from its mark, among places on rings around it. All in pixels.
-
-    Args:
-        mark: (2,), centre of the mark.
-        size: width and height of the name.
-        taken: (n, 4), boxes that the name should not touch: left, bottom, right, top.
-        points: (P, 2), points that it should not cover.
-        inside: (4,), box in which it should stay.
-    """
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    rings = size[1] * np.array([1.0, 1.4, 2.0, 3.0, 4.2, 5.6, 7.2])
-    ring, angle = (grid.ravel() for grid in np.meshgrid(rings, angles, indexing="ij"))
-    # The near edge of the name, not its centre, is on the ring.
-    reach = np.minimum(
-        size[0] / 2 / np.maximum(np.abs(np.cos(angle)), 1e-9), size[1] / 2 / np.maximum(np.abs(np.sin(angle)), 1e-9)
+    textalloc.allocate(
+        axes,
+        *positions[named].T,
+        [_short(mapped.places[index].name) for index in named],
+        x_scatter=positions[:, 0],
+        y_scatter=positions[:, 1],
+        textsize=[10.5 if query else 8 for query in of_query],
+        fontweight=["bold" if query else "normal" for query in of_query],
+        textcolor=theme.ink,
+        linecolor=theme.muted,
+        linewidth=0.7,
+        path_effects=[withStroke(linewidth=2.2, foreground=theme.paper)],
+        zorder=5,
+        # Names come from users; a dollar sign would start a formula.
+        parse_math=False,
     )
-    offsets = (ring + reach)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (C, 2)
-    half = np.array(size) / 2
-    low, high = mark + offsets - half, mark + offsets + half
-    shared = np.minimum(high[:, None], taken[None, :, 2:]) - np.maximum(low[:, None], taken[None, :, :2])  # (C, n, 2)
-    overlap = np.clip(shared, 0, None).prod(axis=2).sum(axis=1)
-    covered = ((points[None] > low[:, None]) & (points[None] < high[:, None])).all(axis=2).sum(axis=1)
-    outside = np.clip(inside[:2] - low, 0, None).sum(axis=1) + np.clip(high - inside[2:], 0, None).sum(axis=1)
-    cost = 100 * overlap / (size[0] * size[1]) + 10 * outside / size[1] + 0.25 * covered + ring / size[1]
-    best: npt.NDArray[np.float64] = offsets[int(np.argmin(cost))]
-    return best
 
 
 def _legend(axes: Axes, mapped: SpaceMap, marks: dict[str, Mark], theme: Theme) -> None:
