@@ -106,8 +106,9 @@ def _name_places(axes: Axes, mapped: SpaceMap, theme: Theme) -> None:
     axes.apply_aspect()
     textalloc.allocate(
         axes,
-        *positions[named].T,
-        [_short(mapped.places[index].name) for index in named],
+        x=positions[named, 0],
+        y=positions[named, 1],
+        text_list=[_short(mapped.places[index].name) for index in named],
         x_scatter=positions[:, 0],
         y_scatter=positions[:, 1],
         textsize=[10.5 if query else 8 for query in of_query],
