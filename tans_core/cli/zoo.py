@@ -89,7 +89,7 @@ def admit(as_json: AsJson = False, root: Root = None) -> None:
     console = stdout()
     console.print(rows)
     if outcome.withheld:
-        console.print(f"Serving stays as it is: {outcome.withheld}", markup=False, highlight=False)
+        console.print(f"The release in production stays: {outcome.withheld}", markup=False, highlight=False)
     console.print(
         f"{len(outcome.admitted)} admitted, {len(outcome.refused)} in quarantine", highlight=False, markup=False
     )
