@@ -140,11 +140,7 @@ def _entries(
     lost: dict[str, list[str]],
     spelled: dict[str, set[str]],
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
-<<<<<<< HEAD
     """Return the entries, and (file, row) of images in the table by name; add to the last four arguments."""
-=======
-    """Return the entries, and by name (file, row) of images in the table; add to the four collections given."""
->>>>>>> w-tasks
     kept: list[_Kept] = []
     left_out: list[tuple[str, str, str]] = []
 
