@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean, problems
 from tans_core.index.settings import read_params
 from tans_core.io import atomic_path, write_json
 from tans_core.known import known_images, say_known
-from tans_core.params import TASK_NAME, QueryGateParams
+from tans_core.params import ImageParams, QueryGateParams, check_task_name
 from tans_core.project import find_task_folder, new_run_folder, task_infos
 
 if TYPE_CHECKING:
@@ -61,15 +60,18 @@ class QueryLimits:
         else:
             params = read_params(root, ("data", "gates"))
             data, gates = params["data"], params["gates"]
+        if not isinstance(data, Mapping) or not isinstance(gates or {}, Mapping):
+            raise ParamsError(f"{path}: data and gates: want a mapping each. See docs/params.md.")
+        within: tuple[str, ...] = ("data",)
+        model: type[BaseModel] = ImageParams
         try:
-            size = (release or {}).get("data", data)["stored_size_px"]
+            values = {**data, **({"stored_size_px": release["data"]["stored_size_px"]} if release else {})}
+            images = ImageParams.model_validate({key: values[key] for key in ImageParams.model_fields if key in values})
+            within, model = ("gates", "query"), QueryGateParams
             thresholds = QueryGateParams.model_validate((gates or {}).get("query") or {})
-            return cls(int(size), int(data["min_images_per_class"]), float(data["max_bad_share"]), thresholds)
         except ValidationError as error:
-            lines = problems(error, QueryGateParams, ("gates", "query"))
-            raise ParamsError(f"{path}: {'; '.join(lines)}") from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ParamsError(f"{path}: data or gates: {error!r}. See docs/params.md.") from error
+            raise ParamsError(f"{path}: {'; '.join(problems(error, model, within))}") from None
+        return cls(images.stored_size_px, images.min_images_per_class, images.max_bad_share, thresholds)
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,9 @@ def open_dataset(
     path = path_of(dataset)
     if not path.exists():
         known = [info.name for info in task_infos(root)]
+        tasks = f"one of the {len(known)} tasks" if known else "a task (no task is built yet)"
         raise UnknownTaskError(
-            f"{str(dataset)!r}: neither a path nor one of the {len(known)} tasks in {root / 'data/tasks'}"
+            f"{str(dataset)!r}: neither a path nor {tasks} in {root / 'data'}"
             f"{did_you_mean(str(dataset), known)}.\n"
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
         )
@@ -296,10 +299,7 @@ def scan_path(
 
 def check_save_name(name: str, root: Path) -> None:
     """Raise ParamsError unless a scanned task can be saved under this name."""
-    if not re.fullmatch(TASK_NAME, name):
-        raise ParamsError(
-            f"name {name!r}: want lower-case letters, digits and dashes, at most 63, such as 'my-leaves'."
-        )
+    check_task_name(name)
     taken = find_task_folder(root, name)
     if taken is not None and taken.parent.name == "tasks":
         raise ParamsError(f"name {name!r}: a task of the project has it ({taken}). Choose another.")

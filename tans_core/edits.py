@@ -21,7 +21,7 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
 from tans_core.io import write_text
-from tans_core.params import Params, parse_params
+from tans_core.params import Params, check_task_name, parse_params
 from tans_core.yaml_file import compose, flow, parse_yaml, read_text
 
 ROLES = {"meta-train": "meta_train", "meta-test": "meta_test"}
@@ -70,6 +70,7 @@ def add_task(
     Raises:
         ParamsError: the name is in use or is no valid task name.
     """
+    check_task_name(name)
     with _edited(root, dry_run) as edit:
         holder = _holder(edit.values, name)
         if holder and not replace:

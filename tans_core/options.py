@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from tans_core.errors import ParamsError
+from tans_core.errors import ParamsError, did_you_mean
 from tans_core.retrieval.candidate import REFINED
 from tans_core.retrieval.constraints import Constraints, Options
 
@@ -67,7 +67,8 @@ class FinetuneOptions(Constraints):
         choosing = sorted({*Constraints.model_fields, "rank", "refine"} & options.model_fields_set)
         changed = [name for name in choosing if getattr(options, name) != cls.model_fields[name].default]
         if options.model is not None and changed:
-            raise ParamsError(f"--model names the network already: leave it out, or {' and '.join(changed)}.")
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise ParamsError(f"--model names the network already. Leave out --model, or {flags}.")
         return options
 
 
@@ -95,6 +96,8 @@ def takes(options: type[Options], command: bool = False) -> Callable[[Callable[.
         signature = inspect.signature(function).replace(parameters=[*leading, *ordered, *trailing])
 
         def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            for name in kwargs.keys() - signature.parameters.keys():
+                raise ParamsError(f"{name}: no such option{did_you_mean(name, signature.parameters)}.")
             bound = signature.bind(*args, **kwargs).arguments
             values = {name: bound.pop(name) for name in fields if name in bound}
             return {**bound, "options": options.read(**values)}

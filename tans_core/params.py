@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -19,6 +20,14 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 TASK_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 RESERVED_TASK = "base"
 TaskName = Annotated[str, Field(pattern=TASK_NAME)]
+
+
+def check_task_name(name: str) -> None:
+    """Raise ParamsError unless a task can have this name."""
+    if not re.fullmatch(TASK_NAME, name):
+        raise ParamsError(
+            f"name {name!r}: want lower-case letters, digits and dashes, at most 63, such as 'my-leaves'."
+        )
 
 
 class _Section(BaseModel):
@@ -39,15 +48,20 @@ class TasksParams(_Section):
     meta_test: dict[TaskName, TaskParams]
 
 
-class DataParams(_Section):
-    """Sizes that every task shares."""
+class ImageParams(_Section):
+    """The settings of `data` that a user's images are read by, too."""
 
     stored_size_px: Annotated[int, Field(ge=16, le=1024)]
+    min_images_per_class: Count
+    max_bad_share: Fraction
+
+
+class DataParams(ImageParams):
+    """Sizes that every task shares."""
+
     max_train: Count
     max_val: Count
     max_test: Count
-    min_images_per_class: Count
-    max_bad_share: Fraction
     workers: Annotated[int, Field(ge=0, le=64)]
 
 

@@ -19,6 +19,7 @@ from tans_core.errors import (
     StoreError,
     TansError,
     WeightsError,
+    did_you_mean,
 )
 from tans_core.io import writing
 
@@ -130,6 +131,11 @@ def reproduce(
             f"{root}: not in a git repository, which DVC needs. A zip download and a COPY into an image lack it. "
             "Run `git init` there or clone the project; or run `dvc config core.no_scm true` to work without git."
         )
+    known_stages = _stage_names(root)
+    for stage in (one.partition("@")[0] for one in stages if known_stages and not one.startswith("-")):
+        if stage not in known_stages:
+            names = ", ".join(sorted(known_stages))
+            raise ParamsError(f"{stage!r}: no such stage{did_you_mean(stage, known_stages)}. There are: {names}.")
     jobs = jobs or cores()
     if not stages and jobs > 1:
         params = load_params(root)
@@ -144,7 +150,7 @@ def reproduce(
         _dvc_repro(root, [["base"]], on_line)
         _dvc_repro(root, _deal([f"zoo@{task}" for task in tasks.meta_train], jobs), on_line)
         # Neither needs the other, and `embed` uses one core only.
-        if {"gate-zoo", "embed", "transfer"} <= _stage_names(root):
+        if {"gate-zoo", "embed", "transfer"} <= known_stages:
             _dvc_repro(root, [["--single-item", "gate-zoo"]], on_line)
             _dvc_repro(root, _deal(["embed", "transfer"], 2), on_line)
     _dvc_repro(root, [list(stages)], on_line)

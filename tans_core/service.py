@@ -155,7 +155,7 @@ class Service:
         count = self.retriever.fitting(options)
         if options.rank > count:
             raise ParamsError(
-                f"rank: got {options.rank}, want 1 to {count}: as many models as satisfy {options.in_words()}."
+                f"--rank: got {options.rank}, want at most {count}, the number of models ({options.in_words()})."
             )
 
     def _retrieve(

@@ -59,7 +59,9 @@ def parse_yaml(text: str, path: Path) -> Any:
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = str(error.problem or error.context).split(" with value ")[0]
-        raise ParamsError(f"{path}{line}: not YAML: {problem}. Correct that line.") from None
+        raise ParamsError(
+            f"{path}{line}: not YAML: {problem}. Correct this line, or the indentation of the one above."
+        ) from None
     except (YAMLError, ValueError, OverflowError) as error:
         raise ParamsError(f"{path}: not YAML: {str(error)[:200]}") from None
     except RecursionError:

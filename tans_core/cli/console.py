@@ -36,7 +36,8 @@ DataSet = Annotated[
     str,
     typer.Argument(
         metavar="PATH|TASK",
-        help="A folder with one folder of images per class, or a task of the project (`tans tasks list`).",
+        help="A folder with one folder of images per class, a zip or tar of one, a CSV of paths and labels, Parquet "
+        "files, or a task of the project (`tans tasks list`).",
     ),
 ]
 

@@ -173,7 +173,7 @@ def open_table(store: Path, name: str) -> Any:
         StoreError: there is no such table.
     """
     if not (store / f"{name}.lance").is_dir():
-        raise StoreError(f"{store}: has no table {name!r}. Run `dvc repro` to build it.")
+        raise StoreError(f"{store}: has no table {name!r}. Run `tans build`.")
     with _readable(store, name):
         return connect(store).open_table(name)
 

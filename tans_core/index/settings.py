@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tans_core.errors import ParamsError
+from tans_core.errors import ParamsError, did_you_mean
 from tans_core.yaml_file import read_yaml
 
 SECTIONS = ("seed", "data", "networks", "embed", "transfer", "space", "retrieval", "finetune")
@@ -23,5 +23,7 @@ def read_params(root: Path, names: Sequence[str] = SECTIONS) -> dict[str, Any]:
     raw = read_yaml(path)
     missing = [name for name in names if not isinstance(raw, dict) or name not in raw]
     if missing:
-        raise ParamsError(f"{path}: lacks {', '.join(missing)}. Run from the project's folder, or pass --root.")
+        sections = list(raw) if isinstance(raw, dict) else []
+        named = ", ".join(f"{name!r}{did_you_mean(name, map(str, sections))}" for name in missing)
+        raise ParamsError(f"{path}: no section {named}. Correct it (docs/params.md), or pass the project as --root.")
     return {name: raw[name] for name in names}

@@ -45,9 +45,7 @@ class Architecture(BaseModel):
         # Check against the library's list: it would fetch some other names from a hub.
         if architecture.name not in _names(architecture.package):
             suggestion = did_you_mean(architecture.name, _names(architecture.package))
-            raise WeightsError(
-                f"architecture: {architecture.package} has no network {architecture.name!r}{suggestion}."
-            )
+            raise WeightsError(f"{architecture.package} has no network {architecture.name!r}{suggestion}.")
         return architecture
 
 

@@ -40,7 +40,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # any other file may fail in any way
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise WeightsError(f"{path}: not a file of tensors alone ({reason[:200]}).") from error
+        raise WeightsError(f"{path}: not a state_dict that torch.save or safetensors wrote ({reason[:80]}).") from error
     for name in ("state_dict", "model", "state_dict_ema"):
         if isinstance(contents, Mapping) and isinstance(contents.get(name), Mapping):
             contents = contents[name]

@@ -113,12 +113,13 @@ class Constraints(Options):
         """Return the limits as text for a message."""
         parts = []
         for column in RANGES:
+            option = column.replace("_", "-")
             low, high = self.range_of(column)
-            parts += [f"{column} >= {low:g}"] if low is not None else []
-            parts += [f"{column} <= {high:g}"] if high is not None else []
+            parts += [f"--min-{option} {low:g}"] if low is not None else []
+            parts += [f"--max-{option} {high:g}"] if high is not None else []
         if self.licences is not None:
             parts.append(f"licences within {', '.join(self.licences) or 'none'}")
-        return " and ".join(parts) or "no constraint"
+        return " and ".join(parts) or "no limit"
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:
@@ -140,7 +141,7 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
     nearest = nearest or [min(measured, key=lambda row: (len(row[2]), row[1], row[0]["id"]))]
     lines = []
     for model, _, to_accept in nearest:
-        costs = ", ".join(f"{model[column]:.2f} {unit}" for column, unit in RANGES.items())
+        costs = ", ".join(f"{model[column]:.3g} {unit}" for column, unit in RANGES.items())
         advice = _relaxed(model, constraints)
         if to_accept:
             advice.append(f"accept --licence {','.join(to_accept)} as well")
