@@ -37,10 +37,18 @@ READ = {"source": "scikit-learn-photos", "options": {"patch_px": 18, "grey": Tru
 Run = Callable[[Path], Any]
 
 
+_COPIES = ("base.json", "space.json")
+"""Files that copy settings: they differ whether or not anything else does."""
+
+
 def files(root: Path, *parts: str) -> dict[str, str]:
-    """Return a hash of each file of some folders, except those of Lance, whose bytes differ each time."""
+    """Return a hash of each file of some folders, without copies of settings and Lance files: those always differ."""
     found = [path for part in parts for path in sorted((root / part).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(root)): sha256_file(path) for path in found if ".lance" not in str(path)}
+    return {
+        str(path.relative_to(root)): sha256_file(path)
+        for path in found
+        if ".lance" not in str(path) and path.name not in _COPIES
+    }
 
 
 def without_seconds(value: Any) -> Any:

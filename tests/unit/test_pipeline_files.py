@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tans_core.errors import ParamsError
-from tans_core.params import load_params
+from tans_core.params import FinetuneParams, load_params
 from tans_core.stages.base import check_dependencies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +35,12 @@ def test_every_stage_runs_a_module_that_exists_and_depends_on_its_code() -> None
         assert module.replace(".", "/") + ".py" in body["deps"], name
         missing = [dep for dep in body["deps"] if dep.startswith("tans_core") and not (ROOT / dep).exists()]
         assert not missing, name
+
+
+@pytest.mark.parametrize("stage", ["transfer", "evaluate"])
+def test_stages_that_fine_tune_depend_on_every_setting_of_the_recipe(stage: str) -> None:
+    settings = {f"finetune.{name}" for name in FinetuneParams.model_fields} - {"finetune.epochs"}
+    assert settings <= set(STAGES[stage]["params"])
 
 
 def test_default_zoo_has_twenty_tasks_of_five_sources_and_five_unseen_ones() -> None:

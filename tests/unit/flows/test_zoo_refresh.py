@@ -197,7 +197,7 @@ def test_with_a_release_that_cannot_place_newcomers_the_inbox_waits(root: Path) 
     for path in (root / "serving/releases").glob("*/space/anchors.safetensors"):
         path.unlink()
     with pytest.raises(
-        WeightsError, match=r"anchors\.safetensors: changed since release .* was published.*tans publish"
+        WeightsError, match=r"anchors\.safetensors: missing or changed since release .* was published.*tans publish"
     ):
         refresh(root, lambda newcomer, release: None, settle_s=0)
     assert (root / "inbox/good").is_dir() and not (root / "quarantine/good").exists()

@@ -73,20 +73,20 @@ def test_unknown_licence_is_answered_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("limits", "lines"),
     [
-        ({"max_params_m": 0.05}, ["tiny.mit (0.10 M parameters, 1.00 M MACs): raise --max-params-m to 0.1"]),
-        ({"min_params_m": 9}, ["large.font (2.50 M parameters, 50.00 M MACs): lower --min-params-m to 2.5"]),
+        ({"max_params_m": 0.05}, ["tiny.mit (0.1 M parameters, 1 M MACs): raise --max-params-m to 0.1"]),
+        ({"min_params_m": 9}, ["large.font (2.5 M parameters, 50 M MACs): lower --min-params-m to 2.5"]),
         (
             {"licences": ["ISC"]},
-            ["large.choice (2.00 M parameters, 40.00 M MACs): accept --licence BSD-3-Clause as well"],
+            ["large.choice (2 M parameters, 40 M MACs): accept --licence BSD-3-Clause as well"],
         ),
         (
             {"licences": ["MIT"], "min_params_m": 0.4, "max_params_m": 0.6},
-            ["tiny.mit (0.10 M parameters, 1.00 M MACs): lower --min-params-m to 0.1",
-             "small.both (0.50 M parameters, 5.00 M MACs): accept --licence OFL-1.1 as well"],
+            ["tiny.mit (0.1 M parameters, 1 M MACs): lower --min-params-m to 0.1",
+             "small.both (0.5 M parameters, 5 M MACs): accept --licence OFL-1.1 as well"],
         ),
         (
             {"licences": ["ISC"], "max_params_m": 0.01},
-            ["tiny.mit (0.10 M parameters, 1.00 M MACs): raise --max-params-m to 0.1 and accept --licence MIT as well"],
+            ["tiny.mit (0.1 M parameters, 1 M MACs): raise --max-params-m to 0.1 and accept --licence MIT as well"],
         ),
     ],
 )  # fmt: skip
