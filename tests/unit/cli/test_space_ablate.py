@@ -77,4 +77,4 @@ def test_unknown_variants_are_all_named(tans: Tans, root: Path) -> None:
 def test_nothing_built_ends_with_6(tans: Tans, fresh: Path) -> None:
     done = tans("space", "ablate", "--root", fresh)
     assert done.code == 6
-    assert "Run `dvc repro`" in done.err
+    assert "Run `tans build`" in done.err

@@ -56,7 +56,7 @@ def test_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 def test_missing_table_or_digest_names_the_command(tmp_path: Path) -> None:
     for read in (lambda: read_table(tmp_path, "models"), lambda: read_digests(tmp_path, "models")):
-        with pytest.raises(StoreError, match="dvc repro"):
+        with pytest.raises(StoreError, match="tans build"):
             read()
 
 
