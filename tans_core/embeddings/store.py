@@ -205,5 +205,5 @@ def read_digests(store: Path, *names: str) -> dict[str, str]:
     """
     paths = {name: store / f"{name}.digest" for name in names}
     if missing := [str(path) for path in paths.values() if not path.is_file()]:
-        raise StoreError(f"no such file: {', '.join(missing)}. Run `dvc repro` to build the store.")
+        raise StoreError(f"no such file: {', '.join(missing)}. Run `tans build`.")
     return {name: path.read_text(encoding="utf-8").strip() for name, path in paths.items()}

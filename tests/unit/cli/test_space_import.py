@@ -33,7 +33,7 @@ def test_import_says_what_it_found_and_where_it_is(tans: Tans, fresh: Path, tmp_
     for said in ("12 of 4 sources", "120, 10 per data set", "functional 24, image features 16", "96 train, 72 val"):
         assert said in words
     assert "the file has percent" in words and "the file has counts" in words
-    assert "warning: 120 networks hold other numbers" in words
+    assert "warning: 120 networks have other numbers" in words
     assert len(read_published(fresh / "data/published").tasks) == 12
 
 
