@@ -30,9 +30,11 @@ def _write(tmp_path: Path, data: str | bytes) -> Path:
     ("data", "words"),
     [
         (TEXT + "seed: 1\n", f'line {TEXT.count(chr(10)) + 1}: not YAML: found duplicate key "seed"'),
-        (TEXT.replace("seed: 0\n", "seed: " + "9" * 5000 + "\n"), "Exceeds the limit"),
-        ("[" * 100_000, "nested deeper"),
-        (BOMB + "seed: *j\n", "stand for more than 300,000 values"),
+        (TEXT.replace("seed: 0\n", "seed: " + "9" * 5000 + "\n"), "line 2: not YAML: Exceeds the limit"),
+        (TEXT.replace("seed: 0\n", "seed: 2026-13-01\n"), "line 2: not YAML: month must be in 1..12"),
+        ("seed: 0\nlr: " + "[" * 100_000, "line 2: more than 500 brackets are open"),
+        ("seed: 0\n" + BOMB, "j: aliases (*name) stand for more than 300,000 values"),
+        (BOMB + "seed: *j\n", "j: aliases (*name) stand for more than 300,000 values"),
         (TEXT.replace("seed: 0\n", "seed: 0 # café\n").encode("latin-1"), "line 2: not UTF-8"),
         (TEXT.encode("utf-16"), "line 1: not UTF-8"),
         ("seed: &a [*a]\n", "stand for more than"),
@@ -42,11 +44,11 @@ def _write(tmp_path: Path, data: str | bytes) -> Path:
 )
 @pytest.mark.parametrize("read", [load_params, lambda root: read_params(root, ("data", "gates")), QueryLimits.of])
 def test_invalid_files_are_refused_at_once(read: object, data: str | bytes, words: str, tmp_path: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ParamsError) as raised:
         read(_write(tmp_path, data))  # type: ignore[operator]
     assert words in str(raised.value) and str(tmp_path / "params.yaml") in str(raised.value)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
