@@ -40,7 +40,7 @@ async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = F
     text = (
         f"# {run.model} on {run.task.name}\n\n"
         f"Test accuracy **{run.test_accuracy:.4f}**, best validation accuracy {run.best_val_accuracy:.4f}, "
-        f"{run.seconds:.1f} s.\n\n{curve}\n\n{json_block(summary)}\n"
+        f"{run.seconds:.1f} s.\n\n{run.warning}\n\n{curve}\n\n{json_block(summary)}\n"
     )
     key = artifact_key("finetune", run.task.name)
     await acreate_markdown_artifact(text, key=key, description=f"{run.model} on {dataset}")

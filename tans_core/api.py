@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, scan_path
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
-from tans_core.project import SAVED_TASKS, find_root, new_run_folder, reproduce, task_infos
+from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.service import Service
 
@@ -147,8 +147,8 @@ def scan(
             group=group,
             name=save,
         )
-    folder = new_run_folder(project, "scan")
-    scanned.write(folder)
+    with run_folder(project, "scan") as folder:
+        scanned.write(folder)
     if task is not None:
         write_task(task, project / SAVED_TASKS / task.info.name)
     return ScanRun(scanned, folder, task.info if task else None)

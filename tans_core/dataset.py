@@ -16,7 +16,7 @@ from tans_core.index.settings import read_params
 from tans_core.io import atomic_path, write_json
 from tans_core.known import known_images, say_known
 from tans_core.params import ImageParams, QueryGateParams, check_task_name
-from tans_core.project import find_task_folder, new_run_folder, task_infos
+from tans_core.project import find_task_folder, run_folder, task_infos
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,8 +220,8 @@ def open_dataset(
         name=name,
     )
     if task is None:
-        details = new_run_folder(root, "scan")
-        scanned.write(details)
+        with run_folder(root, "scan") as details:
+            scanned.write(details)
         scanned.verdict.raise_on_failure(details / "scan.html")
     assert task is not None
     return task, scanned

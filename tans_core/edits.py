@@ -20,7 +20,7 @@ from filelock import FileLock
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
 from tans_core.errors import ParamsError, UnknownTaskError, did_you_mean
-from tans_core.io import write_text
+from tans_core.io import write_text, writing
 from tans_core.params import Params, check_task_name, parse_params
 from tans_core.yaml_file import compose, flow, parse_yaml, read_text
 
@@ -209,7 +209,8 @@ def _edited(root: Path, dry_run: bool = False) -> Iterator[Edit]:
     read_text(path)
     stamp = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     lock = platformdirs.user_cache_path("tans") / "locks" / f"params-{stamp}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    with writing(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
     # Without the lock, of two commands at a time the second would overwrite the first one's changes.
     with FileLock(lock):
         edit = Edit(read_text(path), path)

@@ -17,8 +17,8 @@ from typing import Any
 
 from tans_core.errors import StoreError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -30,16 +30,26 @@ def writing(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        at_target = error.filename is None or str(error.filename).startswith((str(target), str(target.parent)))
-        if error.errno in _FULL or (error.errno in _READ_ONLY and at_target):
-            raise _unwritten(target, os.strerror(error.errno), error.errno in _FULL) from error
-        raise
     except Exception as error:
-        # Libraries written in other languages give only a text.
-        if "No space left" in str(error) or "File too large" in str(error):
-            raise _unwritten(target, str(error)[:120], True) from error
-        raise
+        # A file in a temporary folder: the message names the folder that it becomes.
+        within = isinstance(error, StoreError) and str(error).startswith(str(target.parent / f".{target.name}."))
+        cause = error.__cause__ if within and error.__cause__ else error
+        trouble = None if isinstance(cause, StoreError) else _trouble(cause, target)
+        if trouble is None:
+            raise
+        raise _unwritten(target, *trouble) from cause
+
+
+def _trouble(error: BaseException, target: Path) -> tuple[str, bool] | None:
+    """Return why `target` cannot be written, and whether the disk is full; None for any other error."""
+    number = getattr(error, "errno", None)
+    if number in _READ_ONLY:
+        file = str(getattr(error, "filename", None) or target)
+        at_target = file.startswith(str(target.parent)) or str(target).startswith(file)  # or a folder above
+        return (os.strerror(number), False) if at_target else None
+    # Libraries written in other languages, and copies of whole folders, give only a text.
+    reasons = [os.strerror(one) for one in _FULL if one == number or os.strerror(one) in str(error)]
+    return (reasons[0], True) if reasons else None
 
 
 def _unwritten(target: Path, reason: str, full: bool) -> StoreError:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tans_core.errors import DataError, StoreError
 from tans_core.io import atomic_path
 from tans_core.project import task_infos
+
+if TYPE_CHECKING:
+    from tans_core.tasks.task import Task
 
 _BYTES = 16
 # Fewer may be chance: a white picture is in many data sets.
@@ -29,12 +33,19 @@ def known_images(root: Path, digests: Sequence[bytes]) -> dict[str, int]:
     return {name: number for name, number in counts.items() if number >= least}
 
 
-def say_known(known: Mapping[str, int], images: int) -> str:
-    """Return a warning about images that the zoo was trained on."""
-    tasks = ", ".join(f"{number:,} of the task {name!r}" for name, number in known.items())
+def known_of(root: Path, task: Task) -> dict[str, int]:
+    """Do as `known_images`, for a task. Those of the project need no search: unseen ones have sources of their own."""
+    if task.info.role == "user":
+        return known_images(root, task.images.digests)
+    return {task.info.name: len(task.labels)} if task.info.role == "meta-train" else {}
+
+
+def say_known(known: Mapping[str, int], images: int, measured: str = "accuracy on them") -> str:
+    """Return a warning about images that the zoo was trained on; `measured` is what is too high because of it."""
+    tasks = ", ".join(f"{number:,} are in the task {name!r}" for name, number in known.items())
     return (
-        f"The zoo was trained on images of these {images:,}: {tasks}. "
-        "What is measured on them is too good: test on others."
+        f"The zoo was trained on images of this data set: of {images:,}, {tasks}. So {measured} is too high: test on "
+        "other images."
     )
 
 

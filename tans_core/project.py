@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -78,6 +79,17 @@ def new_run_folder(root: Path, kind: str) -> Path:
     with writing(folder):
         folder.mkdir(parents=True)
     return folder
+
+
+@contextlib.contextmanager
+def run_folder(root: Path, kind: str) -> Iterator[Path]:
+    """Yield a `new_run_folder`, which is removed if the code within fails, so that no partial run is left."""
+    folder = new_run_folder(root, kind)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def name_of(dataset: str | Path | Task) -> str:

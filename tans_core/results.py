@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
+
+from tans_core.known import say_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +29,7 @@ class Retrieval(Sequence["Candidate"]):
         folder: `runs/<id>` with `candidates.json`, `params.json`, `provenance.json`; for a path also `scan.json` and
             `scan.html`.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
+        known: by task of the zoo, how many of the images the zoo was trained on.
     """
 
     candidates: tuple[Candidate, ...]
@@ -34,6 +37,7 @@ class Retrieval(Sequence["Candidate"]):
     release: str
     folder: Path
     scan: Scanned | None
+    known: Mapping[str, int] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...
@@ -57,6 +61,7 @@ class Retrieval(Sequence["Candidate"]):
         return {
             "candidates": self.to_dicts(),
             "folder": str(self.folder),
+            "known": dict(self.known),
             "release": self.release,
             "scan": self.scan.to_dict() if self.scan else None,
             "task": asdict(self.task),
@@ -86,6 +91,7 @@ class FinetuneRun:
         test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
         seconds: of training and measuring.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
+        known: by task of the zoo, how many of the images the zoo was trained on; if any, `test_accuracy` is too high.
     """
 
     model: str
@@ -97,9 +103,15 @@ class FinetuneRun:
     test_accuracy: float
     seconds: float
     scan: Scanned | None
+    known: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def warning(self) -> str:
+        """Why the test accuracy is too high, in a sentence; empty if no such reason is known."""
+        return say_known(self.known, sum(self.task.counts.values()), "this test accuracy") if self.known else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `tans finetune --json` prints them."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
         scan = self.scan.to_dict() if self.scan else None
-        return {**plain, "folder": str(self.folder), "scan": scan, "task": asdict(self.task)}
+        return {**plain, "folder": str(self.folder), "scan": scan, "task": asdict(self.task), "known": dict(self.known)}

@@ -6,7 +6,7 @@ A release is read once. The options of a request are checked before any of its i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 from tans_core.dataset import QueryLimits, open_dataset, query_gate
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
+from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
-from tans_core.project import find_root, name_of, new_run_folder, provenance
+from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.recipe import for_family
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.retrieval.constraints import Constraints
@@ -163,12 +164,15 @@ class Service:
     ) -> Retrieval:
         top_k = options.top_k or self.release.params["retrieval"]["top_k"]
         candidates = tuple(self.retriever.retrieve(task, options, top_k, options.refine))
-        folder = new_run_folder(self.project, "retrieve")
-        write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
-        write_json({**options.model_dump(mode="json"), "top_k": top_k}, folder / "params.json")
-        write_json(provenance(dataset, self.release.id), folder / "provenance.json")
-        _write_scan(scan, folder)
-        return Retrieval(candidates, task.info, self.release.id, folder, scan)
+        with run_folder(self.project, "retrieve") as folder:
+            write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
+            write_json({**options.model_dump(mode="json"), "top_k": top_k}, folder / "params.json")
+            write_json(provenance(dataset, self.release.id), folder / "provenance.json")
+            _write_scan(scan, folder)
+        return Retrieval(candidates, task.info, self.release.id, folder, scan, self._known(task, scan))
+
+    def _known(self, task: Task, scan: Scanned | None) -> Mapping[str, int]:
+        return known_of(self.project, task) if scan is None else scan.known
 
     def _finetune(
         self,
@@ -187,13 +191,17 @@ class Service:
         epochs = options.epochs or defaults["epochs"]
         settings: dict[str, Any] = {"epochs": epochs, "batch_size": defaults["batch_size"], "seed": options.seed}
         network = self.retriever.load_model(model, task.info.num_classes, seed=options.seed)
-        # Validated once per epoch; the best weights are chosen by that.
-        result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
-        folder = new_run_folder(self.project, "finetune")
-        _write_scan(scan, folder)
         written = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
         tuned = card.model_copy(update={"recipe": recipe})  # the card records this project's recipe for its family
-        write_run(folder, result=result, task=task, card=tuned, settings=written, release=self.release.id)
+        known = self._known(task, scan)
+        # Made before the training: a folder without write permission is an error at once.
+        with run_folder(self.project, "finetune") as folder:
+            # Validated once per epoch; the best weights are chosen by that.
+            result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
+            _write_scan(scan, folder)
+            write_run(
+                folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
+            )
         return FinetuneRun(
             model=model,
             task=task.info,
@@ -204,6 +212,7 @@ class Service:
             test_accuracy=result.test_accuracy,
             seconds=result.seconds,
             scan=scan,
+            known=known,
         )
 
 

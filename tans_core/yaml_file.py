@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tans_core.errors import ParamsError
 
 MAX_BYTES = 2**24
+MAX_DEPTH = 500
+"""Most brackets that are open at a time. For each one, the parser goes through all that are open."""
 MAX_VALUES = 300_000
 """Most values of a file once its aliases are expanded. A few lines of nested aliases can expand to billions."""
 
@@ -54,6 +58,7 @@ def parse_yaml(text: str, path: Path) -> Any:
     Raises:
         ParamsError: as for `read_yaml`.
     """
+    _check_depth(text, path)
     try:
         value = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
@@ -63,12 +68,35 @@ def parse_yaml(text: str, path: Path) -> Any:
             f"{path}{line}: not YAML: {problem}. Correct this line, or the indentation of the one above."
         ) from None
     except (YAMLError, ValueError, OverflowError) as error:
-        raise ParamsError(f"{path}: not YAML: {str(error)[:200]}") from None
+        raise ParamsError(f"{path}{_line_of_value(text)}: not YAML: {str(error)[:200]}") from None
     except RecursionError:
         raise ParamsError(f"{path}: lists or mappings are nested deeper than can be read. Flatten them.") from None
-    if _count(value, {}) > MAX_VALUES:
-        raise ParamsError(f"{path}: its aliases (*name) stand for more than {MAX_VALUES:,} values. Write them out.")
+    counts: dict[int, float] = {}
+    if _count(value, counts) > MAX_VALUES:
+        key = f"{max(value, key=lambda key: _count(value[key], counts))}: " if isinstance(value, dict) else ""
+        raise ParamsError(f"{path}: {key}aliases (*name) stand for more than {MAX_VALUES:,} values. Write them out.")
     return value
+
+
+def _check_depth(text: str, path: Path) -> None:
+    """Raise ParamsError if more than `MAX_DEPTH` brackets are open at a time."""
+    depth = 0
+    for bracket in re.finditer(r"[\[\]{}]", text):
+        depth = max(depth + (1 if bracket[0] in "[{" else -1), 0)
+        if depth > MAX_DEPTH:
+            line = text.count("\n", 0, bracket.start()) + 1
+            raise ParamsError(f"{path}, line {line}: more than {MAX_DEPTH} brackets are open. Flatten the lists.")
+
+
+def _line_of_value(text: str) -> str:
+    """Return ", line N" for the first line whose value no number or date can hold; "" if it is not on one line."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            with suppress(YAMLError):
+                YAML(typ="safe").load(line.partition(":")[2])
+        except (ValueError, OverflowError):
+            return f", line {number}"
+    return ""
 
 
 def compose(text: str) -> Any:

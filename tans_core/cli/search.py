@@ -15,6 +15,7 @@ from tans_core.cli.console import (
     stdout,
     table,
 )
+from tans_core.known import say_known
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
 from tans_core.retrieval.candidate import LOW_TRUST, REFINED
 
@@ -55,6 +56,9 @@ def finetune(dataset: DataSet, options: FinetuneOptions, as_json: AsJson = False
 def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     console = stdout()
     _show_data_set(console, found.task, found.scan)
+    if found.known and found.scan is None:  # a scan has this warning among its own
+        known = say_known(found.known, sum(found.task.counts.values()))
+        console.print(f"  warning: {known}", markup=False, highlight=False, soft_wrap=True)
     # Without home accuracy, which hardly predicts the accuracy on other tasks. JSON has it, and the cosine.
     parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
     numbers = (*parts, "params (M)", "MACs (M)")
@@ -113,14 +117,8 @@ def _show_run(run: FinetuneRun) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    if run.scan is not None and run.scan.known:
-        console.print(
-            f"This test accuracy is not valid: these images are those of {', '.join(run.scan.known)}, on which the zoo "
-            "was trained.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    if run.warning:
+        console.print(f"warning: {run.warning}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
 
 

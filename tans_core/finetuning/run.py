@@ -34,6 +34,7 @@ def write_run(
     card: ModelCard,
     settings: Mapping[str, Any],
     release: str | None = None,
+    known: Mapping[str, int] | None = None,
 ) -> ModelCard:
     """Write all files of one fine-tuning; the folder appears whole or not at all.
 
@@ -48,6 +49,7 @@ def write_run(
         card: of the zoo's model that it started from.
         settings: the fine-tuning's settings, seed included.
         release: id of the release that the model came from.
+        known: by task of the zoo, how many of the images the zoo was trained on.
 
     Returns:
         The new model's card.
@@ -64,6 +66,7 @@ def write_run(
         "model_lineage": [ancestor.model_dump(mode="json") for ancestor in card.lineage],
         "task": info.name,
         "task_licence": info.licence,
+        "known": dict(known or {}),
         "seed": settings.get("seed"),
         "best_step": result.best_step,
         "seconds": result.seconds,

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from tans_core.errors import StoreError, WeightsError
-from tans_core.io import atomic_path, read_json, sha256_file
+from tans_core.io import atomic_path, read_json, sha256_file, writing
 
 LOCK_TIMEOUT_S = 120.0
 
@@ -88,12 +88,13 @@ def hold_lock(path: Path) -> Iterator[None]:
     """Hold a lock file; the operating system releases it when this process ends for any reason.
 
     Raises:
-        StoreError: another process holds it for longer than `LOCK_TIMEOUT_S`.
+        StoreError: another process holds it for longer than `LOCK_TIMEOUT_S`, or the folder is not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(FileLock(path, timeout=LOCK_TIMEOUT_S))
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(path, timeout=LOCK_TIMEOUT_S))
         except Timeout:
             raise StoreError(
                 f"{path}: another process has held it for {LOCK_TIMEOUT_S:.0f} s. Try again later."

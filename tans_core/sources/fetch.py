@@ -25,7 +25,7 @@ import platformdirs
 from filelock import FileLock
 
 from tans_core.errors import DataError, SourceUnavailableError
-from tans_core.io import atomic_folder, sha256_file
+from tans_core.io import atomic_folder, sha256_file, writing
 from tans_core.runtime import run_program
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,10 @@ def fetch(package: Package, wanted: Sequence[str] = ()) -> Path:
     target = _target(package, wanted)
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     # Two stages may need the same package at a time: one fetches, the other waits. A killed process frees the lock.
-    with FileLock(target.parent / f".{target.name}.lock"):
+    with writing(target), FileLock(target.parent / f".{target.name}.lock"):
         if target.is_dir():
             return target
         for leftover in target.parent.glob(f".{target.name}.*.tmp"):

@@ -59,12 +59,13 @@ def rotated_photo() -> bytes:
     return encoded(pixels, "JPEG", exif=exif, quality=95)
 
 
-def cmyk_jpeg(colour: tuple[int, int, int, int], adobe: bool) -> bytes:
+def cmyk_jpeg(colour: tuple[int, int, int, int], adobe: bool, **options: Any) -> bytes:
     """A CMYK JPEG of one colour (0 = no ink), inverted and marked as Adobe does, or neither."""
     image = Image.new("CMYK", (16, 16), colour)
     if adobe:
-        return encoded_image(image, "JPEG", quality=95)
-    plain = encoded_image(Image.new("CMYK", (16, 16), tuple(255 - ink for ink in colour)), "JPEG", quality=95)
+        return encoded_image(image, "JPEG", quality=95, **options)
+    inverted = Image.new("CMYK", (16, 16), tuple(255 - ink for ink in colour))
+    plain = encoded_image(inverted, "JPEG", quality=95, **options)
     start = plain.index(b"\xff\xee")
     length = int.from_bytes(plain[start + 2 : start + 4], "big")
     return plain[:start] + plain[start + 2 + length :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_images_of_a_meta_train_task_are_counted_by_scan_and_retrieve(project: P
     photos = _exported(project, "stripes", tmp_path / "photos")
     run = tans_core.scan(photos, root=project)
     assert run.scanned.known == {"stripes": run.scanned.report.used} and run.to_dict()["known"] == run.scanned.known
-    assert any("of the task 'stripes'" in warning for warning in run.scanned.verdict.warnings)
+    assert any("are in the task 'stripes'" in warning for warning in run.scanned.verdict.warnings)
     found = tans_core.retrieve(photos, root=project).scan
     assert found is not None and found.known == run.scanned.known
 
@@ -48,7 +49,34 @@ def test_fine_tuning_marks_its_test_accuracy(tans: Tans, project: Path, tmp_path
     photos = _exported(project, "stripes", tmp_path / "photos")
     model = tans_core.list_models(project)[0].id
     done = tans("finetune", photos, "--model", model, "--epochs", 1, "--root", project)
-    assert done.code == 0 and "This test accuracy is not valid" in done.out and "stripes" in done.out
+    words = "The zoo was trained on images of this data set: of 60, 60 are in the task 'stripes'. So this test accuracy"
+    assert done.code == 0 and words in done.out
+
+
+@pytest.mark.parametrize("kind", ["saved", "built", "object"])
+def test_tasks_with_images_of_the_zoo_are_marked_as_paths_are(
+    kind: str, tans: Tans, project: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("runs", ".resume"))
+    name, known = "stripes", {"stripes": 60}
+    if kind == "saved":
+        name = "mine"
+        tans_core.scan(_exported(copy, "stripes", tmp_path / "photos"), save=name, root=copy)
+    dataset = read_task(copy / "data/tasks/stripes") if kind == "object" else name
+    retrieval = tans_core.retrieve(dataset, root=copy)
+    assert retrieval.known == retrieval.to_dict()["known"] == known
+    run = tans_core.finetune(dataset, retrieval[0].model, epochs=1, root=copy)
+    assert run.to_dict()["known"] == json.loads((run.folder / "provenance.json").read_text())["known"] == known
+    assert "So this test accuracy is too high" in run.warning
+    if kind != "object":
+        assert "of 60, 60 are in the task 'stripes'" in tans("retrieve", name, "--root", copy).out
+
+
+def test_unseen_tasks_have_no_warning(project: Path) -> None:
+    model = tans_core.list_models(project)[0].id
+    run = tans_core.finetune(UNSEEN, model, epochs=1, root=project)
+    assert run.warning == "" and not run.known
 
 
 @pytest.mark.parametrize("what", ["unseen", "other"])

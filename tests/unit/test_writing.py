@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tans_core
+from tans_core.errors import StoreError
+from tans_core.finetuning import finetune as finetuning
+from tans_core.gates import query
 from tests.factories.images import write_class_folders
+from tests.factories.project import UNSEEN
 
 # A limit on file sizes fails like a full disk: during a write.
 _SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}));"
@@ -42,6 +51,68 @@ def test_a_disk_that_is_full_during_a_scan_is_said_and_leaves_nothing_half(
     assert "cannot be written: File too large" in found.stdout and "Free some space" in found.stdout
     assert where in found.stdout or "reports/" in found.stdout or ".resume" in found.stdout
     assert not list(fresh_project.rglob("*.tmp")) and not (fresh_project / "data/scanned/mine").exists()
+
+
+@pytest.mark.parametrize(("from_path", "bytes_left"), [(False, 2_000), (True, 32_000)])
+def test_a_disk_that_is_full_after_a_fine_tuning_is_said_and_leaves_no_run(
+    from_path: bool, bytes_left: int, project: Path, tmp_path: Path
+) -> None:
+    dataset = str(write_class_folders(tmp_path / "photos", {"ash": 20, "oak": 20})) if from_path else UNSEEN
+    model = tans_core.list_models(project)[0].id
+    before = set(project.glob("runs/*"))
+    limit = _SMALL.format(bytes=bytes_left)
+    found = _run(f"tans_core.finetune({dataset!r}, {model!r}, epochs=1, root={str(project)!r})", limit)
+    assert found.returncode == 6, found.stderr
+    assert found.stdout.count("cannot be written") == 1 and "File too large. No partial file is left" in found.stdout
+    assert set(project.glob("runs/*")) == before and not list(project.rglob("*.tmp"))
+
+
+_REQUESTS: dict[str, Callable[[Path, Path], object]] = {
+    "scan": lambda root, photos: tans_core.scan(photos, root=root),
+    "scan and save": lambda root, photos: tans_core.scan(photos, save="mine", root=root),
+    "retrieve": lambda root, photos: tans_core.retrieve(photos, root=root),
+    "retrieve for a task": lambda root, photos: tans_core.retrieve(UNSEEN, root=root),
+    "finetune": lambda root, photos: tans_core.finetune(UNSEEN, tans_core.list_models(root)[0].id, root=root),
+    "publish": lambda root, photos: tans_core.publish(root),
+    "rollback": lambda root, photos: tans_core.rollback(root=root),
+    "admit": lambda root, photos: tans_core.admit(root),
+}
+
+
+@pytest.mark.parametrize("request_name", _REQUESTS)
+def test_a_read_only_project_is_said_before_any_training(
+    request_name: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_class_folders(tmp_path / "photos", {"ash": 9, "oak": 9})
+    root = shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".resume", "reports"))
+    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
+    monkeypatch.setattr(finetuning, "finetune", None)  # never reached
+    _make_read_only(root, monkeypatch)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(StoreError, match=r"cannot be written: Read-only file system.* Make the folder writable"):
+        _REQUESTS[request_name](root, photos)
+    assert sorted(root.rglob("*")) == before
+
+
+def _make_read_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse new files and folders below `root`, as a file system that is mounted read-only does, even for root."""
+    make_folder, open_file = os.mkdir, os.open
+
+    def refuse(path: object) -> None:
+        if Path(str(path)).is_relative_to(root):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def refusing_mkdir(path: str, *arguments: Any, **named: Any) -> None:
+        refuse(path)
+        make_folder(path, *arguments, **named)
+
+    def refusing_open(path: str, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            refuse(path)
+        return open_file(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "mkdir", refusing_mkdir)
+    monkeypatch.setattr(os, "open", refusing_open)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")

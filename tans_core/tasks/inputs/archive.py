@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from natsort import natsorted
 
@@ -147,7 +147,7 @@ def list_archive(
                 skipped[outside_classes(parts[-1])] += 1
         elif rest[-1].lower().endswith(OTHER_SUFFIXES):
             skipped[NO_IMAGE_BY_NAME] += 1
-            lost.setdefault(label, []).append(NO_IMAGE_BY_NAME)
+            lost.setdefault(label, []).append(f"{NO_IMAGE_BY_NAME} ({PurePosixPath(rest[-1]).suffix.lower()})")
         else:
             reasons = lost.setdefault(label, [])
             problem = member.problem or _problem(member, rest[-1])

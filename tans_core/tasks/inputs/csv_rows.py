@@ -26,6 +26,7 @@ from tans_core.tasks.report import count
 DELIMITERS = ",\t;|"
 
 _LINE_CHARS = 2**20
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
 
@@ -148,13 +149,17 @@ def _records(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_quote(path: Path, number: int, lines: Sequence[str], columns: Columns, more: str = "") -> None:
-    """Raise if a row of several lines contains other rows: lines with as many columns and the same suffix."""
+    """Raise if a row of several lines contains other rows: as many columns, and the suffix of the first or of images.
+
+    Below the header, number 1, any line of as many columns is such a row.
+    """
     at = columns.names.index(columns.file) if columns.file else 0
-    kind = _suffix(lines[0], columns.delimiter, at)
+    kinds = (_suffix(lines[0], columns.delimiter, at), *_SUFFIXES)
+    wanted = len(columns.names) or lines[0].count(columns.delimiter) + 1
     for line in lines[1:]:
         cells = next(csv.reader([line], delimiter=columns.delimiter), [])
         width = max(len(cells), line.count(columns.delimiter) + 1)
-        if width >= len(columns.names) > 1 and _suffix(line, columns.delimiter, at) == kind:
+        if width >= wanted > 1 and (number == 1 or _suffix(line, columns.delimiter, at) in kinds):
             raise DataError(
                 f"{path}, row {number}: a quote opens in it and swallows {count(len(lines) - 1, 'line')}{more}: "
                 f"{lines[0].strip()[:80]!r}. Remove it, or close it on the same line. In a text, write a quote twice."

@@ -101,7 +101,7 @@ def list_folder(
                     continue
                 if path.lower().endswith(OTHER_SUFFIXES):
                     skipped[NO_IMAGE_BY_NAME] += 1
-                    lost[label].append(NO_IMAGE_BY_NAME)
+                    lost[label].append(f"{NO_IMAGE_BY_NAME} ({PurePosixPath(path).suffix.lower()})")
                     continue
                 # A file linked into two classes or splits stays: it is reported as a copy would be.
                 key = (status.st_dev, status.st_ino, label, split)

@@ -19,7 +19,11 @@ _WORDS = (
 )
 _NAME = re.compile(f"({'|'.join(_WORDS)})(id|no|nr|number|code|name)?")
 # Names of columns that may hold groups; `advise` then checks their values.
-_LIKELY = re.compile(f"(?i:{'|'.join(_WORDS)})|([_ .-](?i:id|no|nr|number|code)|[a-z]I[dD])$")
+_HINTS = (
+    *("case", "session", "scene", "clip", "sequence", "series", "study", "lesion", "camera", "location", "station"),
+    *("hospital", "scanner", "batch", "user", "writer", "speaker", "author", "mouse", "tree", "plot", "field"),
+)
+_LIKELY = re.compile(f"(?i:{'|'.join((*_WORDS, *_HINTS))})|([_ .-](?i:id|no|nr|number|code)|[a-z]I[dD])$")
 
 
 def group_column(path: Path, names: Sequence[str], group: str | None) -> str | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from tans_core.errors import DataError
 
 _BETWEEN = re.compile(r"\s*[|;,]\s*")
+# Also within names: one class may be "sea lion" beside "sea" and "lion", but not two.
+_WEAK = re.compile(r"\s*[/+&]\s*|\s+")
 # Class names rarely contain these: with them, it is enough that parts occur in several lists.
 _STRONG = "|;"
 
@@ -26,8 +28,6 @@ def check_one_label(path: Path, rows: Mapping[str, int]) -> None:
     """
     parts = {label: [part.strip(" '\"") for part in _BETWEEN.split(label.strip("[](){}"))] for label in rows}
     lists = {label: names for label, names in parts.items() if len(names) > 1}
-    if not lists:
-        return
     alone = {names[0] for names in parts.values() if len(names) == 1}
     times = Counter(name for names in lists.values() for name in set(names))
     again = alone | {name for name, number in times.items() if number > 1}
@@ -36,6 +36,8 @@ def check_one_label(path: Path, rows: Mapping[str, int]) -> None:
         for label, names in lists.items()
         if all(name in (again if any(mark in label for mark in _STRONG) else alone) for name in names)
     ]
+    weak = [label for label in rows if len(names := _WEAK.split(label)) > 1 and alone.issuperset(names)]
+    several += weak if len(weak) > 1 else []
     if several:
         raise many_labels(path, sum(rows[label] for label in several), sum(rows.values()), several[0])
 

@@ -32,6 +32,7 @@ from tans_core.tasks.inputs.base import (
 )
 from tans_core.tasks.inputs.folder import NOT_IMAGES, OTHER_SUFFIXES
 from tans_core.tasks.inputs.groups import group_column
+from tans_core.tasks.inputs.labels import many_labels
 from tans_core.tasks.inputs.rows import (
     BROKEN,
     LABEL_COLUMNS,
@@ -125,7 +126,7 @@ def _rows_of(
     embedded = image is not None
     image = image or pick([key for key in schema.names if _is_text(schema.field(key).type)], (*images, *PATH_COLUMNS))
     classes = [key for key, value in features.items() if value.get("_type") == "ClassLabel"]
-    label = pick([key for key in schema.names if _is_label(schema.field(key).type)], (*LABEL_COLUMNS, *classes))
+    label = pick([key for key in schema.names if _is_label(_item(schema.field(key).type))], (*LABEL_COLUMNS, *classes))
     if image is None or label is None:
         raise no_column(file, [f"{f.name} ({str(f.type)[:40]})" for f in schema], image is None, CELL_COLUMNS)
     kind = schema.field(image).type
@@ -143,6 +144,7 @@ def _rows_of(
     by_group = group_column(file, free, group)
     columns += [by_group] if by_group is not None else []
     declared = _class_names(features.get(label, {}))
+    several: list[list[Any]] = []
     lost.update({name: [] for name in declared if name not in lost})
     starts = [0, *itertools.accumulate(row_group.num_rows for row_group in row_groups)]
     parts.append(Part(file, image, starts, by_group))
@@ -156,10 +158,15 @@ def _rows_of(
         members = batch[by_group].to_pylist() if by_group is not None else [None] * len(batch)
         for value, one, part, member in zip(batch[label].to_pylist(), files, splits, members, strict=True):
             cell = (len(parts) - 1, number) if embedded else None
+            if isinstance(value, list):
+                several += [value] if len(value) > 1 else []
+                value = value[0] if value else None
             text, problem = _label(value, declared)
             shared = "" if member is None else str(member).strip()
             yield TableRow(f"{name}#{number}", one, text, part, f"{stamp}-{number}", cell, shared, problem)
             number += 1
+    if several:
+        raise many_labels(file, len(several), number, ", ".join(str(_label(one, declared)[0]) for one in several[0]))
     if number != starts[-1]:
         raise ValueError(f"{number:,} rows, not {starts[-1]:,}")
 
@@ -183,7 +190,8 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 
 def _class_names(feature: dict[str, Any]) -> list[str]:
-    names = feature.get("names")
+    items = feature.get("feature")  # of a list
+    names = items.get("names") if isinstance(items, dict) else feature.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return []
     names = [printable(name.strip()) for name in names]
@@ -210,6 +218,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_label(kind: pa.DataType) -> bool:
     return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _item(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a list's items; of any other type, itself."""
+    return kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -98,7 +98,7 @@ def test_a_folder_of_notes_and_two_spellings_are_said(tans: Tans, fresh: Path, t
         for number in range(4):
             (tmp_path / "notes" / label / f"{number}.txt").write_text("a word")
     done = tans("tasks", "scan", tmp_path / "notes", "--root", fresh)
-    assert done.code == DataError.exit_code and "0 of 4: 4 x not an image by its name" in done.err
+    assert done.code == DataError.exit_code and "0 of 4: 4 x not an image by its name (.txt)" in done.err
     root = write_class_folders(tmp_path / "photos", {"oak": 6, unicodedata.normalize("NFC", "étang"): 6})
     write_class_folders(root, {unicodedata.normalize("NFD", "étang"): 6}, seed=3)
     assert "is written in 2 ways that look alike" in tans("tasks", "scan", root, "--root", fresh).out

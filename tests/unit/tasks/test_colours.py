@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from tans_core.tasks.decode import decode
 from tans_core.tasks.scan import scan
 from tans_core.views.summary import summary
-from tests.factories.images import encoded, encoded_image, noise, write_class_folders
+from tests.factories.images import cmyk_jpeg, encoded, encoded_image, noise, write_class_folders
 
 # (x, y) of red, green and blue, and the white point D50 that profiles are made for.
 DISPLAY_P3 = {
@@ -25,6 +25,10 @@ ADOBE_RGB = {
     "gXYZ": (0.20528, 0.62567, 0.06087),
     "bXYZ": (0.14919, 0.06322, 0.74457),
 }
+# From XYZ (D50) to the light of sRGB.
+FROM_XYZ = np.linalg.inv(
+    [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
+)
 
 
 def _profile(name: str, primaries: dict[str, tuple[float, float, float]], gamma: float = 2.2) -> bytes:
@@ -43,12 +47,16 @@ def _profile(name: str, primaries: dict[str, tuple[float, float, float]], gamma:
             for key in (b"rTRC", b"gTRC", b"bTRC")
         },
     }
+    return _icc(b"mntr", b"RGB ", b"XYZ ", tags)
+
+
+def _icc(device: bytes, colours: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
     table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
     for key, value in tags.items():
         value += bytes(-len(value) % 4)
         table += key + struct.pack(">II", start + len(data), len(value))
         data += value
-    head = struct.pack(">I4sI4s4s4s", start + len(data), b"lcms", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(">I4sI4s4s4s", start + len(data), b"lcms", 0x02400000, device, colours, connection)
     head += bytes(12) + b"acsp" + bytes(24) + struct.pack(">iii", 63190, 65536, 54061)
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
 
@@ -56,10 +64,11 @@ def _profile(name: str, primaries: dict[str, tuple[float, float, float]], gamma:
 def _to_srgb(pixels: np.ndarray, primaries: dict[str, tuple[float, float, float]], gamma: float) -> np.ndarray:
     """The slow, obvious way: to light, by the profile's colours to XYZ (D50), by those of sRGB back, to values."""
     to_xyz = np.array([primaries[key] for key in ("rXYZ", "gXYZ", "bXYZ")]).T
-    from_xyz = np.linalg.inv(
-        [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
-    )
-    light = np.clip((pixels / 255) ** gamma @ to_xyz.T @ from_xyz.T, 0, 1)
+    return _values(np.clip((pixels / 255) ** gamma @ to_xyz.T @ FROM_XYZ.T, 0, 1))
+
+
+def _values(light: np.ndarray) -> np.ndarray:
+    """The values of sRGB, 0..255, of light in 0..1."""
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
 
 
@@ -99,6 +108,63 @@ def test_a_profile_for_other_colours_than_the_picture_s_is_passed_over() -> None
     assert np.abs(found.pixels.astype(int) - np.asarray(grey)[..., None]).max() <= 3
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     assert decode(encoded_image(cmyk, "JPEG", icc_profile=_profile("Display P3", DISPLAY_P3))).note is None
+
+
+# CIE Lab under D50 of a full layer of one ink, and of bare paper.
+INKS = {
+    (255, 0, 0, 0): (60, -20, -30),
+    (0, 255, 0, 0): (50, 60, -10),
+    (0, 0, 255, 0): (88, -5, 70),
+    (0, 0, 0, 255): (0, 0, 0),
+    (0, 0, 0, 0): (100, 0, 0),
+}
+
+
+def _press() -> bytes:
+    """An ICC profile of a printing press: a table of two values an ink, read as `INKS`, all other mixtures black."""
+    layers = [tuple(255 * (number >> bit & 1) for bit in (3, 2, 1, 0)) for number in range(16)]
+    table = b"".join(
+        bytes((round(light * 255 / 100), red + 128, yellow + 128))
+        for light, red, yellow in (INKS.get(layer, (0, 0, 0)) for layer in layers)
+    )
+    unit, straight = struct.pack(">9i", *(65536 * (place % 4 == 0) for place in range(9))), bytes(range(256))
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 6) + b"Press\0" + bytes(8 + 3 + 67),
+        b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061),
+        b"A2B0": b"mft1\0\0\0\0\4\3\2\0" + unit + 4 * straight + table + 3 * straight,
+    }
+    return _icc(b"prtr", b"CMYK", b"Lab ", tags)
+
+
+def _lab_to_srgb(lab: tuple[float, float, float]) -> np.ndarray:
+    """The slow, obvious way: CIE Lab to XYZ (D50), to the light of sRGB, to values."""
+    height = (lab[0] + 16) / 116
+    steps = np.array([height + lab[1] / 500, height, height - lab[2] / 200])
+    xyz = np.array([0.9642, 1, 0.8249]) * np.where(steps > 6 / 29, steps**3, 3 * (6 / 29) ** 2 * (steps - 4 / 29))
+    return _values(np.clip(FROM_XYZ @ xyz, 0, 1))
+
+
+@pytest.mark.parametrize("ink", INKS)
+@pytest.mark.parametrize("kind", ["JPEG of Adobe", "JPEG", "TIFF"])
+def test_prints_are_brought_to_srgb_by_their_profile(kind: str, ink: tuple[int, int, int, int]) -> None:
+    if kind == "TIFF":
+        data = encoded_image(Image.new("CMYK", (16, 16), ink), "TIFF", icc_profile=_press())
+    else:
+        data = cmyk_jpeg(ink, adobe=kind != "JPEG", icc_profile=_press())
+    found = decode(data)
+    assert found.note == "colours of the profile 'Press' brought to sRGB"
+    assert np.abs(found.pixels - _lab_to_srgb(INKS[ink])).max() <= 6
+    without_profile = decode(cmyk_jpeg(ink, adobe=True)).pixels.astype(int)
+    assert any(ink[:3]) == (np.abs(without_profile - found.pixels).max() > 6)
+
+
+def test_prints_are_counted_by_their_profile(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, {"ash": 4, "oak": 4})
+    for number in range(3):
+        print_of = Image.fromarray(noise(seed=number)).convert("CMYK")
+        (tmp_path / f"oak/print {number}.jpg").write_bytes(encoded_image(print_of, "JPEG", icc_profile=_press()))
+    with scan(tmp_path, stored_size_px=16) as found:
+        assert "3 images: colours of the profile 'Press' brought to sRGB" in summary(found.report)
 
 
 def test_converted_pictures_are_counted(tmp_path: Path) -> None:

@@ -51,5 +51,5 @@ def test_folders_of_notes_alone_say_what_they_hold(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for number in range(4):
             (tmp_path / label / f"{number}.txt").write_text("a word")
-    with pytest.raises(EmptyClassError, match=r"'ash' \(0 of 4: 4 x not an image by its name\)"):
+    with pytest.raises(EmptyClassError, match=r"'ash' \(0 of 4: 4 x not an image by its name \(\.txt\)\)"):
         scan(tmp_path, stored_size_px=16)

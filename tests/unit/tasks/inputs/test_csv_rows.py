@@ -42,6 +42,20 @@ def test_cells_of_several_lines_that_are_meant_stay(tmp_path: Path) -> None:
     assert facts(list_table(write_csv(tmp_path, text))) == [("i/0.png", "a", None), ("i/1.png", "b", None)]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_quote_that_opens_in_the_first_line_is_refused_with_its_row(delimiter: str, tmp_path: Path) -> None:
+    lines = ['path,label,"note', *(f"i/{number % 6}.png,{'ab'[number % 2]},x" for number in range(40))]
+    path = write_csv(tmp_path, "\n".join(lines).replace(",", delimiter) + "\n")
+    with pytest.raises(DataError, match="row 1: a quote opens in it and swallows 40 lines"):
+        list_table(path)
+
+
+def test_a_swallowed_row_of_another_kind_of_image_is_found(tmp_path: Path) -> None:
+    path = _thousand(tmp_path, {6: ("i/0.png", "a", '"x'), 7: ("i/0.jpeg", "a", 'x"')})
+    with pytest.raises(DataError, match="row 6: a quote opens in it and swallows 1 line"):
+        list_table(path)
+
+
 @pytest.mark.parametrize("column", ["image_id", "id", "filename"])
 def test_names_without_a_suffix_are_found(column: str, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()

@@ -60,12 +60,13 @@ def test_a_column_of_a_usual_name_keeps_its_images_in_one_split(column: str, cla
     assert any(f"16 groups by column {column!r}" in note for note in found.report.notes)
 
 
-def test_a_column_that_looks_like_one_is_named_and_taken_when_asked_for(tmp_path: Path) -> None:
-    table = _table(tmp_path, "mouse_nr")
+@pytest.mark.parametrize("column", ["mouse_nr", "case", "Session", "lesion_id", "camera", "hospital"])
+def test_a_column_that_looks_like_one_is_named_and_taken_when_asked_for(column: str, tmp_path: Path) -> None:
+    table = _table(tmp_path, column)
     with scan(table, stored_size_px=16) as found:
-        assert any("'mouse_nr'" in note and "--group mouse_nr" in note for note in found.report.notes)
+        assert any(f"'{column}'" in note and f"--group {column}" in note for note in found.report.notes)
         assert any(len(splits) > 1 for splits in _splits_of(found.task("t"), _patients(table)).values())
-    with scan(table, stored_size_px=16, group="mouse_nr") as found:
+    with scan(table, stored_size_px=16, group=column) as found:
         assert all(len(splits) == 1 for splits in _splits_of(found.task("t"), _patients(table)).values())
 
 

@@ -22,6 +22,7 @@ def _labelled(*labels: str) -> str:
         (("cat|dog", "dog|bird", "bird|cat"), 3),
         (("['cat']", "['dog']", "['cat', 'dog']"), 1),
         (("cat", "dog", "bird", "cat, dog"), 1),
+        *((("cat", "dog", f"cat{mark}dog", f"dog{mark}cat", "cat"), 2) for mark in (" ", "/", " + ", "&")),
     ],
 )
 def test_several_labels_a_row_are_refused_with_their_number(
@@ -32,7 +33,13 @@ def test_several_labels_a_row_are_refused_with_their_number(
 
 
 @pytest.mark.parametrize(
-    "labels", [("Smith, John", "Smith, Ann"), ("red, small", "red, large", "blue, small", "blue, large")]
+    "labels",
+    [
+        ("Smith, John", "Smith, Ann"),
+        ("red, small", "red, large", "blue, small", "blue, large"),
+        ("sea", "lion", "sea lion", "mountain lion"),
+        ("1", "2", "1/2"),
+    ],
 )
 def test_names_with_separators_are_classes(labels: tuple[str, ...], tmp_path: Path) -> None:
     assert set(list_table(write_csv(tmp_path, _labelled(*labels))).class_names) == set(labels)

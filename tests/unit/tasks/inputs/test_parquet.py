@@ -137,6 +137,26 @@ def test_metadata_that_makes_no_sense_is_passed_over(features: Any, tmp_path: Pa
     assert list_table(path).class_names == ("0", "1")
 
 
+@pytest.mark.parametrize(
+    ("labels", "features"),
+    [
+        ([["cat"], ["dog"], ["cat", "dog"], []] * 3, None),
+        ([[0], [1], [0, 1], []] * 3, {"_type": "List", "feature": {"_type": "ClassLabel", "names": ["cat", "dog"]}}),
+    ],
+)
+def test_lists_of_labels_are_read_where_they_have_one_and_else_refused(
+    labels: list[list[Any]], features: Any, tmp_path: Path
+) -> None:
+    columns = {"image": cells(range(12)), "labels": labels}
+    path = write_parquet(tmp_path / "a.parquet", columns, features and {"labels": features})
+    with pytest.raises(DataError, match="3 of 12 rows have several labels, such as 'cat, dog'"):
+        list_table(path)
+    columns["labels"] = [one if len(one) == 1 else [] for one in labels]
+    table = list_table(write_parquet(tmp_path / "b.parquet", columns, features and {"labels": features}))
+    assert [label for _, label, _ in facts(table)] == ["cat", "dog"] * 3
+    assert [reason for _, reason in table.bad] == ["no label"] * 6
+
+
 def test_broken_or_cut_parquet_is_refused(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", {"image": cells(range(4)), "label": list("abab")})
     whole = path.read_bytes()
