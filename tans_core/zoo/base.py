@@ -108,7 +108,7 @@ def build_base(
     ]
     infos = [task.info for task in tasks]
     lineage = base_lineage(family, settings, infos)
-    texts = {ref: text for info in infos for ref, text in info.licence_texts.items()}
+    texts = _licence_texts(infos)
     cards: list[ModelCard] = []
     calibrations: dict[str, Tensor] = {}
     for number, (choice, size_px) in enumerate(choices):
@@ -155,7 +155,8 @@ def save_base(
         lineage = [ancestor.model_dump(mode="json") for ancestor in base_lineage(name, families[name], tasks)]
         described[name] = {"settings": families[name], "lineage": lineage}
     write_cards([card for zoo in zoos.values() for card in zoo.cards], folder)
-    write_json({"families": described, "precision": precision}, folder / "base.json")
+    texts = _licence_texts(tasks)
+    write_json({"families": described, "licence_texts": texts, "precision": precision}, folder / "base.json")
 
 
 def base_lineage(family: str, settings: Mapping[str, Any], tasks: Sequence[TaskInfo]) -> tuple[Ancestor, ...]:
@@ -164,6 +165,10 @@ def base_lineage(family: str, settings: Mapping[str, Any], tasks: Sequence[TaskI
     for task in tasks:
         lineage = descend(lineage, task)
     return lineage
+
+
+def _licence_texts(tasks: Sequence[TaskInfo]) -> dict[str, str]:
+    return {ref: text for task in tasks for ref, text in task.licence_texts.items()}
 
 
 def _published_cards(family: str, settings: Mapping[str, Any]) -> list[ModelCard]:

@@ -131,7 +131,7 @@ def build_zoo(
             descend(base.lineages[family], info),
             home_task=info.name,
             source=info.source,
-            texts=info.licence_texts,
+            texts={**base.licence_texts, **info.licence_texts},
             class_names=info.class_names,
             accuracies=accuracies,
         )

@@ -64,8 +64,10 @@ class Licences(_Part):
         """
         data = combine([*([home.data] if home else []), *(one.licence for one in lineage if one.kind == "task")])
         weights = combine([*([home.weights, home.data] if home else []), *(one.licence for one in lineage)])
-        used = {ref: text for ref, text in texts_of(combine([weights, data]), texts).items() if text}
-        return cls(code=home.code if home else CODE_LICENCE, weights=weights, data=data, texts=used)
+        code = home.code if home else CODE_LICENCE
+        used = {ref: text for ref, text in texts_of(combine([code, weights, data]), texts).items() if text}
+        unknown = (home.model_extra or {}) if home else {}
+        return cls.model_validate({**unknown, "code": code, "weights": weights, "data": data, "texts": used})
 
 
 class ModelCard(_Part):

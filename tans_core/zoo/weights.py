@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,12 +52,14 @@ class Base:
         families: settings of each family's search space, by name; the first family's supernet embeds queries.
         lineages: of each family's weights.
         precision: of the zoo's training.
+        licence_texts: terms of the licences of the base's tasks, by `LicenseRef-`.
     """
 
     folder: Path
     families: dict[str, dict[str, Any]]
     lineages: dict[str, tuple[Ancestor, ...]]
     precision: Literal["fp32", "bf16"]
+    licence_texts: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path) -> Base:
@@ -77,7 +79,7 @@ class Base:
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: of an earlier version. Run `tans build` to make it again.") from error
-        return cls(folder, families, lineages, raw["precision"])
+        return cls(folder, families, lineages, raw["precision"], dict(raw.get("licence_texts", {})))
 
     def space(self, family: str) -> SearchSpace:
         """Return the search space of a family.

@@ -44,7 +44,11 @@ ARCHITECTURES = {
     "wider": [[{"kernel": 3, "ratio": 4.0}]] * 2,
     "deeper": [[{"kernel": 3, "ratio": 1.0}] * 3] * 2,
 }
-BASE_TASKS = [replace(grating_task(name).info, licence=licence) for name, licence in (("a", "MIT"), ("b", "ISC"))]
+TERMS = {"LicenseRef-acme": "for tests alone"}
+BASE_TASKS = [
+    replace(grating_task("a").info, licence="MIT"),
+    replace(grating_task("b").info, licence="ISC AND LicenseRef-acme", licence_texts=TERMS),
+]
 LINEAGE = [Ancestor(kind="task", name=one.name, source="gratings", licence=one.licence) for one in BASE_TASKS]
 RECIPE = SupernetRecipe(40, 32, Recipe(lr=0.1, weight_decay=1e-4, warmup=0.05), "fp32")
 
@@ -101,6 +105,12 @@ def test_cards_read_back_as_they_were_written(project: tuple[Path, Task, list[Mo
     assert read_all_cards(data, ["a"]) == read_cards(data / "base") + read  # and no arrivals
 
 
+def test_terms_of_the_tasks_of_the_base_are_on_every_card(project: tuple[Path, Task, list[ModelCard]]) -> None:
+    for card in project[2]:
+        assert "LicenseRef-acme" in card.licence
+        assert card.licences.texts["LicenseRef-acme"] == TERMS["LicenseRef-acme"]
+
+
 def test_each_model_is_calibrated_on_the_training_images(project: tuple[Path, Task, list[ModelCard]]) -> None:
     data, task, cards = project
     images = TrainingData.of(task, "train", cards[0].preprocess).normalised()  # all 60 were asked for
@@ -115,9 +125,15 @@ def test_each_model_is_calibrated_on_the_training_images(project: tuple[Path, Ta
 def test_cards_tell_all_that_the_weights_descend_from(project: tuple[Path, Task, list[ModelCard]]) -> None:
     _, task, cards = project
     for card in cards:
-        assert [(one.name, one.licence) for one in card.lineage] == [("a", "MIT"), ("b", "ISC"), ("a", "CC0-1.0")]
-        assert card.licences.weights == card.licences.data == card.licence == "CC0-1.0 AND ISC AND MIT"
-        assert lacking(card.licence, [task.info.licence]) == ("ISC", "MIT")
+        assert [(one.name, one.licence) for one in card.lineage] == [
+            ("a", "MIT"),
+            ("b", "ISC AND LicenseRef-acme"),
+            ("a", "CC0-1.0"),
+        ]
+        assert (
+            card.licences.weights == card.licences.data == card.licence == "CC0-1.0 AND ISC AND LicenseRef-acme AND MIT"
+        )
+        assert lacking(card.licence, [task.info.licence]) == ("ISC", "LicenseRef-acme", "MIT")
         assert (card.family, card.preprocess) == (NAME, FAMILY.preprocess(SPACE, task.info.mean, task.info.std))
         cost = FAMILY.cost(card.architecture, 16, 3)
         assert (card.params_m, card.macs_m) == (cost.params_m, cost.macs_m)

@@ -227,6 +227,13 @@ def test_licences_of_a_lineage_are_those_of_its_tasks_and_weights_with_their_ter
     assert Licences.of_lineage([]).weights == "LicenseRef-unstated"
 
 
+def test_a_run_keeps_unknown_fields_of_its_start_and_the_terms_of_its_code() -> None:
+    home = Licences.model_validate({"code": "LicenseRef-c", "weights": "MIT", "data": "MIT", "patents": "none"})
+    found = Licences.of_lineage([], {"LicenseRef-c": "terms of c"}, home)
+    assert found.model_dump()["patents"] == "none"
+    assert found.texts == {"LicenseRef-c": "terms of c"}
+
+
 def test_ancestors_are_listed_once() -> None:
     info = grating_task().info
     once = descend([], info)
