@@ -125,7 +125,8 @@ def check_classes(
     if empty and not drop_empty_classes and len(names) > 1:
         shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
         what = "no file that can be read" if any(lost.get(name) for name in empty) else "no file"
-        raise EmptyClassError(f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n  {LEAVE_OUT}")
+        advice = LEAVE_OUT if len(names) - len(empty) > 1 else "Put images, such as JPEG or PNG, into at least two."
+        raise EmptyClassError(f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n  {advice}")
     classes = tuple(natsorted(sorted(name for name in names if counts[name])))
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
@@ -139,7 +140,9 @@ def check_classes(
         )
     if len(classes) == 1:
         below = root.is_dir() and any(entry.name.count("/") > 1 for entry in entries)
-        hint = f" If the folders in it are the classes, scan {root / classes[0]}." if below else ""
+        hint = " Put the images of each class into a folder of its own."
+        if below:
+            hint = f" If the folders in it are the classes, scan {root / classes[0]}."
         raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
     return classes
 
