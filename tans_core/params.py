@@ -202,6 +202,15 @@ class GatesParams(_Section):
     query: QueryGateParams = QueryGateParams()
 
 
+class ReleaseParams(_Section):
+    """When what a flow built replaces the release in production: margins of the comparison, and its confidence."""
+
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.5
+    recall_margin: Fraction = 0.15
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
 class Params(_Section):
     seed: int
     data: DataParams
@@ -216,6 +225,7 @@ class Params(_Section):
     finetune: FinetuneParams
     evaluate: EvaluateParams
     gates: GatesParams
+    release: ReleaseParams = ReleaseParams()
 
 
 def load_params(root: Path) -> Params:
