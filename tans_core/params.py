@@ -205,8 +205,8 @@ class GatesParams(_Section):
 class ReleaseParams(_Section):
     """When what a flow built replaces the release in production: margins of the comparison, and its confidence."""
 
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
-    regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.5
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.03
+    regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.0
     recall_margin: Fraction = 0.15
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 

@@ -37,11 +37,12 @@ def draw_challenge(decision: Decision, champion: str, challenger: str, theme: Th
     accent = theme.colour(PICKED)
     axes.scatter(old, new, s=34, color=accent, edgecolor=theme.paper, linewidth=0.8, zorder=3)
     axes.plot([old.mean()], [new.mean()], "D", markersize=9, color=theme.ink, markeredgecolor=theme.paper, zorder=4)
-    axes.set_xlim(low, high)
+    # Names of tasks need room on both sides.
+    axes.set_xlim(low - 0.3 * (high - low), high + 0.3 * (high - low))
     axes.set_ylim(low, high)
     _name_tasks(axes, old, new, [row.task for row in decision.tasks], theme)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xticks([float(tick) for tick in axes.get_yticks() if low <= tick <= high])
     axes.set_xlabel(f"in production: {champion}", color=theme.muted, fontsize=9, parse_math=False)
     axes.set_ylabel(f"challenger: {challenger}", color=theme.muted, fontsize=9, parse_math=False)
     verdict = "may be published" if decision.publish else "refused"
@@ -56,20 +57,18 @@ def draw_challenge(decision: Decision, champion: str, challenger: str, theme: Th
 
 def _name_tasks(axes: Axes, old: Floats, new: Floats, names: Sequence[str], theme: Theme) -> None:
     """Write the names of the tasks that changed most beside their dots, away from the line."""
-    low, high = axes.get_xlim()
+    low, high = axes.get_ylim()
     size = high - low
     named = [index for index in np.argsort(-np.abs(new - old), kind="stable")[:_NAMED] if old[index] != new[index]]
-    # Away from the line where there is room: names to the left of better tasks, to the right of worse ones.
-    room = {index: (old[index] - low if new[index] > old[index] else high - old[index]) > size / 3 for index in named}
-    for to_left in (True, False):
-        own = [index for index in named if ((new[index] > old[index]) == room[index]) == to_left]
+    for better in (True, False):
+        own = [index for index in named if (new[index] > old[index]) == better]
         heights = spread([float(new[index]) for index in own], 0.045 * size, low, high)
         for index, height in zip(own, heights, strict=True):
             axes.annotate(
                 names[index] if len(names[index]) <= _LONGEST else f"{names[index][: _LONGEST - 1]}…",
                 (old[index], new[index]),
-                xytext=(old[index] + 0.03 * size * (-1 if to_left else 1), height),
-                ha="right" if to_left else "left",
+                xytext=(old[index] + 0.04 * size * (-1 if better else 1), height),
+                ha="right" if better else "left",
                 va="center_baseline",
                 fontsize=8,
                 color=theme.muted,

@@ -22,7 +22,7 @@ def test_refused_challenger_is_reported_with_both_tables_and_the_picture(tmp_pat
     text = report(found)
     assert text.startswith("# Refused\n\nnot published")
     assert "| weighted tau | 1 | -1 | -2 | 1 |" in text
-    assert "| task-3 | 5 | 1 | -1 | 0 | 40 |" in text
+    assert "| task-03 | 5 | 1 | -1 | 0 | 40 |" in text
     assert str(found.plot) in text and "`tans publish` publishes it all the same" in text
     assert EVENTS[found.outcome] == "tans.space.refused"
     assert payload(found) == {
