@@ -205,9 +205,9 @@ class GatesParams(_Section):
 class ReleaseParams(_Section):
     """When what a flow built replaces the release in production: margins of the comparison, and its confidence."""
 
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.03
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
     regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.0
-    recall_margin: Fraction = 0.15
+    recall_margin: Fraction = 0.2
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 

@@ -165,7 +165,7 @@ def judge_challenger(champion: Contender, challenger: Contender, rule: Rule) -> 
 def _decide(
     measures: Sequence[Measure], tasks: Sequence[TaskResult], basis: str, larger: str, rule: Rule
 ) -> tuple[bool, str]:
-    over = f"mean over {len(tasks)} tasks" if len(tasks) != 1 else "one task"
+    over = f"mean over {_tasks(tasks)}" if len(tasks) > 1 else _tasks(tasks)
     worse = [one for one in measures if one.gain < -rule.allows(one.name)]
     if worse:
         changes = [f"{one.in_words()}, the margin is {rule.allows(one.name):g}" for one in worse]
@@ -207,11 +207,15 @@ def _compare(champion: Contender, challenger: Contender) -> tuple[tuple[TaskResu
     shared = {task: models for task, models in shared.items() if len(models) >= LEAST_NETWORKS}
     if shared and 2 * len(shared) >= len(common):
         rows = tuple(_on_the_same(task, models, old[task], new[task]) for task, models in shared.items())
-        return rows, f"{sum(map(len, shared.values()))} trials of networks that both know, on {len(rows)} tasks"
+        return rows, f"{sum(map(len, shared.values()))} trials of networks that both know, on {_tasks(rows)}"
     rows = tuple(_on_its_own(task, old[task], new[task]) for task in common)
     if not rows:
         return (), "they have no task in common on which enough networks were tried"
-    return rows, f"{len(rows)} tasks, each order on its own networks, since few are the same"
+    return rows, f"{_tasks(rows)}, each order on its own networks, since few are the same"
+
+
+def _tasks(rows: Sequence[TaskResult]) -> str:
+    return "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
 
 
 def _served(champion: Contender) -> list[Prediction] | None:
