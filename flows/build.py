@@ -6,18 +6,18 @@ from typing import Any
 
 from prefect import flow
 
-from flows.common import failed, project, rebuild_and_publish
+from flows.common import failed, project
+from flows.publishing import rebuild_and_publish
 from tans_core.errors import TansError
 
 
-@flow(name="build", description="Build what params.yaml describes, and publish it.")
+@flow(name="build", description="Build what params.yaml describes, and publish it if it is better.")
 def build() -> Any:
-    """Run what is out of date, and publish the result as a release. A release that was rolled back is not published."""
+    """Run what is out of date. Publish the result if it is better than what is served, or not worse and larger."""
     try:
-        release, _ = rebuild_and_publish(project())
+        return rebuild_and_publish(project(), "build")
     except TansError as error:
         return failed(error)
-    return release
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.states import Failed
 
 from tans_core import api
-from tans_core.errors import GateError, StoreError, TansError, WithdrawnReleaseError
-from tans_core.index.history import production_id
+from tans_core.errors import GateError, StoreError, TansError
 from tans_core.io import read_json
 from tans_core.project import find_root
 
@@ -45,43 +44,6 @@ def one_repro_at_a_time() -> Iterator[None]:
         client.upsert_global_concurrency_limit_by_name(REPRO_LIMIT, 1)
     with concurrency(REPRO_LIMIT, occupy=1, strict=True):
         yield
-
-
-def rebuild_and_publish(root: Path) -> tuple[str, bool]:
-    """Bring data/ up to date with params.yaml and all arrivals. Publish it, unless it was rolled back.
-
-    Returns:
-        The id of the release in production, and whether it changed.
-
-    Raises:
-        TansError: a stage failed. The class is that of its exit code.
-    """
-    log = get_run_logger()
-    with one_repro_at_a_time():
-        rebuild(root, log.info)
-        release, published = publish(root, log.warning)
-    log.info("published %s; it is in production" if published else "%s stays in production", release)
-    return release, published
-
-
-def publish(root: Path, warn: Callable[[str], None]) -> tuple[str, bool]:
-    """Publish what is built. If it was rolled back before, it is not published; that is a warning, not an error.
-
-    Returns:
-        The id of the release in production, and whether it changed.
-
-    Raises:
-        StoreError: something is not built, or the parts are of different builds.
-    """
-    before = production_id(root / "serving")
-    try:
-        release = api.publish(root)
-    except WithdrawnReleaseError as error:
-        if before is None:
-            raise
-        warn(f"not published: {error}")
-        return before, False
-    return release, release != before
 
 
 def rebuild(root: Path, on_line: Callable[[str], None], stages: Sequence[str] = ()) -> None:

@@ -174,17 +174,24 @@ def build(
     reproduce(find_root(root), stages, on_line, jobs)
 
 
-def publish(root: str | Path | None = None, *, again: bool = False) -> str:
+def publish(root: str | Path | None = None, *, again: bool = False, judged: bool = False) -> str:
     """Copy the built space and index into `serving/` as a release, make it the production one, and return its id.
+
+    It is compared with the release in production; `metrics/releases.jsonl` records the result.
+
+    Args:
+        root: the project's folder.
+        again: also publish a release that was rolled back.
+        judged: publish it only if it is better, or not worse and larger, as the flows do (`release` in params.yaml).
 
     Raises:
         StoreError: something is not built, or the parts are of different builds.
         WithdrawnReleaseError: this release was rolled back before, and `again` is not set.
+        RefusedReleaseError: with `judged`: it may not replace the release in production.
     """
-    from tans_core.index.releases import publish as publish_release
+    from tans_core.publishing import publish_built
 
-    project = find_root(root)
-    return publish_release(project, project / "serving", again).id
+    return publish_built(find_root(root), again=again, judged=judged).accepted().production
 
 
 def rollback(to: str | None = None, root: str | Path | None = None) -> str:

@@ -15,7 +15,8 @@
     ├── NoModelFitsError    5  constraints that no model satisfies
     ├── StoreError          6  LanceDB tables, digests, releases
     │   ├── NoReleaseError
-    │   └── WithdrawnReleaseError
+    │   ├── WithdrawnReleaseError
+    │   └── RefusedReleaseError
     └── WeightsError        7  safetensors, cards, backbones
 
 A message contains what happened, where, what was got against what was wanted, and the next command.
@@ -111,6 +112,10 @@ class NoReleaseError(StoreError):
 
 class WithdrawnReleaseError(StoreError):
     """A release was rolled back, and has not been requested since."""
+
+
+class RefusedReleaseError(StoreError):
+    """What is built was compared with the release in production, and may not replace it."""
 
 
 class WeightsError(TansError):

@@ -216,6 +216,15 @@ class GatesParams(_Section):
     query: QueryGateParams = QueryGateParams()
 
 
+class ReleaseParams(_Section):
+    """When what a flow built replaces the release in production: margins of the comparison, and its confidence."""
+
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.0
+    recall_margin: Fraction = 0.2
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
 class Params(_Section):
     seed: int
     data: DataParams
@@ -230,6 +239,7 @@ class Params(_Section):
     finetune: FinetuneParams
     evaluate: EvaluateParams
     gates: GatesParams
+    release: ReleaseParams = ReleaseParams()
 
 
 def load_params(root: Path) -> Params:

@@ -7,11 +7,14 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tans_core.cli.console import AsJson, Root, print_json, stderr, stdout, table
+
+if TYPE_CHECKING:
+    from tans_core.publishing import Publication
 
 # "Running stage 'x':", "Stage 'x' didn't change, skipping", "Stage 'x' is cached - skipping run, …"
 _STAGE = re.compile(r"^(?:Running stage|Stage) '(?P<name>[^']+)'")
@@ -76,12 +79,36 @@ def _apply_profile(project: Path, name: str) -> None:
 
 def publish(
     again: Annotated[bool, typer.Option("--again", help="Publish it even if it was rolled back.")] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Publish it only if it is better than the release in production, or larger.")
+    ] = False,
     root: Root = None,
 ) -> None:
     """Copy the built space and index into serving/, and serve from them."""
-    from tans_core import api
+    from tans_core.project import find_root
+    from tans_core.publishing import publish_built
 
-    stdout().print(f"published {api.publish(root, again=again)}; it is in production", highlight=False)
+    publication = publish_built(find_root(root), again=again, judged=judge)
+    _show_comparison(publication)
+    stdout().print(f"published {publication.accepted().production}; it is in production", highlight=False)
+
+
+def _show_comparison(publication: Publication) -> None:
+    from tans_core.evaluation.challenge import LABELS
+
+    decision, console = publication.decision, stdout()
+    if decision is None:
+        return
+    shown = table("measure", "in production", "built", "difference", "p", right=("in production", "built"))
+    for one in decision.measures:
+        p = "" if one.p is None else f"{one.p:.2g}"
+        shown.add_row(LABELS[one.name], f"{one.champion:.3f}", f"{one.challenger:.3f}", f"{one.difference:+.3f}", p)
+    if decision.measures:
+        console.print(shown)
+    lines = ["by the rule it may be published" if decision.publish else "by the rule it is refused", decision.reason]
+    lines += [f"compared: {decision.basis}"] if decision.tasks else []
+    lines += [f"task by task: {publication.plot}"] if publication.plot else []
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def rollback(

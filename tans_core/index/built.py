@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,29 @@ from tans_core.embeddings.store import digest_of, read_table
 from tans_core.errors import StoreError
 from tans_core.index.blobs import file_digest, inside
 from tans_core.index.schema import space_of
+from tans_core.io import sha256_bytes
 
 if TYPE_CHECKING:
     from tans_core.index.release import Release
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The result of `dvc repro`, as the release that it would make.
+
+    Attributes:
+        id: of that release.
+        digest: of its content: its id without the time.
+        space_dir: the folder of its space.
+        networks: `fingerprints` of its index.
+    """
+
+    id: str
+    digest: str
+    space_dir: Path
+    networks: Mapping[str, str]
 
 
 def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
@@ -75,6 +95,18 @@ def _intact(current: Release, data: Path, name: str) -> Path:
         return own
     current.check(name)
     return current.root / name
+
+
+def fingerprints(index: pa.Table, files: Mapping[str, str]) -> dict[str, str]:
+    """Return for each model, by id, a SHA-256 of its architecture and its file of weights.
+
+    Args:
+        index: whose cards are read.
+        files: SHA-256 of each file of weights, by its path relative to data/.
+    """
+    cards = (json.loads(card) for card in index["card"].to_pylist())
+    parts = {card["id"]: [card["family"], card["architecture"], files.get(card["weights"])] for card in cards}
+    return {name: sha256_bytes(json.dumps(part, sort_keys=True).encode()) for name, part in parts.items()}
 
 
 def weight_names(index: pa.Table) -> list[str]:

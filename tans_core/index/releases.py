@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +22,14 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
-from tans_core.errors import NoReleaseError, StoreError, WithdrawnReleaseError, did_you_mean
+from tans_core.errors import NoReleaseError, StoreError, did_you_mean
 from tans_core.index.blobs import link_blob, mend, store_blob, writers_lock
-from tans_core.index.built import keep_admitted, read_built, weight_names
+from tans_core.index.built import Built, fingerprints, keep_admitted, read_built, weight_names
 from tans_core.index.history import History, production_id, read_history
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
+from tans_core.index.withdrawn import check_newcomers, check_withdrawn
 from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ def list_releases(serving: Path) -> list[ReleaseInfo]:
     ]
 
 
-def publish(root: Path, serving: Path, again: bool = False) -> Release:
+def publish(
+    root: Path, serving: Path, again: bool = False, judge: Callable[[Release, Built], bool] | None = None
+) -> Release:
     """Copy the result of `dvc repro` into a release and put it into production. Equal content gives the same release.
 
     Models admitted since the last `dvc repro` are kept as long as the space is the same.
@@ -104,6 +107,10 @@ def publish(root: Path, serving: Path, again: bool = False) -> Release:
         root: the project's folder.
         serving: the folder of releases.
         again: also publish a release that was rolled back.
+        judge: called with the release in production and the new one, if they differ; False keeps the former.
+
+    Returns:
+        The release in production.
 
     Raises:
         StoreError: a part is missing or damaged, or parts do not belong together.
@@ -123,8 +130,12 @@ def publish(root: Path, serving: Path, again: bool = False) -> Release:
         if not again and draft.id != history.live:
             # A rolled-back release does not return with a newcomer added to it, either.
             for candidate in (built, draft):
-                _check_withdrawn(history, candidate.id, "Run `tans publish --again`, or change its content.")
-            _check_newcomers(serving, history, draft.index)
+                check_withdrawn(history, candidate.id, "Run `tans publish --again`, or change its content.")
+            check_newcomers(serving, history, draft.index)
+        if judge is not None and current is not None and draft.id != history.live:
+            networks = fingerprints(draft.index, draft.content["files"])
+            if not judge(current, Built(draft.id, draft.digest, view.space_dir, networks)):
+                return current
         return _go_live(serving, history, draft, "publish")
 
 
@@ -152,7 +163,7 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
         description = read_json(current.root / "release.json")
         kept = {name: current.root / name for name in description["files"]}
         draft = _draft(serving, history, merged, kept | files, current.params)
-        _check_withdrawn(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
+        check_withdrawn(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
         return _go_live(serving, history, draft, "admit")
 
 
@@ -283,35 +294,6 @@ def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Pa
     known = [*history.releases, *(path.parent.name for path in (serving / "releases").glob("[!.]*/release.json"))]
     release_id = next((one for one in known if one.endswith(suffix)), f"{now:%Y%m%dT%H%M%S}{suffix}")
     return _Draft(release_id, digest, content, index, now.isoformat(timespec="microseconds"))
-
-
-def _check_withdrawn(history: History, release_id: str, next_command: str) -> None:
-    rolled_back = history.withdrawn().get(release_id)
-    if rolled_back is not None:
-        raise WithdrawnReleaseError(
-            f"release {release_id} was rolled back at {rolled_back.created}, and stays out of production. "
-            f"{next_command}"
-        )
-
-
-def _check_newcomers(serving: Path, history: History, index: pa.Table) -> None:
-    """Raise WithdrawnReleaseError if an index contains newcomers whose admission was rolled back."""
-    withdrawn: set[str] = set()
-    for before, after in history.withdrawn_admissions():
-        withdrawn |= _ids(serving, after) - _ids(serving, before)
-    if history.live is not None:
-        withdrawn -= _ids(serving, history.live)
-    if returning := sorted(withdrawn & set(index["id"].to_pylist())):
-        raise WithdrawnReleaseError(
-            f"{', '.join(returning[:5])}: admitted, then rolled back; data/ contains them again. "
-            "Delete them from data/arrivals and run `tans build`, or run `tans publish --again`."
-        )
-
-
-def _ids(serving: Path, release: str) -> set[str]:
-    store = serving / "releases" / release / "store"
-    # Of a release that was deleted by hand, the models are unknown.
-    return set(read_table(store, "index")["id"].to_pylist()) if store.is_dir() else set()
 
 
 def _mend_table(store: Path, index: pa.Table) -> None:

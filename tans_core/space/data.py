@@ -78,6 +78,7 @@ class SpaceData:
         heldout: (M,) bool, models that training never sees.
         tuned: short fine-tunings on other tasks; may be empty.
         probed: probes on other tasks; may be empty.
+        models: M ids; may be empty where only numbers matter.
     """
 
     tasks: tuple[str, ...]
@@ -94,6 +95,7 @@ class SpaceData:
     heldout: Tensor
     tuned: Trials
     probed: Trials
+    models: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Return a SHA-256 of all fields, which ties a checkpoint to its data."""
@@ -188,6 +190,7 @@ def assemble(
         heldout=torch.from_numpy(heldout),
         tuned=_trials(scores.of("finetune"), task_number, model_number, home),
         probed=_trials(scores.of("probe"), task_number, model_number, home),
+        models=tuple(ids),
     )
 
 

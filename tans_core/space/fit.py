@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold
 from tans_core.io import sha256_bytes
 from tans_core.runtime import derive_seed, progress
 from tans_core.space.data import SpaceData
+from tans_core.space.elsewhere import Prediction
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.measure import (
     Order,
@@ -37,12 +38,14 @@ from tans_core.space.training import Curve, train_steps
 class SpaceReport:
     """Metrics of the final space, its curve at each logged step, and the weights of a refined score (`refine_weights`).
 
-    The metrics include `calibration`: predicted scores against results on sources left out.
+    The metrics include `calibration`: predicted scores against results on sources left out. `predictions` are these
+    scores and results.
     """
 
     metrics: dict[str, Any]
     curve: Curve
     refine: dict[str, float]
+    predictions: tuple[Prediction, ...]
 
 
 def fit_space(
@@ -104,7 +107,16 @@ def fit_space(
     metrics["heldout_models"], metrics["folds"] = int(data.heldout.sum()), len(splits)
     metrics["tuned"], metrics["probed"] = len(data.tuned.task), len(data.probed.task)
     metrics["calibration"] = calibration(weighed)
-    return space, SpaceReport(metrics, curve, refine_weights(all_weighed))
+    predictions = tuple(row for fold, of_fold in enumerate(weighed) for row in _predictions(data, fold, of_fold))
+    return space, SpaceReport(metrics, curve, refine_weights(all_weighed), predictions)
+
+
+def _predictions(data: SpaceData, fold: int, orders: Sequence[Order]) -> list[Prediction]:
+    return [
+        Prediction(data.tasks[order.task], data.models[model], fold, float(predicted), float(tuned))
+        for order in orders
+        for model, predicted, tuned in zip(order.models, order.predicted, order.tuned, strict=True)
+    ]
 
 
 def source_folds(sources: Sequence[str], folds: int) -> list[tuple[int, ...]]:

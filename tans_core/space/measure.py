@@ -15,12 +15,12 @@ from scipy.optimize import nnls
 from sklearn.neighbors import KNeighborsRegressor
 
 from tans_core.space.data import SpaceData
+from tans_core.space.elsewhere import LEAST_NETWORKS
 from tans_core.space.encoders import CrossModalSpace
 from tans_core.space.metrics import deviations, order_quality, prediction_quality
 from tans_core.space.quality import ranks_of_own, recall, rounds_of_one
 
 Floats = npt.NDArray[np.float64]
-_LEAST_TRIALS = 4
 _NEIGHBOURS, _APART = 10, 1e6
 _COVERAGE, _DEFAULT_HALF_WIDTH = 0.8, 1.28
 
@@ -78,6 +78,8 @@ class Order:
         probed: (n,) float64, probes of the same networks.
         other_tasks: (n,) float64, scores of similar architectures on other tasks: a baseline that ignores the data.
         prior: (n,) float64, the task-independent part of the prediction, capacity plus start; the rest is fit.
+        task: number of the task.
+        models: (n,) numbers of the networks.
     """
 
     predicted: Floats
@@ -85,6 +87,8 @@ class Order:
     probed: Floats
     other_tasks: Floats = field(default_factory=lambda: np.zeros(0))
     prior: Floats = field(default_factory=lambda: np.zeros(0))
+    task: int = -1
+    models: tuple[int, ...] = ()
 
     def with_fit(self, worth: float) -> Order:
         """Return the order with the fit multiplied by `worth`."""
@@ -115,7 +119,7 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
             if trial_task == task and (task, model) in probes
             if not data.comes_from(model, task)
         ]
-        if len(tried) < _LEAST_TRIALS:
+        if len(tried) < LEAST_NETWORKS:
             continue
         models, tuned, probed = zip(*tried, strict=True)
         topology, functional = data.topology[list(models)].to(device), data.functional[list(models)].to(device)
@@ -125,7 +129,8 @@ def orders_elsewhere(space: CrossModalSpace, data: SpaceData, queries: Sequence[
         predicted = space.predict(query, encoded, *parts, space.trust(statistics))
         baseline = scores_on_other_tasks(data, queries, models)
         prior = (parts[0] + parts[1]).double().cpu().numpy()
-        orders.append(Order(predicted.double().cpu().numpy(), np.array(tuned), np.array(probed), baseline, prior))
+        scores = predicted.double().cpu().numpy()
+        orders.append(Order(scores, np.array(tuned), np.array(probed), baseline, prior, task, models))
     return orders
 
 

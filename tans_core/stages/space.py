@@ -17,6 +17,7 @@ from tans_core.io import write_csv, write_json
 from tans_core.params import load_params
 from tans_core.space.data import assemble
 from tans_core.space.drift import DriftReference
+from tans_core.space.elsewhere import write_predictions
 from tans_core.space.fit import fit_space
 from tans_core.space.objective import SpaceRecipe
 from tans_core.stages._main import run_stage
@@ -48,6 +49,8 @@ def main(root: Path) -> None:
     # Served with the space: newcomers are embedded by the anchors and compared with the drift reference.
     Anchors.load(store).save(root / "data/space")
     DriftReference.of(models, list(params.tasks.meta_train)).save(root / "data/space")
+    # What a later space is compared with before it is published.
+    write_predictions(report.predictions, root / "data/space")
     write_json(report.metrics, root / "metrics/space.json")
     write_csv(report.curve, root / "plots/space.csv")
     # Kept only to resume a killed run; DVC caches the results of a finished one.

@@ -24,7 +24,10 @@ from tans_core import yaml_file
 from tans_core.errors import TansError
 from tans_core.io import sha256_file
 from tans_core.params import Params
+from tans_core.publishing import publish_built
 from tans_core.stages import base, embed, evaluate, gate, space, tasks, transfer, zoo
+from tests.factories.challenges import SWAPPED
+from tests.factories.challenges import built as made
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project, image_folder
 
 pytestmark = pytest.mark.slow
@@ -123,6 +126,28 @@ def run_finetune_fitted(root: Path) -> Any:
     params["finetune"]["head"] = "fitted"
     (root / "params.yaml").write_text(json.dumps(params))
     return run_finetune(root)
+
+
+def run_release(root: Path) -> Any:
+    """Compare spaces that are worse in one way each, then one that is better on four tasks by the first network."""
+    rule = yaml.safe_load((root / "params.yaml").read_text())["release"]
+    far_apart = {"others": 76, "results": [0.99, 0.39, 0.2, 0.1, 0.0]}
+    challenges: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "order": ({}, {"order": [5.0, 1, 2, 3, 4], "models": 9}),
+        "first network": (far_apart, {"order": SWAPPED, "models": 9, **far_apart}),
+        "recall": ({}, {"recall": 0.5, "models": 9}),
+        "by chance": ({"order": SWAPPED}, {}),
+    }
+    outcomes = []
+    for name, (champion, challenger) in challenges.items():
+        folder = root / name
+        folder.mkdir()
+        publish_built(made(folder, **champion))
+        made(folder, **challenger, name="space-2")
+        params = yaml.safe_load((folder / "params.yaml").read_text())
+        (folder / "params.yaml").write_text(yaml.safe_dump({**params, "release": rule}))
+        outcomes.append(publish_built(folder, judged=True).outcome)
+    return outcomes
 
 
 def run_scan(root: Path) -> Any:
@@ -232,6 +257,10 @@ CASES: dict[str, Case] = {
     "evaluate.points": Case(run_evaluate, 3),
     "evaluate.seeds": Case(run_evaluate, 3),
     "evaluate.random_draws": Case(run_evaluate, 4),
+    "release.margin": Case(run_release, 1.0),
+    "release.regret_margin": Case(run_release, 100.0),
+    "release.recall_margin": Case(run_release, 1.0),
+    "release.confidence": Case(run_release, 0.9),
     "gates.min_images_per_task": Case(lambda root: gate.main(root, "tasks"), 1000),
     "gates.min_val_accuracy_over_chance": Case(lambda root: gate.main(root, "zoo"), 0.9),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.cli.pipeline import _count_stages
+from tests.factories.challenges import REVERSED, built
 from tests.factories.processes import wait_until_gone
 from tests.factories.releases import build
 from tests.unit.cli.conftest import Tans
@@ -113,6 +114,33 @@ def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again
     shown = tans("releases", "--root", tmp_path).out
     assert [line.split()[-2:] for line in shown.splitlines() if listed[1]["id"] in line] == [["4", "yes"]]
     assert listed[1]["id"] in tans("publish", "--again", "--root", tmp_path).out
+
+
+def test_publish_shows_the_comparison_and_publishes_all_the_same(tans: Tans, tmp_path: Path) -> None:
+    assert tans("publish", "--root", built(tmp_path)).out.startswith("published ")
+    done = tans("publish", "--root", built(tmp_path, REVERSED, name="space-2"))
+    assert done.code == 0
+    row = next(line for line in done.out.splitlines() if "weighted tau" in line)
+    assert row.split()[2:] == ["1.000", "-1.000", "-2.000", "1"]
+    assert "by the rule it is refused\nWorse: weighted tau fell from 1.000 to -1.000" in done.out
+    picture = next(line for line in done.out.splitlines() if line.startswith("task by task: "))
+    assert Path(picture.partition(": ")[2]).is_file()
+    assert done.out.rstrip().endswith("it is in production")
+
+
+def test_publish_by_the_rule_ends_with_6_and_says_how_to_publish_it_anyway(tans: Tans, tmp_path: Path) -> None:
+    assert tans("publish", "--judge", "--root", built(tmp_path)).code == 0
+    done = tans("publish", "--judge", "--root", built(tmp_path, REVERSED, name="space-2"))
+    assert done.code == 6
+    assert "by the rule it is refused" in done.out and "published" not in done.out
+    assert (
+        done.err.startswith("RefusedReleaseError: ") and "`tans publish`, which publishes it all the same" in done.err
+    )
+    again = tans("publish", "--judge", "--root", tmp_path)
+    assert (again.code, again.out) == (6, "")
+    assert "Refused on 20" in again.err and "Its content has not changed." in again.err
+    assert "by the rule it is refused" in tans("publish", "--judge", "--again", "--root", tmp_path).out
+    assert tans("publish", "--root", tmp_path).code == 0
 
 
 def test_rollback_to_nowhere_ends_with_6(tans: Tans, project: Path) -> None:

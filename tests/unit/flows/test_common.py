@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.common import artifact_key, json_block, markdown_table, publish, rebuild
+from flows.common import artifact_key, json_block, markdown_table, rebuild
 from flows.finetune import hand_in
 from tans_core.embeddings.store import read_table
 from tans_core.errors import GateError
-from tans_core.index.releases import rollback
-from tests.factories.releases import build
 
 
 def test_artifact_key_is_what_prefect_takes() -> None:
@@ -88,16 +86,3 @@ def test_gate_that_fails_without_newcomers_is_reported(tmp_path: Path) -> None:
     (root / "embed.py").write_text("raise SystemExit(3)")
     with pytest.raises(GateError, match="embed"):
         rebuild(root, lambda line: None, ["embed"])
-
-
-def test_rebuild_that_was_rolled_back_stays_out_with_one_warning(tmp_path: Path) -> None:
-    warnings: list[str] = []
-    first, published = publish(build(tmp_path), warnings.append)
-    assert published
-    assert publish(tmp_path, warnings.append) == (first, False)
-    second, _ = publish(build(tmp_path, models=4), warnings.append)
-    rollback(tmp_path / "serving")
-    assert warnings == []
-    assert publish(tmp_path, warnings.append) == (first, False)
-    assert len(warnings) == 1 and f"release {second} was rolled back" in warnings[0]
-    assert publish(build(tmp_path, models=5), warnings.append)[1]

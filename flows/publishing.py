@@ -1,0 +1,140 @@
+"""The end of the flows that build: publish by the rule, and report it by a log line, an artifact and an event."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
+
+from flows.common import markdown_table, one_repro_at_a_time, rebuild
+from tans_core.errors import WithdrawnReleaseError
+from tans_core.evaluation.challenge import LABELS, REGRET, TAU, Decision
+from tans_core.index.history import production_id
+from tans_core.publishing import LOG_FILE, Publication, publish_built
+
+PUBLISHED = "tans.space.published"
+REFUSED = "tans.space.refused"
+EVENTS = {"published": PUBLISHED, "refused": REFUSED}
+MEASURES = {"measure": "measure", "before": "in production", "after": "built", "change": "difference", "p": "p"}
+TASKS = {
+    "task": "task",
+    "networks": "networks",
+    "tau_before": "weighted tau in production",
+    "tau": "built",
+    "regret_before": "regret@1 in production",
+    "regret": "built",
+}
+
+
+def rebuild_and_publish(root: Path, flow: str) -> str:
+    """Bring data/ up to date with params.yaml and all arrivals, and publish it if the rule allows it.
+
+    Args:
+        root: the project's folder.
+        flow: the flow's name, which becomes the key of the artifact.
+
+    Returns:
+        The id of the release in production.
+
+    Raises:
+        TansError: a stage failed. The class is that of its exit code.
+    """
+    with one_repro_at_a_time():
+        rebuild(root, get_run_logger().info)
+        publication = publish(root)
+    announce(publication, flow)
+    return publication.production
+
+
+def publish(root: Path) -> Publication:
+    """Publish what is built if the rule allows it. What was rolled back stays out, which is no error.
+
+    Raises:
+        StoreError: something is not built, or the parts are of different builds.
+    """
+    try:
+        return publish_built(root, judged=True)
+    except WithdrawnReleaseError as error:
+        before = production_id(root / "serving")
+        if before is None:
+            raise
+        return Publication("refused before", before, "", before, str(error))
+
+
+def announce(publication: Publication, flow: str) -> None:
+    """Write the log and the artifact; emit an event if something was decided now."""
+    log = get_run_logger()
+    (log.warning if "refused" in publication.outcome else log.info)(summary(publication))
+    create_markdown_artifact(report(publication), key=flow, description="What was published, or why not")
+    log.info("the comparison: prefect artifact inspect %s", flow)
+    if event := EVENTS.get(publication.outcome):
+        resource = {"prefect.resource.id": f"tans.release.{publication.built}"}
+        emit_event(event, resource=resource, payload=payload(publication))
+
+
+def summary(publication: Publication) -> str:
+    """Return what happened, and why, in one line."""
+    if publication.outcome == "published":
+        return f"published {publication.built}; it is in production. {publication.reason}"
+    if publication.outcome == "in production already":
+        return f"nothing to publish: {publication.production}, which is in production, is what is built"
+    return f"not published; {publication.production} stays in production. {publication.reason}"
+
+
+def payload(publication: Publication) -> dict[str, Any]:
+    """Return the payload of the event: ids, the reason, the next command."""
+    return {
+        "release": publication.built,
+        "champion": publication.champion,
+        "production": publication.production,
+        "reason": publication.reason,
+        "next": "tans rollback" if publication.outcome == "published" else "tans publish",
+    }
+
+
+def report(publication: Publication) -> str:
+    """Return the decision as markdown: reason, both tables, and where the picture is."""
+    parts = [f"# {publication.outcome.capitalize()}", summary(publication)]
+    decision = publication.decision
+    if decision is not None and decision.measures:
+        parts += [f"Compared: {decision.basis}.", markdown_table(MEASURES, measure_rows(decision))]
+    if decision is not None and decision.tasks:
+        parts += ["## Task by task", markdown_table(TASKS, task_rows(decision))]
+    if publication.plot:
+        parts.append(f"Picture: {publication.plot}")
+    if "refused" in publication.outcome:
+        parts.append("`tans publish` publishes it all the same; otherwise it stays out until its content changes.")
+    parts.append(f"All decisions: {LOG_FILE}")
+    return "\n\n".join(parts) + "\n"
+
+
+def measure_rows(decision: Decision) -> list[dict[str, Any]]:
+    """Return a row of the first table for each measure."""
+    return [
+        {
+            "measure": LABELS[one.name],
+            "before": one.champion,
+            "after": one.challenger,
+            "change": one.difference,
+            "p": one.p,
+        }
+        for one in decision.measures
+    ]
+
+
+def task_rows(decision: Decision) -> list[dict[str, Any]]:
+    """Return a row of the second table for each task."""
+    return [
+        {
+            "task": row.task,
+            "networks": row.networks,
+            "tau_before": row.champion[TAU],
+            "tau": row.challenger[TAU],
+            "regret_before": row.champion[REGRET],
+            "regret": row.challenger[REGRET],
+        }
+        for row in decision.tasks
+    ]
