@@ -14,7 +14,8 @@ The rule, in this order:
 3. Published as larger: it knows more networks or tasks than the champion.
 4. Refused: no better, and no larger.
 
-If either has no predictions of this kind, only recall can be worse; what is not worse is published.
+If either has no predictions of this kind, only recall can be worse; what is not worse is published. Recall is compared
+where the numbers of tasks differ by at most a quarter.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def judge_challenger(champion: Contender, challenger: Contender, rule: Rule) -> 
     measures = [_measure(name, tasks) for name in (TAU, REGRET, REGRET_3) if tasks]
     before, after = _metrics(champion.space), _metrics(challenger.space)
     recalls = [metrics.get("heldout", {}).get("recall_at_1") for metrics in (before, after)]
-    if None not in recalls:
+    if None not in recalls and _as_many_tasks(before, after):
         measures.append(Measure(RECALL, *recalls))
     larger = _larger(before, after, len(champion.networks), len(challenger.networks))
     publish, reason = _decide(measures, tasks, basis, larger, rule)
@@ -216,6 +217,12 @@ def _compare(champion: Contender, challenger: Contender) -> tuple[tuple[TaskResu
 
 def _tasks(rows: Sequence[TaskResult]) -> str:
     return "1 task" if len(rows) == 1 else f"{len(rows)} tasks"
+
+
+def _as_many_tasks(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether recall can be compared: it ranks one network of each task, so it falls as tasks are added."""
+    counts = sorted(metrics.get("tasks", 0) for metrics in (before, after))
+    return bool(counts[1] <= 1.25 * counts[0])
 
 
 def _served(champion: Contender) -> list[Prediction] | None:

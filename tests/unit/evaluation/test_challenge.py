@@ -20,7 +20,7 @@ from tans_core.evaluation.challenge import (
     Rule,
     judge_challenger,
 )
-from tans_core.io import write_json
+from tans_core.io import read_json, write_json
 from tans_core.space.elsewhere import Prediction, write_predictions
 
 RULE = Rule(margin=0.05, regret_margin=1.0, recall_margin=0.1, confidence=0.95)
@@ -134,14 +134,14 @@ def test_as_good_and_larger_is_published(side: Side, changes: dict[str, int]) ->
 def test_as_good_and_no_larger_is_refused(side: Side) -> None:
     decision = judge_challenger(side("old", [SWAPPED] * 4), side("new", [SWAPPED] * 4), RULE)
     assert not decision.publish
-    assert "regret@1 stayed: from 10.0 to 10.0 points" in decision.reason
+    assert "regret@1 stayed at 10.0 points" in decision.reason
 
 
 def test_worse_order_is_refused_although_it_is_larger(side: Side) -> None:
     decision = judge_challenger(side("old", [RIGHT] * 4), side("new", [REVERSED] * 4, models=99), RULE)
     assert not decision.publish
     assert decision.reason == (
-        "Worse: weighted tau fell from 1.00 to -1.00, the margin is 0.05; "
+        "Worse: weighted tau fell from 1.000 to -1.000, the margin is 0.05; "
         "regret@1 rose from 0.0 to 40.0 points, the margin is 1 (mean over 4 tasks)."
     )
 
@@ -164,6 +164,15 @@ def test_lost_recall_is_refused_even_where_nothing_else_is_known(side: Side) -> 
     decision = judge_challenger(side("old", None, recall=0.92), side("new", [RIGHT] * 4, recall=0.12), RULE)
     assert not decision.publish
     assert decision.reason == "Worse: recall@1 fell from 0.92 to 0.12 (networks held out), the margin is 0.1."
+
+
+def test_recall_among_many_more_tasks_is_another_figure_and_not_compared(side: Side) -> None:
+    old, new = side("old", [RIGHT] * 4, recall=0.9), side("new", [RIGHT] * 4, recall=0.5, models=20)
+    described = read_json(new.space / "space.json")
+    described["metrics"]["tasks"] = 12
+    write_json(described, new.space / "space.json")
+    decision = judge_challenger(old, new, RULE)
+    assert decision.publish and RECALL not in {one.name for one in decision.measures}
 
 
 @pytest.mark.parametrize("recall", [0.9, None])
