@@ -91,6 +91,7 @@ THROUGH_DATA = {
         "index.blobs",
         "index.settings",
         "index.schema",
+        "index.withdrawn",
     ),
 }
 

@@ -48,7 +48,7 @@ def test_refused_challenger_leaves_serving_as_it_was_and_is_recorded_with_a_pict
     found = publish_built(built(tmp_path, REVERSED, name="space-2", models=9), judged=True)
     assert state(tmp_path) == before
     assert (found.outcome, found.production, found.champion) == ("refused", first, first)
-    assert found.reason.startswith("Worse: weighted tau fell from 1.00 to -1.00")
+    assert found.reason.startswith("Worse: weighted tau fell from 1.000 to -1.000")
     assert found.plot == tmp_path / f"reports/releases/{found.built}.png" and found.plot.is_file()
     entry = read_decisions(tmp_path)[-1]
     assert (entry["decision"], entry["release"], entry["champion"]) == ("refused", found.built, first)
