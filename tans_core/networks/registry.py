@@ -77,7 +77,7 @@ def check_settings(
 
     Args:
         networks: settings by family.
-        stored_size_px: `data.stored_size_px`, the maximum input size of a family.
+        stored_size_px: `data.stored_size_px`, the maximum input size of a family's networks.
         fine_tuned: families in `finetune.families`; newcomers may be of families that the zoo is not built from.
 
     Raises:
@@ -91,7 +91,9 @@ def check_settings(
     ]
     for name, settings in networks.items():
         try:
-            size = get_family(name).space(settings).image_size_px
+            family = get_family(name)
+            space = family.space(settings)
+            size = max(space.image_size_px, *family.sizes_px(space))
         except TansError as error:
             problems.append(f"networks.{name}: {error}")
             continue

@@ -138,3 +138,11 @@ def test_family_that_reads_larger_images_than_are_kept_is_named() -> None:
     check_settings(large, 64)
     with pytest.raises(ParamsError, match=r"reads images of 64 pixels, data\.stored_size_px is 32"):
         check_settings(large, 32)
+
+
+def test_every_size_that_a_family_is_used_at_is_kept() -> None:
+    sizes = {"image_size_px": 32, "used_at_px": [32, 96]}
+    settings = {"once-for-all": {**sizes, "width": 1.2}}
+    check_settings(settings, 96)
+    with pytest.raises(ParamsError, match=r"networks\.once-for-all: reads images of 96 pixels"):
+        check_settings(settings, 64)
