@@ -76,7 +76,8 @@ class Constraints(Options):
         for column in RANGES:
             low, high = self.range_of(column)
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{column}: got {low:g}, want at most max_{column}, {high:g}")
+                least, most = (f"--{end}-{column.replace('_', '-')} ({end}_{column})" for end in ("min", "max"))
+                raise ValueError(f"{least}: got {low:g}, want at most the {high:g} of {most}")
         return self
 
     def range_of(self, column: str) -> tuple[float | None, float | None]:
@@ -110,7 +111,7 @@ class Constraints(Options):
         return self.licences is None or satisfied(model.licence, self.licences)
 
     def in_words(self) -> str:
-        """Return the limits as text for a message."""
+        """Return the limits as text for a message; empty if there are none."""
         parts = []
         for column in RANGES:
             option = column.replace("_", "-")
@@ -118,8 +119,8 @@ class Constraints(Options):
             parts += [f"--min-{option} {low:g}"] if low is not None else []
             parts += [f"--max-{option} {high:g}"] if high is not None else []
         if self.licences is not None:
-            parts.append(f"licences within {', '.join(self.licences) or 'none'}")
-        return " and ".join(parts) or "no limit"
+            parts.append(f"--licence {','.join(self.licences) or 'none'}")
+        return " and ".join(parts)
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:
@@ -146,7 +147,7 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
         if to_accept:
             advice.append(f"accept --licence {','.join(to_accept)} as well")
         lines.append(f"  {model['id']} ({costs}): {' and '.join(advice)}")
-    summary = f"0 of {len(models):,} models satisfy {constraints.in_words()}. Nearest, and what would let it in:"
+    summary = f"0 of {len(models):,} models satisfy {constraints.in_words()}. The nearest, and what would let it in:"
     return "\n".join([summary, *lines])
 
 
