@@ -76,7 +76,7 @@ def show_model(
     if not as_json:
         # For people: one line per source and licence, and the terms of licences without an id.
         licences = card.licences
-        fields["licences"] = {"code": licences.code, "weights and all that they descend from": card.licence}
+        fields["licences"] = {"code": licences.code, "code, weights and all that these descend from": card.licence}
         fields["lineage"] = "\n".join(_lineage(card))
         if licences.texts:
             fields["terms"] = "\n".join(f"{name}: {text}" for name, text in licences.texts.items())

@@ -14,8 +14,6 @@ from typing import Any
 from tans_core.errors import ParamsError, TansError, WeightsError, did_you_mean
 from tans_core.networks.family import Family
 
-LIBRARY = "library"
-"""The family of third-party networks; users hand in their weights by name."""
 GROUP = "tans.families"
 """Entry points of this group name instances of `Family`."""
 
@@ -23,7 +21,7 @@ _OWN = {
     "elastic-residual": "tans_core.networks.elastic:FAMILY",
     "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
     "once-for-all": "tans_core.networks.ofa:FAMILY",
-    LIBRARY: "tans_core.networks.packaged:FAMILY",
+    "library": "tans_core.networks.packaged:FAMILY",
 }
 
 
@@ -59,6 +57,22 @@ def get_family(name: str) -> Family:
 def known_families() -> list[str]:
     """Return the names of all families, ours first."""
     return list(dict.fromkeys([*_OWN, *sorted(point.name for point in entry_points(group=GROUP))]))
+
+
+def family_of_package(package: str) -> Family:
+    """Return the family that takes a package's networks by name.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    packages: list[str] = []
+    for name in known_families():
+        with contextlib.suppress(WeightsError):
+            family = get_family(name)
+            if package in family.packages:
+                return family
+            packages += family.packages
+    raise WeightsError(f"package {package[:80]!r}: no family takes its networks by name. Known: {', '.join(packages)}.")
 
 
 def network_files() -> list[str]:

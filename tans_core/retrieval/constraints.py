@@ -49,8 +49,8 @@ class Constraints(Options):
     licences: Annotated[
         tuple[str, ...] | None,
         Field(
-            description="A licence that you accept, by its SPDX id, or several with commas: the weights, and all "
-            "images and weights that they descend from, may be used under these. All by default.",
+            description="A licence that you accept, by its SPDX id, or several with commas: code and weights, and all "
+            "images and weights that these descend from, may be used under these. All by default.",
             json_schema_extra={"option": "--licence", "metavar": "ID"},
         ),
     ] = None
