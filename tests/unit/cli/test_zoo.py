@@ -50,13 +50,15 @@ def digests(root: Path, *parts: str) -> dict[str, str]:
 def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, root: Path, resnet: Path) -> None:
     before = {card.id for card in tans_core.list_models(root)}
     built = digests(root, "data/base", "data/zoo", "data/store", "data/space")
-    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "MIT", "--json", "--root", root).out)
+    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "Ask Ann", "--json", "--root", root).out)
     assert {one.id for one in tans_core.list_models(root)} == {*before, card["id"]}
     assert card["class_names"] == [] and card["val_accuracy"] is None
     assert [(one["kind"], one["licence"]) for one in card["lineage"]] == [
-        ("weights", "MIT"),
+        ("weights", "LicenseRef-ask-ann"),
         ("task", "LicenseRef-imagenet-terms"),
     ]
+    assert card["licences"]["texts"]["LicenseRef-ask-ann"] == "Ask Ann"
+    assert card["licences"]["code"] == "Apache-2.0 AND BSD-3-Clause"
     assert card["preprocess"]["image_size_px"] == 32 and card["preprocess"]["interpolation"] == "bilinear"
     # It answers as the library's own does.
     release = open_production(root / "serving")

@@ -12,7 +12,7 @@ import torch
 
 from tans_core.errors import ParamsError, WeightsError
 from tans_core.networks.elastic import FAMILY
-from tans_core.networks.registry import check_settings, get_family, known_families
+from tans_core.networks.registry import check_settings, family_of_package, get_family, known_families
 from tans_core.networks.trace import TOPOLOGY_DIM
 from tests.factories.families import TINY, installed_family
 from tests.factories.networks import tiny_space
@@ -68,6 +68,15 @@ def test_installed_package_brings_a_family(install: Install) -> None:
         family.load({"width": 8}, 5, state, "file")
     with pytest.raises(WeightsError, match=r"no such family.*Known: .*, tiny"):
         get_family("huge-vision-model")
+
+
+def test_a_family_says_whose_networks_it_takes_by_name(install: Install) -> None:
+    install("broken", "1 / 0")
+    assert {family_of_package(package).name for package in ("timm", "torchvision")} == {"library"}
+    with pytest.raises(WeightsError, match=r"package 'pytorchcv': no family takes .* Known: timm, torchvision\."):
+        family_of_package("pytorchcv")
+    install("tiny", TINY.replace('name = "tiny"', 'name = "tiny"\n    packages = ("pytorchcv",)'))
+    assert family_of_package("pytorchcv").name == "tiny"
 
 
 def test_installed_package_cannot_take_the_place_of_our_own(install: Install) -> None:
