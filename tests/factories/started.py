@@ -35,5 +35,5 @@ def run_started(root: Path) -> Any:
         family.preprocess(space, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
         family.sizes_px(space),
         family.base_weights(space),
-        float(sum(value.sum() for value in supernet.stem.parameters())),
+        sum(float(value.sum()) for value in supernet.stem.state_dict().values()),
     )
