@@ -219,7 +219,9 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
     for refine in (0, 3):
         found = tans.retrieve(UNSEEN, licences=["Apache-2.0", "CC0-1.0", "MIT"], refine=refine, root=project)
-        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences=["Apache-2.0", "CC0-1.0", "MIT"], epochs=1, root=project)
+        run = tans.finetune(
+            UNSEEN, rank=2, refine=refine, licences=["Apache-2.0", "CC0-1.0", "MIT"], epochs=1, root=project
+        )
         assert run.model == found[1].model
         kept = json.loads(
             max((project / "runs").glob("*retrieve*/params.json"), key=lambda path: path.stat().st_mtime_ns).read_text()

@@ -203,6 +203,24 @@ def test_networks_are_timed_under_a_named_profile_that_is_never_mixed(tans: Tans
     assert found["name"] == "cpu-1-threads-batch-4"
     assert set(found["networks"]) == set(ids)
     assert all(one["median_ms"] > 0 and one["runs"] > 1 for one in found["networks"].values())
+    # A limit finds those that were timed under its profile, at once, and says what to time where there are none.
+    slowest = max(one["median_ms"] for one in found["networks"].values())
+    timed = {card.id for card in tans_core.list_models(root) if any(card.architecture == c.architecture for c in cards)}
+    within = ("--max-latency-ms", slowest, "--latency-profile", found["name"], "--root", root)
+    listed = tans("models", "list", *within)
+    assert all(name in listed.out for name in ids) and "latency (ms)" in listed.out
+    ranked = json.loads(tans("retrieve", UNSEEN, *within, "--json").out)["candidates"]
+    assert set(ids) <= {one["model"] for one in ranked} <= timed
+    assert all(0 < one["latency_ms"] <= slowest for one in ranked)
+    assert "latency (ms)" in tans("retrieve", UNSEEN, *within).out
+    none = tans(
+        "retrieve", UNSEEN, "--max-latency-ms", slowest, "--latency-profile", "cpu-1-threads-batch-9", *within[4:]
+    )
+    assert none.code == 5 and "Run `tans zoo profile --device cpu --threads 1 --batch 9`" in none.err
+    tight = tans("retrieve", UNSEEN, "--max-latency-ms", slowest / 1e6, *within[2:])
+    assert tight.code == 5 and "raise --max-latency-ms to " in tight.err
+    tuned = tans("finetune", UNSEEN, *within, "--refine", 0, "--epochs", 1, "--json")
+    assert json.loads(tuned.out)["model"] in {one["model"] for one in ranked}
     path = Path(found["file"])
     kept = json.loads(path.read_text())
     assert kept["profile"]["batch"] == 4

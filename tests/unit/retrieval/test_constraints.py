@@ -75,7 +75,14 @@ def test_everything_wrong_is_said_at_once() -> None:
         ({"max_latency_ms": 1, "min_latency_ms": 2, "latency_profile": PROFILE}, "min_latency_ms: got 2, want at most"),
         *(
             ({"max_latency_ms": 5, "latency_profile": name}, "latency_profile: got ")
-            for name in ("", "../cpu-1-threads-batch-1", "cpu-1-threads-batch-1\n", "cpu-0-threads-batch-1", "gpu", "x'")
+            for name in (
+                "",
+                "../cpu-1-threads-batch-1",
+                "cpu-1-threads-batch-1\n",
+                "cpu-0-threads-batch-1",
+                "gpu",
+                "x'",
+            )
         ),
     ],
 )

@@ -210,7 +210,7 @@ def test_licence_of_a_card_holds_all_that_its_weights_descend_from() -> None:
 
 @pytest.mark.parametrize("part", ["code", "weights", "data", "lineage"])
 def test_no_licence_of_a_card_escapes_what_a_user_accepts(part: str) -> None:
-    licences = {name: "MIT" for name in ("code", "weights", "data")}
+    licences = dict.fromkeys(("code", "weights", "data"), "MIT")
     lineage = {"kind": "task", "name": "leaves", "source": "s", "licence": "MIT"}
     assert satisfied(card("m", "leaves", licences=licences, lineage=[lineage]).licence, ["MIT"])
     if part == "lineage":

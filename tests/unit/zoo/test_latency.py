@@ -50,9 +50,7 @@ def test_another_network_under_the_same_id_was_not_timed_and_other_weights_were(
     assert medians(tmp_path, PROFILE.name, {"a": first, "b": card("b", "t")}) == {"a": 3.0, "b": 4.0}
 
 
-@pytest.mark.parametrize(
-    "contents", ["", "[]", "{}", '{"profile": 1, "networks": []}', "median", "NaN", "-1", "1e999"]
-)
+@pytest.mark.parametrize("contents", ["", "[]", "{}", '{"profile": 1, "networks": []}', "median", "NaN", "-1", "1e999"])
 def test_file_that_holds_no_timings_is_an_error(tmp_path: Path, contents: str) -> None:
     path = add_latencies(tmp_path, PROFILE, {"a": timed(card("a", "t"), 3.0)})
     stored = json.loads(path.read_text())
