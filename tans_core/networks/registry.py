@@ -121,7 +121,8 @@ def _files_of(name: str) -> list[str]:
     top = sys.modules.get(module.__name__.partition(".")[0], module)
     file = Path((top if top.__file__ else module).__file__ or "")
     # Other modules of a package may define parts of its networks.
-    return sorted(map(str, file.parent.rglob("*.py"))) if file.name == "__init__.py" else [str(file)]
+    files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
+    return sorted(str(one) for one in files if one.is_file())
 
 
 def check_settings(
