@@ -209,7 +209,7 @@ def test_networks_are_timed_under_a_named_profile_that_is_never_mixed(tans: Tans
     within = ("--max-latency-ms", slowest, "--latency-profile", found["name"], "--root", root)
     listed = tans("models", "list", *within)
     assert all(name in listed.out for name in ids) and "latency (ms)" in listed.out
-    ranked = json.loads(tans("retrieve", UNSEEN, *within, "--json").out)["candidates"]
+    ranked = json.loads(tans("retrieve", UNSEEN, *within, "--top-k", 99, "--json").out)["candidates"]
     assert set(ids) <= {one["model"] for one in ranked} <= timed
     assert all(0 < one["latency_ms"] <= slowest for one in ranked)
     assert "latency (ms)" in tans("retrieve", UNSEEN, *within).out
