@@ -90,7 +90,7 @@ def test_a_family_says_whose_networks_it_takes_by_name(install: Install) -> None
 def test_versions_of_installed_families_change_with_package_and_code(install: Install, tmp_path: Path) -> None:
     install("tiny", TINY)
     install("broken", "1 / 0")
-    seen = []
+    seen: list[str] = []
 
     def write(*families: str) -> str:
         write_versions(families, tmp_path / "kept")

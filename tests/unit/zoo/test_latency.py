@@ -35,7 +35,7 @@ def test_timings_are_those_of_the_profile_that_was_named(tmp_path: Path) -> None
 def test_another_network_under_the_same_id_was_not_timed_and_other_weights_were(tmp_path: Path) -> None:
     first = card("a", "t")
     add_latencies(tmp_path, PROFILE, {"a": timed(first, 3.0)})
-    deeper = {**ARCHITECTURE, "stages": [ARCHITECTURE["stages"][0] * 2]}  # type: ignore[index, operator]
+    deeper = {**ARCHITECTURE, "stages": [[{"kernel": 3, "ratio": 1.0}] * 2]}
     larger = first.preprocess.model_copy(update={"image_size_px": 32})
     changed = {
         "weights only": card("b", "elsewhere", val_accuracy=0.9),
