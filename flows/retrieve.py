@@ -42,7 +42,8 @@ async def retrieve(dataset: str, options: RetrieveOptions) -> Any:
     except TansError as error:
         return failed(error)
     task, folder = retrieval.task.name, retrieval.folder
-    table, block = markdown_table(COLUMNS, retrieval.to_dicts()), json_block(retrieval.to_dict())
+    columns = COLUMNS | ({"latency_ms": "latency (ms)"} if options.latency_profile else {})
+    table, block = markdown_table(columns, retrieval.to_dicts()), json_block(retrieval.to_dict())
     text = f"# Where to start for {task}\n\n{table}\n\nRelease {retrieval.release}.\n\n{block}\n"
     key = artifact_key("retrieve", task)
     await acreate_markdown_artifact(text, key=key, description=f"Networks for {dataset}")

@@ -269,7 +269,7 @@ def add_network(
         weights: safetensors, or a file of tensors that torch wrote. The names of the tensors are the package's.
         home_task: the task that the weights' classifier was trained on; None uses them as features for any task.
         size_px: side of the input in pixels; None takes the package's.
-        licence: of the weights, an SPDX expression.
+        licence: of the weights, an SPDX expression or their terms in words.
         images, images_licence: the images that the weights were trained on, if they are no task of the project.
         root: the project's folder.
 

@@ -22,7 +22,7 @@ from tans_core.errors import (
     WeightsError,
     did_you_mean,
 )
-from tans_core.io import writing
+from tans_core.io import read_json, writing
 
 if TYPE_CHECKING:
     from tans_core.tasks.task import Task, TaskInfo
@@ -128,7 +128,7 @@ def reproduce(
         ParamsError: there is no dvc.yaml in `root`, or git is missing.
         TansError: a stage failed. The class is that of the stage's exit code (GateError for 3).
     """
-    from tans_core.networks.registry import check_settings
+    from tans_core.networks.registry import check_settings, write_versions
     from tans_core.params import load_params
     from tans_core.runtime import cores
 
@@ -148,6 +148,8 @@ def reproduce(
         if stage not in known_stages:
             names = ", ".join(sorted(known_stages))
             raise ParamsError(f"{stage!r}: no such stage{did_you_mean(stage, known_stages)}. There are: {names}.")
+    write_versions(_families_of_zoo(root), root / "data/families/zoo")
+    write_versions(_families_of_arrivals(root), root / "data/families/arrivals")
     jobs = jobs or cores()
     if not stages and jobs > 1:
         params = load_params(root)
@@ -175,6 +177,23 @@ def _stage_names(root: Path) -> set[str]:
         return set(read_yaml(root / "dvc.yaml")["stages"])
     except (ParamsError, KeyError, TypeError):
         return set()  # `dvc repro` reports the error
+
+
+def _families_of_zoo(root: Path) -> set[str]:
+    from tans_core.params import load_params
+
+    try:
+        return set(load_params(root).networks)
+    except ParamsError:
+        return set()  # the stages report it
+
+
+def _families_of_arrivals(root: Path) -> set[str]:
+    families = set()
+    for path in (root / "data/arrivals").glob("*/card.json"):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # the stages report a damaged card
+            families.add(str(read_json(path)["family"]))
+    return families
 
 
 def _deal(stages: Sequence[str], jobs: int) -> list[list[str]]:

@@ -66,7 +66,7 @@ class Service:
         """The release's encoders and index, in memory."""
         from tans_core.retrieval.retriever import Retriever
 
-        return Retriever.open(self.release)
+        return Retriever.open(self.release, self.project / "latency")
 
     def warm(self) -> Self:
         """Read encoders, index and backbone, and keep a gate's process ready for the next request until `close`."""

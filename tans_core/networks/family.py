@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -123,6 +123,8 @@ class Family(ABC):
 
     name: str
     """Its name in cards and params.yaml."""
+    packages: Collection[str] = ()
+    """Packages whose networks users hand in by name; an architecture then has the fields `package` and `name`."""
 
     @property
     def short(self) -> str:
@@ -162,6 +164,10 @@ class Family(ABC):
         network = self.build(architecture, num_classes)
         load_state(network, self.own_tensors(network, tensors), where)
         return network.eval()
+
+    def code_licence(self, architecture: Mapping[str, Any]) -> str:
+        """Return the licence of the code that computes a network, an SPDX expression; that of TANS by default."""
+        return "Apache-2.0"
 
     def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of a third-party file to this family's names; unchanged by default."""

@@ -78,6 +78,7 @@ class Library(Family):
     """Networks of timm and torchvision."""
 
     name = "library"
+    packages = ("timm", "torchvision")
 
     def space(self, settings: Mapping[str, Any]) -> SearchSpace:
         raise ParamsError("networks of a library have no search space. Hand them in: docs/serving.md, Newcomers.")
@@ -109,6 +110,10 @@ class Library(Family):
             bias = rest.pop(matrices[0].removesuffix("weight") + "bias", torch.zeros(len(weight)))
             renamed |= {"classifier.weight": weight, "classifier.bias": bias}
         return renamed | rest
+
+    def code_licence(self, architecture: Mapping[str, Any]) -> str:
+        # TANS runs a network, the package defines it.
+        return "Apache-2.0 AND BSD-3-Clause" if architecture["package"] == "torchvision" else "Apache-2.0"
 
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
         parsed = Architecture.read(architecture)

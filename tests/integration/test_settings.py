@@ -29,11 +29,14 @@ from tans_core.stages import base, embed, evaluate, gate, space, tasks, transfer
 from tests.factories.challenges import SWAPPED
 from tests.factories.challenges import built as made
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project, image_folder
+from tests.factories.started import CHANGES, STARTED, run_started
 
 pytestmark = pytest.mark.slow
 
 SOURCES = {name: f"made-of-{name}" for name in TASKS}
 FAMILY = next(iter(PARAMS["networks"]))
+# Of the project's own params.yaml: each setting of each family needs a case.
+NETWORKS = yaml_file.read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")["networks"]
 # A task from a package beside those that are made here: `tasks` reads its settings.
 READ = {"source": "scikit-learn-photos", "options": {"patch_px": 18, "grey": True}}
 
@@ -178,6 +181,7 @@ CASES: dict[str, Case] = {
     f"networks.{FAMILY}.max_depth": Case(run_base, 1),
     f"networks.{FAMILY}.kernels": Case(run_base, [3]),
     f"networks.{FAMILY}.ratios": Case(run_base, [1.0]),
+    **{f"networks.{STARTED}.{name}": Case(run_started, value) for name, value in CHANGES.items()},
     "base.tasks": Case(run_base, list(TASKS)[:2]),
     "base.steps": Case(run_base, 10),
     "base.batch_size": Case(run_base, 8),
@@ -272,7 +276,7 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from keys(kind, f"{prefix}{name}.")
         elif name == "networks":
-            yield from (f"networks.{family}.{key}" for family, own in PARAMS["networks"].items() for key in own)
+            yield from (f"networks.{family}.{key}" for family, own in NETWORKS.items() for key in own)
         else:
             yield f"{prefix}{name}"
 
@@ -302,6 +306,8 @@ def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None)
     params["tasks"]["meta_train"]["regions"] = READ
     if run is not run_task and run is not run_task_beside_threads:
         del params["tasks"]["meta_train"]["regions"]
+    if run is run_started:
+        params["networks"] = copy.deepcopy(NETWORKS)
     if key:
         *parents, last = key.split(".")
         section = params

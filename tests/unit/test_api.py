@@ -142,11 +142,11 @@ def test_every_candidate_satisfies_the_constraints(project: Path) -> None:
 
 def test_licences_hold_all_the_way_down(project: Path) -> None:
     # Every network descends from the base, and the base from images of both licences.
-    with pytest.raises(errors.NoModelFitsError, match=r"accept --licence CC0-1\.0 as well"):
+    with pytest.raises(errors.NoModelFitsError, match=r"accept --licence Apache-2\.0,CC0-1\.0 as well"):
         tans.retrieve(UNSEEN, licences="MIT", root=project)
-    found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0"], root=project)
+    found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0", "Apache-2.0"], root=project)
     assert len(found) == 4 * len(TASKS)
-    assert {one.licence for one in found} == {"CC0-1.0 AND MIT"}
+    assert {one.licence for one in found} == {"Apache-2.0 AND CC0-1.0 AND MIT"}
 
 
 def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, t
     retriever = tans.Service.open(root).retriever
     card, folder = tans.list_models(root)[0], root / "data/arrivals/alone"
     lineage = (Ancestor(kind="task", name="stripes", source="made-of-lines", licence="MIT"),)
-    own = {"id": "alone", "lineage": lineage, "licences": Licences.of_lineage(lineage)}
+    own = {"id": "alone", "lineage": lineage, "licences": Licences.of_lineage(lineage, code="MIT")}
     alone = card.model_copy(update={**own, "weights": "arrivals/alone/weights.safetensors"})
     save_tensors(retriever.load_model(card.id, len(card.class_names)).state_dict(), folder / "weights.safetensors")
     write_json(alone.to_dict(), folder / "card.json")
@@ -218,8 +218,10 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
 
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
     for refine in (0, 3):
-        found = tans.retrieve(UNSEEN, licences=["CC0-1.0", "MIT"], refine=refine, root=project)
-        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences=["CC0-1.0", "MIT"], epochs=1, root=project)
+        found = tans.retrieve(UNSEEN, licences=["Apache-2.0", "CC0-1.0", "MIT"], refine=refine, root=project)
+        run = tans.finetune(
+            UNSEEN, rank=2, refine=refine, licences=["Apache-2.0", "CC0-1.0", "MIT"], epochs=1, root=project
+        )
         assert run.model == found[1].model
         kept = json.loads(
             max((project / "runs").glob("*retrieve*/params.json"), key=lambda path: path.stat().st_mtime_ns).read_text()

@@ -50,13 +50,15 @@ def digests(root: Path, *parts: str) -> dict[str, str]:
 def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, root: Path, resnet: Path) -> None:
     before = {card.id for card in tans_core.list_models(root)}
     built = digests(root, "data/base", "data/zoo", "data/store", "data/space")
-    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "MIT", "--json", "--root", root).out)
+    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "Ask Ann", "--json", "--root", root).out)
     assert {one.id for one in tans_core.list_models(root)} == {*before, card["id"]}
     assert card["class_names"] == [] and card["val_accuracy"] is None
     assert [(one["kind"], one["licence"]) for one in card["lineage"]] == [
-        ("weights", "MIT"),
+        ("weights", "LicenseRef-ask-ann"),
         ("task", "LicenseRef-imagenet-terms"),
     ]
+    assert card["licences"]["texts"]["LicenseRef-ask-ann"] == "Ask Ann"
+    assert card["licences"]["code"] == "Apache-2.0 AND BSD-3-Clause"
     assert card["preprocess"]["image_size_px"] == 32 and card["preprocess"]["interpolation"] == "bilinear"
     # It answers as the library's own does.
     release = open_production(root / "serving")
@@ -201,6 +203,24 @@ def test_networks_are_timed_under_a_named_profile_that_is_never_mixed(tans: Tans
     assert found["name"] == "cpu-1-threads-batch-4"
     assert set(found["networks"]) == set(ids)
     assert all(one["median_ms"] > 0 and one["runs"] > 1 for one in found["networks"].values())
+    # A limit finds those that were timed under its profile, at once, and says what to time where there are none.
+    slowest = max(one["median_ms"] for one in found["networks"].values())
+    timed = {card.id for card in tans_core.list_models(root) if any(card.architecture == c.architecture for c in cards)}
+    within = ("--max-latency-ms", slowest, "--latency-profile", found["name"], "--root", root)
+    listed = tans("models", "list", *within)
+    assert all(name in listed.out for name in ids) and "latency (ms)" in listed.out
+    ranked = json.loads(tans("retrieve", UNSEEN, *within, "--top-k", 99, "--json").out)["candidates"]
+    assert set(ids) <= {one["model"] for one in ranked} <= timed
+    assert all(0 < one["latency_ms"] <= slowest for one in ranked)
+    assert "latency (ms)" in tans("retrieve", UNSEEN, *within).out
+    none = tans(
+        "retrieve", UNSEEN, "--max-latency-ms", slowest, "--latency-profile", "cpu-1-threads-batch-9", *within[4:]
+    )
+    assert none.code == 5 and "Run `tans zoo profile --device cpu --threads 1 --batch 9`" in none.err
+    tight = tans("retrieve", UNSEEN, "--max-latency-ms", slowest / 1e6, *within[2:])
+    assert tight.code == 5 and "raise --max-latency-ms to " in tight.err
+    tuned = tans("finetune", UNSEEN, *within, "--refine", 0, "--epochs", 1, "--json")
+    assert json.loads(tuned.out)["model"] in {one["model"] for one in ranked}
     path = Path(found["file"])
     kept = json.loads(path.read_text())
     assert kept["profile"]["batch"] == 4

@@ -164,7 +164,7 @@ def test_newcomer_of_version_0_is_served_and_so_is_what_a_newer_version_added(ro
     cards = [ModelCard.from_json(text) for text in read_table(release.store_dir, "index")["card"].to_pylist()]
     served = {card.home_task: card for card in cards if card.id.startswith("arrival-")}
     assert served["my leaves"].to_dict()["teacher"] == "t"
-    assert served["my trees"].licence == "LicenseRef-unknown-lineage AND MIT"
+    assert served["my trees"].licence == "Apache-2.0 AND LicenseRef-unknown-lineage AND MIT"
     images = torch.rand(4, 3, 16, 16)
     found = load_model(served["my trees"], release.resolve(served["my trees"].weights))
     assert torch.equal(found(images), network.eval()(images))
