@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from tans_core.tasks.assemble import plan_splits
+from tans_core.tasks.cleaning import KeptImage
 from tans_core.tasks.report import ScanReport
+from tans_core.tasks.task import SPLITS
 
 
 def scanned(**changes: Any) -> ScanReport:
     """A data set without any problem. `classes` sets all values that depend on it."""
     classes = changes.get("classes", {"ash": 40, "oak": 50})
     used = sum(classes.values())
+    splits = changes.get("splits") or {None: classes}
+    images = [
+        KeptImage(0, "", label, split, "", 1, 1)
+        for split, counts in splits.items()
+        for label, number in counts.items()
+        for _ in range(number)
+    ]
+    planned = Counter(zip(plan_splits(images, seed=7).tolist(), (image.label for image in images), strict=True))
     good = ScanReport(
         path="leaves",
         kind="folder",
@@ -35,5 +47,6 @@ def scanned(**changes: Any) -> ScanReport:
         not_sampled=0,
         digest="0" * 64,
         seconds=0.1,
+        planned={split: {label: planned[split, label] for label in classes} for split in SPLITS},
     )
     return replace(good, **changes)

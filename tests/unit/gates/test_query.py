@@ -73,7 +73,11 @@ def test_good_data_set_passes_without_a_word() -> None:
         ),
         ({"classes": {"ash": 40}}, NoClassesError, "Only one class has usable images, 'ash'"),
         ({"classes": {}}, NoClassesError, "No class has a usable image"),
-        ({"classes": {"ash": 1, "oak": 50}}, TooFewImagesError, "1 class with fewer than 2 usable images: 'ash' (1)"),
+        (
+            {"classes": {"ash": 1, "oak": 50}},
+            TooFewImagesError,
+            "1 of 2 classes has fewer than 2 usable images: 'ash' (1)",
+        ),
         ({"sides_px": (4, 6, 7, 8, 8)}, GateError, "The median image is 7 pixels on its shorter side, want at least 8"),
         (
             {"leaks": tuple(zip(names(30), names(30, "y"), strict=True))},
