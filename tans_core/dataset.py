@@ -282,7 +282,6 @@ def scan_path(
         verdict = check(
             report,
             limits.thresholds,
-            root,
             min_images_per_class=limits.min_images_per_class,
             max_bad_share=limits.max_bad_share,
             drop_empty_classes=drop_empty_classes,
