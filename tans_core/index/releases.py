@@ -214,10 +214,13 @@ def rollback(serving: Path, to: str | None = None) -> Release:
         if to is None:
             earlier = history.chain()[1:]
             if not earlier:
-                raise StoreError(
-                    f"{serving}: {current} is the first release, there is none before it. "
-                    "`tans rollback --to ID` picks one that `tans releases` lists."
+                others = len(list_releases(serving)) > 1
+                then = (
+                    "`tans rollback --to ID` goes to another one that `tans releases` lists."
+                    if others
+                    else ("There is no other release to go to: `tans build`, then `tans publish`, make one.")
                 )
+                raise StoreError(f"{serving}: no release was in production before {current}. {then}")
             to = earlier[0].release
         release = _open(serving, to)
         for name, sha256 in release.files.items():
@@ -231,10 +234,10 @@ def _open(serving: Path, release_id: str) -> Release:
     description = serving / "releases" / release_id / "release.json"
     if not release_id or "/" in release_id or not description.is_file():
         known = [one.id for one in list_releases(serving)]
+        then = f"There {'is' if len(known) == 1 else 'are'} {', '.join(known)}. `tans rollback --to ID` goes to one."
         raise StoreError(
             f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
-            f"There {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}. "
-            "`tans rollback --to ID` picks one."
+            f"{then if known else 'There is none: run `tans build`, then `tans publish`.'}"
         )
     content = read_json(description)
     if content.get("format") != FORMAT:

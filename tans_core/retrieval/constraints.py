@@ -76,7 +76,8 @@ class Constraints(Options):
         for column in RANGES:
             low, high = self.range_of(column)
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{column}: got {low:g}, want at most max_{column}, {high:g}")
+                least, most = (f"--{end}-{column.replace('_', '-')} ({end}_{column})" for end in ("min", "max"))
+                raise ValueError(f"{least}: got {low:g}, want at most the {high:g} of {most}")
         return self
 
     def range_of(self, column: str) -> tuple[float | None, float | None]:

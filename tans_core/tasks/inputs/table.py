@@ -33,7 +33,17 @@ from tans_core.tasks.inputs.parquet import (
     parquet_files,
     parquet_rows,
 )
-from tans_core.tasks.inputs.rows import LABEL_COLUMNS, MAX_ROWS, PATH_COLUMNS, ByName, Find, TableRow, locate, pick
+from tans_core.tasks.inputs.rows import (
+    LABEL_COLUMNS,
+    MAX_ROWS,
+    NO_FILE,
+    PATH_COLUMNS,
+    ByName,
+    Find,
+    TableRow,
+    locate,
+    pick,
+)
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 _START_BYTES = 2**16
@@ -117,6 +127,7 @@ def list_table(
         )
         raise DataError(
             f"{path}: none of its {len(bad) + skipped.total():,} rows can be used. {shown or 'It is empty'}."
+            + (f" Paths start from {home.resolve()}." if NO_FILE in shown else "")
         )
     if not cells:
         entries = natsorted(entries, key=lambda entry: entry.name)

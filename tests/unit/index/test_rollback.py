@@ -22,13 +22,17 @@ from tests.factories.releases import arrival, build, ids, rows_of
 
 def test_rollback_moves_back_and_publish_again_moves_on(project: Path, serving: Path) -> None:
     first = publish(project, serving)
+    with pytest.raises(StoreError, match="There is no other release to go to"):
+        rollback(serving)
     second = publish(build(project, models=4), serving)
     third = publish(build(project, models=5), serving)
     assert rollback(serving) == second
     assert open_production(serving) == second
     assert rollback(serving, first.id) == first
     assert [one.production for one in list_releases(serving)] == [True, False, False]
-    with pytest.raises(StoreError, match="is the first release"):
+    with pytest.raises(
+        StoreError, match="no release was in production before .* `tans rollback --to ID` goes to another"
+    ):
         rollback(serving)
     assert publish(project, serving, again=True) == third
 
@@ -53,7 +57,7 @@ def test_rollback_of_a_release_published_twice_goes_to_the_one_between(project: 
     assert publish(build(project), serving) == first
     assert rollback(serving) == second
     assert rollback(serving) == first
-    with pytest.raises(StoreError, match="is the first release"):
+    with pytest.raises(StoreError, match="no release was in production before"):
         rollback(serving)
 
 

@@ -55,7 +55,7 @@ def test_limit_that_is_no_positive_number_is_refused_by_name(name: str, value: o
 
 
 def test_range_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(ParamsError, match="min_macs_m: got 9, want at most max_macs_m, 3"):
+    with pytest.raises(ParamsError, match=r"--min-macs-m \(min_macs_m\): got 9, want at most the 3 of --max-macs-m"):
         Constraints.read(min_macs_m=9, max_macs_m=3)
 
 
