@@ -31,7 +31,7 @@ def test_rollback_moves_back_and_publish_again_moves_on(project: Path, serving: 
     assert rollback(serving, first.id) == first
     assert [one.production for one in list_releases(serving)] == [True, False, False]
     with pytest.raises(
-        StoreError, match="no release was in production before .* `tans rollback --to ID` goes to another"
+        StoreError, match=r"no release was in production before .* `tans rollback --to ID` goes to another"
     ):
         rollback(serving)
     assert publish(project, serving, again=True) == third
