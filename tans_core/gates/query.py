@@ -26,12 +26,12 @@ from typing import Any
 
 from tans_core.errors import GateError, TansError
 from tans_core.gates.query_rules import RULES, Rule, query_checks
-from tans_core.gates.query_words import Facts, quoted
+from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check, Finding, run_checks, validate
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
-from tans_core.tasks.report import ScanReport, count
+from tans_core.tasks.report import ScanReport, count, quoted
 
 logger = logging.getLogger(__name__)
 

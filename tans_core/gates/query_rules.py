@@ -24,6 +24,7 @@ from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check
 from tans_core.tasks.classes import in_order
 from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+from tans_core.tasks.report import quoted
 from tans_core.tasks.task import SPLITS
 
 _NOT_APPLICABLE = float("nan")
@@ -65,7 +66,7 @@ def query_checks(facts: Facts) -> list[Check]:
     return [
         Check(
             what=what,
-            where=words.quoted(facts.report.path),
+            where=quoted(facts.report.path),
             frame=pd.DataFrame(rows),
             key="name",
             rows=(len(rows), len(rows)),
@@ -81,7 +82,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
     files = max(report.files, 1)
     side = report.sides_px[2]
     return {
-        "name": words.quoted(report.path),
+        "name": quoted(report.path),
         "bad_share": report.bad_share,
         "too_few_classes": float(NoClassesError in facts.faults),
         "median_side_px": float(side) if report.used else _NOT_APPLICABLE,
@@ -116,7 +117,7 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
         planned = {split: _NOT_APPLICABLE if fails else report.planned.get(split, {}).get(name, 0) for split in SPLITS}
         rows.append(
             {
-                "name": words.quoted(name),
+                "name": quoted(name),
                 "empty": _NOT_APPLICABLE if facts.drop_empty_classes else name in empty,
                 "dropped": name in empty if facts.drop_empty_classes else _NOT_APPLICABLE,
                 "too_few_images": name in few,
