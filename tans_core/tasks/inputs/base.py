@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from tans_core.errors import EmptyClassError, NoClassesError
 from tans_core.tasks.classes import LEAVE_OUT, class_faults, in_order
+from tans_core.tasks.report import count
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -124,13 +125,13 @@ def check_classes(
         return classes
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
-        content = f"{loose:,} files lie outside any" if loose else "it holds none"
-        content += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
-        unread = [f", and {name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons]
+        content = [f"{count(loose, 'file')} outside class folders"] if loose else []
+        content += [f"{skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why]]
+        content += [f"{name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons][:1]
         top = printable(root.resolve().name)
         raise NoClassesError(
-            f"{root}: no class folders; {content}{''.join(unread[:1])}. Want one folder of images a class: "
-            f"{top}/<class>/<image>, or {top}/train/<class>/<image>."
+            f"{root}: no class folders with images, {'only ' + ', '.join(content) if content else 'and no files'}. "
+            f"Want one folder of images a class: {top}/<class>/<image>, or {top}/train/<class>/<image>."
         )
     hint = "Put the images of each class into a folder of its own."
     if root.is_dir() and any(entry.name.count("/") > 1 for entry in entries):

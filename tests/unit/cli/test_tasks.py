@@ -202,7 +202,7 @@ def test_a_folder_of_links_is_added_on_demand(tans: Tans, fresh: Path, leaves: P
     for folder in leaves.iterdir():
         (links / folder.name).symlink_to(folder)
     assert (
-        "it holds none, and 3 x link that leads outside (`tans tasks scan --follow-links`"
+        "no class folders with images, only 3 x link that leads outside (`tans tasks scan --follow-links`"
         in tans("tasks", "add", links, "--name", "leaves", "--root", fresh).err
     )
     done = tans("tasks", "add", links, "--name", "leaves", "--follow-links", "--root", fresh)
