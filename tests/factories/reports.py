@@ -16,14 +16,8 @@ def scanned(**changes: Any) -> ScanReport:
     """A data set without any problem. `classes` sets all values that depend on it."""
     classes = changes.get("classes", {"ash": 40, "oak": 50})
     used = sum(classes.values())
-    splits = changes.get("splits") or {None: classes}
-    images = [
-        KeptImage(0, "", label, split, "", 1, 1)
-        for split, counts in splits.items()
-        for label, number in counts.items()
-        for _ in range(number)
-    ]
-    planned = Counter(zip(plan_splits(images, seed=7).tolist(), (image.label for image in images), strict=True))
+    if "planned" not in changes:
+        changes["planned"] = _planned(changes.get("splits") or {None: classes})
     good = ScanReport(
         path="leaves",
         kind="folder",
@@ -47,6 +41,19 @@ def scanned(**changes: Any) -> ScanReport:
         not_sampled=0,
         digest="0" * 64,
         seconds=0.1,
-        planned={split: {label: planned[split, label] for label in classes} for split in SPLITS},
     )
     return replace(good, **changes)
+
+
+def _planned(given: dict[Any, dict[str, int]]) -> dict[str, dict[str, int]]:
+    images = [
+        KeptImage(0, "", label, split, "", 1, 1)
+        for split, counts in given.items()
+        for label, number in counts.items()
+        for _ in range(number)
+    ]
+    places = zip(plan_splits(images, seed=7).tolist(), (image.label for image in images), strict=True)
+    planned: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for split, label in places:
+        planned[split][label] += 1
+    return {split: dict(counts) for split, counts in planned.items()}
