@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import TASKS, UNSEEN, make_task
 from tests.factories.query_cases import change_params
+from tests.factories.repository import init_repository
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -253,8 +252,7 @@ def test_a_task_that_was_built_and_removed_is_still_listed(tans: Tans, fresh: Pa
 
 
 def test_build_lays_a_profile_over_params_first(tans: Tans, fresh: Path) -> None:
-    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=fresh, check=True)
+    init_repository(fresh)
     (fresh / "dvc.yaml").write_text("stages:\n  only:\n    cmd: echo steps ${space.steps}\n")
     (fresh / "profiles").mkdir()
     (fresh / "profiles/quick.yaml").write_text("space: {steps: 7}\n")

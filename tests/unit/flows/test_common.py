@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from flows.common import artifact_key, json_block, markdown_table, rebuild
 from flows.finetune import hand_in
 from tans_core.embeddings.store import read_table
 from tans_core.errors import GateError
+from tests.factories.repository import init_repository
 
 
 def test_artifact_key_is_what_prefect_takes() -> None:
@@ -69,8 +68,7 @@ def under_dvc(root: Path, on_late: str) -> Path:
     (root / "embed.py").write_text(EMBED.replace("FAIL", on_late))
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("{}")
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=root, check=True)
+    init_repository(root)
     return root
 
 
