@@ -235,7 +235,7 @@ def path_of(given: str | Path) -> Path:
     """
     if not str(given).strip():
         raise DataError(
-            f"path {str(given)!r}: nothing is written there. Want a folder of class folders, an archive or a table; "
+            f"the path {str(given)!r} is empty. Want a folder of class folders, an archive or a table; "
             "the current folder is `.`."
         )
     return Path(given).expanduser()

@@ -155,9 +155,9 @@ class Service:
             return
         count = self.retriever.fitting(options)
         if options.rank > count:
-            raise ParamsError(
-                f"--rank: got {options.rank}, want at most {count}, the number of models ({options.in_words()})."
-            )
+            limits = options.in_words()
+            within = f"satisfy {limits}" if limits else "are in production"
+            raise ParamsError(f"--rank: got {options.rank}, want at most {count}: {count} models {within}.")
 
     def _retrieve(
         self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions

@@ -37,7 +37,9 @@ def list_models(
     cards = api.list_models(root)
     homes = {card.home_task for card in cards}
     if task is not None and task not in homes:
-        raise UnknownTaskError(f"{task!r}: no network has this home task{did_you_mean(task, homes)}.")
+        raise UnknownTaskError(
+            f"{task!r}: no network has this home task{did_you_mean(task, homes)}. `tans tasks list` shows the tasks."
+        )
     chosen = [card for card in cards if (task is None or card.home_task == task) and options.fit(card)]
     if plot is not None:
         from tans_core.evaluation.front import draw_front

@@ -185,7 +185,9 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
         weights = {row["id"]: json.loads(row["card"])["weights"] for row in index.select(["id", "card"]).to_pylist()}
         for name in ids:
             if name not in weights:
-                raise StoreError(f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}.")
+                raise StoreError(
+                    f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}. See `tans models list`."
+                )
             if not weights[name].startswith("arrivals/"):
                 raise StoreError(
                     f"{name}: not a newcomer, it follows from params.yaml. `tans tasks remove` removes a task and its "

@@ -69,7 +69,7 @@ class Constraints(Options):
         try:
             return None if value is None else check_accepted(value)
         except ParamsError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(str(error).removeprefix("licence ")) from None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -111,7 +111,7 @@ class Constraints(Options):
         return self.licences is None or satisfied(model.licence, self.licences)
 
     def in_words(self) -> str:
-        """Return the limits as text for a message."""
+        """Return the limits as text for a message; empty if there are none."""
         parts = []
         for column in RANGES:
             option = column.replace("_", "-")
@@ -119,8 +119,8 @@ class Constraints(Options):
             parts += [f"--min-{option} {low:g}"] if low is not None else []
             parts += [f"--max-{option} {high:g}"] if high is not None else []
         if self.licences is not None:
-            parts.append(f"licences within {', '.join(self.licences) or 'none'}")
-        return " and ".join(parts) or "no limit"
+            parts.append(f"--licence {','.join(self.licences) or 'none'}")
+        return " and ".join(parts)
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:
@@ -147,7 +147,7 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
         if to_accept:
             advice.append(f"accept --licence {','.join(to_accept)} as well")
         lines.append(f"  {model['id']} ({costs}): {' and '.join(advice)}")
-    summary = f"0 of {len(models):,} models satisfy {constraints.in_words()}. Nearest, and what would let it in:"
+    summary = f"0 of {len(models):,} models satisfy {constraints.in_words()}. The nearest, and what would let it in:"
     return "\n".join([summary, *lines])
 
 

@@ -120,7 +120,8 @@ def check_classes(
         shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
         what = "no file that can be read" if any(lost.get(name) for name in empty) else "no file"
         advice = "Put images, such as JPEG or PNG, into at least two." if NoClassesError in faults else LEAVE_OUT
-        raise EmptyClassError(f"{len(empty)} of {len(counts)} classes in {root} hold {what}: {shown}.\n  {advice}")
+        number = f"{len(empty)} of {len(counts)} classes in {root} {'holds' if len(empty) == 1 else 'hold'}"
+        raise EmptyClassError(f"{number} {what}: {shown}.\n  {advice}")
     if NoClassesError not in faults:
         return classes
     if not classes:

@@ -42,10 +42,9 @@ def open_input(
     if is_table(path):
         return list_table(path, drop_empty_classes, follow_links, group)
     raise DataError(
-        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). "
-        "Want one of these, or a folder of class folders.\n"
-        "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab "
-        "to see what is missing."
+        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one, or a folder of class folders.\n"
+        "  A CSV begins with the names of its columns, such as path,label. Rename it to .csv, .tsv or .tab: then the "
+        "error names the missing column."
     )
 
 
