@@ -69,7 +69,7 @@ class Constraints(Options):
         try:
             return None if value is None else check_accepted(value)
         except ParamsError as error:
-            raise ValueError(str(error).removeprefix("licence ")) from None
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
