@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.factories.images import write_class_folders
@@ -36,12 +38,17 @@ run_stage(main, [])
 """
 
 
-def started(command: list[str]) -> subprocess.Popen[str]:
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Start a program that receives SIGINT as from a terminal, even if the tests run in the background."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
 
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
