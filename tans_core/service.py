@@ -185,6 +185,7 @@ class Service:
     ) -> FinetuneRun:
         from tans_core.finetuning.finetune import finetune as train
         from tans_core.finetuning.run import write_run
+        from tans_core.use.outcome import write_outcome
 
         card, recipe = self.retriever.card(model), self.retriever.recipe(model)
         defaults = for_family(self.release.params["finetune"], card.family)
@@ -199,6 +200,7 @@ class Service:
             # Validated once per epoch; the best weights are chosen by that.
             result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
             _write_scan(scan, folder)
+            write_outcome(folder, network, result, task, tuned)
             write_run(
                 folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
             )

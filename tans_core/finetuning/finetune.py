@@ -35,7 +35,7 @@ from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, qui
 from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
-_EVAL_BATCH = 256
+EVAL_BATCH = 256
 CALIBRATION_IMAGES = 128
 
 
@@ -257,14 +257,22 @@ def measure_accuracy(
         std: 3 channel deviations in 0..1.
         precision: as in `finetune`.
     """
+    logits = logits_of(model, images, mean=mean, std=std, precision=precision)
+    return int((logits.argmax(dim=1) == labels).sum()) / len(images)
+
+
+def logits_of(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    precision: Precision = "fp32",
+) -> Tensor:
+    """Return the logits (N, K) float32 of the model, in eval mode, on the images' device; arguments as above."""
     model.eval()
-    correct = 0
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for start in range(0, len(images), _EVAL_BATCH):
-            batch = slice(start, start + _EVAL_BATCH)
-            logits = model(normalise(images[batch], mean, std))
-            correct += int((logits.argmax(dim=1) == labels[batch]).sum())
-    return correct / len(images)
+        return torch.cat([model(normalise(batch, mean, std)).float() for batch in images.split(EVAL_BATCH)])
 
 
 def _trainer(run_device: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:
