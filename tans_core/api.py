@@ -16,6 +16,7 @@ from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, sc
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
 from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
 from tans_core.results import FinetuneRun, Retrieval
+from tans_core.runs import export, load, predict
 from tans_core.service import Service
 from tans_core.use.predictions import Predictions
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tans_core.inbox import Outcome
     from tans_core.index.verify import FileFinding
     from tans_core.tasks.task import Task, TaskInfo
-    from tans_core.use.model import TunedModel
     from tans_core.zoo.card import ModelCard
     from tans_core.zoo.latency import Latency, Profile
 
@@ -37,6 +37,7 @@ __all__ = [
     "add_network",
     "admit",
     "build",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
@@ -100,51 +101,6 @@ def finetune(
         WeightsError: the model's weights cannot be loaded.
     """
     return Service.open(root).finetune(dataset, options, progress)
-
-
-def load(run: str | Path | FinetuneRun, *, root: str | Path | None = None) -> TunedModel:
-    """Load a fine-tuned network with its preprocessing, its class names and calibrated probabilities.
-
-    Only the run's folder is read: `weights.safetensors` and `predict.json`.
-
-    Args:
-        run: the folder of a run, its name in `runs/` of the project, or what `finetune` returned.
-        root: the project's folder, as for `retrieve`.
-
-    Returns:
-        A `torch.nn.Module`, in eval mode, on the GPU if there is one. It maps images (B, 3, S, S) uint8 to logits;
-        `probabilities`, `prepare` and `predict` are its methods.
-
-    Raises:
-        WeightsError: the folder is no run of a fine-tuning, or its files are damaged.
-    """
-    from tans_core.use.model import TunedModel
-
-    folder = run.folder if isinstance(run, FinetuneRun) else path_of(run)
-    if not folder.exists() and (named := find_root(root) / "runs" / folder).is_dir():
-        folder = named
-    return TunedModel.load(folder)
-
-
-def predict(
-    run: str | Path | FinetuneRun, images: str | Path, *, split: str | None = None, root: str | Path | None = None
-) -> Predictions:
-    """Predict the classes of images with a fine-tuned network. Images that cannot be read are rows with an error.
-
-    Args:
-        run: as for `load`; `load(run).predict(images)` is the same, and loads the network once for many calls.
-        images: an image file; a folder, zip or tar of any layout; a CSV with a column of paths; Parquet with images.
-            They need no labels; where the name of a folder or a column tells a class, it is the truth.
-        split: `train`, `val` or `test`: only the images of this split of the run, recognised by their pixels. On the
-            data set of the run, `test` gives the reported test accuracy.
-        root: as for `load`.
-
-    Raises:
-        WeightsError: as for `load`.
-        ParamsError: no such split.
-        DataError: the path cannot be read, or none of its images.
-    """
-    return load(run, root=root).predict(path_of(images), split)
 
 
 def scan(

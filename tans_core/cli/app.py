@@ -38,6 +38,7 @@ for command, panel in (
     (search.retrieve, _SEARCH),
     (search.finetune, _SEARCH),
     (use.predict, _SEARCH),
+    (use.export, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),

@@ -1,4 +1,4 @@
-"""`tans predict`: a fine-tuned network in use."""
+"""`tans predict` and `tans export`: a fine-tuned network in use."""
 
 from __future__ import annotations
 
@@ -64,6 +64,41 @@ def predict(
         _show(found)
     if found.unreadable:
         stderr().print(f"{found.unreadable:,} of {len(found):,} images could not be read.", highlight=False)
+
+
+def export(
+    run: Run,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="onnx; torch (a program of torch.export, .pt2); or hf (a folder in the style of Hugging Face).",
+        ),
+    ] = "onnx",
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What to write, for hf a folder; by default in export/ of RUN.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGES", help="Images to compare on; by default those that the run keeps."),
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
+    """Export a fine-tuned network, and check that it answers as before."""
+    from tans_core import api
+
+    with stderr().status(f"exporting to {form}"):
+        written = api.export(run, form, out=out, images=images, root=root)
+    if as_json:
+        print_json({"path": str(written.path), "card": str(written.card), **written.content})
+        return
+    parity, console = written.content["parity"], stdout()
+    most = max(parity["batch_1"]["logits"], parity["batch_32"]["logits"])
+    checked = f"logits differ by at most {most:.1e} on {parity['images']} images, one at a time and in batches of 32."
+    console.print(f"Wrote {written.path}: {checked}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Its card: {written.card}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(found: Predictions) -> None:

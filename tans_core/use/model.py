@@ -26,7 +26,8 @@ from tans_core.zoo.weights import load_tensors
 USE_FILE = "predict.json"
 WEIGHTS_FILE = "weights.safetensors"
 IMAGES_FILE = "images.csv"
-SAMPLES_FILE = "samples.parquet"
+HUB_WEIGHTS_FILE = "model.safetensors"
+SAMPLES = "samples"
 
 
 class UseCard(BaseModel):
@@ -94,6 +95,8 @@ class TunedModel(nn.Module):
         except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path}: not readable as JSON ({error}).") from error
         weights = folder / WEIGHTS_FILE
+        if not weights.is_file() and (folder / HUB_WEIGHTS_FILE).is_file():  # as `tans export --format hf` writes it
+            weights = folder / HUB_WEIGHTS_FILE
         with torch.random.fork_rng(devices=[]):  # a network is built with random weights
             network = get_family(card.family).build(card.architecture, len(card.class_names))
         # Not `Family.load`, which also takes a part of larger weights: these are the network's own.

@@ -5,8 +5,12 @@ Axes: n images of a split, K classes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from scipy.special import softmax
 
 from tans_core.finetuning.finetune import FinetuneResult, logits_of
@@ -14,14 +18,34 @@ from tans_core.finetuning.run import tuned_card
 from tans_core.io import write_csv, write_json
 from tans_core.networks.family import Network
 from tans_core.runtime import device
-from tans_core.tasks.task import Task
+from tans_core.tasks.pixels import Pixels
+from tans_core.tasks.task import SPLITS, Task, write_task
 from tans_core.use.calibration import fit_temperature
-from tans_core.use.model import IMAGES_FILE, USE_FILE, UseCard
+from tans_core.use.judge import Judgement, judge
+from tans_core.use.model import IMAGES_FILE, SAMPLES, USE_FILE, UseCard
 from tans_core.zoo.card import ModelCard
 
+TEST_FILE = "test.json"
+SAMPLE_IMAGES = 100
+"""Images of the test split that a run keeps, to compare exports on. They are in random order."""
 
-def write_outcome(folder: Path, network: Network, result: FinetuneResult, task: Task, home: ModelCard) -> UseCard:
-    """Write `predict.json` and `images.csv`.
+
+class Outcome(NamedTuple):
+    """How a run did.
+
+    Attributes:
+        card: the content of `predict.json`.
+        judgement: on the test split.
+        mistakes: the worst ones: image (3, s, s) uint8, true class, predicted class, probability, path.
+    """
+
+    card: UseCard
+    judgement: Judgement
+    mistakes: list[tuple[Pixels, str, str, float, str]]
+
+
+def write_outcome(folder: Path, network: Network, result: FinetuneResult, task: Task, home: ModelCard) -> Outcome:
+    """Write `predict.json`, `test.json`, `images.csv` and `samples/`.
 
     Args:
         folder: `runs/<id>`.
@@ -37,6 +61,8 @@ def write_outcome(folder: Path, network: Network, result: FinetuneResult, task: 
         outputs = logits_of(network, images, mean=preprocess.mean, std=preprocess.std)
         logits[split] = outputs.cpu().double().numpy()
     temperature = fit_temperature(logits["val"], task.labels[task.where("val")])
+    members = task.where("test")
+    judgement = judge(logits["test"], task.labels[members], task.info.class_names, temperature)
     use = UseCard(
         family=card.family,
         architecture=card.architecture,
@@ -62,5 +88,20 @@ def write_outcome(folder: Path, network: Network, result: FinetuneResult, task: 
         for row, answer in zip(task.where(split).tolist(), likely, strict=True):
             rows[row] |= {"predicted": names[answer.argmax()], "probability": f"{answer.max():.4f}"}
     write_csv(rows, folder / IMAGES_FILE)
+    write_task(_part(task, members[:SAMPLE_IMAGES]), folder / SAMPLES)
+    write_json(judgement.to_dict(), folder / TEST_FILE)
     write_json(use.model_dump(mode="json"), folder / USE_FILE)
-    return use
+    mistakes = []
+    for row in members[list(judgement.mistakes)].tolist():
+        said, probability = rows[row]["predicted"], float(rows[row]["probability"])
+        mistakes.append((task.images[row], names[task.labels[row]], said, probability, task.paths[row]))
+    return Outcome(use, judgement, mistakes)
+
+
+def _part(task: Task, rows: npt.NDArray[np.int64]) -> Task:
+    """Return a task of some of its images."""
+    info = replace(task.info, counts={split: int((task.splits[rows] == split).sum()) for split in SPLITS})
+    chosen = rows.tolist()
+    names = ([texts[row] for row in chosen] for texts in (task.sha256, task.paths))
+    sha256, paths = (tuple(texts) for texts in names)
+    return Task(info, task.images.take(chosen), task.labels[rows], task.splits[rows], sha256, paths, task.sizes[rows])

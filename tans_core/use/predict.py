@@ -95,6 +95,23 @@ def predict(model: TunedModel, path: Path, split: str | None = None, workers: in
     return Predictions(model.class_names, names, errors, truths, probabilities, dict(+skipped), missing)
 
 
+def read_inputs(model: TunedModel, path: Path, most: int) -> Tensor:
+    """Return the first readable images of a path as the network sees them: (n, 3, S, S) uint8 on the CPU, n <= `most`.
+
+    Raises:
+        DataError: the path cannot be read, or none of its images.
+    """
+    source = list_images(path)
+    images: list[Pixels] = []
+    chunks = Chunks(source.entries[:most], model.card.stored_size_px, None)
+    for _, table in chunks.stream(source, cores()):
+        usable = [reason is None for reason in table["reason"].to_pylist()]
+        images += [np.array(square(table["pixels"][row])) for row in np.flatnonzero(usable).tolist()]
+    if not images:
+        raise _nothing(path, [], Counter(source.skipped), None)
+    return torch.from_numpy(SquareImages.of(images).at(*model.preprocess.form).copy())
+
+
 def prepare(picture: Image.Image | bytes, stored_size_px: int, preprocess: Preprocess) -> Tensor:
     """Return a picture as a network sees it: (3, S, S) uint8; see `TunedModel.prepare`."""
     try:

@@ -47,6 +47,7 @@ PUBLIC = [
     "add_network",
     "admit",
     "build",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
@@ -217,6 +218,7 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
     asked = json.loads((run.folder / "params.json").read_text())
     assert (asked["dataset"], asked["model"], asked["epochs"], asked["seed"]) == (UNSEEN, run.model, 2, 0)
     assert json.loads((run.folder / "provenance.json").read_text())["release"] == run.release
+    assert run.test["accuracy"] == run.test_accuracy and "Worst mistakes" in (run.folder / "report.html").read_text()
     found = tans.predict(run, project / "data/tasks" / UNSEEN, split="test")
     assert found.accuracy == run.test_accuracy
     assert tans.load(run.folder.name, root=project).card.model == run.model

@@ -16,7 +16,7 @@ def test_predictions_are_shown_with_their_accuracy(tans: Any, run: Run, pictures
     done = tans("predict", run.folder, pictures, "--split", "test")
     assert (done.code, done.err) == (0, "")
     assert f"Accuracy {run.result.test_accuracy:.3f} on {run.task.info.counts['test']} images" in done.out
-    assert "left out: 48 x not of this split" in done.out
+    assert "left out: 45 x not of this split" in done.out
 
 
 def test_csv_and_json_have_every_image_and_probability(tans: Any, run: Run, pictures: Path, tmp_path: Path) -> None:
@@ -41,3 +41,10 @@ def test_wrong_uses_end_with_their_codes(tans: Any, run: Run, pictures: Path, tm
     assert tans("predict", run.folder, pictures, "--split", "all").code == 2
     assert tans("predict", run.folder, tmp_path / "none").code == 4
     assert tans("predict", tmp_path, pictures).code == 7
+
+
+def test_export_says_where_and_how_near(tans: Any, run: Run, tmp_path: Path) -> None:
+    done = tans("export", run.folder, "--format", "hf", "--out", tmp_path / "hub")
+    assert done.code == 0, done.err
+    assert f"Wrote {tmp_path / 'hub'}: logits differ by at most 0.0e+00 on {run.task.info.counts['test']}" in done.out
+    assert tans("export", run.folder, "--format", "tflite").code == 2
