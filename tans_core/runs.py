@@ -1,4 +1,7 @@
-"""Runs of fine-tuning in use: the functions `load`, `predict` and `export` of the API. Only a run's folder is read."""
+"""Runs of fine-tuning, made and in use: the functions `finetune`, `load`, `predict` and `export` of the API.
+
+All but `finetune` read only the run's folder.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tans_core.dataset import path_of
+from tans_core.options import FinetuneOptions, takes
 from tans_core.project import find_root
 from tans_core.results import FinetuneRun
+from tans_core.service import Service
 from tans_core.use.predictions import Predictions
 
 if TYPE_CHECKING:
+    from tans_core.tasks.task import Task
     from tans_core.use.export import Exported
     from tans_core.use.model import TunedModel
+
+
+@takes(FinetuneOptions)
+def finetune(
+    dataset: str | Path | Task, options: FinetuneOptions, *, root: str | Path | None = None, progress: bool = False
+) -> FinetuneRun:
+    """Fine-tune one model on a data set: all weights, a new classifier. The best weights by validation are kept.
+
+    Args:
+        dataset: as for `retrieve`.
+        {options}
+        root: as for `retrieve`.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The run. Its folder holds the weights as safetensors and their card.
+
+    Raises:
+        ParamsError: an option is wrong, or no model has this rank; nothing was read.
+        StoreError: no such model; nothing was read.
+        NoReleaseError, NoModelFitsError, UnknownTaskError, DataError, GateError: as for `retrieve`.
+        WeightsError: the model's weights cannot be loaded.
+    """
+    return Service.open(root).finetune(dataset, options, progress)
 
 
 def load(run: str | Path | FinetuneRun, *, root: str | Path | None = None) -> TunedModel:
