@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,14 +43,32 @@ def write_pictures(root: Path, per_class: int = 20, seed: int = 0) -> Path:
     return root
 
 
-def make_run(folder: Path, pictures: Path, steps: int = 12) -> Run:
-    """Scan a folder at 20 pixels, tune a network of 16 pixels on it, and write the run."""
-    with scan(pictures, stored_size_px=SIZE_PX, workers=0) as scanned:
+def make_run(
+    folder: Path,
+    pictures: Path,
+    steps: int = 12,
+    network: Network | None = None,
+    stored_size_px: int = SIZE_PX,
+    **of: Any,
+) -> Run:
+    """Scan a folder, tune a network on it, and write the run.
+
+    Args:
+        folder: of the run.
+        pictures: class folders.
+        steps: of the fine-tuning.
+        network: by default a tiny one of 16 pixels.
+        stored_size_px: of the scan.
+        of: fields of the card of another network: `family`, `architecture`, `preprocess`.
+    """
+    with scan(pictures, stored_size_px=stored_size_px, workers=0) as scanned:
         task = scanned.task("pictures")
-    network = tiny_network(len(CLASSES)).train()
-    home = card("home.1", "elsewhere", architecture=network.architecture.model_dump(mode="json"))
+    if network is None:
+        network = tiny_network(task.info.num_classes)
+        of = {"architecture": network.architecture.model_dump(mode="json")}
+    home = card("home.1", "elsewhere").model_copy(update=of)
     settings = {"steps": steps, "batch_size": 8, "seed": 3}
-    result = finetune(network, task, home.preprocess, Recipe(lr=0.02), **settings, eval_points=3)
+    result = finetune(network, task, home.preprocess, Recipe(lr=0.02), **settings, eval_points=min(steps, 3))
     folder.mkdir(parents=True)
     write_outcome(folder, network, result, task, home)
     write_run(folder, result=result, task=task, card=home, settings=settings)

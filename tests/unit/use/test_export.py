@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, WeightsError
-from tans_core.finetuning.finetune import finetune
-from tans_core.finetuning.run import write_run
 from tans_core.networks.preprocess import Preprocess, normalise
 from tans_core.networks.registry import LIBRARY, get_family
-from tans_core.recipe import Recipe
 from tans_core.use.export import Exported, Graph, export
 from tans_core.use.model import TunedModel
-from tans_core.use.outcome import write_outcome
-from tests.factories.embeddings import card
-from tests.factories.runs import CLASSES, Run
-from tests.factories.tasks import grating_task
+from tests.factories.runs import CLASSES, Run, make_run
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +59,27 @@ def test_onnx_answers_any_batch_of_raw_images(model: TunedModel, tmp_path: Path)
         np.testing.assert_allclose(probabilities, model.probabilities(torch.from_numpy(images)).numpy(), atol=1e-5)
 
 
+def test_program_of_the_docs_answers_as_tans_does(
+    model: TunedModel, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pytest.importorskip("onnxruntime", reason="tans[export] is not installed")
+    export(model, "onnx", tmp_path / "model.onnx")
+    docs = (Path(__file__).parents[3] / "docs/use.md").read_text()
+    (program,) = [block for block in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "onnxruntime" in block]
+    sides = {path: Image.open(path).size for path in sorted(pictures.rglob("*.png"))}
+    files = [path for path, size in sides.items() if max(size) <= 1.5 * min(size)]
+    assert len(files) > 9
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program.py", *map(str, files)])
+    exec(compile(program, "program.py", "exec"), {})
+    said = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    for path in files:
+        (one,) = model.predict(path)
+        # A reduction to a whole fraction differs by one grey level.
+        assert said[str(path)][0] == one.label or one.probability < 0.4
+        assert float(said[str(path)][1]) == pytest.approx(one.probability, abs=0.02)
+
+
 def test_graph_computes_what_the_model_does(model: TunedModel) -> None:
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -96,22 +115,15 @@ def test_folder_of_a_network_of_ours_loads_with_tans(model: TunedModel, run: Run
 
 
 @pytest.fixture(scope="module")
-def of_timm(tmp_path_factory: pytest.TempPathFactory) -> TunedModel:
+def of_timm(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> TunedModel:
     """A network of timm, tuned in two steps."""
-    task, architecture = grating_task(size=32), {"package": "timm", "name": "test_resnet"}
+    architecture = {"package": "timm", "name": "test_resnet"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = get_family(LIBRARY).build(architecture, task.info.num_classes)
+        network = get_family(LIBRARY).build(architecture, len(CLASSES))
     preprocess = Preprocess(image_size_px=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), crop=0.9)
-    home = card("timm.1", "elsewhere", family=LIBRARY, architecture=architecture).model_copy(
-        update={"preprocess": preprocess}
-    )
-    result = finetune(network, task, preprocess, Recipe(lr=0.01), steps=2, batch_size=8, seed=0, eval_points=1)
-    folder = tmp_path_factory.mktemp("timm") / "run"
-    folder.mkdir()
-    write_outcome(folder, network, result, task, home)
-    write_run(folder, result=result, task=task, card=home, settings={"seed": 0})
-    return TunedModel.load(folder)
+    of = {"family": LIBRARY, "architecture": architecture, "preprocess": preprocess}
+    return TunedModel.load(make_run(tmp_path_factory.mktemp("timm") / "run", pictures, 2, network, **of).folder)
 
 
 def test_folder_of_a_library_network_loads_with_the_library(of_timm: TunedModel, tmp_path: Path) -> None:
