@@ -32,7 +32,7 @@ TOLERANCE = 1e-4
 _BATCHES = (1, 32)
 _IMAGES = 100
 _MOST_IN_BATCH = 65_536
-_OPSET = 20
+_OPSET = 18
 _PACKAGES = {"onnx": ("torch", "onnx", "onnxscript", "onnxruntime"), "torch": ("torch",), "hf": ("torch", "timm")}
 
 Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -82,7 +82,8 @@ def export(model: TunedModel, form: str, out: Path | None = None, images: Path |
     """
     if form not in FORMATS:
         raise ParamsError(f"format: got {form!r}, want one of {', '.join(FORMATS)}.")
-    model = model.to("cpu")
+    if model.device.type != "cpu":
+        model = TunedModel.load(model.folder).to("cpu")  # the caller's stays where it is
     samples = read_inputs(model, images or model.folder / SAMPLES, _IMAGES)
     if form == "hf":
         from tans_core.use.hub import write_hub_folder

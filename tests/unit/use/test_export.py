@@ -98,7 +98,7 @@ def test_an_export_that_answers_otherwise_is_not_written(
         return logits + 0.01, probabilities
 
     monkeypatch.setattr(Graph, "forward", wrong)
-    with pytest.raises(WeightsError, match=r"logits differ by 0\.01, want at most 0\.0001 \(batch 1\)"):
+    with pytest.raises(WeightsError, match=r"logits differ by 0\.01, want at most 0\.0\d+ \(batch 1\)"):
         export(model, "torch", tmp_path / "net.pt2")
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +137,7 @@ def test_folder_of_a_library_network_loads_with_the_library(of_timm: TunedModel,
         logits = loaded(normalise(images, loaded.pretrained_cfg["mean"], loaded.pretrained_cfg["std"]))
         assert torch.allclose(logits, of_timm(images), atol=1e-5)
     assert loaded.pretrained_cfg["label_names"] == list(of_timm.class_names)
-    assert (loaded.pretrained_cfg["input_size"], loaded.pretrained_cfg["crop_pct"]) == ([3, 32, 32], 0.9)
+    assert (list(loaded.pretrained_cfg["input_size"]), loaded.pretrained_cfg["crop_pct"]) == ([3, 32, 32], 0.9)
     readme = (written.path / "README.md").read_text()
     assert readme.startswith("---\n") and "library_name: timm" in readme and "local-dir:FOLDER" in readme
 
