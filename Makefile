@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-kills bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes)
 
 bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
+
+bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
+	$(BIN)/python -m benchmarks.finetune_kills --out metrics/bench-finetune-kills.json
 
 bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json

@@ -37,6 +37,8 @@ async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = F
     get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
     summary = run.to_dict()
     curve = markdown_table(CURVE, summary.pop("curve"))
+    # Without the lists by class: `test.json` of the run has them.
+    summary["test"] = {name: value for name, value in summary["test"].items() if not isinstance(value, list)}
     text = (
         f"# {run.model} on {run.task.name}\n\n"
         f"Test accuracy **{run.test_accuracy:.4f}**, best validation accuracy {run.best_val_accuracy:.4f}, "

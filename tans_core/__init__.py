@@ -6,6 +6,7 @@
     found[0].model, found[0].predicted_score
     run = tans.finetune("photos/", found[0].model, epochs=5)
     run.test_accuracy, run.folder
+    tans.predict(run, "new/")[0].label                   # or tans.load(run): the network, a torch module
     tans.scan("photos.zip").to_dict()                    # the images of a path, and whether they can be used
 
 The names below are imported on first use, so that importing the package is cheap.
@@ -20,17 +21,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tans_core.api import (
         FinetuneRun,
+        Predictions,
         Retrieval,
         ScanRun,
         Service,
         add_network,
         admit,
         build,
+        export,
         finetune,
         list_models,
         list_releases,
         list_tasks,
+        load,
         model_card,
+        predict,
         profile_networks,
         publish,
         remove_networks,
@@ -60,6 +65,7 @@ __all__ = [
     "NoModelFitsError",
     "NoReleaseError",
     "ParamsError",
+    "Predictions",
     "Retrieval",
     "ScanRun",
     "Service",
@@ -71,11 +77,14 @@ __all__ = [
     "add_network",
     "admit",
     "build",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
     "publish",
     "remove_networks",

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, scan_path
-from tans_core.options import FinetuneOptions, RetrieveOptions, takes
+from tans_core.options import RetrieveOptions, takes
 from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
 from tans_core.results import FinetuneRun, Retrieval
+from tans_core.runs import export, finetune, load, predict
 from tans_core.service import Service
+from tans_core.use.predictions import Predictions
 
 if TYPE_CHECKING:
     from tans_core.inbox import Outcome
@@ -28,17 +30,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FinetuneRun",
+    "Predictions",
     "Retrieval",
     "ScanRun",
     "Service",
     "add_network",
     "admit",
     "build",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
     "publish",
     "remove_networks",
@@ -71,30 +77,6 @@ def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str 
         GateError: the gate refuses the images.
     """
     return Service.open(root).retrieve(dataset, options)
-
-
-@takes(FinetuneOptions)
-def finetune(
-    dataset: str | Path | Task, options: FinetuneOptions, *, root: str | Path | None = None, progress: bool = False
-) -> FinetuneRun:
-    """Fine-tune one model on a data set: all weights, a new classifier. The best weights by validation are kept.
-
-    Args:
-        dataset: as for `retrieve`.
-        {options}
-        root: as for `retrieve`.
-        progress: show a progress bar on stderr.
-
-    Returns:
-        The run. Its folder holds the weights as safetensors and their card.
-
-    Raises:
-        ParamsError: an option is wrong, or no model has this rank; nothing was read.
-        StoreError: no such model; nothing was read.
-        NoReleaseError, NoModelFitsError, UnknownTaskError, DataError, GateError: as for `retrieve`.
-        WeightsError: the model's weights cannot be loaded.
-    """
-    return Service.open(root).finetune(dataset, options, progress)
 
 
 def scan(

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, zoo
+from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -37,6 +37,8 @@ def setup() -> None:
 for command, panel in (
     (search.retrieve, _SEARCH),
     (search.finetune, _SEARCH),
+    (use.predict, _SEARCH),
+    (use.export, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),

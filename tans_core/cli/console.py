@@ -127,6 +127,15 @@ EXAMPLES = {
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
         ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
     ),
+    "predict": examples(
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c new/", "the class of each image of a folder"),
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c new.zip --csv > new.csv", "every probability, as CSV"),
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c photos/ --split test", "the reported test accuracy"),
+    ),
+    "export": examples(
+        ("tans export runs/2026-11-30T10-15-02-finetune-1a2b3c", "export/model.onnx in the run, with its card"),
+        ("tans export runs/2026-11-30T10-15-02-finetune-1a2b3c --format hf --out leaves", "a folder for a hub"),
+    ),
     "build": examples(
         ("tans build", "everything that params.yaml describes, where something changed"),
         ("tans build index", "one stage, and the stages that it depends on"),

@@ -119,8 +119,16 @@ def _show_run(run: FinetuneRun) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    test = run.test
+    console.print(
+        f"95 % interval {test['low']:.3f} to {test['high']:.3f}; each class counting the same: "
+        f"{test['balanced_accuracy']:.3f}; always the largest class: {test['majority_share']:.3f}.",
+        highlight=False,
+        soft_wrap=True,
+    )
     if run.warning:
         console.print(f"warning: {run.warning}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report: {run.folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
 
 

@@ -118,6 +118,21 @@ class BaseWeights:
     images_licence: str = ""
 
 
+@dataclass(frozen=True)
+class PublishedForm:
+    """A network as a library has it.
+
+    Attributes:
+        module: the library's network, with these weights; maps normalised images to logits.
+        config: what the library's loader needs: `architecture` and `model_args`.
+        classifier: the name of its last layer.
+    """
+
+    module: nn.Module
+    config: dict[str, Any]
+    classifier: str
+
+
 class Family(ABC):
     """One kind of network. To add one, name an instance in an entry point of the group `tans.families`."""
 
@@ -175,6 +190,10 @@ class Family(ABC):
 
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
         """Return the preprocessing of the weights published for an architecture; None if there are none."""
+        return None
+
+    def published_form(self, architecture: Mapping[str, Any], network: Network) -> PublishedForm | None:
+        """Return a network as the library has it that others would load it with; None if there is no such library."""
         return None
 
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

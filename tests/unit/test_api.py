@@ -35,6 +35,7 @@ PUBLIC = [
     "NoModelFitsError",
     "NoReleaseError",
     "ParamsError",
+    "Predictions",
     "Retrieval",
     "ScanRun",
     "Service",
@@ -46,11 +47,14 @@ PUBLIC = [
     "add_network",
     "admit",
     "build",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
     "publish",
     "remove_networks",
@@ -214,6 +218,10 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
     asked = json.loads((run.folder / "params.json").read_text())
     assert (asked["dataset"], asked["model"], asked["epochs"], asked["seed"]) == (UNSEEN, run.model, 2, 0)
     assert json.loads((run.folder / "provenance.json").read_text())["release"] == run.release
+    assert run.test["accuracy"] == run.test_accuracy and "Worst mistakes" in (run.folder / "report.html").read_text()
+    found = tans.predict(run, project / "data/tasks" / UNSEEN, split="test")
+    assert found.accuracy == run.test_accuracy
+    assert tans.load(run.folder.name, root=project).card.model == run.model
 
 
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:

@@ -31,7 +31,7 @@ def open_input(
         EmptyClassError: a class has no file.
         DataError: `path` does not exist, cannot be read, or is none of these.
     """
-    _check_readable(path)
+    check_readable(path)
     if path.is_dir():
         if is_parquet_folder(path):
             return list_table(path, drop_empty_classes, follow_links, group)
@@ -48,7 +48,8 @@ def open_input(
     )
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raise DataError unless the path is a file or a folder that can be read."""
     try:
         if path.is_dir():
             with os.scandir(path):
