@@ -37,6 +37,7 @@ def setup() -> None:
 for command, panel in (
     (search.retrieve, _SEARCH),
     (search.finetune, _SEARCH),
+    (search.embed, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),

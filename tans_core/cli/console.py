@@ -32,14 +32,13 @@ Root = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Group = Annotated[str | None, typer.Option(metavar="COLUMN", help=GROUP_HELP)]
-DataSet = Annotated[
-    str,
-    typer.Argument(
-        metavar="PATH|TASK",
-        help="A folder with one folder of images per class, a zip or tar of one, a CSV of paths and labels, Parquet "
-        "files, or a task of the project (`tans tasks list`).",
-    ),
-]
+_DATA_SET = typer.Argument(
+    metavar="PATH|TASK",
+    help="A folder with one folder of images per class, a zip or tar of one, a CSV of paths and labels, Parquet "
+    "files, or a task of the project (`tans tasks list`).",
+)
+DataSet = Annotated[str, _DATA_SET]
+OptionalDataSet = Annotated[str | None, _DATA_SET]
 
 
 class _Stdout(Console):
@@ -121,11 +120,16 @@ EXAMPLES = {
         ("tans retrieve photos/ --max-params-m 0.5 --max-macs-m 10", "small and cheap ones"),
         ("tans retrieve photos/ --licence MIT", "those under MIT, with all that their weights descend from"),
         ("tans retrieve animals --top-k 3 --json", "for a task of the project, as JSON"),
+        ("tans retrieve --query query.json", "for what `tans embed` made of a data set"),
     ),
     "finetune": examples(
         ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
         ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
+    ),
+    "embed": examples(
+        ("tans embed photos/ -o query.json", "a file that names no image, for a search elsewhere"),
+        ("tans retrieve --query query.json --max-params-m 0.5", "the same answer as for photos/"),
     ),
     "build": examples(
         ("tans build", "everything that params.yaml describes, where something changed"),
