@@ -71,9 +71,15 @@ class Service:
 
         return Retriever.open(self.release)
 
+    def load(self) -> Self:
+        """Read encoders, index and backbone."""
+        reader = self.retriever
+        _ = reader.backbone, reader.encoder, reader.licences, reader.cards, reader.plus_minus, reader.refine_weights
+        return self
+
     def warm(self) -> Self:
-        """Read encoders, index and backbone, and keep a gate's process ready for the next request until `close`."""
-        _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
+        """Do as `load`, and keep a gate's process ready for the next request until `close`."""
+        self.load()
         with self._turn:
             self._is_warm = True
             self._ready = self._ready or self._start_gate()
@@ -131,13 +137,16 @@ class Service:
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
             return self._ranked(dataset, None, options)
-        task, scan = scan_path(
-            dataset, self.project, self.limits, None, group=options.group, name=dataset.stem, scratch=scratch
-        )
+        name, settings = dataset.stem, {"group": options.group, "scratch": scratch}
+        task, scan = scan_path(dataset, self.project, self.limits, None, name=name, **settings)
         if task is None:
             scan.verdict.raise_on_failure()
         assert task is not None
         return self._ranked(task, scan, options)
+
+    def scan(self, path: Path, **options: Any) -> Scanned:
+        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`."""
+        return scan_path(path, self.project, self.limits, None, **options)[1]
 
     def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
         """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""

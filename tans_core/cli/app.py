@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, zoo
+from tans_core.cli import api, catalogue, pipeline, scan, search, space, tasks, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ for command, panel in (
     (pipeline.rollback, _PROJECT),
     (pipeline.releases, _PROJECT),
     (pipeline.serve, _PROJECT),
+    (api.api, _PROJECT),
 ):
     app.command(rich_help_panel=panel, epilog=EXAMPLES[command.__name__])(command)
 tasks.tasks.command("scan", epilog=EXAMPLES["tasks scan"])(scan.scan_path)

@@ -148,6 +148,11 @@ EXAMPLES = {
     "serve": examples(
         ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
     ),
+    "api": examples(
+        ("tans api", "on loopback, port 8000: curl http://127.0.0.1:8000/health/ready"),
+        ("tans api --host 0.0.0.0 --token-file token.txt", "for other machines, which must send the token"),
+        ("tans api --port 0 --max-mb 100 --at-once 1", "a free port, small uploads, one at a time"),
+    ),
     "tasks": examples(
         ("tans tasks list --role meta-test", "the tasks that no network has seen"),
         ("tans tasks show animals", "classes, counts, source and licence of one"),
