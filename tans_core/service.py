@@ -137,8 +137,10 @@ class Service:
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
             return self._ranked(dataset, None, options)
-        name, settings = dataset.stem, {"group": options.group, "scratch": scratch}
-        task, scan = scan_path(dataset, self.project, self.limits, None, name=name, **settings)
+        name = dataset.stem
+        task, scan = scan_path(
+            dataset, self.project, self.limits, None, group=options.group, name=name, scratch=scratch
+        )
         if task is None:
             scan.verdict.raise_on_failure()
         assert task is not None

@@ -11,10 +11,9 @@ from tans_core.options import takes
 def api(options: ApiOptions, root: Root = None) -> None:
     """Answer scans and searches over HTTP from the release in production, until Ctrl-C."""
     options.token()  # checked before the seconds that imports take
-    from tans_core.http.server import serve
+    from tans_core.http.server import Serving
     from tans_core.project import find_root
 
-    def started(address: str) -> None:
-        stdout().print(f"{address} is open. Ctrl-C ends it.", markup=False, highlight=False, soft_wrap=True)
-
-    serve(find_root(root), options, started)
+    serving = Serving(find_root(root), options)
+    stdout().print(f"{serving.address} is open. Ctrl-C ends it.", markup=False, highlight=False, soft_wrap=True)
+    serving.run()

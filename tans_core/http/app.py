@@ -123,7 +123,9 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
         responses={"default": examples.PROBLEM},
     )
     app.add_middleware(Guard, options=options, token=token, figures=figures)
-    problems.install(app, hidden)
+    problems.install(
+        app, hidden, {"/v1/scan": ScanOptions, "/v1/retrieve": RetrieveOptions, "/v1/models": ModelOptions}
+    )
 
     def opened(request: Request) -> Service:
         service = live.current()

@@ -49,12 +49,11 @@ class Figures:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        labels = ("method", "route")
-        names = {"registry": self.registry, "namespace": "tans"}
-        self.requests = Counter("requests", "Requests, by their answer.", (*labels, "status"), **names)
-        self.seconds = Histogram("request_seconds", "Seconds from first byte to last.", labels, **names)
-        self.running = Gauge("requests_running", "Requests that are being answered.", **names)
-        self.release = Gauge("release_live", "1 for the release in production.", ("release",), **names)
+        labels, to = ("method", "route"), self.registry
+        self.requests = Counter("tans_requests", "Requests, by their answer.", (*labels, "status"), registry=to)
+        self.seconds = Histogram("tans_request_seconds", "Seconds from first byte to last.", labels, registry=to)
+        self.running = Gauge("tans_requests_running", "Requests that are being answered.", registry=to)
+        self.release = Gauge("tans_release_live", "1 for the release in production.", ("release",), registry=to)
 
 
 class Guard:

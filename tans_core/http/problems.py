@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -77,12 +78,23 @@ def respond(
     return Response(problem.model_dump_json(exclude_none=True), status, {**headers, **closing}, MEDIA_TYPE)
 
 
-def install(app: FastAPI, hidden: Mapping[Path, str]) -> None:
+class _Values:
+    """The errors of a request's values, each without the part of the request that it is in."""
+
+    def __init__(self, error: RequestValidationError) -> None:
+        self._errors = [{**one, "loc": one["loc"][1:]} for one in error.errors()]
+
+    def errors(self) -> list[dict[str, Any]]:
+        return self._errors
+
+
+def install(app: FastAPI, hidden: Mapping[Path, str], options: Mapping[str, type[Options]]) -> None:
     """Let an application answer every error with a problem document.
 
     Args:
         app: the application.
-        hidden: folders of this machine by what replaces them in texts.
+        hidden: folders of this machine that texts must not show, each with a pattern of what follows it.
+        options: the parameters of each address, for the words on a wrong one.
     """
 
     def release_of(request: Request) -> str | None:
@@ -106,8 +118,9 @@ def install(app: FastAPI, hidden: Mapping[Path, str]) -> None:
         return respond(error.status_code, text, headers=error.headers or {}, release=release_of(request))
 
     def of_values(request: Request, error: RequestValidationError) -> Response:
-        lines = problems(error, Options)  # type: ignore[arg-type]  it has the same `errors`
-        text = "\n".join([f"{len(lines)} wrong in the request:", *(line.removeprefix("query.") for line in lines)])
+        model = options.get(getattr(request.scope.get("route"), "path", ""), Options)
+        lines = problems(cast(ValidationError, _Values(error)), model)
+        text = "\n".join([f"{len(lines)} wrong in the request:", *lines])
         return respond(422, text, kind=ParamsError, release=release_of(request))
 
     def of_rest(request: Request, error: Exception) -> Response:

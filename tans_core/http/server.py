@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import torch  # noqa: F401  for `one_thread`
@@ -19,36 +18,44 @@ from tans_core.runtime import collect_rarely, keep_freed_memory, one_thread
 _GRACE_S = 30
 
 
-def serve(project: Path, options: ApiOptions, on_start: Callable[[str], None]) -> None:
-    """Serve a project until SIGINT or SIGTERM; requests that are being answered then are answered.
+class Serving:
+    """A service that listens already: clients that connect wait until `run` answers.
 
-    Args:
-        project: its folder.
-        options: where, and the limits.
-        on_start: called with the address, once requests can be sent to it.
+    Attributes:
+        address: its URL; the port is the one that was given, or a free one.
 
     Raises:
         ParamsError: the address is not loopback and there is no token, or the port is taken.
     """
-    token = options.token()
-    listening = _listen(options)
-    collect_rarely()
-    keep_freed_memory()
-    one_thread()  # requests run side by side
-    config = uvicorn.Config(
-        make_app(project, options, token),
-        http=_patient(options.patience_s),
-        ws="none",
-        proxy_headers=False,  # the address of a client counts for its rate: nobody else may write it
-        server_header=False,
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    with listening:
-        host, port = listening.getsockname()[:2]
-        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        uvicorn.Server(config).run(sockets=[listening])
+
+    def __init__(self, project: Path, options: ApiOptions) -> None:
+        token = options.token()
+        self._listening = _listen(options)
+        host, port = self._listening.getsockname()[:2]
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        config = uvicorn.Config(
+            make_app(project, options, token),
+            http=_patient(options.patience_s),
+            ws="none",
+            proxy_headers=False,  # the address of a client counts for its rate: nobody else may write it
+            server_header=False,
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Answer until SIGINT, SIGTERM or `stop`; requests that are being answered then are answered."""
+        collect_rarely()
+        keep_freed_memory()
+        one_thread()  # requests run side by side
+        with self._listening:
+            self._server.run(sockets=[self._listening])
+
+    def stop(self) -> None:
+        """End `run`, from another thread."""
+        self._server.should_exit = True
 
 
 def _listen(options: ApiOptions) -> socket.socket:

@@ -86,7 +86,7 @@ class ApiOptions(Options):
             )
         if token is None and not self.is_loopback:
             raise ParamsError(
-                f"--host {self.host}: other machines could connect, and no token is set. "
-                f"Set {TOKEN_VARIABLE}, or pass --token-file FILE (openssl rand -hex 32 > FILE); or use --host 127.0.0.1."
+                f"--host {self.host}: other machines could connect, and no token is set. Set {TOKEN_VARIABLE}, or pass "
+                "--token-file FILE (openssl rand -hex 32 > FILE); or use --host 127.0.0.1."
             )
         return token
