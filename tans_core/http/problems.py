@@ -125,7 +125,7 @@ def install(app: FastAPI, hidden: Mapping[Path, str], options: Mapping[str, type
 
     def of_rest(request: Request, error: Exception) -> Response:
         text = "An error of the service itself. Its log has the reason.\nPlease report it."
-        return respond(500, text, kind=TansError, release=release_of(request))
+        return respond(500, text, release=release_of(request))
 
     def of_gone(request: Request, error: ClientDisconnect) -> Response:
         return respond(400, "The connection ended before the body did.", release=release_of(request))
