@@ -121,13 +121,20 @@ class Service:
             task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
         return self._retrieve(dataset, task, scan, options)
 
-    def search(self, dataset: Path | Query, options: RetrieveOptions, scratch: Path | None = None) -> Retrieval:
+    def search(
+        self,
+        dataset: Path | Query,
+        options: RetrieveOptions,
+        scratch: Path | None = None,
+        max_images: int | None = None,
+    ) -> Retrieval:
         """Find the networks to start from, and write nothing to the project.
 
         Args:
             dataset: an archive or a table; or a query, for which no image is read.
             options: of the search.
             scratch: a folder of the caller's for decoded images; wanted for a path.
+            max_images: open at most so many files, evenly over classes.
 
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
@@ -137,9 +144,15 @@ class Service:
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
             return self._ranked(dataset, None, options)
-        name = dataset.stem
         task, scan = scan_path(
-            dataset, self.project, self.limits, None, group=options.group, name=name, scratch=scratch
+            dataset,
+            self.project,
+            self.limits,
+            None,
+            max_images=max_images,
+            group=options.group,
+            name=dataset.stem,
+            scratch=scratch,
         )
         if task is None:
             scan.verdict.raise_on_failure()

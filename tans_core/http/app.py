@@ -138,7 +138,9 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
         with slots.admitted():
             async with spools[0].room() as room:
                 path = await receive(request, room, options)
-                return await slots.work(lambda: _scan(opened(request), path, room / "scan", chosen))
+                most = min(chosen.max_images or options.max_images, options.max_images)
+                limited = chosen.model_copy(update={"max_images": most})
+                return await slots.work(lambda: _scan(opened(request), path, room / "scan", limited))
 
     @app.post("/v1/retrieve", tags=["images"], openapi_extra=examples.IMAGES_OR_QUERY, responses=examples.FOUND)
     async def retrieve(request: Request, chosen: Annotated[RetrieveOptions, Parameters()]) -> Found:
@@ -149,7 +151,9 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
                 return await slots.work(lambda: _found(opened(request).search(Query.parse(body, "query.json"), chosen)))
             async with spools[0].room() as room:
                 path = await receive(request, room, options)
-                return await slots.work(lambda: _found(opened(request).search(path, chosen, room / "scan")))
+                return await slots.work(
+                    lambda: _found(opened(request).search(path, chosen, room / "scan", options.max_images))
+                )
 
     @app.get("/v1/models", tags=["release"])
     def models(request: Request, chosen: Annotated[ModelOptions, Parameters()]) -> Models:

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tans_core.http.problems import respond
+from tans_core.http.problems import LAST, respond
 from tans_core.http.settings import ApiOptions
 
 OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -22,6 +22,7 @@ OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _CLIENTS = 10_000
 _SEND_S = 60.0
+_DROP_S, _DROPPED_BYTES = 0.5, 16 * 2**20
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -70,18 +71,30 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began = 500, time.perf_counter()
+        status, began, unread = 500, time.perf_counter(), True
+
+        async def receiving() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message["type"] == "http.request" and message.get("more_body", False)
+            return message
 
         async def sending(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
+            if message["type"] == "http.response.start" and status in LAST:
+                # A connection that is closed while bytes arrive loses the answer: read some more, and drop them.
+                left = 0 if Headers(scope=scope).get("expect") else _DROPPED_BYTES
+                with anyio.move_on_after(_DROP_S):
+                    while unread and left > 0:
+                        left -= len((await receiving()).get("body", b""))
             with anyio.fail_after(_SEND_S):
                 await send(message)
 
         with self._figures.running.track_inprogress():
             try:
                 refusal = self._refusal(scope)
-                await (refusal or self._app)(scope, receive, sending)
+                await (refusal or self._app)(scope, receiving, sending)
             finally:
                 # The pattern of the address, so that their number is bounded.
                 route = getattr(scope.get("route"), "path", "other")

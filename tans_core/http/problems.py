@@ -28,8 +28,8 @@ _STATUS: dict[type[TansError], int] = {
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     TansError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-# After these, the rest of a body is not worth reading.
-_LAST = frozenset({401, 408, 413, 415, 421, 429})
+LAST = frozenset({401, 408, 413, 415, 421, 429})
+"""After these the connection is closed: the rest of a body is not read."""
 _FLAGS = {
     (field.json_schema_extra or {}).get("option", "--" + name.replace("_", "-")): name  # type: ignore[union-attr]
     for options in (RetrieveOptions, FinetuneOptions)
@@ -74,7 +74,7 @@ def respond(
         advice=advice,
         release=release,
     )
-    closing = {"Connection": "close"} if status in _LAST else {}
+    closing = {"Connection": "close"} if status in LAST else {}
     return Response(problem.model_dump_json(exclude_none=True), status, {**headers, **closing}, MEDIA_TYPE)
 
 

@@ -32,6 +32,9 @@ class ApiOptions(Options):
         ),
     ] = None
     max_mb: Annotated[int, Field(description="The largest upload, in MB (10^6 bytes).", ge=1)] = 512
+    max_images: Annotated[
+        int, Field(description="The most images of an upload that are opened, evenly over classes.", ge=1)
+    ] = 20_000
     at_once: Annotated[
         int | None, Field(description="How many requests read images at a time; by default one per core.", ge=1)
     ] = None

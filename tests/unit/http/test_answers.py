@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("pack", "headers"), [(zipped, ZIP), (as_parquet, PARQUET)])
-@pytest.mark.parametrize("options", [{}, {"top_k": 2, "refine": 3}, {"max_macs_m": 0.1, "licences": "MIT,CC0-1.0"}])
+@pytest.mark.parametrize("options", [{}, {"top_k": 2, "refine": 3}, {"max_macs_m": 0.3, "licences": "MIT,CC0-1.0"}])
 def test_search_answers_as_the_api_does_for_the_folder(
     service: Served, project: Path, photos: Path, pack: Any, headers: dict[str, str], options: dict[str, Any]
 ) -> None:
@@ -194,14 +194,14 @@ def test_query_is_answered_as_its_images_are(
     assert (made.code, made.err) == (0, "")
     text = file.read_text()
     assert not any(name in text for name in ("ash", "elm", "oak", str(photos)))
-    options = {"max_macs_m": 0.1, "top_k": 3}
+    options = {"max_macs_m": 0.3, "top_k": 3}
     wanted = plain(tans.retrieve(photos, root=project, **options).to_dicts())
     assert len(wanted) == 3
     answer = service.client.post("/v1/retrieve", params=options, content=text, headers=JSON)
     assert answer.json()["candidates"] == wanted
     assert (answer.json()["task"], answer.json()["scan"]) == (None, None)
     assert plain(tans.retrieve(tans.Query.read(file), root=project, **options).to_dicts()) == wanted
-    done = command("retrieve", "--query", file, "--max-macs-m", 0.1, "--top-k", 3, "--json", "--root", project)
+    done = command("retrieve", "--query", file, "--max-macs-m", 0.3, "--top-k", 3, "--json", "--root", project)
     assert json.loads(done.out)["candidates"] == wanted
     shown = command("retrieve", "--query", file, "--root", project)
     assert wanted[0]["model"] in shown.out

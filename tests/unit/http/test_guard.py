@@ -12,7 +12,7 @@ from tans_core.errors import ParamsError
 from tans_core.http.guard import Rates
 from tans_core.http.server import Serving
 from tans_core.http.settings import ApiOptions
-from tests.factories.service import Served, problem, served
+from tests.factories.service import ZIP, Served, problem, served, zipped
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -74,6 +74,15 @@ def test_name_that_leads_to_loopback_is_refused_without_a_token(service: Served)
     for host in ("evil.example.org", "127.0.0.1.evil.org:80", ""):
         problem(service.client.get("/v1/releases", headers={"Host": host}), 421)
     assert service.client.get("/v1/releases", headers={"Host": f"localhost:{service.port}"}).status_code == 200
+
+
+def test_upload_of_many_images_is_sampled(project: Path, photos: Path, tmp_path: Path) -> None:
+    with served(project, tmp_path, max_images=18) as running:
+        body = zipped(photos)
+        scanned = running.client.post("/v1/scan?max_images=30", content=body, headers=ZIP).json()["scan"]
+        found = running.client.post("/v1/retrieve", content=body, headers=ZIP).json()["scan"]
+        assert scanned["files"] == found["files"] == 18
+        assert scanned["not_sampled"] == 19
 
 
 def test_client_above_its_rate_is_told_when_to_come_back(project: Path, tmp_path: Path) -> None:

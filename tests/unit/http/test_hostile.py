@@ -120,7 +120,7 @@ def test_header_of_10_gigabytes_is_answered_at_once(service: Served) -> None:
     received, seconds = exchange(service, head(Content_Length=10**10) + b"PK\x03\x04")
     assert status(received) == 413
     assert PROBLEM.encode() in received
-    assert seconds < 2
+    assert seconds < 5
 
 
 def test_endless_body_ends_at_the_limit(service: Served) -> None:
