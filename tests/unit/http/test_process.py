@@ -69,7 +69,7 @@ def test_examples_of_the_page_work_and_the_end_leaves_nothing(project: Path, pho
             env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "ADDRESS": address},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, done.stderr
