@@ -190,7 +190,7 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
 
     @app.get("/health/ready", tags=["operation"])
     def ready(request: Request) -> State:
-        """Answer 200 once the release in production is in memory, else 503."""
+        """Answer 200 once the release in production is in memory; 503 if there is none."""
         return State(status="ready", release=opened(request).release.id)
 
     @app.get("/metrics", tags=["operation"], response_class=Response)

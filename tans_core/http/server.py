@@ -67,7 +67,6 @@ def _listen(options: ApiOptions) -> socket.socket:
         raise ParamsError(
             f"--host {options.host} --port {options.port}: {reason}. Choose another port; 0 takes a free one."
         ) from error
-    listening.set_inheritable(False)
     return listening
 
 
@@ -87,7 +86,9 @@ def _patient(patience_s: float) -> type[asyncio.Protocol]:
             self.loop.call_later(patience_s, self._close_unless_begun, self.cycle)
 
         def _close_unless_begun(self, before: RequestResponseCycle | None) -> None:
-            if self.cycle is before and not self.transport.is_closing():
+            # A request that was sent before its turn may have begun when the one before it was answered.
+            idle = before is None or before.response_complete
+            if self.cycle is before and idle and not self.transport.is_closing():
                 self.transport.close()
 
     return Patient
