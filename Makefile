@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-api bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: install ## Lint, format check, types, import rules
 
 bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes); writes metrics/bench-scan.json
 	$(BIN)/python benchmarks/scan.py
+
+bench-api: install ## Time the HTTP service against the command (a minute); writes metrics/bench-api.json
+	$(BIN)/python benchmarks/service.py
 
 bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py

@@ -41,6 +41,7 @@ async def retrieve(dataset: str, options: RetrieveOptions) -> Any:
         retrieval = Service.open(project()).retrieve(dataset, options)
     except TansError as error:
         return failed(error)
+    assert retrieval.task is not None and retrieval.folder is not None  # they are missing for a query alone
     task, folder = retrieval.task.name, retrieval.folder
     columns = COLUMNS | ({"latency_ms": "latency (ms)"} if options.latency_profile else {})
     table, block = markdown_table(columns, retrieval.to_dicts()), json_block(retrieval.to_dict())

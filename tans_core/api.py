@@ -16,6 +16,7 @@ from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, sc
 from tans_core.options import RetrieveOptions, takes
 from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
 from tans_core.results import FinetuneRun, Retrieval
+from tans_core.retrieval.query import Query
 from tans_core.runs import export, finetune, load, predict
 from tans_core.service import Service
 from tans_core.use.predictions import Predictions
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FinetuneRun",
     "Predictions",
+    "Query",
     "Retrieval",
     "ScanRun",
     "Service",
     "add_network",
     "admit",
     "build",
+    "embed",
     "export",
     "finetune",
     "list_models",
@@ -56,12 +59,14 @@ __all__ = [
 
 
 @takes(RetrieveOptions)
-def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str | Path | None = None) -> Retrieval:
+def retrieve(
+    dataset: str | Path | Task | Query, options: RetrieveOptions, *, root: str | Path | None = None
+) -> Retrieval:
     """Find the pretrained networks to start from for a data set. They run on it only with `refine`.
 
     Args:
         dataset: the name of a task of the project, a `Task`, or a path: a folder of class folders, a zip or tar of
-            one, a CSV of paths and labels, a Parquet file with images (`scan`).
+            one, a CSV of paths and labels, a Parquet file with images (`scan`); or what `embed` made of one of these.
         {options}
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
 
@@ -77,6 +82,23 @@ def retrieve(dataset: str | Path | Task, options: RetrieveOptions, *, root: str 
         GateError: the gate refuses the images.
     """
     return Service.open(root).retrieve(dataset, options)
+
+
+def embed(dataset: str | Path | Task, *, group: str | None = None, root: str | Path | None = None) -> Query:
+    """Return what a search needs of a data set, without its images: `retrieve` takes it, here or elsewhere.
+
+    Args:
+        dataset: as for `retrieve`.
+        group: what keeps images in one split, as for `retrieve`: only the training images are used.
+        root: as for `retrieve`. Its release must have the same encoders as the one that is searched.
+
+    Returns:
+        The query; `Query.write` and `Query.read` make and read its file.
+
+    Raises:
+        NoReleaseError, UnknownTaskError, DataError, GateError: as for `retrieve`.
+    """
+    return Service.open(root).embed(dataset, group)
 
 
 def scan(

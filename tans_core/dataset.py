@@ -252,8 +252,19 @@ def scan_path(
     follow_links: bool = False,
     group: str | None = None,
     name: str | None = None,
+    scratch: Path | None = None,
 ) -> tuple[Task | None, Scanned]:
     """Scan a path and check it with the gate.
+
+    Args:
+        path: as the user gave it.
+        root: the project's folder.
+        limits: that the images must meet.
+        gate: from `query_gate`; None checks in this process.
+        max_images, drop_empty_classes, follow_links, group: as for `tans_core.tasks.scan.scan`.
+        name: of the task; None makes no task.
+        scratch: a folder of the caller's for decoded images. With it, nothing is written to the project, and reports
+            name the file without its folder. None keeps them in the project, where a later scan finds them.
 
     Returns:
         The task of this name, None if the gate refuses it or no name is given; and the result of the scan.
@@ -268,7 +279,7 @@ def scan_path(
     check = gate.check if gate is not None else check_query
     # A scan that was killed is resumed from this folder; of two scans of one path at a time, only one uses it.
     key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
-    resume = root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
+    resume = scratch or root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
     with scan(
         path,
         stored_size_px=limits.stored_size_px,
@@ -278,7 +289,7 @@ def scan_path(
         group=group,
         resume=resume,
     ) as scanning:
-        report = scanning.report
+        report = scanning.report if scratch is None else replace(scanning.report, path=path.name)
         verdict = check(
             report,
             limits.thresholds,

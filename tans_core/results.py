@@ -24,18 +24,18 @@ class Retrieval(Sequence["Candidate"]):
     Attributes:
         candidates: each with rank, model, home_task, source, licence, similarity, capacity, start, fit, trust,
             predicted_score, plus_minus, score (they are ranked by it), home_accuracy, params_m, macs_m and probe.
-        task: the data set's class names, sizes, counts.
+        task: the data set's class names, sizes, counts; None for a query, which has only statistics.
         release: id of the release that was searched.
         folder: `runs/<id>` with `candidates.json`, `params.json`, `provenance.json`; for a path also `scan.json` and
-            `scan.html`.
+            `scan.html`. None if nothing was written.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
         known: by task of the zoo, how many of the images the zoo was trained on.
     """
 
     candidates: tuple[Candidate, ...]
-    task: TaskInfo
+    task: TaskInfo | None
     release: str
-    folder: Path
+    folder: Path | None
     scan: Scanned | None
     known: Mapping[str, int] = field(default_factory=dict)
 
@@ -60,11 +60,11 @@ class Retrieval(Sequence["Candidate"]):
         """Return plain values, as `tans retrieve --json` prints them."""
         return {
             "candidates": self.to_dicts(),
-            "folder": str(self.folder),
+            "folder": str(self.folder) if self.folder else None,
             "known": dict(self.known),
             "release": self.release,
             "scan": self.scan.to_dict() if self.scan else None,
-            "task": asdict(self.task),
+            "task": asdict(self.task) if self.task else None,
         }
 
     def to_frame(self) -> pd.DataFrame:

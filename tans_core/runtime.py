@@ -99,8 +99,9 @@ def begin_worker() -> None:
 
 
 def show_progress() -> bool:
-    """Return whether to show progress bars: only if stderr is a terminal, and only in the main process."""
-    return sys.stderr.isatty() and multiprocessing.parent_process() is None
+    """Return whether to show progress bars: only if stderr is a terminal, and only in the main process and thread."""
+    main = multiprocessing.parent_process() is None and threading.current_thread() is threading.main_thread()
+    return sys.stderr.isatty() and main
 
 
 def progress(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tans_core.dataset import QueryLimits, open_dataset, query_gate
+from tans_core.dataset import QueryLimits, open_dataset, query_gate, scan_path
 from tans_core.errors import ParamsError
 from tans_core.io import write_json
 from tans_core.known import known_of
@@ -22,6 +23,7 @@ from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.recipe import for_family
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.retrieval.constraints import Constraints
+from tans_core.retrieval.query import Query
 
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
@@ -45,6 +47,7 @@ class Service:
         self.project, self.release = project, release
         self._ready: QueryGate | None = None
         self._is_warm = False
+        self._limits: tuple[object, QueryLimits] | None = None
         self._turn = threading.Lock()
 
     @classmethod
@@ -70,9 +73,15 @@ class Service:
 
         return Retriever.open(self.release, self.project / "latency")
 
+    def load(self) -> Self:
+        """Read encoders, index and backbone."""
+        reader = self.retriever
+        _ = reader.backbone, reader.encoder, reader.licences, reader.cards, reader.plus_minus, reader.refine_weights
+        return self
+
     def warm(self) -> Self:
-        """Read encoders, index and backbone, and keep a gate's process ready for the next request until `close`."""
-        _ = self.retriever.backbone, self.retriever.licences, self.retriever.cards
+        """Do as `load`, and keep a gate's process ready for the next request until `close`."""
+        self.load()
         with self._turn:
             self._is_warm = True
             self._ready = self._ready or self._start_gate()
@@ -97,15 +106,70 @@ class Service:
     @property
     def limits(self) -> QueryLimits:
         """The limits that images must meet: from the project's params.yaml as it is now, else from the release."""
-        return QueryLimits.of(self.project, self.release.params)
+        path = self.project / "params.yaml"
+        status = path.stat() if path.is_file() else None
+        stamp = None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._limits is None or self._limits[0] != stamp:  # reading YAML takes as long as a search
+            self._limits = stamp, QueryLimits.of(self.project, self.release.params)
+        return self._limits[1]
 
-    def retrieve(self, dataset: str | Path | Task, options: RetrieveOptions | None = None) -> Retrieval:
+    def retrieve(self, dataset: str | Path | Task | Query, options: RetrieveOptions | None = None) -> Retrieval:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`."""
         options = options or RetrieveOptions()
+        if isinstance(dataset, Query):
+            return self._keep("query", self.search(dataset, options), options)
         with self._gate(dataset) as gate:
             self.retriever.fitting(options)
             task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
         return self._retrieve(dataset, task, scan, options)
+
+    def search(
+        self,
+        dataset: Path | Query,
+        options: RetrieveOptions,
+        scratch: Path | None = None,
+        max_images: int | None = None,
+    ) -> Retrieval:
+        """Find the networks to start from, and write nothing to the project.
+
+        Args:
+            dataset: an archive or a table; or a query, for which no image is read.
+            options: of the search.
+            scratch: a folder of the caller's for decoded images; wanted for a path.
+            max_images: open at most so many files, evenly over classes.
+
+        Raises:
+            ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
+        """
+        self.retriever.fitting(options)
+        if isinstance(dataset, Query):
+            if options.group is not None:
+                raise ParamsError("--group: a query file holds no images to group. Leave it out.")
+            return self._ranked(dataset, None, options)
+        task, scan = scan_path(
+            dataset,
+            self.project,
+            self.limits,
+            None,
+            max_images=max_images,
+            group=options.group,
+            name=dataset.stem,
+            scratch=scratch,
+        )
+        if task is None:
+            scan.verdict.raise_on_failure()
+        assert task is not None
+        return self._ranked(task, scan, options)
+
+    def scan(self, path: Path, **options: Any) -> Scanned:
+        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`."""
+        return scan_path(path, self.project, self.limits, None, **options)[1]
+
+    def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
+        """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""
+        with self._gate(dataset) as gate:
+            task, _ = open_dataset(dataset, self.project, self.limits, gate, group=group)
+        return self.retriever.query(task)
 
     def finetune(
         self, dataset: str | Path | Task, options: FinetuneOptions | None = None, progress: bool = False
@@ -164,14 +228,24 @@ class Service:
     def _retrieve(
         self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions
     ) -> Retrieval:
-        top_k = options.top_k or self.release.params["retrieval"]["top_k"]
-        candidates = tuple(self.retriever.retrieve(task, options, top_k, options.refine))
+        return self._keep(dataset, self._ranked(task, scan, options), options)
+
+    def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
+        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), options.refine))
+        if isinstance(task, Query):
+            return Retrieval(candidates, None, self.release.id, None, None)
+        return Retrieval(candidates, task.info, self.release.id, None, scan, self._known(task, scan))
+
+    def _keep(self, dataset: str | Path | Task, found: Retrieval, options: RetrieveOptions) -> Retrieval:
         with run_folder(self.project, "retrieve") as folder:
-            write_json([candidate.to_dict() for candidate in candidates], folder / "candidates.json")
-            write_json({**options.model_dump(mode="json"), "top_k": top_k}, folder / "params.json")
+            write_json(found.to_dicts(), folder / "candidates.json")
+            write_json({**options.model_dump(mode="json"), "top_k": self._top_k(options)}, folder / "params.json")
             write_json(provenance(dataset, self.release.id), folder / "provenance.json")
-            _write_scan(scan, folder)
-        return Retrieval(candidates, task.info, self.release.id, folder, scan, self._known(task, scan))
+            _write_scan(found.scan, folder)
+        return replace(found, folder=folder)
+
+    def _top_k(self, options: RetrieveOptions) -> int:
+        return options.top_k or int(self.release.params["retrieval"]["top_k"])
 
     def _known(self, task: Task, scan: Scanned | None) -> Mapping[str, int]:
         return known_of(self.project, task) if scan is None else scan.known

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import benchmark, catalogue, pipeline, scan, search, space, tasks, use, zoo
+from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -39,11 +39,13 @@ for command, panel in (
     (search.finetune, _SEARCH),
     (use.predict, _SEARCH),
     (use.export, _SEARCH),
+    (search.embed, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),
     (pipeline.releases, _PROJECT),
     (pipeline.serve, _PROJECT),
+    (api.api, _PROJECT),
 ):
     app.command(rich_help_panel=panel, epilog=EXAMPLES[command.__name__])(command)
 tasks.tasks.command("scan", epilog=EXAMPLES["tasks scan"])(scan.scan_path)

@@ -32,14 +32,13 @@ Root = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on stdout.")]
 Group = Annotated[str | None, typer.Option(metavar="COLUMN", help=GROUP_HELP)]
-DataSet = Annotated[
-    str,
-    typer.Argument(
-        metavar="PATH|TASK",
-        help="A folder with one folder of images per class, a zip or tar of one, a CSV of paths and labels, Parquet "
-        "files, or a task of the project (`tans tasks list`).",
-    ),
-]
+_DATA_SET = typer.Argument(
+    metavar="PATH|TASK",
+    help="A folder with one folder of images per class, a zip or tar of one, a CSV of paths and labels, Parquet "
+    "files, or a task of the project (`tans tasks list`).",
+)
+DataSet = Annotated[str, _DATA_SET]
+OptionalDataSet = Annotated[str | None, _DATA_SET]
 
 
 class _Stdout(Console):
@@ -121,11 +120,16 @@ EXAMPLES = {
         ("tans retrieve photos/ --max-params-m 0.5 --max-macs-m 10", "small and cheap ones"),
         ("tans retrieve photos/ --licence MIT", "those under MIT, with all that their weights descend from"),
         ("tans retrieve animals --top-k 3 --json", "for a task of the project, as JSON"),
+        ("tans retrieve --query query.json", "for what `tans embed` made of a data set"),
     ),
     "finetune": examples(
         ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
         ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
+    ),
+    "embed": examples(
+        ("tans embed photos/ -o query.json", "a file that names no image, for a search elsewhere"),
+        ("tans retrieve --query query.json --max-params-m 0.5", "the same answer as for photos/"),
     ),
     "predict": examples(
         ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c new/", "the class of each image of a folder"),
@@ -152,6 +156,11 @@ EXAMPLES = {
     "releases": examples(("tans releases", "all releases, and which one is in production")),
     "serve": examples(
         ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
+    ),
+    "api": examples(
+        ("tans api", "on loopback, port 8000: curl http://127.0.0.1:8000/health/ready"),
+        ("tans api --host 0.0.0.0 --token-file token.txt", "for other machines, which must send the token"),
+        ("tans api --port 0 --max-mb 100 --at-once 1", "a free port, small uploads, one at a time"),
     ),
     "tasks": examples(
         ("tans tasks list --role meta-test", "the tasks that no network has seen"),

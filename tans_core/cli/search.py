@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import shlex
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from tans_core.cli.console import (
     AsJson,
     DataSet,
+    Group,
+    OptionalDataSet,
     Root,
     print_json,
     stderr,
     stdout,
     table,
 )
+from tans_core.errors import ParamsError
 from tans_core.known import say_known
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
 from tans_core.retrieval.candidate import LOW_TRUST, REFINED
@@ -28,17 +34,48 @@ if TYPE_CHECKING:
 
 
 @takes(RetrieveOptions, command=True)
-def retrieve(dataset: DataSet, options: RetrieveOptions, as_json: AsJson = False, root: Root = None) -> None:
+def retrieve(
+    options: RetrieveOptions,
+    dataset: OptionalDataSet = None,
+    query: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What `tans embed` made of a data set, instead of the data set itself."),
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
     """Find the pretrained networks to start from for a data set, best first."""
+    from tans_core.retrieval.query import Query
     from tans_core.service import Service
 
+    if (dataset is None) == (query is None):
+        raise ParamsError("want a data set or --query FILE, one of both. See `tans retrieve --help`.")
     # Probing has its own progress bar, and Rich cannot draw two live displays at once.
     with nullcontext() if options.refine else stderr().status("looking for networks"):
-        retrieval = Service.open(root).retrieve(dataset, options)
+        service = Service.open(root)
+        retrieval = service.retrieve(Query.read(query) if query else str(dataset), options)
     if as_json:
         print_json(retrieval.to_dict())
     else:
-        _show_retrieval(retrieval, dataset, probed=options.refine > 0)
+        _show_retrieval(retrieval, dataset or "PATH", probed=options.refine > 0)
+
+
+def embed(
+    dataset: DataSet,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write, as JSON.")],
+    group: Group = None,
+    root: Root = None,
+) -> None:
+    """Write what a search needs of a data set, without its images: `tans retrieve --query` and `tans api` take it."""
+    from tans_core import api
+
+    with stderr().status("reading images"):
+        query = api.embed(dataset, group=group, root=root)
+    query.write(output)
+    text = f"{output}: {query.images:,} images as {len(query.statistics):,} numbers, for release {query.release}."
+    stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+    command = f"Next: tans retrieve --query {shlex.quote(str(output))}"
+    stdout().print(command, markup=False, highlight=False, soft_wrap=True)
 
 
 @takes(FinetuneOptions, command=True)
@@ -55,8 +92,9 @@ def finetune(dataset: DataSet, options: FinetuneOptions, as_json: AsJson = False
 
 def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     console = stdout()
-    _show_data_set(console, found.task, found.scan)
-    if found.known and found.scan is None:  # a scan has this warning among its own
+    if found.task is not None:
+        _show_data_set(console, found.task, found.scan)
+    if found.known and found.task is not None and found.scan is None:  # a scan has this warning among its own
         known = say_known(found.known, sum(found.task.counts.values()))
         console.print(f"  warning: {known}", markup=False, highlight=False, soft_wrap=True)
     # Without home accuracy, which hardly predicts the accuracy on other tasks. JSON has it, and the cosine.

@@ -245,7 +245,7 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of libraries must not mix with the answer
     collect_rarely()
-    _warm_up()
+    warm_up()
     text = sys.stdin.buffer.read()
     if not text:
         return
@@ -258,7 +258,8 @@ def _serve() -> None:
     os._exit(0)  # a normal exit takes long, and the parent waits for it
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
+    """Import great-expectations and check one row: the first check of a process takes seconds, later ones none."""
     import pandas as pd
 
     from tans_core.gates import expect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,12 +146,16 @@ def suite_of(check: Check) -> list[expect.Expectation]:
 def validate(check: Check) -> Any:
     """Run the check's suite, and return great-expectations' result."""
     gx = expect.great_expectations()
-    batch = _batches().get_batch({"dataframe": check.frame})
     suite = gx.ExpectationSuite(name=check.what, expectations=suite_of(check))
-    wanted = {"result_format": "COMPLETE"}
+    wanted: dict[str, Any] = {"result_format": "COMPLETE"}
     if check.key in check.frame.columns:
-        return batch.validate(suite, result_format={**wanted, "unexpected_index_column_names": [check.key]})
-    return batch.validate(suite, result_format=wanted)
+        wanted["unexpected_index_column_names"] = [check.key]
+    with _TURN:
+        return _batches().get_batch({"dataframe": check.frame}).validate(suite, result_format=wanted)
+
+
+_TURN = threading.Lock()
+"""The frame belongs to the batch definition: a second thread would change it under the first."""
 
 
 @cache

@@ -5,6 +5,7 @@ Axes: M models that fit the constraints, d space dimension.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +17,18 @@ import torch
 
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
 from tans_core.embeddings.store import matrix, open_table
-from tans_core.errors import NoModelFitsError, StoreError, did_you_mean
+from tans_core.errors import DataError, NoModelFitsError, ParamsError, StoreError, did_you_mean
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.search import columns_of, nearest
-from tans_core.io import read_json
+from tans_core.io import read_json, sha256_bytes
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import Candidate
 from tans_core.retrieval.constraints import COSTS, Constraints, nearest_miss
+from tans_core.retrieval.query import Query
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
@@ -36,7 +38,7 @@ from tans_core.zoo.card import ModelCard
 from tans_core.zoo.latency import medians
 from tans_core.zoo.weights import Base, fresh_classifier, load_model
 
-__all__ = ["Candidate", "Constraints", "Retriever"]
+__all__ = ["Candidate", "Constraints", "Query", "Retriever"]
 
 
 class Retriever:
@@ -121,12 +123,12 @@ class Retriever:
         return count
 
     def retrieve(
-        self, task: Task, constraints: Constraints | None = None, top_k: int = 10, refine_first: int = 0
+        self, task: Task | Query, constraints: Constraints | None = None, top_k: int = 10, refine_first: int = 0
     ) -> list[Candidate]:
         """Rank the models that satisfy the constraints for a task, best first.
 
         Args:
-            task: only its training images are used.
+            task: only its training images are used; or what `query` made of them.
             constraints: on parameters, MACs, latency and licence; None for none.
             top_k: candidates at most.
             refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
@@ -134,17 +136,26 @@ class Retriever:
         Raises:
             TooFewImagesError: the task has no training image.
             NoModelFitsError: no model satisfies the constraints.
+            ParamsError: networks cannot be probed for a query, which has no images.
         """
+        if isinstance(task, Query) and refine_first:
+            raise ParamsError(
+                f"--refine {refine_first}: a query file holds no images, so no network can be run on them. Leave it "
+                "out, or give the images."
+            )
         candidates, places = self.rank(task, constraints, None if refine_first else top_k)
+        if isinstance(task, Query):
+            return candidates
         return (self.refine(task, candidates, places, refine_first) if refine_first else candidates)[:top_k]
 
     def rank(
-        self, task: Task, constraints: Constraints | None = None, limit: int | None = None
+        self, task: Task | Query, constraints: Constraints | None = None, limit: int | None = None
     ) -> tuple[list[Candidate], npt.NDArray[np.float32]]:
         """Return the models that satisfy the constraints, best first, at most `limit` of them, and their places (M, d).
 
         Raises:
             TooFewImagesError, NoModelFitsError: as `retrieve`.
+            DataError: other encoders made the query, or it is damaged.
         """
         limits = constraints or Constraints()
         latencies = self.latencies(limits)
@@ -197,13 +208,58 @@ class Retriever:
         """Return a task's vector in the space, (d,) float32 of unit norm."""
         return self.encode(task)[0]
 
-    @torch.no_grad()
-    def encode(self, task: Task) -> tuple[npt.NDArray[np.float32], float]:
-        """Return a task's vector in the space, (d,) float32 of unit norm, and the trust in its fit, 0..1."""
+    def query(self, task: Task) -> Query:
+        """Return what a search needs of a task's training images."""
+        statistics, images = self._statistics(task)
+        vector = self._encode(statistics)[0]
+        values = {"statistics": statistics.tolist(), "vector": vector.tolist()}
+        return Query(release=self.release.id, encoder=self.encoder, images=images, **values)
+
+    @cached_property
+    def encoder(self) -> str:
+        """A hash of all that turns images into a vector: the size they are kept at, backbone, its settings, space."""
+        base = {name: digest for name, digest in self.release.files.items() if name.startswith("base/")}
+        settings = self.release.params["data"]["stored_size_px"], self.release.params["embed"]
+        return sha256_bytes(json.dumps([space_digest(self.release.space_dir), base, settings], sort_keys=True).encode())
+
+    def encode(self, task: Task | Query) -> tuple[npt.NDArray[np.float32], float]:
+        """Return a task's vector in the space, (d,) float32 of unit norm, and the trust in its fit, 0..1.
+
+        Raises:
+            DataError: other encoders made the query, or its vector is not that of its statistics.
+        """
+        if isinstance(task, Query):
+            return self._checked(task)
+        return self._encode(self._statistics(task)[0])
+
+    def _statistics(self, task: Task) -> tuple[npt.NDArray[np.float32], int]:
         features, labels = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
-        statistics = torch.from_numpy(query_statistics(features, labels))[None]
-        encoded: npt.NDArray[np.float32] = self.space.encode_query(statistics)[0].numpy()
-        return encoded, float(self.space.trust(statistics)[0])
+        return query_statistics(features, labels), len(labels)
+
+    @torch.no_grad()
+    def _encode(self, statistics: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], float]:
+        rows = torch.from_numpy(statistics)[None]
+        encoded: npt.NDArray[np.float32] = self.space.encode_query(rows)[0].numpy()
+        return encoded, float(self.space.trust(rows)[0])
+
+    def _checked(self, query: Query) -> tuple[npt.NDArray[np.float32], float]:
+        again = "Make it again: `tans embed PATH -o query.json`."
+        if query.encoder != self.encoder:
+            raise DataError(
+                f"query: made with the encoders of release {query.release}, those of release {self.release.id} are "
+                f"others.\n  {again}"
+            )
+        statistics, vector = (np.array(values, dtype=np.float64) for values in (query.statistics, query.vector))
+        widths, wanted = (len(statistics), len(vector)), (self.space.dims["query_dim"], self.space.dims["dim"])
+        if widths != wanted:
+            raise DataError(f"query: got {widths} statistics and values of the vector, want {wanted}.\n  {again}")
+        if np.abs(statistics).max() > float(np.finfo(np.float32).max):
+            raise DataError(f"query: a statistic is too large for float32.\n  {again}")
+        encoded, trust = self._encode(statistics.astype(np.float32))
+        # Another processor rounds otherwise.
+        if not np.isfinite(encoded).all() or not np.allclose(encoded, vector, atol=1e-3):
+            raise DataError(f"query: its vector is not that of its statistics: the file was changed.\n  {again}")
+        return encoded, trust
 
     @torch.no_grad()
     def predict(
