@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -132,8 +133,9 @@ class Healer:
     def _cancel_late(self, client: SyncPrefectClient) -> None:
         """Of a deployment's scheduled runs whose time went by while nothing was served, keep the newest."""
         newest: set[UUID | None] = set()
-        late = [run for run in self._runs(client, StateType.SCHEDULED) if run.auto_scheduled and _is_late(run)]
-        for run in sorted(late, key=lambda run: run.expected_start_time or run.created, reverse=True):
+        now = datetime.now(UTC)
+        late = [run for run in self._runs(client, StateType.SCHEDULED) if run.auto_scheduled and _due(run) < now]
+        for run in sorted(late, key=_due, reverse=True):
             if run.deployment_id in newest:
                 message = "The service was down at this time; the newest of the late runs makes up for all."
                 client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
@@ -167,12 +169,9 @@ def _is_child(process: psutil.Process) -> bool:
 
 
 def _age_s(state: State) -> float:
-    from prefect.types._datetime import now
-
-    return (now("UTC") - state.timestamp).total_seconds()
+    return float((datetime.now(UTC) - state.timestamp).total_seconds())
 
 
-def _is_late(run: FlowRun) -> bool:
-    from prefect.types._datetime import now
-
-    return run.next_scheduled_start_time is not None and run.next_scheduled_start_time < now("UTC")
+def _due(run: FlowRun) -> datetime:
+    """Return when a scheduled run was to begin."""
+    return run.next_scheduled_start_time or datetime.max.replace(tzinfo=UTC)

@@ -19,6 +19,8 @@ from prefect.events import emit_event
 from prefect.events.actions import CallWebhook
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.runtime import flow_run
+from prefect.types import SecretDict
+from pydantic import SecretStr
 
 GATE_FAILED = "tans.gate.failed"
 QUARANTINED = "tans.zoo.newcomer-quarantined"
@@ -61,7 +63,7 @@ def send_to_webhook(url: str) -> None:
     Args:
         url: where; the server of the project calls it, so it may be an address of the local network.
     """
-    webhook: Any = Webhook(url=url, headers={"Content-Type": "application/json"})
+    webhook: Any = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
     document = webhook.save(NAME, overwrite=True)
     with get_client(sync_client=True) as client:
         for earlier in client.read_automations_by_name(NAME):
