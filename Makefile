@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-kills bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-kills bench-scan bench-service-kills bench-space bench-transfer format serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-space: install ## Fit the published space, compared with a plain loop (min
 
 bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
+
+bench-service-kills: install ## Kill a served project 30 times (an hour); writes metrics/bench-service-kills.json
+	$(BIN)/python -m benchmarks.service_kills --out metrics/bench-service-kills.json
 
 bench-transfer: install ## Judge rankings on sources left out (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py

@@ -35,6 +35,7 @@ from tests.factories.service import FINAL, Service, under_dvc, wait
 
 KINDS = ("server", "service", "run", "stage")
 RUNS = ("zoo-refresh/local", "retrain/local")
+ACTIVE = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 SETTLED_S = 2.1
 # A dead run must be known as dead, and its slot be free, within two minutes.
 HEALED_S = 120.0
@@ -84,12 +85,12 @@ class Killed:
     def finish(self) -> None:
         """Let the next runs finish the work, and check everything."""
         for deployment in RUNS:
-            for earlier in self.runs:
-                self.service.until(earlier, FINAL, FINISHED_S)
+            assert wait(lambda: not self.active(), FINISHED_S), f"these runs do not end: {self.active()}"
             run = self.service.begin(deployment)
             self.runs.append(run)
             state = self.service.until(run, FINAL, FINISHED_S)
             assert state["type"] == "COMPLETED", f"{deployment}: {state}"
+        assert wait(lambda: not self.active(), FINISHED_S), f"these runs do not end: {self.active()}"
         self.check(finished=True)
 
     def hand_in(self) -> None:
@@ -113,11 +114,16 @@ class Killed:
             time.sleep(0.1)
         return None
 
+    def active(self, *types: str) -> list[str]:
+        """Return the runs that have not ended, also those that events started."""
+        wanted = {"flow_runs": {"state": {"type": {"any_": list(types or ACTIVE)}}}}
+        return [one["id"] for one in self.service.ask("flow_runs/filter", wanted)]
+
     def ghosts(self) -> list[str]:
         """Return the runs that are Running or Cancelling without a process."""
+        active = self.active("RUNNING", "CANCELLING")
         alive = processes_of_runs(self.root)
-        states = {run: self.service.state(run)["type"] for run in self.runs}
-        return [run for run, state in states.items() if state in {"RUNNING", "CANCELLING"} and run not in alive]
+        return [run for run in active if run not in alive]
 
     def check(self, finished: bool = False) -> None:
         """Assert that no newcomer is lost, doubled or half admitted, and that the release in production is whole.
