@@ -21,7 +21,7 @@ import psutil
 from tans_core.errors import TansError
 from tans_core.io import read_json, write_json
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 15.0
 # A program that ends by itself more often than this is not started again.
 MOST_ENDS, WITHIN_S = 5, 600.0

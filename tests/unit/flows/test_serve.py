@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.serve import HOST, free_port, main, run, settings
-from tans_core.errors import ParamsError
+from flows.processes import MOST_ENDS, Program
+from flows.serve import HOST, free_port, main, only_service, run, settings
+from tans_core.errors import ParamsError, TansError
 from tests.factories.processes import alive, wait_until_gone
 
 
@@ -76,8 +77,8 @@ def test_nothing_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 ORPHANS = """
 import os, subprocess, sys
 from pathlib import Path
-from flows import serve
-serve.STOP_TIMEOUT_S = 2.0
+from flows import processes
+processes.STOP_TIMEOUT_S = 2.0
 stubborn = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 )
@@ -86,13 +87,15 @@ parent = (
     f"p = subprocess.Popen([sys.executable, '-c', {stubborn!r}], stdout=subprocess.PIPE, start_new_session=True);"
     "p.stdout.readline(); print(p.pid, flush=True)"
 )
-with serve.reaping() as started:
+with processes.reaping() as programs:
     child = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     orphan = child.stdout.readline().strip()
     child.wait()
-    sleeper = serve.start([sys.executable, "-c", "import time; time.sleep(600)"], Path("."), os.environ, None)
-    started.append(sleeper)
-    print(orphan, sleeper.pid, flush=True)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    sleeper = processes.Program("sleeper", command, Path("."), os.environ, lambda: True, Path(os.devnull))
+    programs.append(sleeper)
+    sleeper.start()
+    print(orphan, sleeper.process.pid, flush=True)
     sys.stdin.readline()
 """
 
@@ -115,6 +118,35 @@ def test_orphans_of_what_was_started_are_ended_too() -> None:
     process.communicate("\n", timeout=30)
     assert process.returncode == 0
     assert all(wait_until_gone(pid) for pid in pids)
+
+
+def ending(folder: Path, times: int) -> str:
+    """Start a program that ends at once, again and again, and return what is said in the end."""
+    program = Program(
+        "clock", [sys.executable, "-c", "raise SystemExit(4)"], folder, os.environ, lambda: True, folder / "log"
+    )
+    for _ in range(times):
+        program.start()
+        assert program.process is not None
+        program.process.wait()
+        if not program.ended():
+            return "it lives"
+    return "it may start again"
+
+
+def test_program_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+    assert ending(tmp_path, MOST_ENDS) == "it may start again"
+    with pytest.raises(TansError, match=r"the clock ended 6 times within 10 minutes, .* exit code 4; see .*log"):
+        ending(tmp_path, MOST_ENDS + 1)
+
+
+def test_project_that_is_served_already_is_not_served_twice(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
+    with only_service(tmp_path, tmp_path), pytest.raises(ParamsError, match="is served already"):
+        with only_service(tmp_path, tmp_path):
+            pass
+    with only_service(tmp_path, tmp_path):
+        pass
 
 
 @linux
