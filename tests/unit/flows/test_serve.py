@@ -120,31 +120,25 @@ def test_orphans_of_what_was_started_are_ended_too() -> None:
     assert all(wait_until_gone(pid) for pid in pids)
 
 
-def ending(folder: Path, times: int) -> str:
-    """Start a program that ends at once, again and again, and return what is said in the end."""
-    program = Program(
-        "clock", [sys.executable, "-c", "raise SystemExit(4)"], folder, os.environ, lambda: True, folder / "log"
-    )
-    for _ in range(times):
+def test_program_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit(4)"]
+    program = Program("clock", command, tmp_path, os.environ, lambda: True, tmp_path / "log")
+
+    def ended() -> bool:
         program.start()
         assert program.process is not None
         program.process.wait()
-        if not program.ended():
-            return "it lives"
-    return "it may start again"
+        return program.ended()
 
-
-def test_program_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
-    assert ending(tmp_path, MOST_ENDS) == "it may start again"
+    assert all(ended() for _ in range(MOST_ENDS))
     with pytest.raises(TansError, match=r"the clock ended 6 times within 10 minutes, .* exit code 4; see .*log"):
-        ending(tmp_path, MOST_ENDS + 1)
+        ended()
 
 
 def test_project_that_is_served_already_is_not_served_twice(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").touch()
-    with only_service(tmp_path, tmp_path), pytest.raises(ParamsError, match="is served already"):
-        with only_service(tmp_path, tmp_path):
-            pass
+    first, second = only_service(tmp_path, tmp_path), only_service(tmp_path, tmp_path)
+    with first, pytest.raises(ParamsError, match="is served already"), second:
+        pass
     with only_service(tmp_path, tmp_path):
         pass
 
