@@ -20,7 +20,7 @@ PROFILE ?=
 .PHONY: help install run test check bench-kills bench-scan bench-service-kills bench-space bench-transfer format serve clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
 	$(BIN)/tans build $(if $(PROFILE),--profile $(PROFILE))

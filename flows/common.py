@@ -30,8 +30,6 @@ REPRO_LIMIT = "tans-dvc-repro"
 REBUILDS = 5
 # The process id of the runner, in the environment of its runs.
 RUNNER = "TANS_RUNNER"
-# `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
-Dataset = str | int
 
 
 def project() -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefect import flow
+from prefect.exceptions import FailedRun
 
 from flows.common import failed, tie_to_runner
 from tans_core.errors import TansError
@@ -104,6 +106,7 @@ def declared(name: str) -> Callable[[Callable[..., Any]], Any]:
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
             tie_to_runner()
+            logging.getLogger("prefect.flow_runs").addFilter(_says_more)
             try:
                 return function(*args, **kwargs)
             except TansError as error:
@@ -118,3 +121,8 @@ def declared(name: str) -> Callable[[Callable[..., Any]], Any]:
         )(run)
 
     return decorate
+
+
+def _says_more(record: logging.LogRecord) -> bool:
+    """Return False for the stack trace that Prefect logs of a failed state that a flow returned on purpose."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows.common import Dataset, artifact_key, json_block, markdown_table, project
+from flows.common import artifact_key, json_block, markdown_table, project
 from flows.declared import declared
 from tans_core.options import FinetuneOptions, takes
 from tans_core.service import Service
@@ -17,9 +17,10 @@ from tans_core.service import Service
 CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
 
 
+# `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
 @declared("finetune")
 @takes(FinetuneOptions)
-def finetune(dataset: Dataset, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
+def finetune(dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
     """Fine-tune, and write a report, JSON and a link to `runs/<id>`, which contains the weights.
 
     Args:

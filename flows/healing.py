@@ -164,7 +164,7 @@ class Healer:
 
 def _is_child(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return process.ppid() == os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.ppid() == os.getpid() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 

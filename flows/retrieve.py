@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows.common import Dataset, artifact_key, json_block, markdown_table, project
+from flows.common import artifact_key, json_block, markdown_table, project
 from flows.declared import declared
 from tans_core.options import RetrieveOptions, takes
 from tans_core.service import Service
@@ -26,9 +26,10 @@ COLUMNS = {
 }
 
 
+# `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
 @declared("retrieve")
 @takes(RetrieveOptions)
-def retrieve(dataset: Dataset, options: RetrieveOptions) -> Any:
+def retrieve(dataset: str | int, options: RetrieveOptions) -> Any:
     """Find networks, and write a table, JSON and a link to `runs/<id>`.
 
     Args:

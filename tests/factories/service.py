@@ -72,7 +72,7 @@ class Service:
         return self.process.wait(timeout=60)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         content = answer.read()
