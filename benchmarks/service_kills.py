@@ -132,7 +132,9 @@ class Killed:
             finished: no run is left, so all newcomers must be served, all slots free, and no process left.
         """
         kept = [self.root / "inbox" / name / WEIGHTS_FILE for name in self.names]
-        for folder in (self.root / "data/arrivals").glob("arrival-*"):
+        # Admitted, and taken in by a build or not yet.
+        places = [self.root / "data" / place for place in ("admitted", "arrivals")]
+        for folder in [path for place in places for path in place.glob("arrival-*")]:
             card = ModelCard.from_dict(read_json(folder / CARD_FILE))
             assert identify(card, folder / WEIGHTS_FILE) == folder.name, f"{folder}: half admitted"
             kept.append(folder / WEIGHTS_FILE)

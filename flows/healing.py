@@ -1,4 +1,4 @@
-"""What kills leave behind, put in order: runs without a process, their slots, processes without a run, late runs.
+"""What kills leave behind, put in order: runs without a process, their slots, processes without a run.
 
 The runner (`flows.runner`) looks once before it serves, and then every few seconds. It only touches runs of its own
 deployments. A process belongs to a run if its environment has the run's id and this project's folder: programs that a
@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.loggers import flow_run_logger
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import Crashed, Scheduled
 
 from flows.common import RUNNER
 
@@ -77,7 +77,6 @@ class Healer:
         """Put in order what earlier services left. No run of this runner has started yet."""
         with get_client(sync_client=True) as client:
             self._look(client, at_start=True)
-            self._cancel_late(client)
             self._free_slots(client)
 
     def watch(self) -> None:
@@ -130,17 +129,6 @@ class Healer:
                 process.kill()
                 logger.warning("ended process %s, which a dead run left behind", process.pid)
 
-    def _cancel_late(self, client: SyncPrefectClient) -> None:
-        """Of a deployment's scheduled runs whose time went by while nothing was served, keep the newest."""
-        newest: set[UUID | None] = set()
-        now = datetime.now(UTC)
-        late = [run for run in self._runs(client, StateType.SCHEDULED) if run.auto_scheduled and _due(run) < now]
-        for run in sorted(late, key=_due, reverse=True):
-            if run.deployment_id in newest:
-                message = "The service was down at this time; the newest of the late runs makes up for all."
-                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
-            newest.add(run.deployment_id)
-
     def _free_slots(self, client: SyncPrefectClient) -> None:
         """Free every slot: no run is alive that could hold one."""
         for deployment in client.read_deployments(deployment_filter=self._filter()):
@@ -170,8 +158,3 @@ def _is_child(process: psutil.Process) -> bool:
 
 def _age_s(state: State) -> float:
     return float((datetime.now(UTC) - state.timestamp).total_seconds())
-
-
-def _due(run: FlowRun) -> datetime:
-    """Return when a scheduled run was to begin."""
-    return run.next_scheduled_start_time or datetime.max.replace(tzinfo=UTC)
