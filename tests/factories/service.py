@@ -57,7 +57,7 @@ class Service:
 
     @classmethod
     def start(cls, root: Path) -> Service:
-        """Serve on a free port, like a background job of a non-interactive shell, which ignores SIGINT."""
+        """Serve on a free port, like a background job of a non-interactive shell."""
         with (root / "served.err").open("w") as errors:
             process = serve(root, stderr=errors)
         first = re.compile(rf"^serving {re.escape(str(root))} at http://127\.0\.0\.1:(\d+)", re.MULTILINE)
@@ -136,14 +136,17 @@ class Service:
 
 
 def serve(root: Path, port: int = 0, stderr: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """Start `tans serve`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
-        stderr=stderr,
-        stdout=(root / "served.log").open("a"),
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
+    """Start `tans serve`, with SIGINT ignored, as its parent ignores it."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
+            stderr=stderr,
+            stdout=(root / "served.log").open("a"),
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def under_dvc(project: Path, root: Path) -> Path:
