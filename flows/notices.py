@@ -12,15 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from prefect.automations import Automation
-from prefect.blocks.webhook import Webhook
-from prefect.client.orchestration import get_client
 from prefect.events import emit_event
-from prefect.events.actions import CallWebhook
-from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.runtime import flow_run
-from prefect.types import SecretDict
-from pydantic import SecretStr
 
 GATE_FAILED = "tans.gate.failed"
 QUARANTINED = "tans.zoo.newcomer-quarantined"
@@ -63,6 +56,15 @@ def send_to_webhook(url: str) -> None:
     Args:
         url: where; the server of the project calls it, so it may be an address of the local network.
     """
+    # Runs import this module too, and need none of these.
+    from prefect.automations import Automation
+    from prefect.blocks.webhook import Webhook
+    from prefect.client.orchestration import get_client
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.types import SecretDict
+    from pydantic import SecretStr
+
     webhook: Any = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
     document = webhook.save(NAME, overwrite=True)
     with get_client(sync_client=True) as client:
