@@ -71,12 +71,16 @@ class Service:
         self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, patience_s: float = 60.0) -> Any:
+        """Send a request. A server that is busy (503) is asked again."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
+        if answer.status == 503 and patience_s > 0:
+            time.sleep(1)
+            return self.call(method, path, body, patience_s - 1)
         assert answer.status in {200, 201, 204}, content
         return json.loads(content) if content else None
 
