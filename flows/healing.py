@@ -28,13 +28,15 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.loggers import flow_run_logger
-from prefect.states import Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 
 from flows.common import RUNNER
 
 EVERY_S = 10.0
 # A run is Pending while its process starts.
 PENDING_S = 60.0
+# A run has half a minute to end after it was asked to.
+CANCELLING_S = 45.0
 # In the environment of the runner's processes: the project's folder, and Prefect's id of the run.
 PROJECT, FLOW_RUN = "TANS_SERVED_PROJECT", "PREFECT__FLOW_RUN_ID"
 AGAIN = "Finished stages and checkpoints are kept: run it again with `prefect deployment run`."
@@ -99,7 +101,12 @@ class Healer:
         processes = processes_of_runs(self.root)
         alive = {run for run, them in processes.items() if any(_is_child(one) for one in them)}
         for run in processes.keys() - alive:
-            self._end_orphans(processes[run])
+            self._end(processes[run], "which a dead run left behind")
+        for run in runs:
+            if run.state and run.state.is_cancelling() and _age_s(run.state) > CANCELLING_S and str(run.id) in alive:
+                message = "It was cancelled, and did not end by itself: its processes were killed."
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                self._end(processes[str(run.id)], "which was cancelled")
         dead = {run.id for run in runs if str(run.id) not in alive}
         # Its runner reports a run's death at once, and says more: only what it missed is reported here.
         for run_id in dead if at_start else dead & self._dead_before:
@@ -123,11 +130,11 @@ class Healer:
         flow_run_logger(run).warning(state.message)
         logger.warning("%s (%s): %s", run.name, run.id, state.message)
 
-    def _end_orphans(self, processes: list[psutil.Process]) -> None:
+    def _end(self, processes: list[psutil.Process], why: str) -> None:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-                logger.warning("ended process %s, which a dead run left behind", process.pid)
+                logger.warning("ended process %s, %s", process.pid, why)
 
     def _free_slots(self, client: SyncPrefectClient) -> None:
         """Free every slot: no run is alive that could hold one."""

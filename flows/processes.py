@@ -80,6 +80,16 @@ class Program:
                 raise TansError(f"the {self.name} was not ready within {START_TIMEOUT_S:.0f} s; see {self.log}.")
             time.sleep(0.2)
 
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """Stop its process in this block (SIGSTOP): it does not see what happens meanwhile."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def ended(self) -> bool:
         """Return whether it ended by itself; the end is logged and counted.
 

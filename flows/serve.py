@@ -80,24 +80,30 @@ def run(root: Path, port: int) -> int:
         log, registered = home / "server.log", home / "registered"
         environment = settings(home, port)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-        programs.append(Program("server", command, root, environment, lambda: healthy(port), log))
+        server = Program("server", command, root, environment, lambda: healthy(port), log)
         command = [sys.executable, "-m", "flows.runner"]
         environment = {**environment, "TANS_READY_FILE": str(registered)}
-        programs.append(Program("runner", command, root, environment, registered.is_file, log, own_output=True))
-        for program in programs:
+        runner = Program("runner", command, root, environment, registered.is_file, log, own_output=True)
+
+        def start(program: Program) -> None:
             registered.unlink(missing_ok=True)
             program.start()
             note(home / NOTE_FILE, url(port), programs)
+
+        for program in (server, runner):
+            programs.append(program)
+            start(program)
         ready = f"serving {root} at {url(port)} (log of the server: {log})\n"
         if port != DEFAULT_PORT:
             ready += f"  in other shells: export PREFECT_API_URL={url(port)}/api\n"
         logger.info("%s  prefect deployment run retrieve/local -p dataset=FOLDER --watch\n  Ctrl-C ends it.", ready)
         while True:
-            for program in programs:
-                if program.ended():
-                    registered.unlink(missing_ok=True)
-                    program.start()
-                    note(home / NOTE_FILE, url(port), programs)
+            if server.ended():
+                # A runner that meets no server for some seconds would never again notice that a run is cancelled.
+                with runner.halted():
+                    start(server)
+            if runner.ended():
+                start(runner)
             time.sleep(0.5)
 
 

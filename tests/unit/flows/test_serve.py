@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flows.processes import MOST_ENDS, Program
@@ -133,6 +134,20 @@ def test_program_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
     assert all(ended() for _ in range(MOST_ENDS))
     with pytest.raises(TansError, match=r"the clock ended 6 times within 10 minutes, .* exit code 4; see .*log"):
         ended()
+
+
+def test_halted_program_goes_on_afterwards(tmp_path: Path) -> None:
+    program = Program("sleeper", ["sleep", "600"], tmp_path, os.environ, lambda: True, tmp_path / "log")
+    program.start()
+    assert program.process is not None
+    process = psutil.Process(program.process.pid)
+    try:
+        with program.halted():
+            assert process.status() == psutil.STATUS_STOPPED
+        assert process.status() != psutil.STATUS_STOPPED
+    finally:
+        program.process.kill()
+        program.process.wait()
 
 
 def test_project_that_is_served_already_is_not_served_twice(tmp_path: Path) -> None:
