@@ -16,6 +16,7 @@ from flows.processes import MOST_ENDS, Program
 from flows.serve import HOST, free_port, main, only_service, run, settings
 from tans_core.errors import ParamsError, TansError
 from tests.factories.processes import alive, wait_until_gone
+from tests.factories.service import wait
 
 
 def test_port_in_use_is_refused_with_a_way_out() -> None:
@@ -143,8 +144,8 @@ def test_halted_program_goes_on_afterwards(tmp_path: Path) -> None:
     process = psutil.Process(program.process.pid)
     try:
         with program.halted():
-            assert process.status() == psutil.STATUS_STOPPED
-        assert process.status() != psutil.STATUS_STOPPED
+            assert wait(lambda: process.status() == psutil.STATUS_STOPPED, 10)
+        assert wait(lambda: process.status() != psutil.STATUS_STOPPED, 10)
     finally:
         program.process.kill()
         program.process.wait()
