@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.cli.deploy._triggers import _initialize_deployment_triggers
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.schema_tools.validation import ValidationError
 
@@ -45,6 +47,14 @@ def test_each_pool_gets_what_make_serve_serves(kind: str) -> None:
         assert crons == [schedule["cron"] for schedule in entry.get("schedules", [])]
         events = [sorted(trigger.expect) for trigger in one.triggers]
         assert events == [trigger["expect"] for trigger in entry.get("triggers", [])]
+
+
+def test_prefect_deploy_reads_the_file() -> None:
+    read = PrefectYamlModel.model_validate(yaml.safe_load(prefect_yaml()))
+    assert [one.name for one in read.deployments] == [kind for kind in POOLS for _ in DECLARED]
+    triggers = [_initialize_deployment_triggers("any", one.triggers) for one in read.deployments if one.triggers]
+    names = [trigger.name for some in triggers for trigger in some]
+    assert len(names) == len(set(names)) == len(POOLS)
 
 
 def test_schedule_that_a_person_paused_is_not_made_active_by_the_next_start() -> None:
