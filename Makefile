@@ -17,10 +17,10 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-api bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-api bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer format serve clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
 	$(BIN)/tans build $(if $(PROFILE),--profile $(PROFILE))
@@ -53,6 +53,9 @@ bench-resume: install ## Kill fine-tunings at ten random steps (a minute); write
 
 bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
+
+bench-service-kills: install ## Kill a served project 30 times (an hour); writes metrics/bench-service-kills.json
+	$(BIN)/python -m benchmarks.service_kills --out metrics/bench-service-kills.json
 
 bench-transfer: install ## Judge rankings on sources left out (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py

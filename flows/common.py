@@ -1,27 +1,35 @@
-"""Shared parts of the flows: readable errors, the lock around `dvc repro`, artifacts."""
+"""Shared parts of the flows: readable errors, the runner they end with, the lock around `dvc repro`, artifacts."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRunPolicy, State
 from prefect.concurrency.sync import concurrency
+from prefect.runtime import flow_run
 from prefect.states import Failed
 
+from flows import notices
 from tans_core import api
 from tans_core.errors import GateError, StoreError, TansError
 from tans_core.io import read_json
+from tans_core.leash import die_with_parent
 from tans_core.project import find_root
 
 REPRO_LIMIT = "tans-dvc-repro"
 REBUILDS = 5
+# The process id of the runner, in the environment of its runs.
+RUNNER = "TANS_RUNNER"
 
 
 def project() -> Path:
@@ -29,10 +37,25 @@ def project() -> Path:
     return find_root()
 
 
+def tie_to_runner() -> None:
+    """Let this run end with its runner, if it is one of `tans serve`: nobody could report or cancel it any more."""
+    if runner := os.environ.get(RUNNER):
+        die_with_parent(int(runner))
+
+
 def failed(error: TansError) -> State[Any]:
-    """Turn an error that a user can act on into a failed state; its message is logged without a stack trace."""
+    """Turn an error into a failed state; its message is logged without a stack trace.
+
+    A run is tried again only after an error of no particular class, such as a stage that was killed.
+    """
     text = f"{type(error).__name__}: {error}"
     get_run_logger().error(text)
+    if isinstance(error, GateError):
+        notices.gate_failed("\n".join([str(error), *(one for one in error.failures if one not in str(error))]))
+    if type(error) is not TansError and flow_run.id:
+        # Without this update the run is only tried once more, in vain.
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), empirical_policy=FlowRunPolicy(retries=0))
     return Failed(message=text)
 
 

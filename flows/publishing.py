@@ -10,13 +10,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows.common import markdown_table, one_repro_at_a_time, rebuild
+from flows.notices import REFUSED
+from flows.progress import build_progress
 from tans_core.errors import WithdrawnReleaseError
 from tans_core.evaluation.challenge import LABELS, REGRET, TAU, Decision
 from tans_core.index.history import production_id
 from tans_core.publishing import LOG_FILE, Publication, publish_built
 
 PUBLISHED = "tans.space.published"
-REFUSED = "tans.space.refused"
 EVENTS = {"published": PUBLISHED, "refused": REFUSED}
 MEASURES = {"measure": "measure", "before": "in production", "after": "built", "change": "difference", "p": "p"}
 TASKS = {
@@ -43,7 +44,8 @@ def rebuild_and_publish(root: Path, flow: str) -> str:
         TansError: a stage failed. The class is that of its exit code.
     """
     with one_repro_at_a_time():
-        rebuild(root, get_run_logger().info)
+        with build_progress(root, flow) as on_line:
+            rebuild(root, on_line)
         publication = publish(root)
     announce(publication, flow)
     return publication.production

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 
 from flows.common import failed, project
+from flows.declared import declared
 from flows.publishing import rebuild_and_publish
 from tans_core.errors import TansError
 
 
-@flow(name="retrain", description="Rebuild what depends on new models, and publish it if it is better.")
+@declared("retrain")
 def retrain(model_id: str | None = None) -> Any:
     """Rebuild with all arrivals. Publish the result if it is better than what is served, or not worse and larger.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
+from flows import notices
 from flows.common import failed, markdown_table, project
+from flows.declared import ADMITTED, declared
 from tans_core.errors import TansError
 from tans_core.inbox import Outcome, refresh
 
@@ -16,10 +18,8 @@ if TYPE_CHECKING:
     from tans_core.space.drift import Drift
     from tans_core.zoo.admission import Newcomer
 
-ADMITTED = "tans.zoo.model-admitted"
 
-
-@flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
+@declared("zoo-refresh")
 def zoo_refresh() -> Any:
     """Gate each newcomer. Serve those that pass at once, quarantine the others, emit an event for each admission."""
     root, log = project(), get_run_logger()
@@ -36,6 +36,7 @@ def zoo_refresh() -> Any:
         log.info("admitted %s as %s", entry, newcomer.id)
     for entry, reason in outcome.refused.items():
         log.warning("quarantined %s: %s", entry, reason)
+        notices.quarantined(entry, reason)
     if outcome.withheld:
         log.warning("the release in production stays: %s", outcome.withheld)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")

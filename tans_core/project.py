@@ -206,11 +206,14 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
     from tans_core.runtime import run_programs
 
     failed: dict[str, int] = {}
+    refused: list[str] = []
 
     def watch(line: str) -> None:
         match = _STAGE_FAILED.search(line)
         if match:
             failed[match["stage"]] = int(match["code"])
+        if line.startswith("GateError: ") or (refused and line.startswith(" ")):
+            refused.append(line)
         on_line(line)
 
     # DVC's lock is free while a stage runs, so the processes take turns. Without the option, DVC waits 3 s, then fails.
@@ -223,7 +226,8 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
         raise TansError(f"`dvc repro` ended with exit code {code}, and no stage failed. DVC's message is above.")
     stage, stage_code = next(iter(failed.items()))
     kind = _ERROR_OF_EXIT_CODE.get(stage_code, TansError)
-    raise kind(
+    message = (
         f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
         "  Finished stages are kept. Fix the cause, then run `tans build` again."
     )
+    raise GateError(message, tuple(refused)) if kind is GateError else kind(message)
