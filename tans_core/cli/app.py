@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, zoo
+from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, upkeep, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -37,10 +37,12 @@ def setup() -> None:
 for command, panel in (
     (search.retrieve, _SEARCH),
     (search.finetune, _SEARCH),
+    (upkeep.contribute, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),
     (pipeline.releases, _PROJECT),
+    (upkeep.prune, _PROJECT),
     (pipeline.serve, _PROJECT),
 ):
     app.command(rich_help_panel=panel, epilog=EXAMPLES[command.__name__])(command)

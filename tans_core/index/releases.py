@@ -212,10 +212,11 @@ def rollback(serving: Path, to: str | None = None) -> Release:
     with writers_lock(serving):
         current, history = _production(serving), read_history(serving)
         if to is None:
-            earlier = history.chain()[1:]
+            # `prune` may have removed old ones.
+            earlier = [event for event in history.chain()[1:] if (serving / "releases" / event.release).is_dir()]
             if not earlier:
                 raise StoreError(
-                    f"{serving}: {current} is the first release, there is none before it. "
+                    f"{serving}: {current} is the first release here, there is none before it. "
                     "`tans rollback --to ID` picks one that `tans releases` lists."
                 )
             to = earlier[0].release
