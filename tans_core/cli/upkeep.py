@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,14 +77,16 @@ def _show(pruning: Pruning) -> None:
         for one in pruning.removed:
             console.print(f"{one.kind} {one.path}", markup=False, highlight=False, soft_wrap=True)
     shown = table("folder", *numbers, right=numbers)
-    for name, before in pruning.before_bytes.items():
-        shown.add_row(name, f"{before / 1e6:.1f}", f"{pruning.after_bytes[name] / 1e6:.1f}")
-    before, after = (sum(sizes.values()) / 1e6 for sizes in (pruning.before_bytes, pruning.after_bytes))
-    shown.add_row("together", f"{before:.1f}", f"{after:.1f}")
+    before, after = pruning.before_bytes, pruning.after_bytes
+    for name in before:
+        shown.add_row(name, _mb(before[name]), _mb(after[name]))
+    shown.add_row("together", _mb(sum(before.values())), _mb(sum(after.values())))
     console.print(shown)
     verb = "would be removed" if pruning.dry_run else "removed"
-    counts = {one.kind: 0 for one in pruning.removed}
-    for one in pruning.removed:
-        counts[one.kind] += 1
+    counts = Counter(one.kind for one in pruning.removed)
     kinds = ", ".join(f"{kind}: {count}" for kind, count in counts.items()) or "nothing"
     console.print(f"{verb}: {kinds}", markup=False, highlight=False)
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f}"
