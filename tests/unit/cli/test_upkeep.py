@@ -1,10 +1,13 @@
-"""`tans prune` and `tans contribute`: the disk does not grow for ever, and the zoo grows by use."""
+"""`tans prune`, `tans contribute`, and the page on operations: what it says works."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 import tans_core
 from tans_core.errors import NoModelFitsError
 from tests.factories.project import UNSEEN, image_folder
-from tests.unit.cli.conftest import Tans
+from tests.unit.cli.conftest import PROJECT, Tans
 
 RUN = "2026-01-01T10-00-00-{kind}-0a1b2c"
 DAY_S = 24 * 3600
@@ -224,3 +227,50 @@ def test_a_task_of_the_project_keeps_its_licence(tans: Tans, tuned: Path) -> Non
     run = tans_core.finetune(UNSEEN, epochs=1, root=root).folder
     assert "has CC0-1.0" in tans("contribute", run, "--licence", "MIT", "--root", root).err
     assert card_after(tans, run)["lineage"][-1]["licence"] == "CC0-1.0"
+
+
+OPERATIONS = (PROJECT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def test_backup_and_restore_of_the_page_give_the_same_service(root: Path, tmp_path: Path) -> None:
+    section = OPERATIONS.partition("## Backup and restore")[2].partition("## Disk space")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    backup, restore = (block for block in blocks if "BACKUP=" in block)
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+
+    def run(block: str, folder: Path) -> str:
+        script = re.sub(r"BACKUP=.*", f"BACKUP={tmp_path / 'tans.tar'}", block)
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+
+    before = tans_core.retrieve(UNSEEN, root=root)
+    run(backup, root)
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    shutil.copy(root / "params.yaml", clone)
+    shutil.copytree(root / "data/tasks" / UNSEEN, clone / "data/tasks" / UNSEEN)
+    shutil.rmtree(root)
+    said = run(restore, clone)
+    assert before.release in said and " 0 damaged" in said
+    assert tans_core.retrieve(UNSEEN, root=clone).to_dicts() == before.to_dicts()
+    # Releases still share their weights.
+    release = tans_core.Service.open(clone).release
+    assert all((release.root / name).stat().st_nlink > 1 for name in release.files)
+
+
+def test_prefect_knows_every_setting_that_the_page_names() -> None:
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    named = set(re.findall(r"PREFECT_[A-Z_]+", OPERATIONS))
+    assert len(named) >= 7
+    assert named <= set(_get_settings_fields(Settings))
+
+
+def test_prefect_is_told_to_remove_old_runs() -> None:
+    code = "from prefect.settings import get_current_settings as now; print(now().server.services.db_vacuum)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+    assert "flow_runs" in done.stdout and "days=30" in done.stdout
