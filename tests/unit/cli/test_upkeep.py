@@ -16,6 +16,7 @@ import pytest
 
 import tans_core
 from tans_core.errors import NoModelFitsError
+from tans_core.inbox import refresh
 from tests.factories.project import UNSEEN, image_folder
 from tests.unit.cli.conftest import PROJECT, Tans
 
@@ -135,22 +136,31 @@ def root(project: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-def test_a_tuned_network_joins_the_zoo_and_is_found_for_its_own_images(tans: Tans, root: Path, photos: Path) -> None:
-    run = tans_core.finetune(photos, epochs=2, root=root)
-    start = tans_core.model_card(run.model, root)
-    before = read(run.folder / "card.json")
-    done = tans(
-        "contribute", run.folder.name, "--licence", "CC-BY-SA-4.0", "--name", "leaves", "--json", "--root", root
-    )
+@pytest.fixture(scope="module")
+def tuned(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a fine-tuning on a user's images, in a project of its own."""
+    folder = tmp_path_factory.mktemp("tuned")
+    shutil.copytree(project, folder / "project")
+    return tans_core.finetune(image_folder(folder / "photos"), epochs=1, root=folder / "project").folder
+
+
+def card_after(tans: Tans, tuned: Path, *options: object) -> dict[str, Any]:
+    done = tans("contribute", tuned, *options, "--json", "--root", tuned.parents[1])
+    assert done.code == 0, done.err
+    card: dict[str, Any] = read(Path(json.loads(done.out)["entry"]) / "card.json")
+    return card
+
+
+def test_a_tuned_network_joins_the_zoo_and_is_found_for_its_own_images(tans: Tans, tuned: Path) -> None:
+    root, photos = tuned.parents[1], tuned.parents[2] / "photos"
+    start, before = tans_core.model_card(read(tuned / "params.json")["model"], root), read(tuned / "card.json")
+    options = ("--licence", "CC-BY-SA-4.0", "--name", "leaves", "--json", "--root", root)
+    done = tans("contribute", tuned.name, *options)
     entry = Path(json.loads(done.out)["entry"])
-    assert entry.parent == root / "inbox" and {path.name for path in entry.iterdir()} == {
-        "card.json",
-        "weights.safetensors",
-    }
-    assert read(run.folder / "card.json") == before
-    os.utime(entry, (0, 0))
-    time.sleep(2.1)  # what changed within two seconds may be incomplete, and waits
-    outcome = tans_core.admit(root)
+    assert entry.parent == root / "inbox"
+    assert {path.name for path in entry.iterdir()} == {"card.json", "weights.safetensors"}
+    assert read(tuned / "card.json") == before
+    outcome = refresh(root, lambda newcomer, release: None, settle_s=0)
     assert outcome.refused == {}
     card = outcome.admitted[entry.name].card
     images = {"kind": "task", "name": "leaves", "source": before["source"], "licence": "CC-BY-SA-4.0"}
@@ -164,22 +174,6 @@ def test_a_tuned_network_joins_the_zoo_and_is_found_for_its_own_images(tans: Tan
     assert card.id not in [one.model for one in tans_core.retrieve(photos, top_k=100, licences=accepted, root=root)]
     with pytest.raises(NoModelFitsError):
         tans_core.retrieve(photos, licences="CC-BY-SA-4.0", root=root)
-
-
-@pytest.fixture(scope="module")
-def tuned(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one fine-tuning, on a user's images."""
-    folder = tmp_path_factory.mktemp("tuned")
-    shutil.copytree(project, folder / "project")
-    run = tans_core.finetune(image_folder(folder / "photos"), epochs=1, root=folder / "project")
-    return run.folder
-
-
-def card_after(tans: Tans, tuned: Path, *options: object) -> dict[str, Any]:
-    done = tans("contribute", tuned, *options, "--json", "--root", tuned.parents[1])
-    assert done.code == 0, done.err
-    card: dict[str, Any] = read(Path(json.loads(done.out)["entry"]) / "card.json")
-    return card
 
 
 def test_terms_in_words_or_in_a_file_are_kept(tans: Tans, tuned: Path, tmp_path: Path) -> None:
