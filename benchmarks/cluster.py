@@ -14,13 +14,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from flows.serve import free_port, healthy, reaping, settings, start, wait_for
+from flows.serve import free_port, healthy, reaping, settings, start
 from tans_core.io import write_json
 from tans_core.runtime import clock, cores
 from tests.integration.test_pipeline import TASKS, small
@@ -56,7 +57,10 @@ def build(folder: Path, workers: int, tiny: bool) -> dict[str, object]:
         with log.open("w") as output:
             command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
             started.append(start(command, lead, environment, output))
-        wait_for(lambda: healthy(port), "server", started[0], log)
+        while not healthy(port):
+            if started[0].poll() is not None:
+                raise RuntimeError(f"the server ended:\n{log.read_text()}")
+            time.sleep(0.5)
         scheduler = f"tcp://127.0.0.1:{free_port(0)}"
         dask(started, lead, environment, "scheduler", "--port", scheduler.rpartition(":")[2], "--no-dashboard")
         for own in clones:

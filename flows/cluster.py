@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runner = DaskTaskRunner(address=parsed.scheduler)
-    state = build_cluster.with_options(task_runner=runner)(parts=parsed.parts, return_state=True)
+    state: Any = build_cluster.with_options(task_runner=runner)(parts=parsed.parts, return_state=True)
     print(state.message or state.name)  # noqa: T201
     return 0 if state.is_completed() else 1
 
