@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cluster import inputs_digest, push
+from flows.cluster import Built, build_and_share, inputs_digest
 from tans_core import api
 from tans_core.errors import StoreError
 from tests.factories.s3 import KEYS, s3_bucket
@@ -62,29 +62,29 @@ def clone(source: Path, name: str) -> Path:
     return source.parent / name
 
 
-def build(root: Path, *stages: str) -> list[str]:
-    """Build as a worker does; return the stages that ran."""
+def build(root: Path, built: Built, *stages: str) -> tuple[list[str], Built]:
+    """Build as a worker does; return the stages that ran, and what it hands on."""
     lines: list[str] = []
-    api.build("--pull", *stages, root=root, on_line=lines.append)
-    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    own = build_and_share(root, stages, built, lines.append)
+    return [line.split("'")[1] for line in lines if line.startswith("Running stage")], own
 
 
 def test_what_workers_built_is_pulled_and_not_built_again(origin: Path) -> None:
-    first, second = clone(origin, "first"), clone(origin, "second")
-    assert build(first, "zoo@oaks") == ["base", "zoo@oaks"]
-    push(first, ["zoo@oaks"], print)
-    assert build(second, "zoo@elms") == ["zoo@elms"]
-    push(second, ["zoo@elms"], print)
-    lead = clone(origin, "lead")
-    assert build(lead) == []
+    first, second, lead = (clone(origin, name) for name in ("first", "second", "lead"))
+    ran, base = build(first, {}, "base", "zoo@oaks")
+    assert ran == ["base", "zoo@oaks"]
+    ran, elms = build(second, base, "zoo@elms")
+    assert ran == ["zoo@elms"]
+    assert build(lead, base | elms)[0] == []
     for worker, task in ((first, "oaks"), (second, "elms")):
         assert (lead / f"metrics/{task}.json").read_text() == (worker / f"metrics/{task}.json").read_text()
-    push(lead, [], print)
     commit(lead)
     last = clone(lead, "last")
     subprocess.run([sys.executable, "-m", "dvc", "pull", "-q"], cwd=last, check=True)
     assert (last / "data/elms/weights").read_text() == "seed: 0\n"
-    assert build(last) == []
+    lines: list[str] = []
+    api.build("--dry", root=last, on_line=lines.append)
+    assert not [line for line in lines if line.startswith("Running stage")]
 
 
 def test_clones_whose_results_cannot_be_shared_differ_by_their_digest(origin: Path) -> None:
@@ -96,7 +96,7 @@ def test_clones_whose_results_cannot_be_shared_differ_by_their_digest(origin: Pa
     assert inputs_digest(same) != inputs_digest(origin)
 
 
-def test_without_a_remote_a_push_says_so(origin: Path) -> None:
+def test_without_a_remote_the_results_cannot_be_shared(origin: Path) -> None:
     (origin / ".dvc/config").write_text("[core]\n    analytics = false\n")
     with pytest.raises(StoreError, match="Is a remote set"):
-        push(origin, [], print)
+        build(origin, {}, "base")
