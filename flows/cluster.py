@@ -1,8 +1,8 @@
 """Flow `build-cluster`: the zoo built by several machines, each in its own clone of the project.
 
-Workers of a Dask cluster run `dvc repro` of some stages each, and push their outputs to the DVC remote. What git keeps of
-them, the entries of dvc.lock and the metrics, they return to the clone that started the flow. It passes these on to the
-workers that need them, and builds the rest. (DVC's run cache does not push metrics that git keeps.)
+Workers of a Dask cluster run `dvc repro` of some stages each, and push their outputs to the DVC remote. What git keeps
+of them, the entries of dvc.lock and the metrics, they return to the clone that started the flow. It passes these on to
+the workers that need them, and builds the rest. (DVC's run cache does not push metrics that git keeps.)
 """
 
 from __future__ import annotations
