@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def contribute(
         start = str(read_json(folder / "provenance.json")["model_licence"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(f"{folder}: not a complete fine-tuning ({type(error).__name__}: {error}).") from error
-    stated = _licence(images, licence, terms)
+    stated = _licence(images, licence, terms, card.licences.texts)
     new_name = name or card.home_task
     is_task = dataset == card.home_task and find_task_folder(project, dataset) is not None
     if find_task_folder(project, new_name) is not None and not (is_task and new_name == dataset):
@@ -91,13 +92,18 @@ def _images(card: ModelCard) -> Ancestor:
     return [one for one in card.lineage if (one.kind, one.name, one.source) == named][-1]
 
 
-def _licence(images: Ancestor, stated: str | None, terms: str | Path | None) -> Licence:
+def _licence(images: Ancestor, stated: str | None, terms: str | Path | None, known: Mapping[str, str]) -> Licence:
     """Return the licence of the images that a network was tuned on.
 
+    Args:
+        images: as the card has them.
+        stated, terms: as for `contribute`.
+        known: texts on the card, by `LicenseRef-` name.
+
     Raises:
-        ParamsError: it is missing, contradicts the task's own, or has no text.
+        ParamsError: it is missing, contradicts the task's own, or has no text or two.
     """
-    from tans_core.licences import UNSTATED, USERS_OWN, Licence, normalise, suggest, texts_of
+    from tans_core.licences import TEXTS, UNSTATED, USERS_OWN, Licence, normalise, suggest, texts_of
 
     licence = Licence(images.licence) if stated is None else normalise(stated)
     if licence.expression == USERS_OWN or (stated is not None and licence.expression == UNSTATED):
@@ -113,22 +119,25 @@ def _licence(images: Ancestor, stated: str | None, terms: str | Path | None) -> 
         )
     if licence.texts and " " not in stated.strip():
         raise ParamsError(f"licence {stated!r}: no SPDX expression{suggest(stated)}, and no words.")
-    unknown = [name for name, text in texts_of(licence.expression, licence.texts).items() if not text]
     if terms is None:
-        if unknown:
+        if lacking := [
+            name for name, text in texts_of(licence.expression, {**known, **licence.texts}).items() if not text
+        ]:
             raise ParamsError(
-                f"licence: the terms of {', '.join(unknown)} are not known. Pass a file of them: --terms."
+                f"licence: the terms of {', '.join(lacking)} are not known. Pass a file of them: --terms."
             )
         return licence
-    if len(unknown) != 1:
-        raise ParamsError(f"terms: they need a LicenseRef-… of your own in --licence; got {licence.expression}.")
+    own = [name for name in texts_of(licence.expression) if name not in TEXTS]
+    if len(own) != 1 or licence.texts:
+        raise ParamsError(f"terms: they need a LicenseRef-… of your own in --licence; got {stated}.")
     try:
         text = Path(terms).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise ParamsError(f"terms {terms}: cannot be read ({error}).") from None
-    if not text:
-        raise ParamsError(f"terms {terms}: the file is empty.")
-    return Licence(licence.expression, {unknown[0]: text})
+    if not text or known.get(own[0], text) != text:
+        problem = "the network descends from images under other terms of this name" if text else "the file is empty"
+        raise ParamsError(f"terms {terms} of {own[0]}: {problem}.")
+    return Licence(licence.expression, {own[0]: text})
 
 
 def _restated(card: ModelCard, images: Ancestor, name: str, licence: Licence, start: str) -> ModelCard:
