@@ -216,6 +216,19 @@ def test_a_folder_that_is_no_fine_tuning_is_said(tans: Tans, tuned: Path, tmp_pa
     assert "not a complete fine-tuning" in tans("contribute", half, "--licence", "MIT", "--root", root).err
 
 
+def test_terms_that_contradict_those_of_an_ancestor_are_refused(tans: Tans, tuned: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(tuned, copy)
+    card = read(copy / "card.json")
+    card["lineage"][0]["licence"] = "LicenseRef-acme"
+    card["licences"]["texts"] = {"LicenseRef-acme": "Never."}
+    (copy / "card.json").write_text(json.dumps(card))
+    (tmp_path / "terms.txt").write_text("Ask Acme first.")
+    options = ("--licence", "LicenseRef-acme", "--root", tuned.parents[1])
+    assert "under other terms" in tans("contribute", copy, *options, "--terms", tmp_path / "terms.txt").err
+    assert tans("contribute", copy, *options).code == 0
+
+
 def test_a_task_of_the_project_keeps_its_licence(tans: Tans, tuned: Path) -> None:
     root = tuned.parents[1]
     run = tans_core.finetune(UNSEEN, epochs=1, root=root).folder
