@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from ruamel.yaml import YAML
@@ -68,7 +68,7 @@ def build_cluster(parts: int = PARTS) -> Any:
         zoo = [f"zoo@{name}" for name in tasks.meta_train]
         for pieces in (deal(images, parts), [["gate-tasks", "base"]], deal(zoo, parts)):
             for one in [build_stages.submit(piece, built, inputs) for piece in pieces]:
-                built = built | one.result()
+                built = {**built, **cast(Built, one.result())}
         build_and_share(root, [], built, log.info)
     except (TansError, RuntimeError) as error:
         return failed(error if isinstance(error, TansError) else TansError(str(error)))
@@ -96,9 +96,9 @@ def build_and_share(root: Path, stages: Sequence[str], built: Built, on_line: Ca
         TansError: a stage failed. The class is that of its exit code.
         StoreError: there is no remote, or it cannot be written.
     """
-    receive(root, built)
-    # Outputs that the remote lacks are built here.
-    dvc(root, on_line, "pull", "--allow-missing", *(["--with-deps", *stages] if stages else []))
+    if receive(root, built):
+        # Outputs that the remote lacks are built here.
+        dvc(root, on_line, "pull", "--allow-missing", *(["--with-deps", *stages] if stages else []))
     api.build(*stages, root=root, on_line=on_line)
     if dvc(root, on_line, "push", *stages):
         raise StoreError(f"{root}: `dvc push` failed; its message is above. Is a remote set (`dvc remote list`)?")
@@ -106,8 +106,11 @@ def build_and_share(root: Path, stages: Sequence[str], built: Built, on_line: Ca
     return {name: {"lock": locks[name], "files": texts(root, locks[name])} for name in stages}
 
 
-def receive(root: Path, built: Built) -> None:
-    """Write what other clones built into dvc.lock, and the outputs that git keeps to their files."""
+def receive(root: Path, built: Built) -> bool:
+    """Write what other clones built into dvc.lock, and the outputs that git keeps to their files.
+
+    Returns whether anything is built, here or elsewhere.
+    """
     path = root / "dvc.lock"
     lock = read_yaml(path) if path.is_file() else {"schema": "2.0", "stages": {}}
     lock["stages"] |= {name: one["lock"] for name, one in built.items()}
@@ -116,6 +119,7 @@ def receive(root: Path, built: Built) -> None:
     for one in built.values():
         for name, text in one["files"].items():
             write_text(text, root / name)
+    return bool(lock["stages"])
 
 
 def texts(root: Path, lock: Mapping[str, Any]) -> dict[str, str]:
