@@ -43,6 +43,7 @@ def contribute(
         ParamsError: the licence is missing, or not that of the task; its terms are missing; or another task of the
             project has the name.
         WeightsError: there is no such run, or admission would refuse its card.
+        StoreError: a refresh has held the inbox for minutes, or it is not writable.
     """
     from tans_core.index.blobs import hold_lock
     from tans_core.io import atomic_folder, read_json, write_json
@@ -61,7 +62,9 @@ def contribute(
     stated = _licence(images, licence, terms, card.licences.texts)
     new_name = name or card.home_task
     is_task = dataset == card.home_task and find_task_folder(project, dataset) is not None
-    if find_task_folder(project, new_name) is not None and not (is_task and new_name == dataset):
+    if is_task and new_name != dataset:
+        raise ParamsError(f"name {new_name!r}: the images are the task {dataset!r}. Leave out --name.")
+    if not is_task and find_task_folder(project, new_name) is not None:
         raise ParamsError(
             f"name {new_name!r}: a task of the project has it, and these images are another data set. "
             "Pass another name: --name."

@@ -233,6 +233,7 @@ def test_a_task_of_the_project_keeps_its_licence(tans: Tans, tuned: Path) -> Non
     root = tuned.parents[1]
     run = tans_core.finetune(UNSEEN, epochs=1, root=root).folder
     assert "has CC0-1.0" in tans("contribute", run, "--licence", "MIT", "--root", root).err
+    assert "Leave out --name" in tans("contribute", run, "--name", "leaves", "--root", root).err
     assert card_after(tans, run)["lineage"][-1]["licence"] == "CC0-1.0"
 
 
