@@ -17,7 +17,8 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-api bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer format serve clean
+.PHONY: help install run test check format serve clean
+.PHONY: bench-api bench-cluster bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +39,10 @@ check: install ## Lint, format check, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-cluster: install ## Build the zoo with two workers, each in its own clone (twice `make run`); writes metrics/bench-cluster.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cluster]'
+	$(BIN)/python -m benchmarks.cluster --out metrics/bench-cluster.json
 
 bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes); writes metrics/bench-scan.json
 	$(BIN)/python benchmarks/scan.py

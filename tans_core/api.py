@@ -12,9 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tans_core.contributing import contribute
 from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, scan_path
 from tans_core.options import RetrieveOptions, takes
 from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
+from tans_core.pruning import prune
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.retrieval.query import Query
 from tans_core.runs import export, finetune, load, predict
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from tans_core.zoo.card import ModelCard
     from tans_core.zoo.latency import Latency, Profile
 
-
 __all__ = [
     "FinetuneRun",
     "Predictions",
@@ -39,6 +40,7 @@ __all__ = [
     "add_network",
     "admit",
     "build",
+    "contribute",
     "embed",
     "export",
     "finetune",
@@ -49,6 +51,7 @@ __all__ = [
     "model_card",
     "predict",
     "profile_networks",
+    "prune",
     "publish",
     "remove_networks",
     "retrieve",
@@ -343,11 +346,9 @@ def profile_networks(
     from tans_core.runtime import device as best_device
     from tans_core.zoo.latency import Profile, add_latencies, measure_latencies, read_latencies
 
-    project = find_root(root)
-    service = Service.open(project)
+    service = Service.open(root)
     cards = [service.retriever.card(model) for model in models] or list(service.retriever.cards.values())
-    kind = best_device().type if device == "auto" else device
-    profile = Profile.here(kind, threads, batch)
-    read_latencies(project / "latency", profile)  # raises for a bad file before anything is timed
+    profile = Profile.here(best_device().type if device == "auto" else device, threads, batch)
+    read_latencies(service.project / "latency", profile)  # raises for a bad file before anything is timed
     latencies = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), profile)
-    return profile, latencies, add_latencies(project / "latency", profile, latencies)
+    return profile, latencies, add_latencies(service.project / "latency", profile, latencies)

@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, use, zoo
+from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -40,10 +40,12 @@ for command, panel in (
     (use.predict, _SEARCH),
     (use.export, _SEARCH),
     (search.embed, _SEARCH),
+    (upkeep.contribute, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),
     (pipeline.releases, _PROJECT),
+    (upkeep.prune, _PROJECT),
     (pipeline.serve, _PROJECT),
     (api.api, _PROJECT),
 ):

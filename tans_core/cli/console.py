@@ -127,6 +127,10 @@ EXAMPLES = {
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
         ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
     ),
+    "contribute": examples(
+        ("tans contribute runs/2026-11-29T10-15-30-finetune-3fa2b1 --licence CC-BY-4.0", "images under CC-BY-4.0"),
+        ('tans contribute 2026-11-29T10-15-30-finetune-3fa2b1 --licence "For use inside Acme only"', "terms in words"),
+    ),
     "embed": examples(
         ("tans embed photos/ -o query.json", "a file that names no image, for a search elsewhere"),
         ("tans retrieve --query query.json --max-params-m 0.5", "the same answer as for photos/"),
@@ -154,6 +158,10 @@ EXAMPLES = {
         ("tans rollback --to 20261129T101530-1a2b3c4d5e6f", "go back to a release that `tans releases` lists"),
     ),
     "releases": examples(("tans releases", "all releases, and which one is in production")),
+    "prune": examples(
+        ("tans prune --dry-run", "what would be removed, and how much space that frees"),
+        ("tans prune --keep 2 --days 7", "keep two releases to return to, and whatever is younger than a week"),
+    ),
     "serve": examples(
         ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
     ),

@@ -214,7 +214,8 @@ def rollback(serving: Path, to: str | None = None) -> Release:
     with writers_lock(serving):
         current, history = _production(serving), read_history(serving)
         if to is None:
-            earlier = history.chain()[1:]
+            # `prune` may have removed old ones.
+            earlier = [event for event in history.chain()[1:] if (serving / "releases" / event.release).is_dir()]
             if not earlier:
                 others = len(list_releases(serving)) > 1
                 then = (
