@@ -10,7 +10,6 @@ from typing import cast
 
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import TerminationSignal
 from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
@@ -19,7 +18,8 @@ from flows.build import build
 from flows.finetune import finetune
 from flows.retrain import retrain
 from flows.retrieve import retrieve
-from flows.zoo_refresh import ADMITTED, zoo_refresh
+from flows.triggers import retrain_trigger
+from flows.zoo_refresh import zoo_refresh
 
 NAME = "local"
 RUNS_AT_ONCE = 4
@@ -29,22 +29,13 @@ _MODULE = EntrypointType.MODULE_PATH
 def deployments() -> list[RunnerDeployment]:
     """Return one deployment per flow, each named `<flow>/local`."""
     alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    # Admissions queue: one that comes during a run would otherwise wait until the nightly run.
-    in_turn = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    on_admission = DeploymentEventTrigger(
-        name="tans-retrain-on-admission",
-        expect={ADMITTED},
-        match={"prefect.resource.id": "tans.model.*"},
-        parameters={"model_id": "{{ event.payload.model_id }}"},
-    )
+    # `build` and `retrain` need no limit here: a lock file orders them, and dies with its process.
     made = [
-        build.to_deployment(NAME, concurrency_limit=alone, entrypoint_type=_MODULE),
+        build.to_deployment(NAME, entrypoint_type=_MODULE),
         retrieve.to_deployment(NAME, entrypoint_type=_MODULE),
         finetune.to_deployment(NAME, entrypoint_type=_MODULE),
         zoo_refresh.to_deployment(NAME, cron="*/5 * * * *", concurrency_limit=alone, entrypoint_type=_MODULE),
-        retrain.to_deployment(
-            NAME, cron="0 3 * * *", triggers=[on_admission], concurrency_limit=in_turn, entrypoint_type=_MODULE
-        ),
+        retrain.to_deployment(NAME, triggers=[retrain_trigger()], entrypoint_type=_MODULE),
     ]
     # Its type also covers the awaitables that asynchronous callers get.
     return cast("list[RunnerDeployment]", made)
