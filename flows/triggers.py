@@ -22,6 +22,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment, flow_run
 
 from tans_core.newcomers import waiting
+from tans_core.params import RetrainParams, read_section
 from tans_core.retraining import ask, failure, reason_to_retrain
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def retrain_if_due(root: Path, drifts: Mapping[str, Drift] | None = None) -> Non
     Raises:
         ParamsError: params.yaml cannot be read, or its section `retrain` is invalid.
     """
-    log, reason = get_run_logger(), reason_to_retrain(root, drifts)
+    settings = read_section(root, "retrain", RetrainParams)
+    log = get_run_logger()
+    reason = reason_to_retrain(root, settings.admissions, settings.days, drifts if settings.drift else None)
     if not reason:
         return
     if not ask(root):

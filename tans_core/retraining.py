@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from tans_core.io import read_json, write_json
 from tans_core.locks import is_building
 from tans_core.newcomers import ASKED, waiting
-from tans_core.params import RetrainParams, read_section
 
 if TYPE_CHECKING:
     from tans_core.space.drift import Drift
@@ -21,26 +20,24 @@ _START_S = 600.0
 """A retraining that was asked for and has not begun after so long was lost, with its server or its process."""
 
 
-def reason_to_retrain(root: Path, drifts: Mapping[str, Drift] | None = None) -> str:
-    """Return why a retraining is due, by `retrain` in params.yaml; empty if none is.
+def reason_to_retrain(root: Path, admissions: int, days: float, drifts: Mapping[str, Drift] | None = None) -> str:
+    """Return why a retraining is due; empty if none is.
 
     Args:
         root: the project's folder.
-        drifts: of newcomers, by id, as far as they were measured now.
-
-    Raises:
-        ParamsError: params.yaml cannot be read, or the section is invalid.
+        admissions: how many newcomers may wait; 0 for any number.
+        days: for how long one may wait; 0 for any time.
+        drifts: of newcomers, by id, as far as they are known and count.
     """
-    settings = read_section(root, "retrain", RetrainParams)
     newcomers = waiting(root)
     if not newcomers:
         return ""
-    if settings.admissions and len(newcomers) >= settings.admissions:
-        return f"{len(newcomers)} newcomers wait (retrain.admissions: {settings.admissions})"
-    days = (time.time() - min(newcomers.values())) / _DAY_S
-    if settings.days and days >= settings.days:
-        return f"a newcomer has waited for {days:.1f} days (retrain.days: {settings.days:g})"
-    if settings.drift and drifts:
+    if admissions and len(newcomers) >= admissions:
+        return f"{len(newcomers)} newcomers wait (retrain.admissions: {admissions})"
+    waited = (time.time() - min(newcomers.values())) / _DAY_S
+    if days and waited >= days:
+        return f"a newcomer has waited for {waited:.1f} days (retrain.days: {days:g})"
+    if drifts:
         return _drift(drift for name, drift in drifts.items() if name in newcomers)
     return ""
 

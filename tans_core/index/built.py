@@ -83,8 +83,9 @@ def keep_admitted(
         name: folder
         for name, card in zip(served["id"].to_pylist(), served["card"].to_pylist(), strict=True)
         if name not in known
-        and json.loads(card)["weights"].startswith(f"{ARRIVALS}/")
+        and (weights := json.loads(card)["weights"]).startswith(f"{ARRIVALS}/")
         and (folder := newcomer_folder(data, name))
+        and (folder / Path(weights).name).is_file()
     }
     if not folders:
         return index, files

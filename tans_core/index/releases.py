@@ -38,8 +38,8 @@ PIPELINE = "pipeline"
 FORMAT = 2
 """Version of a release's tables and cards; raised when old code cannot read new ones, or new code old ones."""
 _LEAVE_OUT = (
-    "`tans build` leaves such newcomers out; those of the zoo follow from params.yaml. `tans publish --again` publishes "
-    "them all the same."
+    "`tans build` leaves out newcomers that were rolled back; other networks follow from params.yaml. "
+    "`tans publish --again` publishes them all the same."
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from tans_core.embeddings.store import read_table
 from tans_core.errors import WithdrawnReleaseError
@@ -42,8 +41,8 @@ def withdrawn_networks(history: History) -> dict[Network, Event]:
 def rolled_back(history: History) -> dict[str, str]:
     """Return the ids of `withdrawn_networks`, each with the reason why it stays out and the way back in."""
     return {
-        name: f"{name}: was in production, and was rolled back at {rollback.created}. To admit it all the same, move it "
-        "from quarantine/ to inbox/ and run `tans zoo admit --again`."
+        name: f"{name}: was in production, and was rolled back at {rollback.created}. To admit it all the same, "
+        "move it from quarantine/ to inbox/ and run `tans zoo admit --again`."
         for (name, _), rollback in withdrawn_networks(history).items()
     }
 
@@ -52,9 +51,8 @@ def check_networks(history: History, networks: Iterable[Network], next_command: 
     """Raise WithdrawnReleaseError if networks came with a release that was rolled back."""
     withdrawn = withdrawn_networks(history)
     if returning := sorted(withdrawn.keys() & set(networks)):
-        names = ", ".join(name for name, _ in returning[:5]) + (
-            f" and {len(returning) - 5} more" * (len(returning) > 5)
-        )
+        more = f" and {len(returning) - 5} more" if len(returning) > 5 else ""
+        names = ", ".join(name for name, _ in returning[:5]) + more
         raise WithdrawnReleaseError(
             f"{names}: rolled back at {withdrawn[returning[0]].created}, and kept out of production. {next_command}"
         )
