@@ -154,7 +154,7 @@ def reproduce(
             names = ", ".join(sorted(known_stages))
             raise ParamsError(f"{stage!r}: no such stage{did_you_mean(stage, known_stages)}. There are: {names}.")
     with pipeline_lock(root, "`tans build`", on_line):
-        _take_in(root, on_line)
+        take_in_newcomers(root, on_line)
         if not stages and (jobs or cores()) > 1:
             params = load_params(root)
             # Checked now, before the minutes that the tasks take.
@@ -163,8 +163,11 @@ def reproduce(
         _dvc_repro(root, [list(stages)], on_line)
 
 
-def _take_in(root: Path, on_line: Callable[[str], None]) -> None:
-    """Take in the newcomers that were admitted, and leave out those that were rolled back since."""
+def take_in_newcomers(root: Path, on_line: Callable[[str], None]) -> None:
+    """Take in the newcomers that were admitted, and move those that were rolled back since to quarantine.
+
+    The caller holds the pipeline's lock.
+    """
     from tans_core.index.history import read_history
 
     history = read_history(root / "serving")

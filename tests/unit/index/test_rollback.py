@@ -177,7 +177,7 @@ def test_newcomer_that_was_rolled_back_does_not_come_back_by_a_rebuild(project: 
     rollback(serving)
     # Retrained with what lies in data/arrivals: another space, and so another content, of the same networks.
     build(project, space="space-2", extra=(card,))
-    with pytest.raises(WithdrawnReleaseError, match="^newcomer: rolled back at 20"):
+    with pytest.raises(WithdrawnReleaseError, match=r"^newcomer: rolled back at 20"):
         publish(project, serving)
     assert open_production(serving) == first
     assert "newcomer" in ids(publish(project, serving, again=True))
