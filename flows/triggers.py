@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.events import DeploymentEventTrigger, emit_event
+from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment, flow_run
 
@@ -30,31 +30,32 @@ if TYPE_CHECKING:
 
 DUE = "tans.retrain.due"
 ZOO = "tans.zoo"
+RETRAIN_WHEN_DUE = {
+    "name": "retrain-when-due",
+    "expect": [DUE],
+    "match": {"prefect.resource.id": ZOO},
+    "parameters": {"reason": "{{ event.payload.reason }}"},
+}
+"""The trigger of `retrain`, as in prefect.yaml. Each deployment needs a name of its own for it."""
 
 
-def retrain_trigger(name: str = "tans-retrain-when-due") -> DeploymentEventTrigger:
-    """Return the trigger of the deployment of `retrain`; each deployment needs a name of its own."""
-    return DeploymentEventTrigger(
-        name=name,
-        expect={DUE},
-        match={"prefect.resource.id": ZOO},
-        parameters={"reason": "{{ event.payload.reason }}"},
-    )
-
-
-def retrain_if_due(root: Path, drifts: Mapping[str, Drift] | None = None) -> None:
-    """Emit one event if a retraining is due and none was asked for yet.
+def due(root: Path, drifts: Mapping[str, Drift] | None = None) -> str:
+    """Return why a retraining is due by `retrain` in params.yaml; empty if none is.
 
     Args:
         root: the project's folder.
         drifts: of newcomers, by id, as far as they were measured now.
 
     Raises:
-        ParamsError: params.yaml cannot be read, or its section `retrain` is invalid.
+        ParamsError: params.yaml cannot be read, or the section is invalid.
     """
     settings = read_section(root, "retrain", RetrainParams)
-    log = get_run_logger()
-    reason = reason_to_retrain(root, settings.admissions, settings.days, drifts if settings.drift else None)
+    return reason_to_retrain(root, settings.admissions, settings.days, drifts if settings.drift else None)
+
+
+def retrain_if_due(root: Path, drifts: Mapping[str, Drift] | None = None) -> None:
+    """Emit one event if a retraining is due and none was asked for yet. Arguments and errors are those of `due`."""
+    log, reason = get_run_logger(), due(root, drifts)
     if not reason:
         return
     if not ask(root):

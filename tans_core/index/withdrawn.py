@@ -30,8 +30,9 @@ def withdrawn_networks(history: History) -> dict[Network, Event]:
     Those of the live release are not among them. Nor are those of releases that were deleted by hand: they are unknown.
     """
     withdrawn: dict[Network, Event] = {}
-    for before, after, rollback in history.withdrawn_additions():
-        withdrawn |= dict.fromkeys(_networks(history, after) - _networks(history, before), rollback)
+    rollbacks = history.withdrawn()
+    for before, after in history.withdrawn_additions():
+        withdrawn |= dict.fromkeys(_networks(history, after) - _networks(history, before), rollbacks[after])
     if withdrawn and history.live is not None:
         for network in _networks(history, history.live):
             withdrawn.pop(network, None)
