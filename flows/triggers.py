@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DUE = "tans.retrain.due"
 ZOO = "tans.zoo"
-RETRAIN_WHEN_DUE = {
+RETRAIN_WHEN_DUE: dict[str, Any] = {
     "name": "retrain-when-due",
     "expect": [DUE],
     "match": {"prefect.resource.id": ZOO},
