@@ -181,7 +181,7 @@ def take_in_newcomers(root: Path, on_line: Callable[[str], None]) -> None:
                 on_line(f"moved to quarantine: {reason}")
                 quarantine(folder, root / "quarantine", reason)
     if taken := take_in(root):
-        on_line(f"took in {len(taken)} newcomers: {', '.join(taken[:5])}{', …' * (len(taken) > 5)}")
+        on_line(f"newcomers taken in: {len(taken)} ({', '.join(taken[:5])}{', …' * (len(taken) > 5)})")
 
 
 def _side_by_side(

@@ -33,7 +33,7 @@ def reason_to_retrain(root: Path, admissions: int, days: float, drifts: Mapping[
     if not newcomers:
         return ""
     if admissions and len(newcomers) >= admissions:
-        return f"{len(newcomers)} newcomers wait (retrain.admissions: {admissions})"
+        return f"newcomers wait: {len(newcomers)} (retrain.admissions: {admissions})"
     waited = (time.time() - min(newcomers.values())) / _DAY_S
     if days and waited >= days:
         return f"a newcomer has waited for {waited:.1f} days (retrain.days: {days:g})"

@@ -78,7 +78,7 @@ def test_retraining_is_due_by_number_by_age_and_by_drift(tmp_path: Path) -> None
     admit(tmp_path, *"abcd")
     far = {name: Drift(name, f"task {name}", False, 2.0, 1.0, 0) for name in "abcdxyz"}
     assert reason_to_retrain(tmp_path, 5, 1) == ""
-    assert reason_to_retrain(tmp_path, 4, 1) == "4 newcomers wait (retrain.admissions: 4)"
+    assert reason_to_retrain(tmp_path, 4, 1) == "newcomers wait: 4 (retrain.admissions: 4)"
     assert "4 of 4 newcomers that wait are far" in reason_to_retrain(tmp_path, 5, 1, far)
     near = {name: Drift(name, f"task {name}", False, 0.5, 0.2, 0) for name in "abcd"} | {"x": far["x"]}
     assert reason_to_retrain(tmp_path, 5, 1, near) == ""

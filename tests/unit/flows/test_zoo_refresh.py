@@ -159,7 +159,7 @@ def test_build_leaves_out_what_was_rolled_back_and_takes_in_the_others(root: Pat
     assert (root / "data/arrivals" / ids[1] / "weights.safetensors").is_file()
     assert (root / "quarantine" / ids[0] / "newcomer/card.json").is_file()
     assert any(line.startswith(f"moved to quarantine: {ids[0]}: was in production") for line in lines)
-    assert f"took in 1 newcomers: {ids[1]}" in lines
+    assert f"newcomers taken in: 1 ({ids[1]})" in lines
 
 
 def test_newcomer_of_version_0_is_served_and_so_is_what_a_newer_version_added(root: Path) -> None:
