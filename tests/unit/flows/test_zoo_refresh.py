@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, WeightsError
 from tans_core.index.releases import list_releases, open_production, rollback
 from tans_core.networks.registry import get_family
-from tans_core.newcomers import newcomer_folders
+from tans_core.newcomers import newcomer_folders, waiting
 from tans_core.project import take_in_newcomers
+from tans_core.publishing import publish_built
+from tans_core.retrieval.placement import measure_drift
 from tans_core.space.drift import judge_drift
+from tans_core.stages import index, space
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model, load_tensors, save_tensors
@@ -97,6 +101,25 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
     assert f"| {drift.quantile:.2f} " in text
     assert " of 1 newcomers are far " in text
     assert "not a folder" in text
+
+
+def test_newcomer_of_a_long_build_stays_served_when_that_build_is_published(root: Path) -> None:
+    drop(root, "good")
+    (newcomer,) = refresh(root, lambda newcomer, release: None, settle_s=0).admitted.values()
+    # What a build that began before has made meanwhile: another space.
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["space"] |= {"steps": 5, "dim": 4}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    space.main(root)
+    index.main(root)
+    before = open_production(root / "serving")
+    publish_built(root)
+    after = open_production(root / "serving")
+    assert after.id != before.id and newcomer.id in served(root)
+    width = [read_table(one.store_dir, "index").schema.field("vector").type.list_size for one in (before, after)]
+    assert width[0] != width[1] == 4
+    assert list(waiting(root)) == [newcomer.id]
+    assert newcomer.id in {one.id for one in measure_drift(after)}
 
 
 def test_report_says_by_all_newcomers_whether_to_retrain(root: Path) -> None:
