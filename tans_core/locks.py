@@ -79,7 +79,8 @@ def hold(path: Path, work: str, on_wait: Callable[[str], None] = logger.warning)
     """
     lock, note = _lock(path), path.with_name(f"{path.name}.holder")
     entered = lock.is_locked
-    wait_s, told = 0.0, ""
+    wait_s: float = 0
+    told: str | None = None
     while not _acquired(lock, wait_s):
         holder = _read(note)
         # Whoever got the lock this moment has not yet said so.
