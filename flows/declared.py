@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.exceptions import FailedRun
 
 from flows.common import failed, tie_to_runner
+from flows.triggers import RETRAIN_WHEN_DUE
 from tans_core.errors import TansError
 
 ADMITTED = "tans.zoo.model-admitted"
@@ -52,6 +53,7 @@ class Declared:
 
 
 RETRY_DELAY_S = 10
+# `build` and `retrain` need no limit here: a lock file orders them, and it ends with its process.
 DECLARED = (
     Declared(
         "build",
@@ -59,8 +61,6 @@ DECLARED = (
         "Build what params.yaml describes, and publish it if it is better.",
         timeout_s=7 * DAY_S,
         retries=1,
-        at_once=1,
-        when_busy="CANCEL_NEW",
     ),
     Declared("retrieve", "retrieve", "Find the networks to start from for a data set.", timeout_s=HOUR_S),
     Declared("finetune", "finetune", "Fine-tune one network on a data set.", timeout_s=DAY_S),
@@ -80,16 +80,7 @@ DECLARED = (
         "Rebuild what depends on new models, and publish it if it is better.",
         timeout_s=7 * DAY_S,
         retries=1,
-        at_once=1,
-        cron="0 3 * * *",
-        triggers=(
-            {
-                "name": "retrain-on-admission",
-                "expect": [ADMITTED],
-                "match": {"prefect.resource.id": "tans.model.*"},
-                "parameters": {"model_id": "{{ event.payload.model_id }}"},
-            },
-        ),
+        triggers=(RETRAIN_WHEN_DUE,),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Flow `retrain`: after admissions, bring everything that depends on them up to date, and publish what is better."""
+"""Flow `retrain`: take newcomers in, bring everything that depends on them up to date, and publish what is better."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tans_core.errors import TansError
 
 
 @declared("retrain")
-def retrain(model_id: str | None = None) -> Any:
-    """Rebuild with all arrivals. Publish the result if it is better than what is served, or not worse and larger.
+def retrain(reason: str = "") -> Any:
+    """Rebuild with all newcomers. Publish the result if it is better than what is served, or not worse and larger.
 
     Args:
-        model_id: the model whose admission started this run; for the log only.
+        reason: why a trigger started this run, which then does nothing if no newcomer waits any more.
     """
-    if model_id:
-        get_run_logger().info("started by the admission of %s", model_id)
+    if reason:
+        get_run_logger().info("started since %s", reason)
     try:
-        return rebuild_and_publish(project(), "retrain")
+        return rebuild_and_publish(project(), "retrain", if_waiting=bool(reason))
     except TansError as error:
         return failed(error)
 

@@ -188,12 +188,12 @@ def publish(root: str | Path | None = None, *, again: bool = False, judged: bool
 
     Args:
         root: the project's folder.
-        again: also publish a release that was rolled back.
+        again: also publish what was rolled back.
         judged: publish it only if it is better, or not worse and larger, as the flows do (`release` in params.yaml).
 
     Raises:
         StoreError: something is not built, or the parts are of different builds.
-        WithdrawnReleaseError: this release was rolled back before, and `again` is not set.
+        WithdrawnReleaseError: this release or some of its networks were rolled back, and `again` is not set.
         RefusedReleaseError: with `judged`: it may not replace the release in production.
     """
     from tans_core.publishing import publish_built
@@ -244,8 +244,12 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
     return Service.open(root).retriever.card(model)
 
 
-def admit(root: str | Path | None = None) -> Outcome:
+def admit(root: str | Path | None = None, *, again: bool = False) -> Outcome:
     """Admit the newcomers in the inbox, as the flow `zoo-refresh` does. Those that fail go into quarantine.
+
+    Args:
+        root: the project's folder.
+        again: also admit newcomers that were rolled back.
 
     Raises:
         NoReleaseError: nothing was published yet.
@@ -253,7 +257,7 @@ def admit(root: str | Path | None = None) -> Outcome:
     """
     from tans_core.inbox import refresh
 
-    return refresh(find_root(root), lambda newcomer, release: None)
+    return refresh(find_root(root), lambda newcomer, release: None, again=again)
 
 
 def add_network(
@@ -283,10 +287,9 @@ def add_network(
     Raises:
         WeightsError: the package has no such network, or the file's weights do not fit it or are in the zoo already.
         GateError: the gate refuses it. It is in quarantine/ now, as after a WeightsError of admission.
-        WithdrawnReleaseError: the resulting release was rolled back before. It is in data/arrivals, and not served.
+        WithdrawnReleaseError: it was in production, and was rolled back. It is in quarantine/ now.
         NoReleaseError: nothing was published yet.
     """
-    from tans_core.errors import WithdrawnReleaseError
     from tans_core.inbox import refresh
     from tans_core.zoo.hand_in import HandIn, hand_in
 
@@ -296,8 +299,6 @@ def add_network(
     outcome = refresh(project, lambda newcomer, release: None, only=entry)
     if entry.name in outcome.errors:
         raise outcome.errors[entry.name]
-    if outcome.withheld:
-        raise WithdrawnReleaseError(outcome.withheld)
     return outcome.admitted[entry.name].card
 
 

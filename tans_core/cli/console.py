@@ -212,7 +212,10 @@ EXAMPLES = {
         ("tans zoo add mobilenetv3_large_100 --weights model.safetensors --size-px 96", "features for any data set"),
         ("tans zoo add resnet18 --package torchvision --weights leaves.pth --home-task leaves", "with its classifier"),
     ),
-    "zoo admit": examples(("tans zoo admit", "do now what the flow zoo-refresh does every few minutes")),
+    "zoo admit": examples(
+        ("tans zoo admit", "do now what the flow zoo-refresh does every few minutes"),
+        ("tans zoo admit --again", "even what was rolled back"),
+    ),
     "zoo remove": examples(("tans zoo remove arrival-0123456789abcdef", "take it out of service at once")),
     "zoo verify": examples(("tans zoo verify --json", "every stored file of weights, and which are damaged")),
     "zoo profile": examples(

@@ -76,14 +76,18 @@ def add(
 
 
 @zoo.command("admit", epilog=EXAMPLES["zoo admit"])
-def admit(as_json: AsJson = False, root: Root = None) -> None:
+def admit(
+    again: Annotated[bool, typer.Option("--again", help="Admit also what was rolled back.")] = False,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
     """Admit the newcomers in the inbox; move those that are refused to quarantine."""
     from tans_core import api
 
-    outcome = api.admit(root)
+    outcome = api.admit(root, again=again)
     decisions = {"admitted": {name: one.id for name, one in outcome.admitted.items()}, "refused": outcome.refused}
     if as_json:
-        print_json({**decisions, "release": outcome.release, "withheld": outcome.withheld})
+        print_json({**decisions, "release": outcome.release})
         return
     from tans_core.tasks.report import shown
 
@@ -95,8 +99,6 @@ def admit(as_json: AsJson = False, root: Root = None) -> None:
         rows.add_row(escape(shown(entry)), escape(f"quarantine: {shown(reason)}"))
     console = stdout()
     console.print(rows)
-    if outcome.withheld:
-        console.print(f"The release in production stays: {outcome.withheld}", markup=False, highlight=False)
     console.print(
         f"{len(outcome.admitted)} admitted, {len(outcome.refused)} in quarantine", highlight=False, markup=False
     )
@@ -108,7 +110,7 @@ def remove(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Take admitted newcomers out of service, and move them from data/arrivals to quarantine."""
+    """Take admitted newcomers out of service, and move them from data/ to quarantine."""
     from tans_core import api
 
     release = api.remove_networks(model, root)

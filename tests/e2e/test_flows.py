@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tans_core.newcomers import newcomer_folders
 from tests.factories.processes import alive, wait_until_gone
 from tests.factories.service import Service, serve, under_dvc
 
@@ -84,7 +86,9 @@ def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
 
 
 def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:
-    inbox = service.root / "inbox"
+    inbox, params = service.root / "inbox", yaml.safe_load((service.root / "params.yaml").read_text())
+    params["retrain"]["admissions"] = 1
+    (service.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (good,) = inbox.glob("[!.]*")
     shutil.copytree(good, inbox / "broken")
     weights = inbox / "broken/weights.safetensors"
@@ -98,7 +102,7 @@ def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service)
     assert not list(inbox.glob("[!.]*"))
     reason = json.loads((service.root / "quarantine/broken/reason.json").read_text())
     assert "not readable as safetensors" in reason["reason"]
-    (arrival,) = (service.root / "data/arrivals").iterdir()
+    (arrival,) = newcomer_folders(service.root / "data")
     command = [sys.executable, "-m", "tans_core.cli", "retrieve", "patches", "--json", "--top-k", "50"]
     found = subprocess.run([*command, "--root", service.root], capture_output=True, text=True, timeout=60, check=True)
     models = [one["model"] for one in json.loads(found.stdout)["candidates"]]
@@ -108,10 +112,10 @@ def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service)
 
 
 def test_admission_starts_a_retraining_that_builds_the_newcomer_in(service: Service) -> None:
-    (arrival,) = (service.root / "data/arrivals").iterdir()
     run = service.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED"})
+    (arrival,) = (service.root / "data/arrivals").iterdir()
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
-    assert run["parameters"] == {"model_id": arrival.name}
+    assert run["parameters"] == {"reason": "newcomers wait: 1 (retrain.admissions: 1)"}
     assert (service.root / "dvc.lock").is_file()
     built = subprocess.run(
         [sys.executable, "-c", INDEXED, service.root / "data/store"], capture_output=True, text=True, check=True

@@ -10,21 +10,27 @@ import copy
 import json
 import os
 import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from prefect.logging import disable_run_logger
 from pydantic import BaseModel
 
 import tans_core as tans
+from flows.publishing import commit, push
+from flows.triggers import due
 from tans_core import yaml_file
 from tans_core.errors import TansError
-from tans_core.io import sha256_file
+from tans_core.io import sha256_file, write_json
 from tans_core.params import Params
-from tans_core.publishing import publish_built
+from tans_core.publishing import Publication, publish_built
+from tans_core.space.drift import Drift
 from tans_core.stages import base, embed, evaluate, gate, space, tasks, transfer, zoo
 from tests.factories.challenges import SWAPPED
 from tests.factories.challenges import built as made
@@ -153,6 +159,45 @@ def run_release(root: Path) -> Any:
     return outcomes
 
 
+def run_commit(root: Path, branch: str = "") -> Any:
+    """Commit to the branch in params.yaml after a publication, and push it. Return both sides' branches."""
+    folder, params = root / "recorded", yaml.safe_load((root / "params.yaml").read_text())
+    params["release"]["branch"] = branch or params["release"]["branch"]
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "dvc.lock").write_text("built\n")
+    own = ["git", "-c", "user.name=someone", "-c", "user.email=someone@localhost"]
+    for command in (["init", "-q"], ["init", "-q", "--bare", "remote.git"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*own, *command], cwd=folder, check=True)
+    (folder / "dvc.lock").write_text("built again\n")
+    with disable_run_logger():
+        if made := commit(folder, Publication("published", "one", "one", None, "There was none before.")):
+            push(folder, made)
+    sides = (folder / ".git", folder / "remote.git")
+    return [sorted(path.name for path in side.glob("refs/heads/r*")) for side in sides]
+
+
+def run_push(root: Path) -> Any:
+    return run_commit(root, "records")
+
+
+def run_due(root: Path) -> Any:
+    """Return why a retraining is due with some newcomers, with an old one, and with some that are far."""
+    cases = {"some": (4, 0.0, None), "old": (1, 2 * 24 * 3600.0, None), "far": (4, 0.0, 1.0)}
+    reasons = []
+    for name, (count, age_s, quantile) in cases.items():
+        folder, drifts = root / name, {}
+        for number in range(count):
+            card = folder / f"data/admitted/{number}/card.json"
+            write_json({}, card)
+            os.utime(card, (time.time() - age_s,) * 2)
+            if quantile is not None:
+                drifts[str(number)] = Drift(str(number), f"task {number}", False, 2.0, quantile, 0)
+        shutil.copy(root / "params.yaml", folder)
+        reasons.append(bool(due(folder, drifts)))
+    return reasons
+
+
 def run_scan(root: Path) -> Any:
     photos = image_folder(root / "photos")
     return tans.scan(photos, root=root).passed
@@ -265,6 +310,11 @@ CASES: dict[str, Case] = {
     "release.regret_margin": Case(run_release, 100.0),
     "release.recall_margin": Case(run_release, 1.0),
     "release.confidence": Case(run_release, 0.9),
+    "release.branch": Case(run_commit, "records"),
+    "release.remote": Case(run_push, "remote.git"),
+    "retrain.admissions": Case(run_due, 3),
+    "retrain.days": Case(run_due, 3.0),
+    "retrain.drift": Case(run_due, False),
     "gates.min_images_per_task": Case(lambda root: gate.main(root, "tasks"), 1000),
     "gates.min_val_accuracy_over_chance": Case(lambda root: gate.main(root, "zoo"), 0.9),
 }

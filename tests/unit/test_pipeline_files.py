@@ -92,6 +92,8 @@ THROUGH_DATA = {
         "index.settings",
         "index.schema",
         "index.withdrawn",
+        "newcomers",
+        "locks",
     ),
 }
 

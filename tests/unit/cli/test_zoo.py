@@ -76,7 +76,7 @@ def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, 
     assert removed["removed"] == [card["id"]]
     assert (root / "quarantine" / card["id"] / "newcomer/weights.safetensors").is_file()
     assert {one.id for one in tans_core.list_models(root)} == before
-    assert not list((root / "data/arrivals").iterdir())
+    assert not list((root / "data/admitted").iterdir())
     # Neither touched what was built.
     assert digests(root, "data/base", "data/zoo", "data/store", "data/space") == built
 
@@ -164,7 +164,7 @@ def test_a_flipped_byte_in_any_stored_weight_is_found(tans: Tans, root: Path, re
     assert whole["damaged"] == {} and whole["files"] > 10
     release = open_production(root / "serving")
     stored = [release.root / name for name in release.files if name.endswith(".safetensors")]
-    stored += list((root / "data/arrivals").glob("*/weights.safetensors"))
+    stored += list((root / "data/admitted").glob("*/weights.safetensors"))
     assert len(stored) > 6
     for path in stored:
         contents = bytearray(path.read_bytes())
@@ -240,12 +240,12 @@ def test_listing_and_showing_are_those_of_models(tans: Tans, project: Path) -> N
 def test_a_removal_that_was_cut_off_is_done_again(tans: Tans, root: Path, resnet: Path) -> None:
     card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--json", "--root", root).out)
     kept = root / "kept"
-    shutil.copytree(root / "data/arrivals" / card["id"], kept)
+    shutil.copytree(root / "data/admitted" / card["id"], kept)
     assert tans("zoo", "remove", card["id"], "--root", root).code == 0
     # As a kill between the two steps would have left it.
-    shutil.copytree(kept, root / "data/arrivals" / card["id"])
+    shutil.copytree(kept, root / "data/admitted" / card["id"])
     assert tans("zoo", "remove", card["id"], "--root", root).code == 0
-    assert not list((root / "data/arrivals").iterdir())
+    assert not list((root / "data/admitted").iterdir())
     assert "has no model" in tans("zoo", "remove", card["id"], "--root", root).err
 
 
@@ -283,15 +283,18 @@ def test_damage_that_releases_share_is_mended_in_all_of_them(tans: Tans, root: P
     assert tans("zoo", "verify", "--root", root).code == 0
 
 
-def test_what_a_rollback_withholds_is_said(tans: Tans, root: Path, resnet: Path) -> None:
+def test_network_that_was_rolled_back_is_not_added_again_by_chance(tans: Tans, root: Path, resnet: Path) -> None:
     assert tans("zoo", *RESNET, "--weights", resnet, "--root", root).code == 0
     assert tans("rollback", "--root", root).code == 0
-    shutil.rmtree(root / "data/arrivals")
     done = tans("zoo", *RESNET, "--weights", resnet, "--root", root)
-    assert done.code == WithdrawnReleaseError.exit_code and "was rolled back" in done.err
-    (withheld,) = (root / "data/arrivals").iterdir()
-    assert tans("zoo", "remove", withheld.name, "--root", root).code == 0
-    assert not list((root / "data/arrivals").iterdir())
+    assert done.code == WithdrawnReleaseError.exit_code and "`tans zoo admit --again`" in done.err
+    (entry,) = (root / "quarantine").iterdir()
+    (entry / "newcomer").rename(root / "inbox" / entry.name)
+    time.sleep(2.1)
+    (admitted,) = json.loads(tans("zoo", "admit", "--again", "--json", "--root", root).out)["admitted"].values()
+    assert admitted in {card.id for card in tans_core.list_models(root)}
+    assert tans("zoo", "remove", admitted, "--root", root).code == 0
+    assert not list((root / "data/admitted").iterdir())
 
 
 def test_a_device_that_is_not_here_is_said_before_anything_is_timed(tans: Tans, project: Path) -> None:
