@@ -33,6 +33,7 @@ _BATCHES = (1, 32)
 _IMAGES = 100
 _MOST_IN_BATCH = 65_536
 _OPSET = 18
+_NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "hf": "hf"}
 _PACKAGES = {"onnx": ("torch", "onnx", "onnxscript", "onnxruntime"), "torch": ("torch",), "hf": ("torch", "timm")}
 
 Answer = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -76,25 +77,25 @@ def export(model: TunedModel, form: str, out: Path | None = None, images: Path |
         images: what it is compared on, as for `tans predict`; by default the images that the run keeps.
 
     Raises:
-        ParamsError: no such format, or a package is missing.
+        ParamsError: no such format, a package is missing, or `out` is something else than an earlier export.
         DataError: `images` cannot be read.
         WeightsError: the network cannot be exported, or the export differs by more than `TOLERANCE`.
     """
     if form not in FORMATS:
         raise ParamsError(f"format: got {form!r}, want one of {', '.join(FORMATS)}.")
+    target = out or model.folder / "export" / _NAMES[form]
+    _check_target(target, form)
     if model.device.type != "cpu":
         model = TunedModel.load(model.folder).to("cpu")  # the caller's stays where it is
     samples = read_inputs(model, images or model.folder / SAMPLES, _IMAGES)
     if form == "hf":
         from tans_core.use.hub import write_hub_folder
 
-        target = out or model.folder / "export/hf"
         content = write_hub_folder(model, target, lambda answer: _compare(model, answer, samples))
         return Exported(target, target / "config.json", content)
     with _quiet():
         data, answer = (_onnx if form == "onnx" else _torch)(Graph(model).eval(), samples)
     parity = _compare(model, answer, samples)
-    target = out or model.folder / f"export/model.{'onnx' if form == 'onnx' else 'pt2'}"
     content = {**_described(model), "format": form, "file": target.name, "sha256": sha256_bytes(data)}
     content |= {"parity": parity, "packages": {name: metadata.version(name) for name in _PACKAGES[form]}}
     with atomic_path(target) as temporary:
@@ -102,6 +103,14 @@ def export(model: TunedModel, form: str, out: Path | None = None, images: Path |
     card = target.with_name(f"{target.name}.json")
     write_json(content, card)
     return Exported(target, card, content)
+
+
+def _check_target(target: Path, form: str) -> None:
+    """Refuse to replace what is no export: a folder of images may have the name that is meant for one."""
+    if form != "hf" and target.is_dir():
+        raise ParamsError(f"--out {target}: a folder. Want the name of a file, such as {target / _NAMES[form]}.")
+    if form == "hf" and target.exists() and not (target / "config.json").is_file():
+        raise ParamsError(f"--out {target}: exists, and is no folder of an export. Choose another name, or delete it.")
 
 
 def _torch(graph: Graph, samples: Tensor) -> tuple[bytes, Answer]:

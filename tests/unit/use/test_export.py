@@ -104,7 +104,8 @@ def test_an_export_that_answers_otherwise_is_not_written(
 
 
 def test_folder_of_a_network_of_ours_loads_with_tans(model: TunedModel, run: Run, tmp_path: Path) -> None:
-    written = export(model, "hf", tmp_path / "hub")
+    for _ in range(2):  # an earlier export is replaced
+        written = export(model, "hf", tmp_path / "hub")
     again = TunedModel.load(written.path)
     samples = run.folder / "samples"
     assert np.array_equal(again.predict(samples).probabilities, model.predict(samples).probabilities)
@@ -145,6 +146,11 @@ def test_folder_of_a_library_network_loads_with_the_library(of_timm: TunedModel,
 def test_what_cannot_be_exported_is_said(model: TunedModel, run: Run, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="format: got 'tflite', want one of onnx, torch, hf"):
         export(model, "tflite")
+    with pytest.raises(ParamsError, match="exists, and is no folder of an export"):
+        export(model, "hf", tmp_path)
+    with pytest.raises(ParamsError, match="a folder. Want the name of a file"):
+        export(model, "torch", tmp_path)
+    assert tmp_path.is_dir()
     folder = shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("samples"))
     with pytest.raises(DataError, match="samples: no such file or folder"):
         export(TunedModel.load(folder), "torch")
