@@ -60,7 +60,7 @@ def served(project: Path, temporary: Path, token: str | None = None, **options: 
             stack.callback(_end, serving, thread := threading.Thread(target=serving.run))
             thread.start()
             headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            client = stack.enter_context(httpx.Client(base_url=serving.address, headers=headers, timeout=120))
+            client = stack.enter_context(httpx.Client(base_url=serving.address, headers=headers, timeout=600))
             client.get("/health/live").raise_for_status()
         yield Served(client, client.base_url.port or 0, temporary)
 
