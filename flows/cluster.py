@@ -68,7 +68,7 @@ def build_cluster(parts: int = PARTS) -> Any:
         zoo = [f"zoo@{name}" for name in tasks.meta_train]
         for pieces in (deal(images, parts), [["gate-tasks", "base"]], deal(zoo, parts)):
             for one in [build_stages.submit(piece, built, inputs) for piece in pieces]:
-                built = {**built, **cast(Built, one.result())}
+                built = {**built, **one.result()}
         build_and_share(root, [], built, log.info)
     except (TansError, RuntimeError) as error:
         return failed(error if isinstance(error, TansError) else TansError(str(error)))
@@ -112,7 +112,7 @@ def receive(root: Path, built: Built) -> bool:
     Returns whether anything is built, here or elsewhere.
     """
     path = root / "dvc.lock"
-    lock = read_yaml(path) if path.is_file() else {"schema": "2.0", "stages": {}}
+    lock: dict[str, Any] = read_yaml(path) if path.is_file() else {"schema": "2.0", "stages": {}}
     lock["stages"] |= {name: one["lock"] for name, one in built.items()}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         YAML().dump(lock, file)

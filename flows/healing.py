@@ -100,8 +100,8 @@ class Healer:
         runs = self._runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         processes = processes_of_runs(self.root)
         alive = {run for run, them in processes.items() if any(_is_child(one) for one in them)}
-        for run in processes.keys() - alive:
-            self._end(processes[run], "which a dead run left behind")
+        for lost in processes.keys() - alive:
+            self._end(processes[lost], "which a dead run left behind")
         for run in runs:
             if run.state and run.state.is_cancelling() and _age_s(run.state) > CANCELLING_S and str(run.id) in alive:
                 message = "It was cancelled, and did not end by itself: its processes were killed."

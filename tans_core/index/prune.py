@@ -91,7 +91,7 @@ def _needed(history: History, described: Mapping[str, Mapping[str, Any]], keep: 
     """Return the ids of the releases to keep."""
     backwards = [event.release for event in history.chain()]
     latest_first = [event.release for event in reversed(history.events)]
-    needed = {release for pair in history.withdrawn_admissions() for release in pair}
+    needed = {release for pair in history.withdrawn_additions() for release in pair}
     for order in (backwards, latest_first):
         present = [name for name in dict.fromkeys(order) if name in described]
         needed |= set(present[: keep + 1])
