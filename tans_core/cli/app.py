@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import catalogue, pipeline, scan, search, space, tasks, zoo
+from tans_core.cli import benchmark, catalogue, pipeline, scan, search, space, tasks, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -49,4 +49,5 @@ app.add_typer(tasks.tasks, name="tasks", rich_help_panel=_CATALOGUE)
 app.add_typer(catalogue.models, name="models", rich_help_panel=_CATALOGUE)
 app.add_typer(zoo.zoo, name="zoo", rich_help_panel=_CATALOGUE)
 app.add_typer(space.space, name="space", rich_help_panel=_CATALOGUE)
+app.command("benchmark", rich_help_panel=_CATALOGUE, epilog=benchmark.EXAMPLES)(benchmark.benchmark)
 app.command(rich_help_panel=_CATALOGUE, epilog=EXAMPLES["version"])(pipeline.version)

@@ -46,6 +46,6 @@ def decompose(rows: Floats) -> tuple[Floats, Floats]:
 
 def centred(rows: Floats) -> Floats:
     """Return rows (n, D) less their mean; columns that are constant up to rounding become exactly zero."""
-    moved = rows - rows.mean(axis=0)
+    moved: Floats = rows - rows.mean(axis=0)
     moved[:, np.abs(moved).max(axis=0) <= _NOTHING * np.abs(rows).max(axis=0)] = 0.0
     return moved
