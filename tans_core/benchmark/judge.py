@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,21 +10,18 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from tans_core.benchmark.orders import IMAGENET, OURS, REFINED_OURS, Floats, Judged
-from tans_core.runtime import derive_seed
 from tans_core.space.metrics import order_quality
 
 RANDOM = "random"
-_DRAWS = 500
 _TIE = 1e-9
 _EARLY = 0.2
 
 
-def judge(tasks: Sequence[Judged], seed: int) -> dict[str, Any]:
+def judge(tasks: Sequence[Judged]) -> dict[str, Any]:
     """Judge every ranking.
 
     Args:
         tasks: T, each with the same networks or its own.
-        seed: of the random orders.
 
     Returns:
         - `rankings.<ranking>`: means over the tasks: `accuracy` of the first, `regret_at_1`, `regret_at_3`,
@@ -34,7 +32,7 @@ def judge(tasks: Sequence[Judged], seed: int) -> dict[str, Any]:
           of a two-sided Wilcoxon signed-rank test over the tasks (1 where no task differs).
         - `speed.<ranking>`: where curves are known, see `_speed`.
     """
-    by_task = {one.task: figures(one, seed) for one in tasks}
+    by_task = {one.task: figures(one) for one in tasks}
     names = list(dict.fromkeys(name for rows in by_task.values() for name in rows))
     complete = [name for name in names if all(name in rows for rows in by_task.values())]
     against = {
@@ -49,7 +47,7 @@ def judge(tasks: Sequence[Judged], seed: int) -> dict[str, Any]:
     }
 
 
-def figures(one: Judged, seed: int) -> dict[str, dict[str, float | None]]:
+def figures(one: Judged) -> dict[str, dict[str, float | None]]:
     """Judge every ranking of one task, the random order and the ImageNet network among them."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, scores in one.orders.items():
@@ -63,18 +61,24 @@ def figures(one: Judged, seed: int) -> dict[str, dict[str, float | None]]:
         quality["weighted_tau"] = order_quality(scores[defined], one.truth[defined])["weighted_tau"]
         rows[name] = {"accuracy": _first(filled, one.truth), **quality, **cost, "defined": float(defined.mean())}
     free: dict[str, float | None] = {"forward_passes": 0.0, "seconds": 0.0, "defined": 1.0}
-    rng = np.random.default_rng(derive_seed(seed, "random orders", one.task))
-    draws = [order_quality(rng.normal(size=len(one.truth)), one.truth) for _ in range(_DRAWS)]
-    means = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
-    # Exact, where the mean over draws is only close.
-    exact = {"accuracy": float(one.truth.mean()), "regret_at_1": 100 * float(one.truth.max() - one.truth.mean())}
-    rows[RANDOM] = {**means, **exact, "weighted_tau": 0.0, **free}
+    rows[RANDOM] = {"accuracy": float(one.truth.mean()), **random_quality(one.truth), **free}
     if one.imagenet:
         pick = pick_of(one, IMAGENET)
         regret = 100 * float(one.truth.max() - one.truth[pick])
         missing: dict[str, float | None] = {"regret_at_3": None, "weighted_tau": None}
         rows[IMAGENET] = {"accuracy": float(one.truth[pick]), "regret_at_1": regret, **missing, **free}
     return rows
+
+
+def random_quality(truth: Floats) -> dict[str, float]:
+    """Return the expected `order_quality` of a random order of networks with these accuracies (n,)."""
+    worst_first, regrets = np.sort(truth), {}
+    for k in (1, 3):
+        first = min(k, len(truth))
+        # The best of the first k is the one with j worse ones, if the others are among these.
+        chances = [math.comb(j, first - 1) / math.comb(len(truth), first) for j in range(len(truth))]
+        regrets[f"regret_at_{k}"] = 100 * float(worst_first[-1] - worst_first @ np.array(chances))
+    return {"weighted_tau": 0.0, **regrets}
 
 
 def pick_of(one: Judged, ranking: str) -> int:

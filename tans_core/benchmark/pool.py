@@ -7,7 +7,8 @@ and a larger pool or more seeds only add what is new.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
@@ -22,16 +23,15 @@ from tans_core.embeddings import probe as probe_module
 from tans_core.embeddings.probe import ProbeSample, probe_sample
 from tans_core.errors import TooFewImagesError
 from tans_core.finetuning.fits import Budget, Contender, Fit, code_digest, fit_once
-from tans_core.index.releases import open_pipeline
 from tans_core.io import read_json, sha256_bytes, sha256_file, write_json
+from tans_core.networks.family import Network
 from tans_core.networks.head import features_of
 from tans_core.networks.registry import network_files
-from tans_core.retrieval.retriever import Retriever
 from tans_core.runtime import begin_worker, clock, derive_seed, device, progress
 from tans_core.scores import gbc, h_score, knn_probe, leep, logme, n_leep, nce, ridge_probe
 from tans_core.tasks.task import Task, read_task
 from tans_core.zoo.card import ModelCard
-from tans_core.zoo.weights import calibration_file, load_model
+from tans_core.zoo.weights import calibration_file, fresh_classifier, load_model
 
 _VERSION = 1
 _T = TypeVar("_T")
@@ -44,16 +44,18 @@ class Setting:
     """What all work of a run shares.
 
     Attributes:
-        root: a built project.
+        data: the folder of tasks, base and weights.
         done: folder of finished results; they stay there for later runs.
         budget: of a fine-tuning.
+        recipes: the section `finetune` of params.yaml, for networks without a recipe on their card.
         images, images_per_class: most images that a network is scored on, in total and of a class.
         until: time (`time.time`) after which no fine-tuning begins; None sets no limit.
     """
 
-    root: Path
+    data: Path
     done: Path
     budget: Budget
+    recipes: Mapping[str, Any]
     images: int
     images_per_class: int
     until: float | None = None
@@ -91,51 +93,61 @@ def choose_pool(cards: Iterable[ModelCard], count: int, seed: int) -> list[Model
     return [card for card in every if card.id in chosen]
 
 
-def fine_tune(setting: Setting, trials: Sequence[Trial], jobs: int) -> dict[Trial, Fit]:
+def fine_tune(setting: Setting, trials: Sequence[Trial], cards: Mapping[str, ModelCard], jobs: int) -> dict[Trial, Fit]:
     """Fine-tune networks, or read what was kept; trials that the time limit left out are missing.
 
     Raises:
         WeightsError, TooFewImagesError, DivergedError: as `finetune`.
     """
-    fits = _work(partial(_fit, setting), trials, jobs, "fine-tuning")
+    items = [(trial, cards[trial.model]) for trial in trials]
+    fits = _work(partial(_fit, setting), items, jobs, "fine-tuning")
     return {trial: fit for trial, fit in zip(trials, fits, strict=True) if fit is not None}
 
 
-def score_networks(setting: Setting, pairs: Sequence[tuple[str, str]], jobs: int) -> dict[tuple[str, str], Scored]:
-    """Score networks on tasks, given as pairs of task and model, or read what was kept."""
-    return dict(zip(pairs, _work(partial(_score, setting), pairs, jobs, "scoring networks"), strict=True))
+def score_networks(
+    setting: Setting, pairs: Sequence[tuple[str, str]], cards: Mapping[str, ModelCard], jobs: int
+) -> dict[tuple[str, str], Scored]:
+    """Score networks on tasks, given as pairs of task and model, or read what was kept.
+
+    Raises:
+        WeightsError, TooFewImagesError: as `probe_sample` and `features_of`.
+    """
+    items = [(task, cards[model]) for task, model in pairs]
+    return dict(zip(pairs, _work(partial(_score, setting), items, jobs, "scoring networks"), strict=True))
 
 
-def _fit(setting: Setting, trial: Trial) -> Fit | None:
-    retriever = _retriever(setting.root)
-    card, recipe = retriever.card(trial.model), retriever.recipe(trial.model)
+def _fit(setting: Setting, item: tuple[Trial, ModelCard]) -> Fit | None:
+    trial, card = item
+    recipe = card.recipe_by(setting.recipes)
     parts = [trial.seed, asdict(setting.budget), recipe.model_dump(mode="json"), code_digest()]
-    path = setting.done / "fits" / f"{_key(setting.root, trial.task, card, parts)}.json"
+    path = setting.done / "fits" / f"{_key(setting.data, trial.task, card, parts)}.json"
     if path.is_file():
         return Fit(**read_json(path)["fit"])
-    if setting.until is not None and _now() > setting.until:
+    if setting.until is not None and time.time() > setting.until:
         return None
-    contender = Contender(trial.model, partial(retriever.load_model, trial.model), card.preprocess, recipe)
-    fit = fit_once(contender, _task(setting.root, trial.task), trial.seed, setting.budget, None)
+    contender = Contender(card.id, partial(_start, setting.data, card), card.preprocess, recipe)
+    fit = fit_once(contender, _task(setting.data, trial.task), trial.seed, setting.budget, None)
     write_json({**trial._asdict(), "fit": asdict(fit)}, path)
     return fit
 
 
+def _start(data: Path, card: ModelCard, num_classes: int, seed: int) -> Network:
+    return fresh_classifier(load_model(card, data / card.weights), num_classes, seed)
+
+
 @torch.no_grad()
-def _score(setting: Setting, pair: tuple[str, str]) -> Scored:
-    name, model = pair
-    retriever = _retriever(setting.root)
-    card = retriever.card(model)
+def _score(setting: Setting, item: tuple[str, ModelCard]) -> Scored:
+    name, card = item
     code = io.code_digest([*_score_files(), *network_files()])
     parts = ["scores", setting.images, setting.images_per_class, setting.budget.precision, code]
-    path = setting.done / "scores" / f"{_key(setting.root, name, card, parts)}.json"
+    path = setting.done / "scores" / f"{_key(setting.data, name, card, parts)}.json"
     if path.is_file():
         kept = read_json(path)
         return Scored(kept["scores"], kept["seconds"])
-    sample = _sample(setting.root, name, setting.images_per_class, setting.images)
+    sample = _sample(setting.data, name, setting.images_per_class, setting.images)
     images, labels = sample.images(card.preprocess), sample.labels
     elapsed = clock()
-    network = load_model(card, retriever.release.resolve(card.weights)).to(device())
+    network = load_model(card, setting.data / card.weights).to(device())
     features = features_of(network, images, setting.budget.precision)
     seconds = {"features": elapsed()}
     probabilities = None
@@ -160,7 +172,7 @@ def _score(setting: Setting, pair: tuple[str, str]) -> Scored:
         except TooFewImagesError:
             values[score] = None
         seconds[score] = elapsed()
-    write_json({"task": name, "model": model, "scores": values, "seconds": seconds}, path)
+    write_json({"task": name, "model": card.id, "scores": values, "seconds": seconds}, path)
     return Scored(values, seconds)
 
 
@@ -172,8 +184,8 @@ def _work(function: Callable[[_T], _R], items: Sequence[_T], jobs: int, what: st
         return list(progress(pool.map(function, items), what, len(items)))
 
 
-def _key(root: Path, task: str, card: ModelCard, parts: list[Any]) -> str:
-    folder, weights = root / "data/tasks" / task, root / "data" / card.weights
+def _key(data: Path, task: str, card: ModelCard, parts: list[Any]) -> str:
+    folder, weights = data / "tasks" / task, data / card.weights
     files = [folder / "images.parquet", folder / "task.json", weights, calibration_file(weights)]
     everything = [_VERSION, task, card.to_json(), *map(_file_digest, files), *parts]
     return sha256_bytes(json.dumps(everything).encode())[:32]
@@ -191,12 +203,6 @@ def _grouped(cards: Sequence[ModelCard], key: Callable[[ModelCard], str]) -> lis
     return list(groups.values())
 
 
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
 def _score_files() -> list[str]:
     folder = Path(scores.__file__ or "").parent
     return [*sorted(str(path) for path in folder.glob("*.py")), probe_module.__file__ or ""]
@@ -207,16 +213,11 @@ def _file_digest(path: Path) -> str:
     return sha256_file(path) if path.is_file() else ""
 
 
-@lru_cache(1)
-def _retriever(root: Path) -> Retriever:
-    return Retriever.open(open_pipeline(root))
-
-
 @lru_cache(8)
-def _task(root: Path, name: str) -> Task:
-    return read_task(root / "data/tasks" / name)
+def _task(data: Path, name: str) -> Task:
+    return read_task(data / "tasks" / name)
 
 
 @lru_cache(4)
-def _sample(root: Path, name: str, images_per_class: int, images: int) -> ProbeSample:
-    return probe_sample(_task(root, name), images_per_class, images)
+def _sample(data: Path, name: str, images_per_class: int, images: int) -> ProbeSample:
+    return probe_sample(_task(data, name), images_per_class, images)

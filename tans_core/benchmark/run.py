@@ -58,12 +58,12 @@ def run_benchmark(
     Raises:
         ParamsError: too few networks were fine-tuned on every task before the time was over.
     """
-    retriever = Retriever.open(open_pipeline(setting.root))
+    retriever = Retriever.open(open_pipeline(setting.data.parent))
     cards, seed = retriever.cards, seeds[0]
     published = [card.id for card in cards.values() if is_published(retriever.release.base_dir, card)]
     pool = choose_pool(cards.values(), networks, seed)
     trials = [Trial(task, card.id, number) for number in seeds for card in pool for task in tasks]
-    fits = fine_tune(setting, trials, jobs)
+    fits = fine_tune(setting, trials, cards, jobs)
     by_task = {
         task: {card.id: [fits[one] for n in seeds if (one := Trial(task, card.id, n)) in fits] for card in pool}
         for task in tasks
@@ -77,8 +77,8 @@ def run_benchmark(
         )
     names = [(task, card.id) for task in tasks for card in finished]
     of_trials = [pair for pair in trial_pairs(retriever.release.space_dir) if pair[1] in cards]
-    scored: dict[tuple[str, str], Scored] = score_networks(setting, [*names, *of_trials], jobs)
-    read = [read_task(setting.root / "data/tasks" / task) for task in tasks]
+    scored: dict[tuple[str, str], Scored] = score_networks(setting, [*names, *of_trials], cards, jobs)
+    read = [read_task(setting.data / "tasks" / task) for task in tasks]
     judged = judge_pool(retriever, data, read, finished, by_task, scored, published) if tasks else []
     features = FeatureRows.read(retriever.release.store_dir)
     by_trials = judge_trials(retriever.release.space_dir, data, cards, features, scored, published)
@@ -103,12 +103,12 @@ def run_benchmark(
             "fits": len(used),
             "fit_seconds": float(sum(fit.seconds for fit in used.values())),
             "between_seeds": _between_seeds(used),
-            **judge(judged, seed),
+            **judge(judged),
         }
     if by_trials:
         counts = [len(one.models) for one in by_trials]
         rows = {"tasks": len(by_trials), "networks": float(np.mean(counts)), "trials": sum(counts)}
-        record["trials"] = {**rows, **judge(by_trials, seed)}
+        record["trials"] = {**rows, **judge(by_trials)}
         del record["trials"]["speed"]
     return Benchmark(record, judged, by_trials, used)
 

@@ -65,9 +65,10 @@ def benchmark(
         data = _read(project, params)
     count = steps or params.evaluate.steps
     setting = Setting(
-        project,
+        project / "data",
         project / ".resume/benchmark",
         Budget(count, params.finetune.batch_size, min(points, count), precision),
+        params.finetune.model_dump(),
         images or params.transfer.probe_images,
         images or params.transfer.probe_images_per_class,
         None if minutes is None else begin + 60 * minutes,
