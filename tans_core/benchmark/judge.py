@@ -26,7 +26,7 @@ def judge(tasks: Sequence[Judged]) -> dict[str, Any]:
     Returns:
         - `rankings.<ranking>`: means over the tasks: `accuracy` of the first, `regret_at_1`, `regret_at_3`,
           `weighted_tau` (None where there is no order), `forward_passes` of networks to be ranked and `seconds`, a
-          task; `defined`, the share of networks that have a score.
+          task; `defined`, the share of networks that have a score; `tasks`, those where the ranking is possible.
         - `by_task.<task>.<ranking>`: the same of one task.
         - `against.<ours>.<ranking>`: regret@1 of the other less ours: `mean`, tasks `won`, `lost` and `tied`, and `p`
           of a two-sided Wilcoxon signed-rank test over the tasks (1 where no task differs).
@@ -95,7 +95,7 @@ def _first(scores: Floats, truth: Floats) -> float:
 
 
 def _mean(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    means: dict[str, float | None] = {}
+    means: dict[str, float | None] = {"tasks": len(rows)}
     for key in rows[0]:
         values = [row[key] for row in rows]
         means[key] = None if None in values else float(np.mean(np.array(values, dtype=np.float64)))

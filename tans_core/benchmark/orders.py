@@ -64,29 +64,28 @@ def judge_pool(
     retriever: Retriever,
     data: SpaceData,
     tasks: Sequence[Task],
-    pool: Sequence[ModelCard],
     fits: Mapping[str, Mapping[str, Sequence[Fit]]],
     scored: Mapping[tuple[str, str], Scored],
     published: Sequence[str],
 ) -> list[Judged]:
-    """Rank the pool on unseen tasks.
+    """Rank the networks that were fine-tuned on each unseen task.
 
     Args:
         retriever: of the build.
         data: what its space was trained on.
         tasks: unseen by the zoo.
-        pool: n cards.
-        fits: by task and model, one a seed.
-        scored: by task and model.
+        fits: by task and model, one a seed, at least one.
+        scored: by task and model, of all that were fine-tuned.
         published: ids of published networks as they are.
     """
     features = FeatureRows.read(retriever.release.store_dir)
-    ids = [card.id for card in pool]
-    truths = {task: np.array([np.mean([fit.test_accuracy for fit in of[m]]) for m in ids]) for task, of in fits.items()}
-    numbers = [data.models.index(name) for name in ids]
+    truths = {
+        task: {model: float(np.mean([fit.test_accuracy for fit in of])) for model, of in by_model.items()}
+        for task, by_model in fits.items()
+    }
     judged = []
     for task in tasks:
-        name = task.info.name
+        name, ids = task.info.name, list(fits[task.info.name])
         elapsed = clock()
         candidates, vectors = retriever.rank(task)
         seconds = elapsed()
@@ -102,11 +101,11 @@ def judge_pool(
         probing = sum(of_task[index].seconds["features"] + of_task[index].seconds["ridge probe"] for index in first)
         passes |= {OURS: 0, REFINED_OURS: len(first)}
         times |= {OURS: seconds, REFINED_OURS: seconds + probing}
-        if others := [deviations(truth) for other, truth in truths.items() if other != name]:
-            orders[BLIND] = np.mean(others, axis=0)
-        orders[BLIND_BUILD] = scores_on_other_tasks(data, [], numbers)
+        orders |= blind_orders(name, ids, truths)
+        orders[BLIND_BUILD] = scores_on_other_tasks(data, [], [data.models.index(model) for model in ids])
         query = query_features(task, retriever.backbone, retriever.release.params["embed"]["images_per_class"])[0]
-        orders |= plain_orders(pool, closeness(query.mean(axis=0, dtype=np.float64), features))
+        cards = [retriever.card(model) for model in ids]
+        orders |= plain_orders(cards, closeness(query.mean(axis=0, dtype=np.float64), features))
         runs = [fits[name][model] for model in ids]
         steps = np.array([point["step"] for point in runs[0][0].curve], dtype=np.float64)
         curves = np.array([np.mean([[p["val_accuracy"] for p in fit.curve] for fit in of], axis=0) for of in runs])
@@ -114,7 +113,7 @@ def judge_pool(
             Judged(
                 name,
                 tuple(ids),
-                truths[name],
+                np.array(list(truths[name].values())),
                 orders,
                 {key: passes.get(key, 0) for key in orders},
                 {key: times.get(key, 0.0) for key in orders},
@@ -124,6 +123,18 @@ def judge_pool(
             )
         )
     return judged
+
+
+def blind_orders(task: str, ids: Sequence[str], truths: Mapping[str, Mapping[str, float]]) -> dict[str, Floats]:
+    """Rank networks by their mean result on the other tasks, in deviations; empty where there is only one task."""
+    others: dict[str, list[float]] = {model: [] for model in ids}
+    for other, results in truths.items():
+        relative = deviations(list(results.values()))
+        for model, value in zip(results, relative.tolist(), strict=True):
+            if other != task and model in others:
+                others[model].append(value)
+    means = np.array([np.mean(values) if values else np.nan for values in others.values()])
+    return {BLIND: means} if np.isfinite(means).sum() > 1 else {}
 
 
 def judge_trials(
@@ -137,7 +148,8 @@ def judge_trials(
     """Rank the networks of the build's own trials, on tasks whose sources the spaces of the folds never saw."""
     rows = sorted(read_predictions(space) or (), key=lambda row: row.task)
     groups = [(task, list(own)) for task, own in groupby(rows, lambda row: row.task)]
-    groups = [(task, own) for task, own in groups if len(own) >= LEAST_NETWORKS and (task, own[0].model) in scored]
+    groups = [(task, [row for row in own if (task, row.model) in scored]) for task, own in groups]
+    groups = [(task, own) for task, own in groups if len(own) >= LEAST_NETWORKS]
     orders_of: list[tuple[int, Order]] = []
     for task, own in groups:
         probes = np.array([float(scored[task, row.model].scores["ridge probe"] or 0) for row in own])

@@ -48,7 +48,7 @@ def headline(record: dict[str, Any]) -> str:
     regrets = ", ".join(
         f"{name} {rankings[name]['regret_at_1']:.1f}"
         for name in (OURS, REFINED_OURS, "LogME", IMAGENET, RANDOM)
-        if name in rankings
+        if name in rankings and rankings[name]["tasks"] == group["tasks"]
     )
     return f"Points of accuracy lost to the best network, mean over {group['tasks']} tasks: {regrets}."
 

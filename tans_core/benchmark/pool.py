@@ -49,7 +49,7 @@ class Setting:
         budget: of a fine-tuning.
         recipes: the section `finetune` of params.yaml, for networks without a recipe on their card.
         images, images_per_class: most images that a network is scored on, in total and of a class.
-        until: time (`time.time`) after which no fine-tuning begins; None sets no limit.
+        until: time (`time.time`) after which no work begins; None sets no limit.
     """
 
     data: Path
@@ -107,13 +107,14 @@ def fine_tune(setting: Setting, trials: Sequence[Trial], cards: Mapping[str, Mod
 def score_networks(
     setting: Setting, pairs: Sequence[tuple[str, str]], cards: Mapping[str, ModelCard], jobs: int
 ) -> dict[tuple[str, str], Scored]:
-    """Score networks on tasks, given as pairs of task and model, or read what was kept.
+    """Score networks on tasks, given as pairs of task and model, or read what was kept; as `fine_tune`.
 
     Raises:
         WeightsError, TooFewImagesError: as `probe_sample` and `features_of`.
     """
     items = [(task, cards[model]) for task, model in pairs]
-    return dict(zip(pairs, _work(partial(_score, setting), items, jobs, "scoring networks"), strict=True))
+    found = _work(partial(_score, setting), items, jobs, "scoring networks")
+    return {pair: scored for pair, scored in zip(pairs, found, strict=True) if scored is not None}
 
 
 def _fit(setting: Setting, item: tuple[Trial, ModelCard]) -> Fit | None:
@@ -136,7 +137,7 @@ def _start(data: Path, card: ModelCard, num_classes: int, seed: int) -> Network:
 
 
 @torch.no_grad()
-def _score(setting: Setting, item: tuple[str, ModelCard]) -> Scored:
+def _score(setting: Setting, item: tuple[str, ModelCard]) -> Scored | None:
     name, card = item
     code = io.code_digest([*_score_files(), *network_files()])
     parts = ["scores", setting.images, setting.images_per_class, setting.budget.precision, code]
@@ -144,6 +145,8 @@ def _score(setting: Setting, item: tuple[str, ModelCard]) -> Scored:
     if path.is_file():
         kept = read_json(path)
         return Scored(kept["scores"], kept["seconds"])
+    if setting.until is not None and time.time() > setting.until:
+        return None
     sample = _sample(setting.data, name, setting.images_per_class, setting.images)
     images, labels = sample.images(card.preprocess), sample.labels
     elapsed = clock()

@@ -34,7 +34,7 @@ LEAST_POOL = 4
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What came of a run: the record, and what it was computed from. `fits` are None where a trial was left out."""
+    """What came of a run: the record, and what it was computed from."""
 
     record: dict[str, Any]
     pool: list[Judged]
@@ -56,7 +56,7 @@ def run_benchmark(
         jobs: processes.
 
     Raises:
-        ParamsError: too few networks were fine-tuned on every task before the time was over.
+        ParamsError: too few networks were fine-tuned on each task before the time was over.
     """
     retriever = Retriever.open(open_pipeline(setting.data.parent))
     cards, seed = retriever.cards, seeds[0]
@@ -64,25 +64,25 @@ def run_benchmark(
     pool = choose_pool(cards.values(), networks, seed)
     trials = [Trial(task, card.id, number) for number in seeds for card in pool for task in tasks]
     fits = fine_tune(setting, trials, cards, jobs)
-    by_task = {
-        task: {card.id: [fits[one] for n in seeds if (one := Trial(task, card.id, n)) in fits] for card in pool}
-        for task in tasks
-    }
-    # The time may be over before all are fine-tuned: every task is judged on the same networks.
-    finished = [card for card in pool if all(by_task[task][card.id] for task in tasks)]
-    if tasks and len(finished) < LEAST_POOL:
-        raise ParamsError(
-            f"{len(finished)} networks were fine-tuned on all {len(tasks)} tasks, want at least {LEAST_POOL}. "
-            "Run `tans benchmark` again with more --minutes: it goes on where it ended."
-        )
-    names = [(task, card.id) for task in tasks for card in finished]
+    names = list(dict.fromkeys((trial.task, trial.model) for trial in fits))
     of_trials = [pair for pair in trial_pairs(retriever.release.space_dir) if pair[1] in cards]
     scored: dict[tuple[str, str], Scored] = score_networks(setting, [*names, *of_trials], cards, jobs)
-    read = [read_task(setting.data / "tasks" / task) for task in tasks]
-    judged = judge_pool(retriever, data, read, finished, by_task, scored, published) if tasks else []
+    # The time may be over before all networks are fine-tuned and scored: a task is judged on those that are.
+    used = {trial: fit for trial, fit in fits.items() if (trial.task, trial.model) in scored}
+    by_task: dict[str, dict[str, list[Fit]]] = {}
+    for trial, fit in used.items():
+        by_task.setdefault(trial.task, {}).setdefault(trial.model, []).append(fit)
+    by_task = {task: by_model for task, by_model in by_task.items() if len(by_model) >= LEAST_POOL}
+    if tasks and not by_task:
+        raise ParamsError(
+            f"fewer than {LEAST_POOL} networks were fine-tuned on each task before the time was over. "
+            "Run `tans benchmark` again with more --minutes: it goes on where it ended."
+        )
+    read = [read_task(setting.data / "tasks" / task) for task in by_task]
+    judged = judge_pool(retriever, data, read, by_task, scored, published) if by_task else []
     features = FeatureRows.read(retriever.release.store_dir)
     by_trials = judge_trials(retriever.release.space_dir, data, cards, features, scored, published)
-    used = {trial: fit for trial, fit in fits.items() if trial.model in {card.id for card in finished}}
+    used = {trial: fit for trial, fit in used.items() if trial.task in by_task}
     record: dict[str, Any] = {
         "machine": {
             "cores": os.cpu_count(),
@@ -94,10 +94,8 @@ def run_benchmark(
     }
     if judged:
         record["unseen"] = {
-            "networks": len(finished),
-            "families": len({card.family for card in finished}),
-            "without_classifier": sum(card.general for card in finished),
-            "tasks": len(tasks),
+            **_count(judged, cards),
+            "tasks": len(judged),
             "seeds": len(seeds),
             "steps": setting.budget.steps,
             "fits": len(used),
@@ -150,6 +148,15 @@ def write_benchmark(result: Benchmark, root: Path) -> list[Path]:
             temporary.write_bytes(to_png(draw_curves(result.pool)))
         files.append(picture)
     return files
+
+
+def _count(judged: Sequence[Judged], cards: Mapping[str, ModelCard]) -> dict[str, Any]:
+    every = [cards[model] for one in judged for model in one.models]
+    return {
+        "networks": len(every) / len(judged),
+        "families": len({card.family for card in every}),
+        "without_classifier": sum(card.general for card in every) / len(judged),
+    }
 
 
 def _between_seeds(fits: Mapping[Trial, Fit]) -> float | None:

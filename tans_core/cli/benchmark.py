@@ -122,5 +122,6 @@ def _show(group: dict[str, Any], title: str) -> None:
             "–" if value is None else f"{value:.{digits}f}"
             for value, digits in zip(values, (1, 1, 2, 1, 2), strict=True)
         ]
-        shown.add_row(name, f"{row['accuracy']:.3f}", *cells)
+        partly = "" if row["tasks"] == group["tasks"] else f" ({row['tasks']} tasks)"
+        shown.add_row(name + partly, f"{row['accuracy']:.3f}", *cells)
     stdout().print(shown)
