@@ -88,15 +88,11 @@ def retrieve(
 
 
 def embed(dataset: str | Path | Task, *, group: str | None = None, root: str | Path | None = None) -> Query:
-    """Return what a search needs of a data set, without its images: `retrieve` takes it, here or elsewhere.
+    """Return what a search needs of a data set, without its images. `Query.write` and `Query.read` keep it in a file.
 
     Args:
-        dataset: as for `retrieve`.
-        group: what keeps images in one split, as for `retrieve`: only the training images are used.
+        dataset, group: as for `retrieve`; only the training images are used.
         root: as for `retrieve`. Its release must have the same encoders as the one that is searched.
-
-    Returns:
-        The query; `Query.write` and `Query.read` make and read its file.
 
     Raises:
         NoReleaseError, UnknownTaskError, DataError, GateError: as for `retrieve`.

@@ -148,7 +148,7 @@ def test_what_cannot_be_exported_is_said(model: TunedModel, run: Run, tmp_path: 
         export(model, "tflite")
     with pytest.raises(ParamsError, match="exists, and is no folder of an export"):
         export(model, "hf", tmp_path)
-    with pytest.raises(ParamsError, match="a folder. Want the name of a file"):
+    with pytest.raises(ParamsError, match=r"a folder\. Want the name of a file"):
         export(model, "torch", tmp_path)
     assert tmp_path.is_dir()
     folder = shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("samples"))
