@@ -222,11 +222,7 @@ def list_tasks(root: str | Path | None = None) -> list[TaskInfo]:
 
 
 def list_models(root: str | Path | None = None) -> list[ModelCard]:
-    """Return the cards of the models in production, ordered by id.
-
-    Raises:
-        NoReleaseError: nothing was published yet.
-    """
+    """Return the cards of the models in production, ordered by id. Raises NoReleaseError if there is no release."""
     return list(Service.open(root).retriever.cards.values())
 
 
