@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check bench-export bench-kills bench-resume bench-scan bench-space bench-transfer format serve clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes)
 
 bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
+
+bench-export: install ## Compare exports of every family with the networks (minutes); writes metrics/bench-export.json
+	$(BIN)/python -m benchmarks.export_parity --out metrics/bench-export.json
 
 bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
 	$(BIN)/python -m benchmarks.finetune_kills --out metrics/bench-finetune-kills.json
