@@ -18,7 +18,7 @@ PROFILE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format serve clean
-.PHONY: bench-api bench-cluster bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer
+.PHONY: bench-api bench-cluster bench-export bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-api: install ## Time the HTTP service against the command (a minute); writ
 
 bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
+
+bench-export: install ## Compare exports of every family with the networks (minutes); writes metrics/bench-export.json
+	$(BIN)/python -m benchmarks.export_parity --out metrics/bench-export.json
 
 bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
 	$(BIN)/python -m benchmarks.finetune_kills --out metrics/bench-finetune-kills.json

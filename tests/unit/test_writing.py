@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import tans_core
 from tans_core.errors import StoreError
+from tans_core.finetuning import checkpoint
 from tans_core.finetuning import finetune as finetuning
 from tans_core.gates import query
 from tests.factories.images import write_class_folders
@@ -65,6 +68,40 @@ def test_a_disk_that_is_full_after_a_fine_tuning_is_said_and_leaves_no_run(
     assert found.returncode == 6, found.stderr
     assert found.stdout.count("cannot be written") == 1 and "File too large. No partial file is left" in found.stdout
     assert set(project.glob("runs/*")) == before and not list(project.rglob("*.tmp"))
+
+
+def test_a_broken_off_fine_tuning_goes_on_when_the_same_is_asked_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, asked = tans_core.list_models(project)[0].id, {"epochs": 3, "root": project}
+    whole = tans_core.finetune(UNSEEN, model, **asked)
+    steps: list[int] = []
+    write = checkpoint.Checkpoint.on_train_batch_end
+
+    def breaking(self: Any, trainer: Any, *arguments: Any) -> None:
+        self.due = 0.0
+        write(self, trainer, *arguments)
+        steps.append(trainer.global_step)
+        if steps == [1, 2, 3, 4, 5]:
+            raise ConnectionError  # nothing handles it
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_train_batch_end", breaking)
+    with pytest.raises(ConnectionError):
+        tans_core.finetune(UNSEEN, model, **asked)
+    assert len(list((project / ".resume/finetune").iterdir())) == 1
+    other = tans_core.finetune(UNSEEN, model, **{**asked, "seed": 1})
+    assert steps[5:] == list(range(1, 13)), "another seed is another fine-tuning"
+    again = tans_core.finetune(UNSEEN, model, **asked)
+    assert steps[17:] == list(range(6, 13))
+    assert not list((project / ".resume/finetune").iterdir())
+    kept = ("predict.json", "images.csv", "test.json")
+    files = [[(run.folder / name).read_bytes() for name in kept] for run in (whole, again, other)]
+    weights = [load_file(run.folder / "weights.safetensors") for run in (whole, again, other)]
+    assert files[0] == files[1] != files[2]
+    assert all(np.array_equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert (again.test_accuracy, again.best_val_accuracy) == (whole.test_accuracy, whole.best_val_accuracy)
+    keys = ("step", "train_loss", "val_accuracy")
+    assert [[p[key] for key in keys] for p in again.curve] == [[p[key] for key in keys] for p in whole.curve]
 
 
 _REQUESTS: dict[str, Callable[[Path, Path], object]] = {

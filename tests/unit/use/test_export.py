@@ -27,6 +27,12 @@ def model(run: Run) -> TunedModel:
     return TunedModel.load(run.folder)
 
 
+@pytest.fixture(scope="module")
+def of_onnx(model: TunedModel, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    pytest.importorskip("onnxruntime", reason="tans[export] is not installed")
+    return export(model, "onnx", tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
 def small(written: Exported) -> bool:
     parity = written.content["parity"]
     return max(parity[f"batch_{size}"]["logits"] for size in (1, 32)) <= 1e-4
@@ -45,11 +51,11 @@ def test_a_program_of_torch_answers_any_batch_of_raw_images(model: TunedModel, r
         assert torch.allclose(probabilities, model.probabilities(images), atol=1e-5)
 
 
-def test_onnx_answers_any_batch_of_raw_images(model: TunedModel, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="tans[export] is not installed")
-    written = export(model, "onnx", tmp_path / "net.onnx")
-    assert small(written)
-    session = onnxruntime.InferenceSession(written.path, providers=["CPUExecutionProvider"])
+def test_onnx_answers_any_batch_of_raw_images(model: TunedModel, of_onnx: Exported) -> None:
+    import onnxruntime
+
+    assert small(of_onnx)
+    session = onnxruntime.InferenceSession(of_onnx.path, providers=["CPUExecutionProvider"])
     (put,) = session.get_inputs()
     assert (put.name, put.type, put.shape[1:]) == ("images", "tensor(uint8)", [3, 16, 16])
     assert [one.name for one in session.get_outputs()] == ["logits", "probabilities"]
@@ -60,16 +66,14 @@ def test_onnx_answers_any_batch_of_raw_images(model: TunedModel, tmp_path: Path)
 
 
 def test_program_of_the_docs_answers_as_tans_does(
-    model: TunedModel, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    model: TunedModel, of_onnx: Exported, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="tans[export] is not installed")
-    export(model, "onnx", tmp_path / "model.onnx")
     docs = (Path(__file__).parents[3] / "docs/use.md").read_text()
     (program,) = [block for block in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "onnxruntime" in block]
     sides = {path: Image.open(path).size for path in sorted(pictures.rglob("*.png"))}
     files = [path for path, size in sides.items() if max(size) <= 1.5 * min(size)]
     assert len(files) > 9
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(of_onnx.path.parent)
     monkeypatch.setattr(sys, "argv", ["program.py", *map(str, files)])
     exec(compile(program, "program.py", "exec"), {})
     said = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
