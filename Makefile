@@ -17,10 +17,11 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench-api bench-kills bench-scan bench-space bench-transfer format serve clean
+.PHONY: help install run test check format serve clean
+.PHONY: bench-api bench-cluster bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## Build everything (data, zoo, space, index, evaluation), then retrieve and fine-tune for one unseen task
 	$(BIN)/tans build $(if $(PROFILE),--profile $(PROFILE))
@@ -39,6 +40,10 @@ check: install ## Lint, format check, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench-cluster: install ## Build the zoo with two workers, each in its own clone (twice `make run`); writes metrics/bench-cluster.json
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cluster]'
+	$(BIN)/python -m benchmarks.cluster --out metrics/bench-cluster.json
+
 bench-scan: install ## Scan 100,000 images, compared with Pillow alone (minutes); writes metrics/bench-scan.json
 	$(BIN)/python benchmarks/scan.py
 
@@ -48,8 +53,14 @@ bench-api: install ## Time the HTTP service against the command (a minute); writ
 bench-space: install ## Fit the published space, compared with a plain loop (minutes); writes metrics/bench-space.json
 	$(BIN)/python benchmarks/space.py
 
+bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
+	$(BIN)/python -m benchmarks.finetune_kills --out metrics/bench-finetune-kills.json
+
 bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
+
+bench-service-kills: install ## Kill a served project 30 times (an hour); writes metrics/bench-service-kills.json
+	$(BIN)/python -m benchmarks.service_kills --out metrics/bench-service-kills.json
 
 bench-transfer: install ## Judge rankings on sources left out (an hour); writes metrics/bench-transfer.json
 	$(BIN)/python benchmarks/transfer.py

@@ -23,6 +23,7 @@ from tans_core.embeddings.store import read_table
 from tans_core.inbox import refresh, remove
 from tans_core.index.releases import open_production
 from tans_core.io import read_json, write_json
+from tans_core.newcomers import newcomer_folders
 from tans_core.runtime import clock, progress
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
@@ -63,7 +64,7 @@ def main() -> None:
             check(root, names, before)
             if not any((root / "inbox" / name).is_dir() for name in names):
                 # All are admitted: remove them and start again.
-                remove(root, [path.name for path in (root / "data/arrivals").iterdir()])
+                remove(root, [folder.name for folder in newcomer_folders(root / "data")])
                 shutil.rmtree(root / "quarantine")
                 before = served(root)
                 hand_in(root, names)
@@ -94,7 +95,7 @@ def served(root: Path) -> set[str]:
 
 def check(root: Path, names: list[str], before: set[str]) -> None:
     """Assert that no newcomer is lost or partly admitted."""
-    arrivals = list((root / "data/arrivals").glob("arrival-*"))
+    arrivals = newcomer_folders(root / "data")
     for folder in arrivals:
         card = ModelCard.from_dict(read_json(folder / CARD_FILE))
         assert identify(card, folder / WEIGHTS_FILE) == folder.name, f"{folder}: partly admitted"

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.neighbors import NearestNeighbors
 
 from tans_core.embeddings.probe import probe_sample
 from tans_core.embeddings.scores import ScoreRows
 from tans_core.io import write_json
 from tans_core.networks.head import features_of
-from tans_core.networks.ridge import ridge_probe
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, clock, progress
+from tans_core.scores import knn_probe, ridge_probe
 from tans_core.space.metrics import order_quality
 from tans_core.tasks.task import read_task
 from tans_core.zoo.build import read_all_cards
@@ -32,20 +30,6 @@ from tans_core.zoo.weights import Base, load_model
 ROOT = Path(__file__).resolve().parents[1]
 NEIGHBOURS = (1, 3, 5, 10)
 LEAST = 4
-
-
-def neighbours_right(features: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], count: int) -> float:
-    """Return the share of images that get their class by a vote of their nearest others by cosine.
-
-    The nearest decides ties.
-    """
-    standard = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
-    search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(standard)
-    nearest = labels[search.kneighbors(return_distance=False)]  # (n, count): an image is not its own neighbour
-    right = 0
-    for row, label in zip(nearest.tolist(), labels.tolist(), strict=True):
-        right += max(row, key=lambda one, row=row: (row.count(one), -row.index(one))) == label  # type: ignore[misc]
-    return right / len(labels)
 
 
 def main() -> None:
@@ -81,7 +65,7 @@ def main() -> None:
             guesses["ridge, accuracy"].append(ridge.accuracy)
             for count in NEIGHBOURS:
                 elapsed = clock()
-                guesses[f"{count} nearest"].append(neighbours_right(features, sample.labels, count))
+                guesses[f"{count} nearest"].append(knn_probe(features, sample.labels, count))
                 seconds[f"{count} nearest"] += elapsed()
             guesses["parameters"].append(card.params_m)
         values = np.array([np.mean(one) for one in tuned.values()])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 from flows.common import failed, project
+from flows.declared import declared
 from flows.publishing import rebuild_and_publish
 from tans_core.errors import TansError
 
 
-@flow(name="build", description="Build what params.yaml describes, and publish it if it is better.")
+@declared("build")
 def build() -> Any:
     """Run what is out of date. Publish the result if it is better than what is served, or not worse and larger."""
     try:

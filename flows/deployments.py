@@ -1,65 +1,121 @@
-"""All deployments, and the runner that serves them. `flows.serve` starts this as a program beside a server."""
+"""The deployments of `make serve`, and prefect.yaml with the same ones for work pools. `flows.declared` says what.
+
+python -m flows.deployments --write
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
+import argparse
+import importlib
+import io
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
-from prefect.exceptions import TerminationSignal
-from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
+from ruamel.yaml import YAML
 
-from flows.build import build
-from flows.finetune import finetune
-from flows.retrain import retrain
-from flows.retrieve import retrieve
-from flows.zoo_refresh import ADMITTED, zoo_refresh
+from flows.declared import DECLARED, Declared
 
-NAME = "local"
-RUNS_AT_ONCE = 4
-_MODULE = EntrypointType.MODULE_PATH
+LOCAL = "local"
+FILE = "prefect.yaml"
+# The image holds TANS; the project's folder is mounted at the same path in every container.
+IN_CONTAINERS = "/project"
+POOLS: dict[str, dict[str, Any]] = {
+    "process": {"name": "tans-process"},
+    "docker": {
+        "name": "tans-docker",
+        "job_variables": {"image": "{{ $TANS_IMAGE }}", "volumes": [f"{{{{ $PWD }}}}:{IN_CONTAINERS}"]},
+    },
+    "kubernetes": {"name": "tans-kubernetes", "job_variables": {"image": "{{ $TANS_IMAGE }}"}},
+}
+HEAD = """\
+# Written by `python -m flows.deployments --write` from flows/declared.py, as what `make serve` serves: change it there.
+# From this folder, for the pool of one kind (process, docker, kubernetes); docs/serving.md has the details:
+#   prefect work-pool create tans-process --type process
+#   prefect --no-prompt deploy --name '*/process'
+#   prefect worker start --pool tans-process
+"""
 
 
 def deployments() -> list[RunnerDeployment]:
     """Return one deployment per flow, each named `<flow>/local`."""
-    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    # Admissions queue: one that comes during a run would otherwise wait until the nightly run.
-    in_turn = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    on_admission = DeploymentEventTrigger(
-        name="tans-retrain-on-admission",
-        expect={ADMITTED},
-        match={"prefect.resource.id": "tans.model.*"},
-        parameters={"model_id": "{{ event.payload.model_id }}"},
+    return [_deployment(one) for one in DECLARED]
+
+
+def _deployment(one: Declared) -> RunnerDeployment:
+    flow = getattr(importlib.import_module(f"flows.{one.module}"), one.function)
+    limit = one.at_once and ConcurrencyLimitConfig(
+        limit=one.at_once, collision_strategy=ConcurrencyLimitStrategy(one.when_busy)
     )
-    made = [
-        build.to_deployment(NAME, concurrency_limit=alone, entrypoint_type=_MODULE),
-        retrieve.to_deployment(NAME, entrypoint_type=_MODULE),
-        finetune.to_deployment(NAME, entrypoint_type=_MODULE),
-        zoo_refresh.to_deployment(NAME, cron="*/5 * * * *", concurrency_limit=alone, entrypoint_type=_MODULE),
-        retrain.to_deployment(
-            NAME, cron="0 3 * * *", triggers=[on_admission], concurrency_limit=in_turn, entrypoint_type=_MODULE
-        ),
+    # With a slug and without `active`, a schedule that a person paused stays paused at the next start.
+    schedules = one.cron and [
+        DeploymentScheduleCreate(schedule=CronSchedule(cron=one.cron, timezone="UTC"), slug=one.name)
     ]
+    made = flow.to_deployment(
+        LOCAL,
+        schedules=schedules or None,
+        concurrency_limit=limit or None,
+        triggers=[DeploymentEventTrigger(**_named(trigger, LOCAL)) for trigger in one.triggers],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
     # Its type also covers the awaitables that asynchronous callers get.
-    return cast("list[RunnerDeployment]", made)
+    return cast(RunnerDeployment, made)
 
 
-def main() -> None:
-    """Register the deployments, create the file named by TANS_READY_FILE, and serve until a signal to stop."""
-    runner = Runner(limit=RUNS_AT_ONCE, pause_on_shutdown=False)
-    for deployment in deployments():
-        runner.add_deployment(deployment)
-    if ready := os.environ.get("TANS_READY_FILE"):
-        Path(ready).touch()
-    with contextlib.suppress(KeyboardInterrupt, TerminationSignal):
-        asyncio.run(runner.start())
+def _named(trigger: Any, deployment: str) -> dict[str, Any]:
+    return {**trigger, "name": f"tans-{deployment}-{trigger['name']}"}
+
+
+def prefect_yaml() -> str:
+    """Return the text of prefect.yaml: each flow once per kind of pool, named `<flow>/<kind>`."""
+    document = {
+        "name": "tans",
+        "deployments": [_entry(one, kind) for kind in POOLS for one in DECLARED],
+    }
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 110
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.ignore_aliases = lambda data: True
+    yaml.dump(document, text)
+    return HEAD + text.getvalue().replace("\n  - name:", "\n\n  - name:")
+
+
+def _entry(one: Declared, kind: str) -> dict[str, Any]:
+    folder = "{{ $PWD }}" if kind == "process" else IN_CONTAINERS
+    entry: dict[str, Any] = {
+        "name": kind,
+        "description": one.description,
+        "entrypoint": f"flows/{one.module}.py:{one.function}",
+        "work_pool": POOLS[kind],
+        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": folder}}],
+    }
+    if one.at_once:
+        entry["concurrency_limit"] = {"limit": one.at_once, "collision_strategy": one.when_busy}
+    if one.cron:
+        entry["schedules"] = [{"cron": one.cron, "timezone": "UTC", "slug": one.name}]
+    if one.triggers:
+        entry["triggers"] = [{"type": "event", "enabled": True, **_named(one_, kind)} for one_ in one.triggers]
+    return entry
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print prefect.yaml, or write it."""
+    parser = argparse.ArgumentParser(prog="python -m flows.deployments", description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {FILE} in this folder")
+    if parser.parse_args(arguments).write:
+        Path(FILE).write_text(prefect_yaml(), encoding="utf-8")
+    else:
+        sys.stdout.write(prefect_yaml())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,20 +6,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
-from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
+from prefect import get_run_logger
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows.common import artifact_key, failed, json_block, markdown_table, project
-from tans_core.errors import TansError
+from flows.common import artifact_key, json_block, markdown_table, project
+from flows.declared import declared
 from tans_core.options import FinetuneOptions, takes
 from tans_core.service import Service
 
 CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
 
 
-@flow(name="finetune", description="Fine-tune one network on a data set.")
+# `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
+@declared("finetune")
 @takes(FinetuneOptions)
-async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
+def finetune(dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
     """Fine-tune, and write a report, JSON and a link to `runs/<id>`, which contains the weights.
 
     Args:
@@ -28,23 +29,22 @@ async def finetune(dataset: str, options: FinetuneOptions, *, to_inbox: bool = F
         to_inbox: also copy the result to the inbox, so that it can join the zoo.
     """
     root = project()
-    try:
-        run = Service.open(root).finetune(dataset, options)
-    except TansError as error:
-        return failed(error)
+    run = Service.open(root).finetune(str(dataset), options)
     if to_inbox:
         hand_in(run.folder, root / "inbox")
     get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
     summary = run.to_dict()
     curve = markdown_table(CURVE, summary.pop("curve"))
+    # Without the lists by class: `test.json` of the run has them.
+    summary["test"] = {name: value for name, value in summary["test"].items() if not isinstance(value, list)}
     text = (
         f"# {run.model} on {run.task.name}\n\n"
         f"Test accuracy **{run.test_accuracy:.4f}**, best validation accuracy {run.best_val_accuracy:.4f}, "
         f"{run.seconds:.1f} s.\n\n{run.warning}\n\n{curve}\n\n{json_block(summary)}\n"
     )
     key = artifact_key("finetune", run.task.name)
-    await acreate_markdown_artifact(text, key=key, description=f"{run.model} on {dataset}")
-    await acreate_link_artifact(run.folder.as_uri(), key=f"{key}-run", link_text=f"runs/{run.folder.name}")
+    create_markdown_artifact(text, key=key, description=f"{run.model} on {dataset}")
+    create_link_artifact(run.folder.as_uri(), key=f"{key}-run", link_text=f"runs/{run.folder.name}")
     return str(run.folder)
 
 

@@ -9,14 +9,21 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
-from flows.common import markdown_table, one_repro_at_a_time, rebuild
-from tans_core.errors import WithdrawnReleaseError
+from flows.common import markdown_table
+from flows.notices import REFUSED
+from flows.progress import build_progress
+from tans_core import api
+from tans_core.commits import CommitError, commit_recorded, push_branch
+from tans_core.errors import TansError, WithdrawnReleaseError
 from tans_core.evaluation.challenge import LABELS, REGRET, TAU, Decision
 from tans_core.index.history import production_id
+from tans_core.locks import pipeline_lock
+from tans_core.newcomers import waiting
+from tans_core.params import ReleaseParams, read_section
 from tans_core.publishing import LOG_FILE, Publication, publish_built
+from tans_core.retraining import record_failure
 
 PUBLISHED = "tans.space.published"
-REFUSED = "tans.space.refused"
 EVENTS = {"published": PUBLISHED, "refused": REFUSED}
 MEASURES = {"measure": "measure", "before": "in production", "after": "built", "change": "difference", "p": "p"}
 TASKS = {
@@ -29,24 +36,68 @@ TASKS = {
 }
 
 
-def rebuild_and_publish(root: Path, flow: str) -> str:
-    """Bring data/ up to date with params.yaml and all arrivals, and publish it if the rule allows it.
+def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> str:
+    """Bring data/ up to date with params.yaml and all newcomers, and publish it if the rule allows it.
+
+    One run works and one waits for it. Any other one joins the run that waits, which takes in what is there then.
 
     Args:
         root: the project's folder.
         flow: the flow's name, which becomes the key of the artifact.
+        if_waiting: do nothing if no newcomer waits.
 
     Returns:
-        The id of the release in production.
+        The id of the release in production, or why nothing was done.
 
     Raises:
         TansError: a stage failed. The class is that of its exit code.
     """
-    with one_repro_at_a_time():
-        rebuild(root, get_run_logger().info)
-        publication = publish(root)
+    log = get_run_logger()
+    with pipeline_lock(root, f"the flow `{flow}`", log.info, join=True) as is_held:
+        if not is_held:
+            log.info("another run waits to build; it takes in all that is there when it starts, so this one ends")
+            return "joined a run that waits"
+        if if_waiting and not waiting(root):
+            log.info("no newcomer waits: an earlier run took them in")
+            return "nothing new"
+        try:
+            with build_progress(root, flow) as on_line:
+                api.build(root=root, on_line=on_line)
+            publication = publish(root)
+        except TansError as error:
+            record_failure(root, str(error))
+            raise
+        branch = commit(root, publication) if publication.outcome == "published" else ""
+    if branch:
+        push(root, branch)
     announce(publication, flow)
     return publication.production
+
+
+def commit(root: Path, publication: Publication) -> str:
+    """Commit what the build changed to the branch in params.yaml. Return the branch if there is something to push."""
+    log, branch = get_run_logger(), read_section(root, "release", ReleaseParams).branch
+    if not branch:
+        return ""
+    try:
+        made = commit_recorded(root, branch, f"Release {publication.built}\n\n{publication.reason}")
+    except CommitError as error:
+        log.warning("nothing was committed to %s: %s", branch, error)
+        return ""
+    log.info("committed to %s: %s", branch, made[:12] or "nothing changed")
+    return branch
+
+
+def push(root: Path, branch: str) -> None:
+    """Push the branch to the remote in params.yaml. A failure is only said: the next push contains this one."""
+    log, remote = get_run_logger(), read_section(root, "release", ReleaseParams).remote
+    if not remote:
+        return
+    try:
+        push_branch(root, branch, remote)
+        log.info("pushed %s to %s", branch, remote)
+    except CommitError as error:
+        log.warning("%s was not pushed to %s: %s", branch, remote, error)
 
 
 def publish(root: Path) -> Publication:

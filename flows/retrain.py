@@ -1,27 +1,28 @@
-"""Flow `retrain`: after admissions, bring everything that depends on them up to date, and publish what is better."""
+"""Flow `retrain`: take newcomers in, bring everything that depends on them up to date, and publish what is better."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 
 from flows.common import failed, project
+from flows.declared import declared
 from flows.publishing import rebuild_and_publish
 from tans_core.errors import TansError
 
 
-@flow(name="retrain", description="Rebuild what depends on new models, and publish it if it is better.")
-def retrain(model_id: str | None = None) -> Any:
-    """Rebuild with all arrivals. Publish the result if it is better than what is served, or not worse and larger.
+@declared("retrain")
+def retrain(reason: str = "") -> Any:
+    """Rebuild with all newcomers. Publish the result if it is better than what is served, or not worse and larger.
 
     Args:
-        model_id: the model whose admission started this run; for the log only.
+        reason: why a trigger started this run, which then does nothing if no newcomer waits any more.
     """
-    if model_id:
-        get_run_logger().info("started by the admission of %s", model_id)
+    if reason:
+        get_run_logger().info("started since %s", reason)
     try:
-        return rebuild_and_publish(project(), "retrain")
+        return rebuild_and_publish(project(), "retrain", if_waiting=bool(reason))
     except TansError as error:
         return failed(error)
 

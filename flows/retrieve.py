@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
-from flows.common import artifact_key, failed, json_block, markdown_table, project
-from tans_core.errors import TansError
+from flows.common import artifact_key, json_block, markdown_table, project
+from flows.declared import declared
 from tans_core.options import RetrieveOptions, takes
 from tans_core.service import Service
 
@@ -27,25 +26,23 @@ COLUMNS = {
 }
 
 
-# Asynchronous, since Prefect's heartbeat makes a synchronous flow a second longer.
-@flow(name="retrieve", description="Find the networks to start from for a data set.")
+# `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
+@declared("retrieve")
 @takes(RetrieveOptions)
-async def retrieve(dataset: str, options: RetrieveOptions) -> Any:
+def retrieve(dataset: str | int, options: RetrieveOptions) -> Any:
     """Find networks, and write a table, JSON and a link to `runs/<id>`.
 
     Args:
         dataset: a folder with one folder of images per class, or the name of a task of the project.
         {options}
     """
-    try:
-        retrieval = Service.open(project()).retrieve(dataset, options)
-    except TansError as error:
-        return failed(error)
+    retrieval = Service.open(project()).retrieve(str(dataset), options)
     assert retrieval.task is not None and retrieval.folder is not None  # they are missing for a query alone
     task, folder = retrieval.task.name, retrieval.folder
-    table, block = markdown_table(COLUMNS, retrieval.to_dicts()), json_block(retrieval.to_dict())
+    columns = COLUMNS | ({"latency_ms": "latency (ms)"} if options.latency_profile else {})
+    table, block = markdown_table(columns, retrieval.to_dicts()), json_block(retrieval.to_dict())
     text = f"# Where to start for {task}\n\n{table}\n\nRelease {retrieval.release}.\n\n{block}\n"
     key = artifact_key("retrieve", task)
-    await acreate_markdown_artifact(text, key=key, description=f"Networks for {dataset}")
-    await acreate_link_artifact(folder.as_uri(), key=f"{key}-run", link_text=f"runs/{folder.name}")
+    create_markdown_artifact(text, key=key, description=f"Networks for {dataset}")
+    create_link_artifact(folder.as_uri(), key=f"{key}-run", link_text=f"runs/{folder.name}")
     return str(folder)

@@ -1,35 +1,33 @@
 """`make serve`: a Prefect server on loopback and a runner that serves the flows, until Ctrl-C or SIGTERM.
 
-This process only starts and watches the two. It does not import Prefect, so it starts and can be stopped at once.
+This process only starts and watches the two, and starts one again that ends by itself. It does not import Prefect, so
+it starts and can be stopped at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import http.client
 import logging
 import os
+import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import Any
 
-import psutil
-
+from flows.processes import Program, end_noted, note, reaping
 from tans_core.errors import ParamsError, TansError
+from tans_core.io import read_json
 
 HOST, DEFAULT_PORT = "127.0.0.1", 4200
-START_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 15.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-
+# In .prefect/: who serves the project, and the lock that one service holds.
+NOTE_FILE, LOCK_FILE = "serving.json", "serving.lock"
 
 logger = logging.getLogger(__name__)
 
@@ -63,40 +61,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(root: Path, port: int) -> int:
-    """Start the server and the runner, and watch them; return 1 when one ends by itself.
+    """Start the server and the runner, and watch them until a signal to stop.
 
     Raises:
-        ParamsError: the port is in use, or `root` is no project.
+        ParamsError: the port is in use, or `root` is no project, or is served already.
+        TansError: one of the two does not start, or ends again and again.
         Stop: a signal to stop was received. No process is left running.
     """
     if not (root / "params.yaml").is_file():
         raise ParamsError(f"{root / 'params.yaml'}: no such file. Run from the project's folder, or pass --root.")
-    port = free_port(port)
     home = root / ".prefect"
     home.mkdir(exist_ok=True)
-    environment = settings(home, port)
-    log = home / "server.log"
-    with reaping() as started, log.open("a", encoding="utf-8") as output:
+    with only_service(root, home), reaping() as programs:
+        end_noted(home / NOTE_FILE)
+        port = free_port(port)
+        # Leases of runs of an earlier service: the runner frees their slots, and they must not be freed once more.
+        shutil.rmtree(home / "concurrency_leases", ignore_errors=True)
+        log, registered = home / "server.log", home / "registered"
+        environment = settings(home, port)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-        server = start(command, root, environment, output)
-        started.append(server)
-        wait_for(lambda: healthy(port), "server", server, log)
-        registered = home / "registered"
-        registered.unlink(missing_ok=True)
-        runner_environment = {**environment, "TANS_READY_FILE": str(registered)}
-        runner = start([sys.executable, "-m", "flows.deployments"], root, runner_environment, None)
-        started.append(runner)
-        wait_for(registered.is_file, "runner", runner, log)
-        ready = f"serving {root} at http://{HOST}:{port} (log of the server: {log})\n"
+        server = Program("server", command, root, environment, lambda: healthy(port), log)
+        command = [sys.executable, "-m", "flows.runner"]
+        environment = {**environment, "TANS_READY_FILE": str(registered)}
+        runner = Program("runner", command, root, environment, registered.is_file, log, own_output=True)
+
+        def start(program: Program) -> None:
+            registered.unlink(missing_ok=True)
+            program.start()
+            note(home / NOTE_FILE, url(port), programs)
+
+        for program in (server, runner):
+            programs.append(program)
+            start(program)
+        ready = f"serving {root} at {url(port)} (log of the server: {log})\n"
         if port != DEFAULT_PORT:
-            ready += f"  in other shells: export PREFECT_API_URL=http://{HOST}:{port}/api\n"
+            ready += f"  in other shells: export PREFECT_API_URL={url(port)}/api\n"
         logger.info("%s  prefect deployment run retrieve/local -p dataset=FOLDER --watch\n  Ctrl-C ends it.", ready)
         while True:
-            for name, process in (("server", server), ("runner", runner)):
-                if process.poll() is not None:
-                    logger.error("the %s ended with exit code %s; see %s", name, process.returncode, log)
-                    return 1
+            if server.ended():
+                # A runner that meets no server for some seconds would never again notice that a run is cancelled.
+                with runner.halted():
+                    start(server)
+            if runner.ended():
+                start(runner)
             time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def only_service(root: Path, home: Path) -> Iterator[None]:
+    """Hold the project's lock: two services would share one database, and end each other's runs.
+
+    Raises:
+        ParamsError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(home / LOCK_FILE, timeout=0):
+            yield
+    except Timeout:
+        serving: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            serving = read_json(home / NOTE_FILE)
+        raise ParamsError(
+            f"{root} is served already, at {serving.get('url', 'an unknown address')} by process "
+            f"{serving.get('pid', 'unknown')}. Use that service, or stop it first."
+        ) from None
+
+
+def url(port: int) -> str:
+    """Return the address of the server, without /api."""
+    return f"http://{HOST}:{port}"
 
 
 def free_port(port: int) -> int:
@@ -127,9 +162,11 @@ def settings(home: Path, port: int) -> dict[str, str]:
     return {
         **os.environ,
         "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_API_URL": f"{url(port)}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        # A server that starts again still knows which running run holds which slot.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
         # Streams a run's log, above all why it failed, to the shell that watches it.
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
@@ -142,37 +179,6 @@ def settings(home: Path, port: int) -> dict[str, str]:
     }
 
 
-def start(
-    command: Sequence[str], root: Path, environment: Mapping[str, str], output: IO[str] | None
-) -> subprocess.Popen[bytes]:
-    """Start a program in its own session, so that Ctrl-C reaches only this process, which ends them in order."""
-    return subprocess.Popen(
-        list(command),
-        cwd=root,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if output else None,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
-
-
-def wait_for(ready: Callable[[], bool], name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a started process is ready.
-
-    Raises:
-        TansError: it ended, or was not ready in time.
-    """
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not ready():
-        if process.poll() is not None:
-            raise TansError(f"the {name} ended with exit code {process.returncode}; see {log}.")
-        if time.monotonic() > deadline:
-            raise TansError(f"the {name} was not ready within {START_TIMEOUT_S:.0f} s; see {log}.")
-        time.sleep(0.2)
-
-
 def healthy(port: int) -> bool:
     """Return whether the server answers."""
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
@@ -180,63 +186,6 @@ def healthy(port: int) -> bool:
         connection.request("GET", "/api/health")
         return connection.getresponse().status == http.client.OK
     return False
-
-
-@contextlib.contextmanager
-def reaping() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Yield a list for processes. On exit, end them and all their descendants, the last started first."""
-    # Runs are children of the runner. If it dies first, they become children of this process, not of init.
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        yield started
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        for process in reversed(started):
-            end(process.pid)
-        # Processes that outlived their parents.
-        while orphans := children():
-            for child in orphans:
-                end(child, grace_s=5.0)
-
-
-def children() -> list[int]:
-    """Return the ids of this process's running children; those that ended are reaped."""
-    running = []
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if process.status() == psutil.STATUS_ZOMBIE:
-                process.wait()
-            else:
-                running.append(process.pid)
-    return running
-
-
-def end(pid: int, grace_s: float = STOP_TIMEOUT_S) -> None:
-    """Ask a child to end; after `grace_s` kill it and its process group."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        process.terminate()
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(grace_s)
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(pid) == pid:
-                os.killpg(pid, signal.SIGKILL)
-        process.kill()
-        process.wait()
-
-
-def _die_with_parent() -> None:
-    # If this process is killed, the server must not keep the port.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
+from flows import notices
 from flows.common import failed, markdown_table, project
+from flows.declared import ADMITTED, declared
+from flows.triggers import retrain_if_due, skip_missed_runs
 from tans_core.errors import TansError
 from tans_core.inbox import Outcome, refresh
 
@@ -16,34 +19,37 @@ if TYPE_CHECKING:
     from tans_core.space.drift import Drift
     from tans_core.zoo.admission import Newcomer
 
-ADMITTED = "tans.zoo.model-admitted"
 
-
-@flow(name="zoo-refresh", description="Admit newcomers from the inbox.")
+@declared("zoo-refresh")
 def zoo_refresh() -> Any:
-    """Gate each newcomer. Serve those that pass at once, quarantine the others, emit an event for each admission."""
+    """Gate each newcomer. Serve those that pass at once, quarantine the others, and ask for a retraining if one is due.
+
+    Each admission emits an event.
+    """
     root, log = project(), get_run_logger()
+    skip_missed_runs()
     inbox = root / "inbox"
-    # Most runs find an empty inbox; they should not wait for torch.
-    if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
-        log.info("the inbox is empty")
-        return "nothing new"
     try:
-        outcome = refresh(root, emit_admission)
+        # Most runs find an empty inbox; they should not wait for torch.
+        if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
+            log.info("the inbox is empty")
+            retrain_if_due(root)
+            return "nothing new"
+        outcome = refresh(root, emit_admission, on_wait=log.info)
+        retrain_if_due(root, outcome.drift)
     except TansError as error:
         return failed(error)
     for entry, newcomer in outcome.admitted.items():
         log.info("admitted %s as %s", entry, newcomer.id)
     for entry, reason in outcome.refused.items():
         log.warning("quarantined %s: %s", entry, reason)
-    if outcome.withheld:
-        log.warning("the release in production stays: %s", outcome.withheld)
+        notices.quarantined(entry, reason)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 
 def emit_admission(newcomer: Newcomer, release: str) -> None:
-    """Emit the event that starts `retrain`."""
+    """Emit an event for those who want to know of each admission."""
     emit_event(
         ADMITTED,
         resource={"prefect.resource.id": f"tans.model.{newcomer.id}", "prefect.resource.name": newcomer.id},
@@ -64,10 +70,9 @@ def report(outcome: Outcome) -> str:
         for name, one in outcome.admitted.items()
     ]
     refused = [{"entry": name, "reason": reason} for name, reason in outcome.refused.items()]
-    withheld = f"The release in production stays: {outcome.withheld}\n\n" if outcome.withheld else ""
     columns = {"entry": "entry", "id": "model", "home": "home task", "accuracy": "val accuracy", "drift": "drift"}
     return (
-        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{withheld}{_verdict(outcome.drift)}"
+        f"# Admitted\n\n{markdown_table(columns, admitted)}\n\n{_verdict(outcome.drift)}"
         f"# In quarantine\n\n{markdown_table({'entry': 'entry', 'reason': 'reason'}, refused)}\n"
     )
 

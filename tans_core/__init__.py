@@ -6,6 +6,7 @@
     found[0].model, found[0].predicted_score
     run = tans.finetune("photos/", found[0].model, epochs=5)
     run.test_accuracy, run.folder
+    tans.predict(run, "new/")[0].label                   # or tans.load(run): the network, a torch module
     tans.scan("photos.zip").to_dict()                    # the images of a path, and whether they can be used
 
 The names below are imported on first use, so that importing the package is cheap.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tans_core.api import (
         FinetuneRun,
+        Predictions,
         Query,
         Retrieval,
         ScanRun,
@@ -27,13 +29,18 @@ if TYPE_CHECKING:
         add_network,
         admit,
         build,
+        contribute,
         embed,
+        export,
         finetune,
         list_models,
         list_releases,
         list_tasks,
+        load,
         model_card,
+        predict,
         profile_networks,
+        prune,
         publish,
         remove_networks,
         retrieve,
@@ -62,6 +69,7 @@ __all__ = [
     "NoModelFitsError",
     "NoReleaseError",
     "ParamsError",
+    "Predictions",
     "Query",
     "Retrieval",
     "ScanRun",
@@ -74,13 +82,18 @@ __all__ = [
     "add_network",
     "admit",
     "build",
+    "contribute",
     "embed",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
+    "prune",
     "publish",
     "remove_networks",
     "retrieve",

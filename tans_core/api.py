@@ -12,12 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tans_core.contributing import contribute
 from tans_core.dataset import QueryLimits, ScanRun, check_save_name, path_of, scan_path
-from tans_core.options import FinetuneOptions, RetrieveOptions, takes
+from tans_core.options import RetrieveOptions, takes
 from tans_core.project import SAVED_TASKS, find_root, reproduce, run_folder, task_infos
+from tans_core.pruning import prune
 from tans_core.results import FinetuneRun, Retrieval
 from tans_core.retrieval.query import Query
+from tans_core.runs import export, finetune, load, predict
 from tans_core.service import Service
+from tans_core.use.predictions import Predictions
 
 if TYPE_CHECKING:
     from tans_core.inbox import Outcome
@@ -26,9 +30,9 @@ if TYPE_CHECKING:
     from tans_core.zoo.card import ModelCard
     from tans_core.zoo.latency import Latency, Profile
 
-
 __all__ = [
     "FinetuneRun",
+    "Predictions",
     "Query",
     "Retrieval",
     "ScanRun",
@@ -36,13 +40,18 @@ __all__ = [
     "add_network",
     "admit",
     "build",
+    "contribute",
     "embed",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
+    "prune",
     "publish",
     "remove_networks",
     "retrieve",
@@ -79,44 +88,16 @@ def retrieve(
 
 
 def embed(dataset: str | Path | Task, *, group: str | None = None, root: str | Path | None = None) -> Query:
-    """Return what a search needs of a data set, without its images: `retrieve` takes it, here or elsewhere.
+    """Return what a search needs of a data set, without its images. `Query.write` and `Query.read` keep it in a file.
 
     Args:
-        dataset: as for `retrieve`.
-        group: what keeps images in one split, as for `retrieve`: only the training images are used.
+        dataset, group: as for `retrieve`; only the training images are used.
         root: as for `retrieve`. Its release must have the same encoders as the one that is searched.
-
-    Returns:
-        The query; `Query.write` and `Query.read` make and read its file.
 
     Raises:
         NoReleaseError, UnknownTaskError, DataError, GateError: as for `retrieve`.
     """
     return Service.open(root).embed(dataset, group)
-
-
-@takes(FinetuneOptions)
-def finetune(
-    dataset: str | Path | Task, options: FinetuneOptions, *, root: str | Path | None = None, progress: bool = False
-) -> FinetuneRun:
-    """Fine-tune one model on a data set: all weights, a new classifier. The best weights by validation are kept.
-
-    Args:
-        dataset: as for `retrieve`.
-        {options}
-        root: as for `retrieve`.
-        progress: show a progress bar on stderr.
-
-    Returns:
-        The run. Its folder holds the weights as safetensors and their card.
-
-    Raises:
-        ParamsError: an option is wrong, or no model has this rank; nothing was read.
-        StoreError: no such model; nothing was read.
-        NoReleaseError, NoModelFitsError, UnknownTaskError, DataError, GateError: as for `retrieve`.
-        WeightsError: the model's weights cannot be loaded.
-    """
-    return Service.open(root).finetune(dataset, options, progress)
 
 
 def scan(
@@ -203,12 +184,12 @@ def publish(root: str | Path | None = None, *, again: bool = False, judged: bool
 
     Args:
         root: the project's folder.
-        again: also publish a release that was rolled back.
+        again: also publish what was rolled back.
         judged: publish it only if it is better, or not worse and larger, as the flows do (`release` in params.yaml).
 
     Raises:
         StoreError: something is not built, or the parts are of different builds.
-        WithdrawnReleaseError: this release was rolled back before, and `again` is not set.
+        WithdrawnReleaseError: this release or some of its networks were rolled back, and `again` is not set.
         RefusedReleaseError: with `judged`: it may not replace the release in production.
     """
     from tans_core.publishing import publish_built
@@ -241,11 +222,7 @@ def list_tasks(root: str | Path | None = None) -> list[TaskInfo]:
 
 
 def list_models(root: str | Path | None = None) -> list[ModelCard]:
-    """Return the cards of the models in production, ordered by id.
-
-    Raises:
-        NoReleaseError: nothing was published yet.
-    """
+    """Return the cards of the models in production, ordered by id. Raises NoReleaseError if there is no release."""
     return list(Service.open(root).retriever.cards.values())
 
 
@@ -259,8 +236,12 @@ def model_card(model: str, root: str | Path | None = None) -> ModelCard:
     return Service.open(root).retriever.card(model)
 
 
-def admit(root: str | Path | None = None) -> Outcome:
+def admit(root: str | Path | None = None, *, again: bool = False) -> Outcome:
     """Admit the newcomers in the inbox, as the flow `zoo-refresh` does. Those that fail go into quarantine.
+
+    Args:
+        root: the project's folder.
+        again: also admit newcomers that were rolled back.
 
     Raises:
         NoReleaseError: nothing was published yet.
@@ -268,7 +249,7 @@ def admit(root: str | Path | None = None) -> Outcome:
     """
     from tans_core.inbox import refresh
 
-    return refresh(find_root(root), lambda newcomer, release: None)
+    return refresh(find_root(root), lambda newcomer, release: None, again=again)
 
 
 def add_network(
@@ -291,17 +272,16 @@ def add_network(
         weights: safetensors, or a file of tensors that torch wrote. The names of the tensors are the package's.
         home_task: the task that the weights' classifier was trained on; None uses them as features for any task.
         size_px: side of the input in pixels; None takes the package's.
-        licence: of the weights, an SPDX expression.
+        licence: of the weights, an SPDX expression or their terms in words.
         images, images_licence: the images that the weights were trained on, if they are no task of the project.
         root: the project's folder.
 
     Raises:
         WeightsError: the package has no such network, or the file's weights do not fit it or are in the zoo already.
         GateError: the gate refuses it. It is in quarantine/ now, as after a WeightsError of admission.
-        WithdrawnReleaseError: the resulting release was rolled back before. It is in data/arrivals, and not served.
+        WithdrawnReleaseError: it was in production, and was rolled back. It is in quarantine/ now.
         NoReleaseError: nothing was published yet.
     """
-    from tans_core.errors import WithdrawnReleaseError
     from tans_core.inbox import refresh
     from tans_core.zoo.hand_in import HandIn, hand_in
 
@@ -311,8 +291,6 @@ def add_network(
     outcome = refresh(project, lambda newcomer, release: None, only=entry)
     if entry.name in outcome.errors:
         raise outcome.errors[entry.name]
-    if outcome.withheld:
-        raise WithdrawnReleaseError(outcome.withheld)
     return outcome.admitted[entry.name].card
 
 
@@ -361,11 +339,9 @@ def profile_networks(
     from tans_core.runtime import device as best_device
     from tans_core.zoo.latency import Profile, add_latencies, measure_latencies, read_latencies
 
-    project = find_root(root)
-    service = Service.open(project)
+    service = Service.open(root)
     cards = [service.retriever.card(model) for model in models] or list(service.retriever.cards.values())
-    kind = best_device().type if device == "auto" else device
-    profile = Profile.here(kind, threads, batch)
-    read_latencies(project / "latency", profile)  # raises for a bad file before anything is timed
+    profile = Profile.here(best_device().type if device == "auto" else device, threads, batch)
+    read_latencies(service.project / "latency", profile)  # raises for a bad file before anything is timed
     latencies = measure_latencies(cards, lambda card: service.retriever.load_model(card.id, card.outputs), profile)
-    return profile, latencies, add_latencies(project / "latency", profile, latencies)
+    return profile, latencies, add_latencies(service.project / "latency", profile, latencies)

@@ -235,7 +235,7 @@ def path_of(given: str | Path) -> Path:
     """
     if not str(given).strip():
         raise DataError(
-            f"path {str(given)!r}: nothing is written there. Want a folder of class folders, an archive or a table; "
+            f"the path {str(given)!r} is empty. Want a folder of class folders, an archive or a table; "
             "the current folder is `.`."
         )
     return Path(given).expanduser()
@@ -293,7 +293,6 @@ def scan_path(
         verdict = check(
             report,
             limits.thresholds,
-            root if scratch is None else None,
             min_images_per_class=limits.min_images_per_class,
             max_bad_share=limits.max_bad_share,
             drop_empty_classes=drop_empty_classes,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tans_core.errors import GateError, TansError, WeightsError, WithdrawnReleaseError
+from tans_core.errors import GateError, StoreError, TansError, WeightsError, WithdrawnReleaseError
+from tans_core.locks import hold, pipeline_lock
+from tans_core.newcomers import ADMITTED, newcomer_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +35,6 @@ class Outcome:
     errors: dict[str, TansError] = field(default_factory=dict)
     """Why each entry in quarantine was refused."""
     release: str = ""
-    withheld: str = ""
-    """Why admitted newcomers are not served: they would recreate a release that was rolled back. Else empty."""
     drift: dict[str, Drift] = field(default_factory=dict)
     """Of every newcomer in production, by id, those of earlier calls included."""
 
@@ -45,30 +45,38 @@ class Outcome:
 
 
 def refresh(
-    root: Path, announce: Callable[[Newcomer, str], None], settle_s: float = 2.0, only: Path | None = None
+    root: Path,
+    announce: Callable[[Newcomer, str], None],
+    settle_s: float = 2.0,
+    only: Path | None = None,
+    *,
+    again: bool = False,
+    on_wait: Callable[[str], None] = logger.warning,
 ) -> Outcome:
     """Empty the inbox. If interrupted, the next call continues: each step can be repeated.
 
-    If adding the newcomers would recreate a release that was rolled back, serving does not change: they go to
-    data/arrivals, and are not announced.
+    What is admitted is served at once. It is kept in data/admitted, which no stage reads, until a build takes it in.
 
     Args:
         root: the project's folder.
         announce: called for each admitted model, with the release that serves it.
         settle_s: entries changed within this many seconds may be incomplete, and wait for the next call.
         only: process only this entry, which is known to be complete.
+        again: also admit newcomers that were rolled back.
+        on_wait: called with a line that says for whom this call waits.
 
     Raises:
         NoReleaseError: there is no release yet to add models to.
         StoreError: the release cannot be read or written.
     """
     from tans_core.embeddings.store import read_table
-    from tans_core.index.blobs import hold_lock
-    from tans_core.index.releases import add_models, open_production
-    from tans_core.zoo.admission import admit, discard, quarantine, waiting
+    from tans_core.index.history import read_history
+    from tans_core.index.releases import open_production
+    from tans_core.index.withdrawn import rolled_back
+    from tans_core.zoo.admission import discard, quarantine, waiting
 
     outcome, staging = Outcome(), root / ".resume/admission"
-    with hold_lock(root / "inbox/.lock"):
+    with hold(root / "inbox/.lock", "the admission of newcomers", on_wait):
         # Remains of a killed run.
         shutil.rmtree(staging, ignore_errors=True)
         release = open_production(root / "serving")
@@ -76,10 +84,11 @@ def refresh(
         release.check("space/")
         rows: dict[str, pa.Table] = {}
         served = read_table(release.store_dir, "index")
+        withdrawn = {} if again else rolled_back(read_history(root / "serving"))
         for entry in [only] if only else waiting(root / "inbox", settle_s):
             try:
-                newcomer, placed = judge(entry, staging, release, root, [served, *rows.values()])
-            except (GateError, WeightsError) as error:
+                newcomer, placed = judge(entry, staging, release, root, [served, *rows.values()], withdrawn)
+            except (GateError, WeightsError, WithdrawnReleaseError) as error:
                 outcome.errors[entry.name] = error
                 failures = list(error.failures) if isinstance(error, GateError) else []
                 details = {"error": type(error).__name__, "failures": failures}
@@ -87,17 +96,14 @@ def refresh(
                 continue
             outcome.admitted[entry.name] = newcomer
             rows[newcomer.id] = placed
+        # First into data/: a release that is published from now on keeps what is both there and in production.
+        for newcomer in outcome.admitted.values():
+            _keep(newcomer, root / "data")
         if rows:
-            try:
-                outcome.release = add_models(root / "serving", _joined(rows), _files(outcome)).id
-            except WithdrawnReleaseError as error:
-                outcome.withheld = str(error)
-        # Now searchable. Next: into data/ for the next `dvc repro`, then out of the inbox.
+            outcome.release = _serve(root, release, list(outcome.admitted.values()), rows, again)
+        # Now searchable.
         for name, newcomer in outcome.admitted.items():
-            if newcomer.folder.is_dir():
-                admit(newcomer, root / "data/arrivals")
-            if not outcome.withheld:
-                announce(newcomer, outcome.release)
+            announce(newcomer, outcome.release)
             discard(root / "inbox" / name)
         shutil.rmtree(staging, ignore_errors=True)
     if rows:
@@ -106,7 +112,7 @@ def refresh(
 
 
 def remove(root: Path, models: Sequence[str]) -> str:
-    """Take admitted newcomers out of service, then move them from data/arrivals to quarantine.
+    """Take admitted newcomers out of service, then move them from data/ to quarantine.
 
     If interrupted, it can be repeated. Returns the id of the release without them.
 
@@ -115,25 +121,33 @@ def remove(root: Path, models: Sequence[str]) -> str:
         WeightsError: a remaining model is damaged.
     """
     from tans_core.embeddings.store import read_table
-    from tans_core.index.blobs import hold_lock
     from tans_core.index.releases import open_production, remove_models
     from tans_core.zoo.admission import quarantine
 
-    with hold_lock(root / "inbox/.lock"):
-        release, arrivals = open_production(root / "serving"), root / "data/arrivals"
+    def take_out(required: Sequence[str]) -> Release:
+        release = open_production(root / "serving")
         served = set(read_table(release.store_dir, "index")["id"].to_pylist())
-        arrived = {path.name for path in arrivals.glob("*/")}
-        # Not all are served: some were withheld, or taken out by an earlier call.
-        if to_remove := [name for name in models if name in served or name not in arrived]:
-            release = remove_models(root / "serving", to_remove)
-        for name in models:
-            if name in arrived:
-                quarantine(arrivals / name, root / "quarantine", "removed by `tans zoo remove`")
+        to_remove = [name for name in models if name in served or name in required]
+        return remove_models(root / "serving", to_remove) if to_remove else release
+
+    # Not all are served: some were taken out by an earlier call.
+    release = take_out([name for name in models if newcomer_folder(root / "data", name) is None])
+    with pipeline_lock(root, "`tans zoo remove`"), hold(root / "inbox/.lock", "`tans zoo remove`"):
+        for folder in (newcomer_folder(root / "data", name) for name in models):
+            if folder is not None:
+                quarantine(folder, root / "quarantine", "removed by `tans zoo remove`")
+        # A build that ran meanwhile may have published them.
+        release = take_out([])
     return release.id
 
 
 def judge(
-    entry: Path, staging: Path, release: Release, root: Path, others: Sequence[pa.Table]
+    entry: Path,
+    staging: Path,
+    release: Release,
+    root: Path,
+    others: Sequence[pa.Table],
+    withdrawn: Mapping[str, str],
 ) -> tuple[Newcomer, pa.Table]:
     """Check one entry's form and values, and place it in the live space.
 
@@ -143,9 +157,10 @@ def judge(
         release: in production.
         root: the project's folder.
         others: tables of the index's schema, with models that it must not be a copy of.
+        withdrawn: why it is refused, by the id of each newcomer that was rolled back.
 
     Raises:
-        WeightsError, GateError: it cannot be admitted.
+        WeightsError, GateError, WithdrawnReleaseError: it cannot be admitted.
     """
     from tans_core.gates.arrivals import check_arrival
     from tans_core.retrieval.placement import place_models
@@ -153,6 +168,8 @@ def judge(
 
     newcomer = read_newcomer(entry, staging)
     try:
+        if newcomer.id in withdrawn:
+            raise WithdrawnReleaseError(withdrawn[newcomer.id])
         check_arrival(newcomer, root)
         placed = place_models(release, [newcomer.folder])
         _check_new(newcomer.id, placed, others)
@@ -160,6 +177,47 @@ def judge(
     except TansError:
         shutil.rmtree(newcomer.folder)
         raise
+
+
+def _keep(newcomer: Newcomer, data: Path) -> None:
+    """Put a copy into data/admitted, whole or not at all, unless it is in data/ already."""
+    from tans_core.index.blobs import link_or_copy
+    from tans_core.zoo.admission import admit
+
+    if newcomer_folder(data, newcomer.id) is None:
+        copy = newcomer.folder.with_name(f"{newcomer.id}.copy")
+        shutil.copytree(newcomer.folder, copy, copy_function=link_or_copy)
+        admit(replace(newcomer, folder=copy), data / ADMITTED)
+
+
+def _serve(
+    root: Path, release: Release, newcomers: Sequence[Newcomer], rows: Mapping[str, pa.Table], again: bool
+) -> str:
+    """Put newcomers into production, and return the id of the release that serves them.
+
+    Args:
+        root: the project's folder.
+        release: whose space the rows were embedded by.
+        newcomers: their cards and files.
+        rows: of the index, by id.
+        again: also those that were rolled back.
+    """
+    import pyarrow as pa
+
+    from tans_core.index.releases import add_models, open_production
+    from tans_core.retrieval.placement import place_models
+    from tans_core.zoo.admission import WEIGHTS_FILE
+
+    serving, folders = root / "serving", {one.id: one.folder for one in newcomers}
+    files = {one.card.weights: one.folder / WEIGHTS_FILE for one in newcomers}
+    try:
+        return add_models(serving, pa.concat_tables(rows.values()), files, again).id
+    except StoreError:
+        current = open_production(serving)
+        if current.id == release.id:
+            raise
+        # Another space went live meanwhile.
+        return add_models(serving, place_models(current, list(folders.values())), files, again).id
 
 
 def _check_new(model: str, placed: pa.Table, others: Sequence[pa.Table]) -> None:
@@ -194,15 +252,3 @@ def _drift(root: Path) -> dict[str, Drift]:
     except TansError as error:
         logger.warning("drift is not known: %s", error)
         return {}
-
-
-def _joined(rows: dict[str, pa.Table]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.concat_tables(rows.values())
-
-
-def _files(outcome: Outcome) -> dict[str, Path]:
-    from tans_core.zoo.admission import WEIGHTS_FILE
-
-    return {one.card.weights: one.folder / WEIGHTS_FILE for one in outcome.admitted.values()}

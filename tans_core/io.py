@@ -109,6 +109,20 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_whole(target: Path) -> None:
+    """Remove a file, a link, or a folder. If this is interrupted, no part of a folder stays under its name.
+
+    The folder is hidden first; `.<name>.removed`, the remains of an interrupted call, can be removed at any time.
+    """
+    if target.is_symlink() or not target.is_dir():
+        target.unlink(missing_ok=True)
+        return
+    hidden = target.with_name(f".{target.name}.removed")
+    shutil.rmtree(hidden, ignore_errors=True)
+    target.rename(hidden)
+    shutil.rmtree(hidden)
+
+
 def write_json(value: Any, path: Path) -> None:
     """Write `value` as indented JSON with sorted keys; NaN and infinity are refused (ValueError)."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -15,11 +15,15 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent ends. Only on Linux; elsewhere nothing happens."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Let the kernel kill this process when its parent ends. Only on Linux; elsewhere nothing happens.
+
+    Args:
+        parent: the parent's process id, if this process may have lost it before this call.
+    """
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent ended before the setting took effect
         os.kill(os.getpid(), signal.SIGKILL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -32,6 +32,9 @@ def check_task_name(name: str) -> None:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_S = TypeVar("_S", bound=_Section)
 
 
 class TaskParams(_Section):
@@ -223,6 +226,16 @@ class ReleaseParams(_Section):
     regret_margin: Annotated[float, Field(ge=0, le=100)] = 1.0
     recall_margin: Fraction = 0.2
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    branch: str = ""
+    remote: str = ""
+
+
+class RetrainParams(_Section):
+    """When the flow `zoo-refresh` asks for a retraining; 0 turns a reason off."""
+
+    admissions: Annotated[int, Field(ge=0)] = 10
+    days: NotNegative = 1.0
+    drift: bool = True
 
 
 class Params(_Section):
@@ -240,6 +253,7 @@ class Params(_Section):
     evaluate: EvaluateParams
     gates: GatesParams
     release: ReleaseParams = ReleaseParams()
+    retrain: RetrainParams = RetrainParams()
 
 
 def load_params(root: Path) -> Params:
@@ -250,6 +264,20 @@ def load_params(root: Path) -> Params:
     """
     path = root / "params.yaml"
     return parse_params(read_text(path), path)
+
+
+def read_section(root: Path, name: str, kind: type[_S]) -> _S:
+    """Read one section of `root/params.yaml`, or its defaults; other sections are not checked.
+
+    Raises:
+        ParamsError: the file cannot be read, or the section is invalid.
+    """
+    path = root / "params.yaml"
+    raw = parse_yaml(read_text(path), path)
+    try:
+        return kind.model_validate(raw.get(name) or {} if isinstance(raw, dict) else {})
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {'; '.join(problems(error, kind, (name,)))}") from None
 
 
 def parse_params(text: str, path: Path) -> Params:

@@ -22,9 +22,12 @@ from tans_core.errors import (
     WeightsError,
     did_you_mean,
 )
-from tans_core.io import writing
+from tans_core.io import read_json, writing
+from tans_core.locks import pipeline_lock
+from tans_core.newcomers import newcomer_folder, take_in
 
 if TYPE_CHECKING:
+    from tans_core.params import TasksParams
     from tans_core.tasks.task import Task, TaskInfo
 
 # DVC's message when a stage's command fails. DVC's own exit code is 255, whatever the stage's was.
@@ -118,6 +121,8 @@ def reproduce(
     DVC runs one stage at a time. Tasks do not depend on each other, nor do their zoos. So several processes bring these
     up to date side by side first; then one `dvc repro` covers everything.
 
+    It waits until no other process builds or publishes, and takes in the newcomers that were admitted until then.
+
     Args:
         root: the project's folder.
         stages: the stages to bring up to date. Empty means all; several jobs are used only then.
@@ -128,7 +133,7 @@ def reproduce(
         ParamsError: there is no dvc.yaml in `root`, or git is missing.
         TansError: a stage failed. The class is that of the stage's exit code (GateError for 3).
     """
-    from tans_core.networks.registry import check_settings
+    from tans_core.networks.registry import check_settings, write_versions
     from tans_core.params import load_params
     from tans_core.runtime import cores
 
@@ -148,24 +153,51 @@ def reproduce(
         if stage not in known_stages:
             names = ", ".join(sorted(known_stages))
             raise ParamsError(f"{stage!r}: no such stage{did_you_mean(stage, known_stages)}. There are: {names}.")
-    jobs = jobs or cores()
-    if not stages and jobs > 1:
-        params = load_params(root)
-        # Checked now, before the minutes that the tasks take.
-        check_settings(params.networks, params.data.stored_size_px, params.finetune.families)
-        tasks = params.tasks
-        _dvc_repro(
-            root,
-            _deal([f"tasks@{t}" for t in tasks.meta_train] + [f"meta-test@{t}" for t in tasks.meta_test], jobs),
-            on_line,
-        )
-        _dvc_repro(root, [["base"]], on_line)
-        _dvc_repro(root, _deal([f"zoo@{task}" for task in tasks.meta_train], jobs), on_line)
-        # Neither needs the other, and `embed` uses one core only.
-        if {"gate-zoo", "embed", "transfer"} <= known_stages:
-            _dvc_repro(root, [["--single-item", "gate-zoo"]], on_line)
-            _dvc_repro(root, _deal(["embed", "transfer"], 2), on_line)
-    _dvc_repro(root, [list(stages)], on_line)
+    with pipeline_lock(root, "`tans build`", on_line):
+        take_in_newcomers(root, on_line)
+        write_versions(_families_of_zoo(root), root / "data/families/zoo")
+        write_versions(_families_of_arrivals(root), root / "data/families/arrivals")
+        if not stages and (jobs or cores()) > 1:
+            params = load_params(root)
+            # Checked now, before the minutes that the tasks take.
+            check_settings(params.networks, params.data.stored_size_px, params.finetune.families)
+            _side_by_side(root, params.tasks, jobs or cores(), known_stages, on_line)
+        _dvc_repro(root, [list(stages)], on_line)
+
+
+def take_in_newcomers(root: Path, on_line: Callable[[str], None]) -> None:
+    """Take in the newcomers that were admitted, and move those that were rolled back since to quarantine.
+
+    The caller holds the pipeline's lock.
+    """
+    from tans_core.index.history import read_history
+
+    history = read_history(root / "serving")
+    if history.withdrawn_additions():
+        from tans_core.index.withdrawn import rolled_back
+        from tans_core.zoo.admission import quarantine
+
+        for name, reason in rolled_back(history).items():
+            folder = newcomer_folder(root / "data", name)
+            if folder is not None:
+                on_line(f"moved to quarantine: {reason}")
+                quarantine(folder, root / "quarantine", reason)
+    if taken := take_in(root):
+        on_line(f"newcomers taken in: {len(taken)} ({', '.join(taken[:5])}{', …' * (len(taken) > 5)})")
+
+
+def _side_by_side(
+    root: Path, tasks: TasksParams, jobs: int, known_stages: set[str], on_line: Callable[[str], None]
+) -> None:
+    """Bring the stages that do not need each other up to date, several at a time."""
+    names = [f"tasks@{name}" for name in tasks.meta_train] + [f"meta-test@{name}" for name in tasks.meta_test]
+    _dvc_repro(root, _deal(names, jobs), on_line)
+    _dvc_repro(root, [["base"]], on_line)
+    _dvc_repro(root, _deal([f"zoo@{name}" for name in tasks.meta_train], jobs), on_line)
+    # Neither needs the other, and `embed` uses one core only.
+    if {"gate-zoo", "embed", "transfer"} <= known_stages:
+        _dvc_repro(root, [["--single-item", "gate-zoo"]], on_line)
+        _dvc_repro(root, _deal(["embed", "transfer"], 2), on_line)
 
 
 def _stage_names(root: Path) -> set[str]:
@@ -175,6 +207,23 @@ def _stage_names(root: Path) -> set[str]:
         return set(read_yaml(root / "dvc.yaml")["stages"])
     except (ParamsError, KeyError, TypeError):
         return set()  # `dvc repro` reports the error
+
+
+def _families_of_zoo(root: Path) -> set[str]:
+    from tans_core.params import load_params
+
+    try:
+        return set(load_params(root).networks)
+    except ParamsError:
+        return set()  # the stages report it
+
+
+def _families_of_arrivals(root: Path) -> set[str]:
+    families = set()
+    for path in (root / "data/arrivals").glob("*/card.json"):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # the stages report a damaged card
+            families.add(str(read_json(path)["family"]))
+    return families
 
 
 def _deal(stages: Sequence[str], jobs: int) -> list[list[str]]:
@@ -187,11 +236,14 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
     from tans_core.runtime import run_programs
 
     failed: dict[str, int] = {}
+    refused: list[str] = []
 
     def watch(line: str) -> None:
         match = _STAGE_FAILED.search(line)
         if match:
             failed[match["stage"]] = int(match["code"])
+        if line.startswith("GateError: ") or (refused and line.startswith(" ")):
+            refused.append(line)
         on_line(line)
 
     # DVC's lock is free while a stage runs, so the processes take turns. Without the option, DVC waits 3 s, then fails.
@@ -204,7 +256,8 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
         raise TansError(f"`dvc repro` ended with exit code {code}, and no stage failed. DVC's message is above.")
     stage, stage_code = next(iter(failed.items()))
     kind = _ERROR_OF_EXIT_CODE.get(stage_code, TansError)
-    raise kind(
+    message = (
         f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
         "  Finished stages are kept. Fix the cause, then run `tans build` again."
     )
+    raise GateError(message, tuple(refused)) if kind is GateError else kind(message)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
-from tans_core.errors import ParamsError, RefusedReleaseError, problems
+from tans_core.errors import RefusedReleaseError, WithdrawnReleaseError
 from tans_core.io import atomic_path, read_json, writing
-from tans_core.params import ReleaseParams
-from tans_core.yaml_file import read_yaml
+from tans_core.locks import pipeline_lock
+from tans_core.newcomers import settle
+from tans_core.params import ReleaseParams, read_section
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tans_core.evaluation.challenge import Decision, Rule
     from tans_core.index.built import Built
     from tans_core.index.release import Release
@@ -78,23 +80,41 @@ class _Challenge:
 
 
 def publish_built(root: Path, *, again: bool = False, judged: bool = False) -> Publication:
-    """Publish the result of `dvc repro`, and record the decision.
+    """Publish the result of `dvc repro`, and record the decision. It waits while another process builds.
 
     Args:
         root: the project's folder.
-        again: also publish what was rolled back or, with `judged`, compare again what was refused.
+        again: also publish what was rolled back and, with `judged`, compare again what was refused.
         judged: publish only what the rule of `tans_core.evaluation.challenge` allows, with the margins of `release` in
             params.yaml. What it refused is not compared again until its content changes.
 
     Raises:
         StoreError: something is not built or damaged, or the parts are of different builds.
-        WithdrawnReleaseError: the release was rolled back before, and `again` is False.
+        WithdrawnReleaseError: the release or some of its networks were rolled back before, and `again` is False.
         ParamsError: params.yaml cannot be read, or its section `release` is invalid.
     """
-    from tans_core.index.history import production_id
-    from tans_core.index.releases import publish
+    rule = read_rule(root)
+    with pipeline_lock(root, "`tans publish`"):
+        try:
+            publication = _publish(root, rule, again, judged)
+        except WithdrawnReleaseError:
+            _settle(root)
+            raise
+        _settle(root)
+    return publication
 
-    rule, serving, challenges = read_rule(root), root / "serving", list[_Challenge]()
+
+def _settle(root: Path) -> None:
+    from tans_core.embeddings.store import read_table
+
+    settle(root, read_table(root / "data/store", "index")["id"].to_pylist())
+
+
+def _publish(root: Path, rule: Rule, again: bool, judged: bool) -> Publication:
+    from tans_core.index.history import production_id
+    from tans_core.index.releases import open_pipeline, publish
+
+    serving, challenges = root / "serving", list[_Challenge]()
 
     def judge(champion: Release, built: Built) -> bool:
         refused = _refusal(root, built.digest) if judged and not again else None
@@ -102,8 +122,13 @@ def publish_built(root: Path, *, again: bool = False, judged: bool = False) -> P
         challenges.append(_Challenge(champion, built, decision, refused))
         return not judged or (decision is not None and decision.publish)
 
+    def place(folders: Sequence[Path]) -> pa.Table:
+        from tans_core.retrieval.placement import place_models
+
+        return place_models(open_pipeline(root), folders)
+
     before = production_id(serving)
-    release = publish(root, serving, again, judge)
+    release = publish(root, serving, again, judge, place)
     if not challenges and release.id == before:
         return Publication("in production already", before, before, before, "It is in production already.")
     entry = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "by": "rule" if judged else "request"}
@@ -125,12 +150,7 @@ def read_rule(root: Path) -> Rule:
     """
     from tans_core.evaluation.challenge import Rule
 
-    path = root / "params.yaml"
-    raw = read_yaml(path)
-    try:
-        params = ReleaseParams.model_validate(raw.get("release") or {} if isinstance(raw, dict) else {})
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {'; '.join(problems(error, ReleaseParams, ('release',)))}") from None
+    params = read_section(root, "release", ReleaseParams)
     return Rule(params.margin, params.regret_margin, params.recall_margin, params.confidence)
 
 

@@ -85,13 +85,14 @@ class FinetuneRun:
         model: the zoo's id of the model that it started from.
         task: the data set's class names, sizes, counts.
         release: id of the release that the model came from.
-        folder: `runs/<id>` with `weights.safetensors`, `card.json`, `curve.csv`, `params.json`, `provenance.json`.
+        folder: `runs/<id>` with `weights.safetensors`, `card.json`, `predict.json`, `report.html`, … (docs/use.md).
         curve: one dict per point: step, epoch, train_loss, val_accuracy (0..1), seconds.
         best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
         test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
         seconds: of training and measuring.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
         known: by task of the zoo, how many of the images the zoo was trained on; if any, `test_accuracy` is too high.
+        test: figures of the test split: intervals, classes, confusions, calibration (`tans_core.use.judge.Judgement`).
     """
 
     model: str
@@ -104,6 +105,7 @@ class FinetuneRun:
     seconds: float
     scan: Scanned | None
     known: Mapping[str, int] = field(default_factory=dict)
+    test: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def warning(self) -> str:
@@ -114,4 +116,5 @@ class FinetuneRun:
         """Return plain values, as `tans finetune --json` prints them."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         scan = self.scan.to_dict() if self.scan else None
-        return {**plain, "folder": str(self.folder), "scan": scan, "task": asdict(self.task), "known": dict(self.known)}
+        maps = {"known": dict(self.known), "test": dict(self.test)}
+        return {**plain, **maps, "folder": str(self.folder), "scan": scan, "task": asdict(self.task)}

@@ -27,10 +27,12 @@ from tans_core.retrieval.query import Query
 
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
+    from tans_core.finetuning.finetune import FinetuneResult
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
+    from tans_core.use.outcome import Outcome
 
 
 class Service:
@@ -69,7 +71,7 @@ class Service:
         """The release's encoders and index, in memory."""
         from tans_core.retrieval.retriever import Retriever
 
-        return Retriever.open(self.release)
+        return Retriever.open(self.release, self.project / "latency")
 
     def load(self) -> Self:
         """Read encoders, index and backbone."""
@@ -219,9 +221,9 @@ class Service:
             return
         count = self.retriever.fitting(options)
         if options.rank > count:
-            raise ParamsError(
-                f"--rank: got {options.rank}, want at most {count}, the number of models ({options.in_words()})."
-            )
+            limits = options.in_words()
+            within = f"satisfy {limits}" if limits else "are in production"
+            raise ParamsError(f"--rank: got {options.rank}, want at most {count}: {count} models {within}.")
 
     def _retrieve(
         self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions
@@ -257,8 +259,11 @@ class Service:
         options: FinetuneOptions,
         progress: bool,
     ) -> FinetuneRun:
+        from tans_core.finetuning.checkpoint import checkpoint_of
         from tans_core.finetuning.finetune import finetune as train
+        from tans_core.finetuning.fits import fit_key
         from tans_core.finetuning.run import write_run
+        from tans_core.use.outcome import write_outcome
 
         card, recipe = self.retriever.card(model), self.retriever.recipe(model)
         defaults = for_family(self.release.params["finetune"], card.family)
@@ -268,28 +273,64 @@ class Service:
         written = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
         tuned = card.model_copy(update={"recipe": recipe})  # the card records this project's recipe for its family
         known = self._known(task, scan)
+        key = fit_key(network, task, card.preprocess, recipe, settings)
         # Made before the training: a folder without write permission is an error at once.
-        with run_folder(self.project, "finetune") as folder:
+        with (
+            run_folder(self.project, "finetune") as folder,
+            checkpoint_of(self.project / ".resume/finetune", key) as checkpoint,
+        ):
             # Validated once per epoch; the best weights are chosen by that.
-            result = train(network, task, card.preprocess, recipe, **settings, eval_points=epochs, progress=progress)
+            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": checkpoint}
+            result = train(network, task, card.preprocess, recipe, **budgeted)
             _write_scan(scan, folder)
+            outcome = write_outcome(folder, network, result, task, tuned)
+            run = FinetuneRun(
+                model=model,
+                task=task.info,
+                release=self.release.id,
+                folder=folder,
+                curve=result.curve,
+                best_val_accuracy=result.best_val_accuracy,
+                test_accuracy=result.test_accuracy,
+                seconds=result.seconds,
+                scan=scan,
+                known=known,
+                test=outcome.judgement.to_dict(),
+            )
+            _write_report(run, result, outcome)
+            # The last: the folder has its weights when it is whole.
             write_run(
                 folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
             )
-        return FinetuneRun(
-            model=model,
-            task=task.info,
-            release=self.release.id,
-            folder=folder,
-            curve=result.curve,
-            best_val_accuracy=result.best_val_accuracy,
-            test_accuracy=result.test_accuracy,
-            seconds=result.seconds,
-            scan=scan,
-            known=known,
-        )
+        return run
 
 
 def _write_scan(scan: Scanned | None, folder: Path) -> None:
     if scan is not None:
         scan.write(folder)
+
+
+def _write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> None:
+    from tans_core.views.run_page import write_run_page
+
+    judged, size = outcome.judgement, result.preprocess.image_size_px
+    facts = [
+        ("Validation accuracy", f"{run.best_val_accuracy:.3f}"),
+        ("Images", ", ".join(f"{count:,} {split}" for split, count in run.task.counts.items())),
+        ("Input", f"{size} × {size} px"),
+        ("Parameters", f"{result.params_m:.2f} M"),
+        ("MACs of one image", f"{result.macs_m:.1f} M"),
+        ("Temperature", f"{outcome.card.temperature:.2f}"),
+        ("Calibration error", f"{judged.calibration_error:.3f} (before: {judged.calibration_error_before:.3f})"),
+        ("Time", f"{run.seconds:.1f} s"),
+    ]
+    write_run_page(
+        run.folder / "report.html",
+        title=(run.model, run.task.name),
+        facts=facts,
+        curve=run.curve,
+        best_step=result.best_step,
+        judgement=judged,
+        mistakes=outcome.mistakes,
+        warning=run.warning,
+    )

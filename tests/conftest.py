@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)
 
 from tests.factories.project import build_project, image_folder
+from tests.factories.runs import Run, make_run, write_pictures
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(tmp_path: Path) -> Path:
     """A user's folder of three classes, with one file that is not an image."""
     return image_folder(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder of three classes, of pictures of many sizes; tests that change it copy it."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Run:
+    """A run of fine-tuning on `pictures`; tests that change it copy it."""
+    return make_run(tmp_path_factory.mktemp("project") / "runs/run", pictures)

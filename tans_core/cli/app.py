@@ -7,7 +7,7 @@ import os
 
 import typer
 
-from tans_core.cli import api, catalogue, pipeline, scan, search, space, tasks, zoo
+from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
 
 app = typer.Typer(
@@ -37,11 +37,15 @@ def setup() -> None:
 for command, panel in (
     (search.retrieve, _SEARCH),
     (search.finetune, _SEARCH),
+    (use.predict, _SEARCH),
+    (use.export, _SEARCH),
     (search.embed, _SEARCH),
+    (upkeep.contribute, _SEARCH),
     (pipeline.build, _PROJECT),
     (pipeline.publish, _PROJECT),
     (pipeline.rollback, _PROJECT),
     (pipeline.releases, _PROJECT),
+    (upkeep.prune, _PROJECT),
     (pipeline.serve, _PROJECT),
     (api.api, _PROJECT),
 ):
@@ -51,4 +55,5 @@ app.add_typer(tasks.tasks, name="tasks", rich_help_panel=_CATALOGUE)
 app.add_typer(catalogue.models, name="models", rich_help_panel=_CATALOGUE)
 app.add_typer(zoo.zoo, name="zoo", rich_help_panel=_CATALOGUE)
 app.add_typer(space.space, name="space", rich_help_panel=_CATALOGUE)
+app.command("benchmark", rich_help_panel=_CATALOGUE, epilog=benchmark.EXAMPLES)(benchmark.benchmark)
 app.command(rich_help_panel=_CATALOGUE, epilog=EXAMPLES["version"])(pipeline.version)

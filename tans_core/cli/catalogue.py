@@ -34,11 +34,15 @@ def list_models(
     from tans_core import api
     from tans_core.errors import UnknownTaskError, did_you_mean
 
-    cards = api.list_models(root)
+    retriever = api.Service.open(root).retriever
+    cards, latencies = list(retriever.cards.values()), retriever.latencies(options)
     homes = {card.home_task for card in cards}
     if task is not None and task not in homes:
-        raise UnknownTaskError(f"{task!r}: no network has this home task{did_you_mean(task, homes)}.")
-    chosen = [card for card in cards if (task is None or card.home_task == task) and options.fit(card)]
+        raise UnknownTaskError(
+            f"{task!r}: no network has this home task{did_you_mean(task, homes)}. `tans tasks list` shows the tasks."
+        )
+    in_limits = [card for card in cards if options.fit(card, latencies.get(card.id))]
+    chosen = [card for card in in_limits if task is None or card.home_task == task]
     if plot is not None:
         from tans_core.evaluation.front import draw_front
         from tans_core.evaluation.plots import to_png
@@ -49,14 +53,14 @@ def list_models(
     if as_json:
         print_json([card.to_dict() for card in chosen])
         return
-    rows = table(
-        *("model", "home task", "licence", "classes", "val accuracy", "params (M)", "MACs (M)"),
-        right=("classes", "val accuracy", "params (M)", "MACs (M)"),
-    )
+    timed = ("latency (ms)",) if options.latency_profile else ()
+    right = ("classes", "val accuracy", "params (M)", "MACs (M)", *timed)
+    rows = table("model", "home task", "licence", *right, right=right)
     for card in chosen:
         accuracy = "-" if card.val_accuracy is None else f"{card.val_accuracy:.3f}"
         numbers = (str(len(card.class_names) or "-"), accuracy, f"{card.params_m:.3f}", f"{card.macs_m:.2f}")
-        rows.add_row(card.id, card.home_task, card.licence, *numbers)
+        latency = (f"{latencies[card.id]:.2f}",) if timed else ()
+        rows.add_row(card.id, card.home_task, card.licence, *numbers, *latency)
     console = stdout()
     console.print(rows)
     console.print(f"{len(chosen)} of {len(cards)} networks", highlight=False)
@@ -76,7 +80,7 @@ def show_model(
     if not as_json:
         # For people: one line per source and licence, and the terms of licences without an id.
         licences = card.licences
-        fields["licences"] = {"code": licences.code, "weights and all that they descend from": card.licence}
+        fields["licences"] = {"code": licences.code, "code, weights and all that these descend from": card.licence}
         fields["lineage"] = "\n".join(_lineage(card))
         if licences.texts:
             fields["terms"] = "\n".join(f"{name}: {text}" for name, text in licences.texts.items())

@@ -127,9 +127,22 @@ EXAMPLES = {
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
         ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
     ),
+    "contribute": examples(
+        ("tans contribute runs/2026-11-29T10-15-30-finetune-3fa2b1 --licence CC-BY-4.0", "images under CC-BY-4.0"),
+        ('tans contribute 2026-11-29T10-15-30-finetune-3fa2b1 --licence "For use inside Acme only"', "terms in words"),
+    ),
     "embed": examples(
         ("tans embed photos/ -o query.json", "a file that names no image, for a search elsewhere"),
         ("tans retrieve --query query.json --max-params-m 0.5", "the same answer as for photos/"),
+    ),
+    "predict": examples(
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c new/", "the class of each image of a folder"),
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c new.zip --csv > new.csv", "every probability, as CSV"),
+        ("tans predict runs/2026-11-30T10-15-02-finetune-1a2b3c photos/ --split test", "the reported test accuracy"),
+    ),
+    "export": examples(
+        ("tans export runs/2026-11-30T10-15-02-finetune-1a2b3c", "export/model.onnx in the run, with its card"),
+        ("tans export runs/2026-11-30T10-15-02-finetune-1a2b3c --format hf --out leaves", "a folder for a hub"),
     ),
     "build": examples(
         ("tans build", "everything that params.yaml describes, where something changed"),
@@ -145,6 +158,10 @@ EXAMPLES = {
         ("tans rollback --to 20261129T101530-1a2b3c4d5e6f", "go back to a release that `tans releases` lists"),
     ),
     "releases": examples(("tans releases", "all releases, and which one is in production")),
+    "prune": examples(
+        ("tans prune --dry-run", "what would be removed, and how much space that frees"),
+        ("tans prune --keep 2 --days 7", "keep two releases to return to, and whatever is younger than a week"),
+    ),
     "serve": examples(
         ("tans serve", "a Prefect server on loopback, and the flows of this project; Ctrl-C ends both"),
     ),
@@ -195,7 +212,10 @@ EXAMPLES = {
         ("tans zoo add mobilenetv3_large_100 --weights model.safetensors --size-px 96", "features for any data set"),
         ("tans zoo add resnet18 --package torchvision --weights leaves.pth --home-task leaves", "with its classifier"),
     ),
-    "zoo admit": examples(("tans zoo admit", "do now what the flow zoo-refresh does every few minutes")),
+    "zoo admit": examples(
+        ("tans zoo admit", "do now what the flow zoo-refresh does every few minutes"),
+        ("tans zoo admit --again", "even what was rolled back"),
+    ),
     "zoo remove": examples(("tans zoo remove arrival-0123456789abcdef", "take it out of service at once")),
     "zoo verify": examples(("tans zoo verify --json", "every stored file of weights, and which are damaged")),
     "zoo profile": examples(

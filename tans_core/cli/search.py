@@ -99,7 +99,8 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
         console.print(f"  warning: {known}", markup=False, highlight=False, soft_wrap=True)
     # Without home accuracy, which hardly predicts the accuracy on other tasks. JSON has it, and the cosine.
     parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
-    numbers = (*parts, "params (M)", "MACs (M)")
+    timed = ("latency (ms)",) if found and found[0].latency_ms is not None else ()
+    numbers = (*parts, "params (M)", "MACs (M)", *timed)
     shown = table("rank", "model", "home task", *numbers, right=("rank", *numbers))
     shown.padding = (0, 1, 0, 0)
     for one in found:
@@ -115,6 +116,7 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
             f"{one.fit:+.2f}",
             f"{one.params_m:.3f}",
             f"{one.macs_m:.2f}",
+            *((f"{one.latency_ms:.2f}",) if timed else ()),
         )
     console.print(shown)
     if found and not probed:
@@ -155,8 +157,16 @@ def _show_run(run: FinetuneRun) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    test = run.test
+    console.print(
+        f"95 % interval {test['low']:.3f} to {test['high']:.3f}; each class counting the same: "
+        f"{test['balanced_accuracy']:.3f}; always the largest class: {test['majority_share']:.3f}.",
+        highlight=False,
+        soft_wrap=True,
+    )
     if run.warning:
         console.print(f"warning: {run.warning}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report: {run.folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
 
 

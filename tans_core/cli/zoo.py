@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from tans_core.cli.catalogue import list_models, show_model
-from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, stdout, table
+from tans_core.cli.console import EXAMPLES, AsJson, Root, print_json, stderr, stdout, table
 
 zoo = typer.Typer(
     help="Add, remove, verify and time the networks of the zoo.",
@@ -49,7 +49,9 @@ def add(
     size_px: Annotated[
         int | None, typer.Option(min=8, max=1024, help="Side of its input; by default that of the package.")
     ] = None,
-    licence: Annotated[str | None, typer.Option(metavar="SPDX", help="Licence of the weights.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(metavar="SPDX", help="Licence of the weights, or their terms in words.")
+    ] = None,
     images: Annotated[str, typer.Option(help="Its training images, unless --home-task is given.")] = "ImageNet-1k",
     images_licence: Annotated[
         str, typer.Option(metavar="SPDX", help="Licence of these images.")
@@ -59,7 +61,12 @@ def add(
 ) -> None:
     """Add a network of timm or torchvision, with weights from a file, to the networks in production."""
     from tans_core import api
+    from tans_core.licences import normalise, suggest
 
+    for words in (licence or "", images_licence):
+        if (stated := normalise(words)).texts:
+            said = f"licence: no SPDX expression{suggest(words)}. The card keeps your words as {stated.expression}."
+            stderr().print(said, markup=False, highlight=False, soft_wrap=True)
     description = {"size_px": size_px, "licence": licence, "images": images, "images_licence": images_licence}
     card = api.add_network(str(package), name, weights, home_task=home_task, root=root, **description)  # type: ignore[arg-type]
     if as_json:
@@ -69,14 +76,18 @@ def add(
 
 
 @zoo.command("admit", epilog=EXAMPLES["zoo admit"])
-def admit(as_json: AsJson = False, root: Root = None) -> None:
+def admit(
+    again: Annotated[bool, typer.Option("--again", help="Admit also what was rolled back.")] = False,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
     """Admit the newcomers in the inbox; move those that are refused to quarantine."""
     from tans_core import api
 
-    outcome = api.admit(root)
+    outcome = api.admit(root, again=again)
     decisions = {"admitted": {name: one.id for name, one in outcome.admitted.items()}, "refused": outcome.refused}
     if as_json:
-        print_json({**decisions, "release": outcome.release, "withheld": outcome.withheld})
+        print_json({**decisions, "release": outcome.release})
         return
     from tans_core.tasks.report import shown
 
@@ -88,8 +99,6 @@ def admit(as_json: AsJson = False, root: Root = None) -> None:
         rows.add_row(escape(shown(entry)), escape(f"quarantine: {shown(reason)}"))
     console = stdout()
     console.print(rows)
-    if outcome.withheld:
-        console.print(f"The release in production stays: {outcome.withheld}", markup=False, highlight=False)
     console.print(
         f"{len(outcome.admitted)} admitted, {len(outcome.refused)} in quarantine", highlight=False, markup=False
     )
@@ -101,7 +110,7 @@ def remove(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Take admitted newcomers out of service, and move them from data/arrivals to quarantine."""
+    """Take admitted newcomers out of service, and move them from data/ to quarantine."""
     from tans_core import api
 
     release = api.remove_networks(model, root)

@@ -22,7 +22,7 @@ from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError, did_you_mean
 from tans_core.io import atomic_path, sha256_bytes, sha256_file
 from tans_core.networks.preprocess import Preprocess
-from tans_core.networks.registry import get_family
+from tans_core.networks.registry import get_family, network_digest
 from tans_core.runtime import device, progress
 from tans_core.tasks.task import Task, read_info, read_task
 from tans_core.zoo.weights import Base
@@ -166,9 +166,10 @@ def embed_tasks(
         done: a folder that caches each task's features; None computes all.
     """
     names, labels, splits, features = [], [], [], []
+    code = network_digest() if done else ""
     for folder in progress(folders, "embedding tasks"):
         for split in _EMBEDDED:
-            task_features, classes = _embed_once(folder, split, backbone, images_per_class, done)
+            task_features, classes = _embed_once(folder, split, backbone, images_per_class, done, code)
             names += [read_info(folder).name] * len(task_features)
             splits += [split] * len(task_features)
             labels.append(classes)
@@ -182,13 +183,13 @@ def embed_tasks(
 
 
 def _embed_once(
-    folder: Path, split: str, backbone: Backbone, images_per_class: int, done: Path | None
+    folder: Path, split: str, backbone: Backbone, images_per_class: int, done: Path | None, code: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     if done is None:
         return query_features(read_task(folder), backbone, images_per_class, split)
     made_from = [sha256_file(folder / name) for name in ("images.parquet", "task.json")]
     backbone_key = [backbone.name, backbone.digest, backbone.preprocess.model_dump(mode="json")]
-    key = json.dumps([_VERSION, made_from, backbone_key, images_per_class, split])
+    key = json.dumps([_VERSION, code, made_from, backbone_key, images_per_class, split])
     path = done / f"{sha256_bytes(key.encode())[:32]}.npz"
     # A file damaged by a power loss is computed again.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as cached:

@@ -32,6 +32,8 @@ def batches_per_epoch(num_images: int, batch_size: int) -> int:
 class TrainBatches:
     """All batches of one run, epoch after epoch. Iterating again gives the same batches.
 
+    `state_dict` and `load_state_dict` are for Lightning: after a load, the first iteration begins at that step.
+
     Every epoch visits the images in a new order. Images are shifted randomly by up to an eighth of their size, which
     suits characters and photographs alike. They are never flipped, since a flipped character is another one.
     """
@@ -64,6 +66,7 @@ class TrainBatches:
         self.per_epoch = batches_per_epoch(len(images), batch_size)
         self.images, self.labels, self.mean, self.std = images, labels, mean, std
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
+        self.start = self.done = 0
 
     def __len__(self) -> int:
         return self.steps
@@ -74,28 +77,42 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(self.seed)
         max_shift_px = self.images.shape[-1] // 8
         order = torch.empty(0, dtype=torch.int64)
+        start, self.start = self.start, 0
         for step in range(self.steps):
             position = step % self.per_epoch
             if position == 0:
                 order = torch.randperm(len(self.images), generator=generator)
             chosen = order[position * self.batch_size : (position + 1) * self.batch_size].to(self.images.device)
-            images = shift_mirroring_edges(self.images[chosen], max_shift_px, generator)
+            shifts = draw_shifts(len(chosen), max_shift_px, generator)
+            if step < start:
+                continue  # drawn all the same, so that the generator goes on as it would have
+            images = shift_mirroring_edges(self.images[chosen], shifts)
+            self.done = step + 1
             yield normalise(images, self.mean, self.std), self.labels[chosen]
 
+    def state_dict(self) -> dict[str, int]:
+        return {"done": self.done}
 
-def shift_mirroring_edges(images: Tensor, max_shift_px: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by a random whole number of pixels in both directions; mirror its edges to fill the gap.
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.start = state["done"]
+
+
+def draw_shifts(count: int, max_shift_px: int, generator: torch.Generator) -> Tensor:
+    """Draw a shift down and to the right in pixels for each image, up to `max_shift_px`: (2, count, 1) int64."""
+    return torch.randint(-max_shift_px, max_shift_px + 1, (2, count, 1), generator=generator)
+
+
+def shift_mirroring_edges(images: Tensor, shifts: Tensor) -> Tensor:
+    """Shift each image by whole numbers of pixels in both directions; mirror its edges to fill the gap.
 
     Args:
         images: (B, 3, H, W), any dtype and device.
-        max_shift_px: largest shift, below H.
-        generator: on the CPU.
+        shifts: from `draw_shifts`, each smaller than H, on the CPU.
 
     Returns:
         (B, 3, H, W), same dtype and device.
     """
     count, _, height, width = images.shape
-    shifts = torch.randint(-max_shift_px, max_shift_px + 1, (2, count, 1), generator=generator)
     rows = _mirror(torch.arange(height) + shifts[0], height).to(images.device)  # (B, H)
     columns = _mirror(torch.arange(width) + shifts[1], width).to(images.device)  # (B, W)
     image = torch.arange(count, device=images.device).view(-1, 1, 1)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
+from tans_core.finetuning.checkpoint import Checkpoint
 from tans_core.networks.family import Network
 from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
@@ -35,7 +36,7 @@ from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, qui
 from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
-_EVAL_BATCH = 256
+EVAL_BATCH = 256
 CALIBRATION_IMAGES = 128
 
 
@@ -80,6 +81,7 @@ def finetune(
     eval_points: int,
     progress: bool = False,
     precision: Precision = "fp32",
+    checkpoint: Checkpoint | None = None,
 ) -> FinetuneResult:
     """Train all weights of `model`, whose classifier is fresh; afterwards the model has the weights that were kept.
 
@@ -99,6 +101,8 @@ def finetune(
         eval_points: number of validations, at most one per step.
         progress: show a bar where stderr is a terminal.
         precision: "bf16" runs under autocast, where that is faster; weights stay float32.
+        checkpoint: of the same call, to which the state is written, and from which a killed run goes on. The result is
+            that of a run without interruption; `seconds` leaves out the time between.
 
     Raises:
         ParamsError: the budget is not exactly one of epochs and steps.
@@ -132,6 +136,8 @@ def finetune(
         from tans_core.finetuning.progress import FinetuneBar
 
         callbacks.append(FinetuneBar(f"fine-tuning on {task.info.name}"))
+    if checkpoint is not None:
+        callbacks.append(checkpoint)  # the last one: what the others do at a step is in its state
     quiet_lightning()
     # A loaded network is in eval mode, and Lightning would not change that.
     model.train()
@@ -141,13 +147,13 @@ def finetune(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         torch.manual_seed(derive_seed(seed, "dropout"))
         _trainer(run_device, model.training_precision(precision, run_device.type), callbacks).fit(
-            module, train_dataloaders=batches
+            module, train_dataloaders=batches, ckpt_path=checkpoint.found() if checkpoint else None
         )
     model.load_state_dict(best.weights)
     model.to(run_device)
     test = _to_device(task, on_task, "test", run_device)
     test_accuracy = measure_accuracy(model, *test, mean=mean, std=std, precision=precision)
-    seconds = elapsed()
+    seconds = best.seconds()
     cost = cost_of(model, on_task.image_size_px)
     results = (best.step, best.accuracy, test_accuracy, seconds)
     return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, best.weights)
@@ -184,6 +190,13 @@ class _Finetuning(pl.LightningModule):
         body = [one for one in self.model.parameters() if not any(one is other for other in head)]
         return self.recipe.optimizers(body, head, self.total)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint |= {"curve": self.curve, "losses": self.losses}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curve = checkpoint["curve"]
+        self.losses = [loss.to(self.model.classifier.weight.device) for loss in checkpoint["losses"]]
+
 
 class _BestByValidation(pl.Callback):
     """Measures validation accuracy along the run, extends the module's curve, keeps the best weights in memory."""
@@ -201,9 +214,21 @@ class _BestByValidation(pl.Callback):
         self.images, self.labels = _to_device(task, preprocess, "val", run_device)
         self.mean, self.std = preprocess.mean, preprocess.std
         self.info, self.points, self.per_epoch, self.precision = task.info, points, per_epoch, precision
-        self.elapsed = elapsed
+        self.elapsed, self.before_s = elapsed, 0.0
         self.step, self.accuracy = 0, -1.0
         self.weights: dict[str, Tensor] = {}
+
+    def seconds(self) -> float:
+        """Return the seconds since the start, and of the run that this one continues."""
+        return self.before_s + self.elapsed()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "accuracy": self.accuracy, "weights": self.weights, "seconds": self.seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]
+        self.weights = {name: value.cpu() for name, value in state_dict["weights"].items()}
+        self.before_s = state_dict["seconds"]
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         self.at = validation_steps(int(trainer.num_training_batches), self.points)
@@ -227,7 +252,7 @@ class _BestByValidation(pl.Callback):
         )
         model.train()
         point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": val_accuracy}
-        pl_module.curve.append({**point, "seconds": self.elapsed()})
+        pl_module.curve.append({**point, "seconds": self.seconds()})
         if val_accuracy >= self.accuracy:
             self.step, self.accuracy = step, val_accuracy
             self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -257,14 +282,22 @@ def measure_accuracy(
         std: 3 channel deviations in 0..1.
         precision: as in `finetune`.
     """
+    logits = logits_of(model, images, mean=mean, std=std, precision=precision)
+    return int((logits.argmax(dim=1) == labels).sum()) / len(images)
+
+
+def logits_of(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    precision: Precision = "fp32",
+) -> Tensor:
+    """Return the logits (N, K) float32 of the model, in eval mode, on the images' device; arguments as above."""
     model.eval()
-    correct = 0
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for start in range(0, len(images), _EVAL_BATCH):
-            batch = slice(start, start + _EVAL_BATCH)
-            logits = model(normalise(images[batch], mean, std))
-            correct += int((logits.argmax(dim=1) == labels[batch]).sum())
-    return correct / len(images)
+        return torch.cat([model(normalise(batch, mean, std)).float() for batch in images.split(EVAL_BATCH)])
 
 
 def _trainer(run_device: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:

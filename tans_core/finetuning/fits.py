@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -88,18 +88,22 @@ def fit_once(contender: Contender, task: Task, seed: int, budget: Budget, resume
 
 def fingerprint(contender: Contender, model: nn.Module, task: Task, seed: int, budget: Budget) -> str:
     """Return a hash of all that determines a fit: initial network, images, splits, seed, budget and code."""
+    settings = {"label": contender.label, "seed": seed, "budget": asdict(budget)}
+    return fit_key(model, task, contender.preprocess, contender.recipe, settings)
+
+
+def fit_key(model: nn.Module, task: Task, preprocess: Preprocess, recipe: Recipe, settings: Mapping[str, Any]) -> str:
+    """Return a hash of a fine-tuning: of its arguments, of the initial weights and images, and of the code."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     parts: dict[str, Any] = {
-        "label": contender.label,
-        "preprocess": contender.preprocess.model_dump(mode="json"),
-        "recipe": contender.recipe.model_dump(mode="json"),
+        **settings,
+        "preprocess": preprocess.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
         "model": digest.hexdigest(),
         "task": _task_digest(task),
-        "seed": seed,
-        "budget": asdict(budget),
         "code": code_digest(),
     }
     return sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:32]

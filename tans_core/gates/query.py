@@ -5,7 +5,7 @@ images:
 
     with start_query_gate() as gate:
         report = scan(path).report
-        verdict = gate.check(report, thresholds, root, min_images_per_class=2, max_bad_share=0.5)
+        verdict = gate.check(report, thresholds, min_images_per_class=2, max_bad_share=0.5)
     verdict.raise_on_failure(run / "scan.json")
 
 `python -m tans_core.gates.query` is that process.
@@ -26,12 +26,12 @@ from typing import Any
 
 from tans_core.errors import GateError, TansError
 from tans_core.gates.query_rules import RULES, Rule, query_checks
-from tans_core.gates.query_words import Facts, quoted
+from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check, Finding, run_checks, validate
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
-from tans_core.tasks.report import ScanReport, count
+from tans_core.tasks.report import ScanReport, count, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,6 @@ class QueryVerdict:
 def check_query(
     report: ScanReport,
     thresholds: QueryThresholds,
-    root: Path | None,
     *,
     min_images_per_class: int,
     max_bad_share: float,
@@ -116,7 +115,6 @@ def check_query(
     Args:
         report: of the scan.
         thresholds: the section `gates.query` of params.yaml, or `QueryThresholds()`.
-        root: the folder below which `reports/gates/query.json` and `.md` are written; None writes none.
         min_images_per_class: a class with fewer usable images stops the search.
         max_bad_share: a larger share of unreadable files stops it, 0..1.
         drop_empty_classes: classes without a usable image are a warning, not a failure.
@@ -125,7 +123,7 @@ def check_query(
         The verdict; bad data raises no error here.
     """
     facts = Facts(report, thresholds, min_images_per_class, max_bad_share, drop_empty_classes)
-    findings = run_checks("query", query_checks(facts), root)
+    findings = run_checks("query", query_checks(facts), None)
     unmet = [(rule, finding) for rule in RULES for finding in findings if finding.column == rule.column]
     hidden = {rule.hides for rule, _ in unmet if rule.hides}
     sentences = [(rule, _sentence(rule, finding, facts)) for rule, finding in unmet if rule.column not in hidden]
@@ -156,7 +154,6 @@ class QueryGate:
         self,
         report: ScanReport,
         thresholds: QueryThresholds,
-        root: Path | None,
         *,
         min_images_per_class: int,
         max_bad_share: float,
@@ -171,13 +168,12 @@ class QueryGate:
         request = {
             "report": report.to_dict(),
             "thresholds": thresholds.model_dump(),
-            "root": None if root is None else str(root.absolute()),
             "settings": settings,
         }
         answer = self._ask(json.dumps(request).encode("ascii"))
         if answer is not None:
             return QueryVerdict.from_dict(answer)
-        return check_query(report, thresholds, root, **settings)
+        return check_query(report, thresholds, **settings)
 
     def _ask(self, request: bytes) -> dict[str, Any] | None:
         process, self._process = self._process, None
@@ -255,10 +251,7 @@ def _serve() -> None:
         return
     request = json.loads(text)
     verdict = check_query(
-        _report_from(request["report"]),
-        QueryThresholds(**request["thresholds"]),
-        None if request["root"] is None else Path(request["root"]),
-        **request["settings"],
+        _report_from(request["report"]), QueryThresholds(**request["thresholds"]), **request["settings"]
     )
     with answers:
         json.dump(verdict.to_dict(), answers)

@@ -6,12 +6,9 @@ its column is NaN, which expectations on values skip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from natsort import natsorted
 
 from tans_core.errors import (
     EmptyClassError,
@@ -25,12 +22,11 @@ from tans_core.gates import expect
 from tans_core.gates import query_words as words
 from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check
+from tans_core.tasks.classes import in_order
 from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
-from tans_core.tasks.splits import assign_splits, carve_val
+from tans_core.tasks.report import quoted
 from tans_core.tasks.task import SPLITS
 
-# A class with this many images is in every split that is drawn, independent of the other classes.
-_ENOUGH = 8
 _NOT_APPLICABLE = float("nan")
 
 Limit = Callable[[Facts], float]
@@ -70,7 +66,7 @@ def query_checks(facts: Facts) -> list[Check]:
     return [
         Check(
             what=what,
-            where=words.quoted(facts.report.path),
+            where=quoted(facts.report.path),
             frame=pd.DataFrame(rows),
             key="name",
             rows=(len(rows), len(rows)),
@@ -86,9 +82,9 @@ def _data_set(facts: Facts) -> dict[str, Any]:
     files = max(report.files, 1)
     side = report.sides_px[2]
     return {
-        "name": words.quoted(report.path),
+        "name": quoted(report.path),
         "bad_share": report.bad_share,
-        "classes_with_images": sum(map(bool, report.classes.values())),
+        "too_few_classes": float(NoClassesError in facts.faults),
         "median_side_px": float(side) if report.used else _NOT_APPLICABLE,
         "enlargement": report.stored_size_px / max(side, 1) if report.used else _NOT_APPLICABLE,
         "leak_share": len(report.leaks) / (report.used + len(report.leaks)) if report.leaks else 0.0,
@@ -108,61 +104,29 @@ def _data_set(facts: Facts) -> dict[str, Any]:
 
 def _classes(facts: Facts) -> list[dict[str, Any]]:
     report = facts.report
-    taught = report.splits.get("train", {})
-    planned = _planned(facts)
+    empty, few = (
+        set(facts.faults[error].classes) if error in facts.faults else set()
+        for error in (EmptyClassError, TooFewImagesError)
+    )
     rows = []
-    for name in natsorted({*report.found, *report.classes}):
-        images = report.classes.get(name, 0)
-        plan = planned.get(name, {}) if taught.get(name, 0) or not report.splits else {}
+    for name in in_order(facts.counts):
+        own_splits = report.splits and name not in empty
+        taught = report.splits.get("train", {}).get(name, 0) if own_splits else _NOT_APPLICABLE
+        # A class that fails already needs no warning.
+        fails = name in empty or name in few or taught == 0
+        planned = {split: _NOT_APPLICABLE if fails else report.planned.get(split, {}).get(name, 0) for split in SPLITS}
         rows.append(
             {
-                "name": words.quoted(name),
-                "empty": _NOT_APPLICABLE if facts.drop_empty_classes else float(images == 0),
-                "dropped": float(images == 0) if facts.drop_empty_classes else _NOT_APPLICABLE,
-                "images": float(images) if images else _NOT_APPLICABLE,
-                "taught": float(taught.get(name, 0)) if report.splits and images else _NOT_APPLICABLE,
-                "val": float(plan.get("val", _NOT_APPLICABLE)),
-                "test": float(plan.get("test", _NOT_APPLICABLE)),
+                "name": quoted(name),
+                "empty": _NOT_APPLICABLE if facts.drop_empty_classes else name in empty,
+                "dropped": name in empty if facts.drop_empty_classes else _NOT_APPLICABLE,
+                "too_few_images": name in few,
+                "taught": taught,
+                "val": planned["val"],
+                "test": planned["test"],
             }
         )
-    return rows
-
-
-def _planned(facts: Facts) -> dict[str, dict[str, int]]:
-    """Return, by class and split, how many images a task of these would have, counted up to `_ENOUGH`."""
-    given = {split: counts for split, counts in facts.report.splits.items() if any(counts.values())}
-    classes = facts.report.classes
-    names = [name for name, number in classes.items() if number >= max(facts.min_images_per_class, 1)]
-    if not given:
-        units = {name: facts.report.units.get(name, classes[name]) for name in names}
-        drawn = _drawn(units.values())
-        return {name: drawn[min(units[name], _ENOUGH)] for name in names}
-    plan = {name: {split: given.get(split, {}).get(name, 0) for split in SPLITS} for name in names}
-    if {"val", "test"} <= given.keys():
-        return plan
-    # As in `assemble`: a val split without test becomes test, and val is drawn from train.
-    drawn = _drawn([plan[name]["train"] for name in names], carved=True)
-    for counts in plan.values():
-        counts["test"] += counts["val"]
-        counts["val"] = drawn[min(counts["train"], _ENOUGH)]["val"]
-    return plan
-
-
-def _drawn(numbers: Iterable[int], carved: bool = False) -> dict[int, dict[str, int]]:
-    """Return, by a class's number of images up to `_ENOUGH`, how many each split gets; `carved`: no test is drawn.
-
-    Classes of one size get the same, so one class of each size is drawn.
-    """
-    sizes = sorted({min(number, _ENOUGH) for number in numbers})
-    labels = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-    alone = [""] * len(labels)
-    splits = np.full(len(labels), "train", dtype="<U5")
-    if len(labels):
-        splits = carve_val(splits, labels, alone, seed=0) if carved else assign_splits(labels, alone, seed=0)
-    return {
-        size: {split: int(((labels == index) & (splits == split)).sum()) for split in SPLITS}
-        for index, size in enumerate(sizes)
-    }
+    return [{key: value if key == "name" else float(value) for key, value in row.items()} for row in rows]
 
 
 def _none(_: Facts) -> float:
@@ -176,9 +140,9 @@ def _one(_: Facts) -> float:
 # Rules that stop come first, in the order in which their errors are raised.
 RULES = (
     Rule("data set", "bad_share", words.say_bad, high=lambda facts: facts.max_bad_share, error=TooManyBadFilesError),
-    Rule("classes", "empty", words.say_empty, high=_none, error=EmptyClassError),
-    Rule("data set", "classes_with_images", words.say_classes, low=lambda _: 2, error=NoClassesError),
-    Rule("classes", "images", words.say_few, low=lambda facts: facts.min_images_per_class, error=TooFewImagesError),
+    Rule("classes", "empty", words.say_fault(EmptyClassError), high=_none, error=EmptyClassError),
+    Rule("data set", "too_few_classes", words.say_fault(NoClassesError), high=_none, error=NoClassesError),
+    Rule("classes", "too_few_images", words.say_fault(TooFewImagesError), high=_none, error=TooFewImagesError),
     Rule("data set", "median_side_px", words.say_small, low=lambda facts: facts.thresholds.min_median_side_px,
          error=GateError, hides="enlargement"),
     Rule("data set", "leak_share", words.say_leaks, high=lambda facts: facts.thresholds.max_leak_share,

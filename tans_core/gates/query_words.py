@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+from tans_core.errors import EmptyClassError, TansError
 from tans_core.params import QueryGateParams
+from tans_core.tasks.classes import ClassFault, class_faults
 from tans_core.tasks.decode import MAX_ASPECT
-from tans_core.tasks.inputs.base import LEAVE_OUT, OUTSIDE_CLASSES
-from tans_core.tasks.report import ScanReport, count
-
-SHOWN = 5
-_NAME_CHARS = 80
+from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+from tans_core.tasks.report import ScanReport, count, listed, quoted
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,19 @@ class Facts:
     max_bad_share: float
     drop_empty_classes: bool = False
 
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Usable images by class, also of classes that are to be dropped."""
+        return dict.fromkeys(self.report.found, 0) | self.report.classes
 
-def quoted(name: str) -> str:
-    """Return a name in quotes, safe for a terminal: unprintable characters escaped, the middle of a long name cut."""
-    if len(name) > _NAME_CHARS:
-        name = f"{name[: _NAME_CHARS // 2]}…{name[-_NAME_CHARS // 2 :]}"
-    return repr(name)
+    @cached_property
+    def faults(self) -> dict[type[TansError], ClassFault]:
+        return {fault.error: fault for fault in class_faults(self.counts, self.min_images_per_class, self.report.found)}
 
 
 def plain(text: str) -> str:
     """Return a library's message on one line, without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-def listed(items: Sequence[str], limit: int = SHOWN) -> str:
-    """Return "a, b and 3 more"."""
-    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
 
 
 def say_bad(facts: Facts, _: Sequence[str]) -> str:
@@ -53,26 +49,13 @@ def say_bad(facts: Facts, _: Sequence[str]) -> str:
     )
 
 
-def say_empty(facts: Facts, names: Sequence[str]) -> str:
-    classes = count(len({*facts.report.found, *facts.report.classes}), "class", "classes")
-    return f"no usable image in {len(names):,} of {classes}: {_with_files(facts, names)}. {LEAVE_OUT}"
+def say_fault(error: type[TansError]) -> Callable[[Facts, Sequence[str]], str]:
+    return lambda facts, _: facts.faults[error].text
 
 
 def say_dropped(facts: Facts, names: Sequence[str]) -> str:
-    return f"{count(len(names), 'class', 'classes')} left out for want of a usable image: {_with_files(facts, names)}."
-
-
-def say_classes(facts: Facts, _: Sequence[str]) -> str:
-    filled = [quoted(name) for name, number in facts.report.classes.items() if number]
-    problem = f"only one class has usable images, {filled[0]}" if filled else "no class has a usable image"
-    return f"{problem}; a classifier needs at least two classes. Put the images of each class into a folder of its own."
-
-
-def say_few(facts: Facts, names: Sequence[str]) -> str:
-    return (
-        f"{count(len(names), 'class', 'classes')} with fewer than {facts.min_images_per_class} usable images: "
-        f"{_with_images(facts, names)}. Add images, or leave the classes out."
-    )
+    shown = facts.faults[EmptyClassError].shown
+    return f"{count(len(names), 'class', 'classes')} left out for want of a usable image: {shown}."
 
 
 def say_small(facts: Facts, _: Sequence[str]) -> str:
@@ -185,13 +168,6 @@ def say_elongated(facts: Facts, _: Sequence[str]) -> str:
 def say_outside(facts: Facts, _: Sequence[str]) -> str:
     files = count(facts.report.skipped[OUTSIDE_CLASSES], "file")
     return f"{files} outside the class folders passed over. Move what belongs to a class into its folder."
-
-
-def _with_files(facts: Facts, names: Sequence[str]) -> str:
-    files = {quoted(name): number for name, number in facts.report.found.items()}
-    return listed(
-        [f"{name} (0 of {count(files[name], 'file')})" if files.get(name) else f"{name} (0 files)" for name in names]
-    )
 
 
 def _with_images(facts: Facts, names: Sequence[str]) -> str:

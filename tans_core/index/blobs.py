@@ -74,13 +74,17 @@ def mend(serving: Path, sha256: str, target: Path) -> None:
 
 def link_blob(serving: Path, sha256: str, target: Path) -> None:
     """Link a stored file into a release; copy it where the file system has no hard links."""
-    blob = serving / "blobs" / sha256
     target.parent.mkdir(parents=True, exist_ok=True)
+    link_or_copy(serving / "blobs" / sha256, target)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a hard link, or a copy where there can be none."""
     try:
-        os.link(blob, target)
+        os.link(source, target)
     except OSError:
         # No hard links here, or too many.
-        shutil.copyfile(blob, target)
+        shutil.copyfile(source, target)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from tans_core.errors import StoreError
 from tans_core.index.blobs import file_digest, inside
 from tans_core.index.schema import space_of
 from tans_core.io import sha256_bytes
+from tans_core.newcomers import ARRIVALS, newcomer_folder
 
 if TYPE_CHECKING:
     from tans_core.index.release import Release
@@ -59,38 +60,55 @@ def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
 
 
 def keep_admitted(
-    current: Release, index: pa.Table, files: dict[str, Path], data: Path
+    current: Release,
+    index: pa.Table,
+    files: dict[str, Path],
+    data: Path,
+    place: Callable[[Sequence[Path]], pa.Table] | None = None,
 ) -> tuple[pa.Table, dict[str, Path]]:
-    """Add the production release's models that were admitted to `data`'s arrivals but are not in its index yet.
+    """Add the newcomers that the production release serves and `data` has, but that are not built in yet.
+
+    Args:
+        current: the release in production.
+        index, files: of the built release.
+        data: the folder of newcomers.
+        place: embeds the newcomers of some folders with the built space; needed if that is another one.
 
     Returns:
         Index and files; the same objects if there is nothing to add.
     """
     served = read_table(current.store_dir, "index")
     known = set(index["id"].to_pylist())
-    weights = [json.loads(card)["weights"] for card in served["card"].to_pylist()]
-    is_missing = [
-        name not in known and path.startswith("arrivals/") and (data / path).is_file()
-        for name, path in zip(served["id"].to_pylist(), weights, strict=True)
-    ]
-    if not any(is_missing):
+    folders = {
+        name: folder
+        for name, card in zip(served["id"].to_pylist(), served["card"].to_pylist(), strict=True)
+        if name not in known
+        and (weights := json.loads(card)["weights"]).startswith(f"{ARRIVALS}/")
+        and (folder := newcomer_folder(data, name))
+        and (folder / Path(weights).name).is_file()
+    }
+    if not folders:
         return index, files
-    rows = served.filter(pa.array(is_missing))
+    rows = served.filter(pa.array([name in folders for name in served["id"].to_pylist()]))
     if space_of(served.schema) != space_of(index.schema):
-        names = ", ".join(rows["id"].to_pylist())
-        logger.warning("left out of the new release, embedded by another space: %s. Run `dvc repro` again.", names)
-        return index, files
+        if place is None:
+            names = ", ".join(folders)
+            logger.warning("left out of the new release, embedded by another space: %s. Run `dvc repro` again.", names)
+            return index, files
+        rows = place(list(folders.values()))
     merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
-    return merged, files | {name: _intact(current, data, name) for name in _weights_of(rows, current.root)}
+    return merged, files | {
+        name: _intact(current, folders[Path(name).parent.name], name) for name in weight_names(rows)
+    }
 
 
-def _intact(current: Release, data: Path, name: str) -> Path:
+def _intact(current: Release, folder: Path, name: str) -> Path:
     """Return an unchanged copy of a newcomer's published file.
 
     Raises:
         WeightsError: there is none.
     """
-    own = data / name
+    own = folder / Path(name).name
     if own.is_file() and file_digest(own) == current.files.get(name):
         return own
     current.check(name)

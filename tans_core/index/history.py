@@ -78,13 +78,16 @@ class History:
             rollbacks.pop(event.release, None)
         return rollbacks
 
-    def withdrawn_admissions(self) -> list[tuple[str, str]]:
-        """Return the releases before and after each admission that was rolled back and not made live since."""
+    def withdrawn_additions(self) -> list[tuple[str, str]]:
+        """Return the releases before and after each addition that was rolled back and not made live since.
+
+        An addition is an admission, or the publication of a built release.
+        """
         withdrawn = self.withdrawn()
         return [
             (self.events[event.parent - 1].release, event.release)
             for event in self.events
-            if event.release in withdrawn and event.action == "admit" and event.parent is not None
+            if event.release in withdrawn and event.action in ("publish", "admit") and event.parent is not None
         ]
 
     def forward(self, release: str, action: Literal["publish", "admit", "remove"]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from tans_core.index.history import History, production_id, read_history
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
-from tans_core.index.withdrawn import check_newcomers, check_withdrawn
+from tans_core.index.withdrawn import check_networks, check_withdrawn
 from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 PIPELINE = "pipeline"
 FORMAT = 2
 """Version of a release's tables and cards; raised when old code cannot read new ones, or new code old ones."""
+_LEAVE_OUT = (
+    "`tans build` leaves out newcomers that were rolled back; other networks follow from params.yaml. "
+    "`tans publish --again` publishes them all the same."
+)
 
 
 @dataclass(frozen=True)
@@ -97,17 +101,23 @@ def list_releases(serving: Path) -> list[ReleaseInfo]:
 
 
 def publish(
-    root: Path, serving: Path, again: bool = False, judge: Callable[[Release, Built], bool] | None = None
+    root: Path,
+    serving: Path,
+    again: bool = False,
+    judge: Callable[[Release, Built], bool] | None = None,
+    place: Callable[[Sequence[Path]], pa.Table] | None = None,
 ) -> Release:
     """Copy the result of `dvc repro` into a release and put it into production. Equal content gives the same release.
 
-    Models admitted since the last `dvc repro` are kept as long as the space is the same.
+    Models admitted since the last `dvc repro` are kept.
 
     Args:
         root: the project's folder.
         serving: the folder of releases.
-        again: also publish a release that was rolled back.
+        again: also publish what was rolled back.
         judge: called with the release in production and the new one, if they differ; False keeps the former.
+        place: embeds the newcomers of some folders with the built space. Without it, admitted models are kept only as
+            long as the space is the same.
 
     Returns:
         The release in production.
@@ -124,14 +134,15 @@ def publish(
         built = draft = _draft(serving, history, index, files, view.params)
         current = _readable_production(serving)
         if current is not None:
-            merged, all_files = keep_admitted(current, index, files, view.root)
+            merged, all_files = keep_admitted(current, index, files, view.root, place)
             if merged is not index:
                 draft = _draft(serving, history, merged, all_files, view.params)
         if not again and draft.id != history.live:
             # A rolled-back release does not return with a newcomer added to it, either.
             for candidate in (built, draft):
                 check_withdrawn(history, candidate.id, "Run `tans publish --again`, or change its content.")
-            check_newcomers(serving, history, draft.index)
+            networks = fingerprints(draft.index, draft.content["files"])
+            check_networks(history, networks.items(), _LEAVE_OUT)
         if judge is not None and current is not None and draft.id != history.live:
             networks = fingerprints(draft.index, draft.content["files"])
             if not judge(current, Built(draft.id, draft.digest, view.space_dir, networks)):
@@ -139,18 +150,19 @@ def publish(
         return _go_live(serving, history, draft, "publish")
 
 
-def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release:
+def add_models(serving: Path, rows: pa.Table, files: dict[str, Path], again: bool = False) -> Release:
     """Put a release into production that adds models to the present one.
 
     Args:
         serving: the folder of releases.
         rows: of the index's schema, embedded by the production release's space. Known models are skipped.
         files: the weights of the new cards: path relative to data/ -> file to copy.
+        again: also add models that were rolled back.
 
     Raises:
         NoReleaseError: nothing was published yet.
         StoreError: another space embedded the rows, a known id has another card, or weights are missing.
-        WithdrawnReleaseError: the resulting release was rolled back.
+        WithdrawnReleaseError: some models were rolled back, and `again` is False.
     """
     with writers_lock(serving):
         history, current = read_history(serving), open_production(serving)
@@ -163,7 +175,8 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path]) -> Release
         description = read_json(current.root / "release.json")
         kept = {name: current.root / name for name in description["files"]}
         draft = _draft(serving, history, merged, kept | files, current.params)
-        check_withdrawn(history, draft.id, f"Run `tans rollback --to {draft.id}` to serve it all the same.")
+        if not again:
+            check_networks(history, fingerprints(new, draft.content["files"]).items(), "Nothing was admitted.")
         return _go_live(serving, history, draft, "admit")
 
 
@@ -185,7 +198,9 @@ def remove_models(serving: Path, ids: Collection[str]) -> Release:
         weights = {row["id"]: json.loads(row["card"])["weights"] for row in index.select(["id", "card"]).to_pylist()}
         for name in ids:
             if name not in weights:
-                raise StoreError(f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}.")
+                raise StoreError(
+                    f"release {current.id} has no model {name!r}{did_you_mean(name, weights)}. See `tans models list`."
+                )
             if not weights[name].startswith("arrivals/"):
                 raise StoreError(
                     f"{name}: not a newcomer, it follows from params.yaml. `tans tasks remove` removes a task and its "
@@ -212,12 +227,16 @@ def rollback(serving: Path, to: str | None = None) -> Release:
     with writers_lock(serving):
         current, history = _production(serving), read_history(serving)
         if to is None:
-            earlier = history.chain()[1:]
+            # `prune` may have removed old ones.
+            earlier = [event for event in history.chain()[1:] if (serving / "releases" / event.release).is_dir()]
             if not earlier:
-                raise StoreError(
-                    f"{serving}: {current} is the first release, there is none before it. "
-                    "`tans rollback --to ID` picks one that `tans releases` lists."
+                others = len(list_releases(serving)) > 1
+                then = (
+                    "`tans rollback --to ID` goes to another one that `tans releases` lists."
+                    if others
+                    else ("There is no other release to go to: `tans build`, then `tans publish`, make one.")
                 )
+                raise StoreError(f"{serving}: no release was in production before {current}. {then}")
             to = earlier[0].release
         release = _open(serving, to)
         for name, sha256 in release.files.items():
@@ -231,10 +250,10 @@ def _open(serving: Path, release_id: str) -> Release:
     description = serving / "releases" / release_id / "release.json"
     if not release_id or "/" in release_id or not description.is_file():
         known = [one.id for one in list_releases(serving)]
+        then = f"There {'is' if len(known) == 1 else 'are'} {', '.join(known)}. `tans rollback --to ID` goes to one."
         raise StoreError(
             f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
-            f"There {'is' if len(known) == 1 else 'are'} {', '.join(known) or 'none'}. "
-            "`tans rollback --to ID` picks one."
+            f"{then if known else 'There is none: run `tans build`, then `tans publish`.'}"
         )
     content = read_json(description)
     if content.get("format") != FORMAT:

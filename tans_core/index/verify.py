@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tans_core.errors import ParamsError, StoreError, TansError
 from tans_core.io import read_json, sha256_file
+from tans_core.newcomers import newcomer_folders
 from tans_core.yaml_file import read_yaml
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
@@ -42,7 +43,7 @@ def verify_weights(root: Path) -> Iterator[FileFinding]:
             continue
         for name, sha256 in files:
             yield _compare(root, description.parent / name, sha256, "Run `tans publish`, which stores it again.")
-    for folder in sorted((root / "data/arrivals").glob("*/")):
+    for folder in newcomer_folders(root / "data"):
         problem = ""
         try:
             card = ModelCard.from_dict(read_json(folder / CARD_FILE))

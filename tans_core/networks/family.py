@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -118,11 +118,28 @@ class BaseWeights:
     images_licence: str = ""
 
 
+@dataclass(frozen=True)
+class PublishedForm:
+    """A network as a library has it.
+
+    Attributes:
+        module: the library's network, with these weights; maps normalised images to logits.
+        config: what the library's loader needs: `architecture` and `model_args`.
+        classifier: the name of its last layer.
+    """
+
+    module: nn.Module
+    config: dict[str, Any]
+    classifier: str
+
+
 class Family(ABC):
     """One kind of network. To add one, name an instance in an entry point of the group `tans.families`."""
 
     name: str
     """Its name in cards and params.yaml."""
+    packages: Collection[str] = ()
+    """Packages whose networks users hand in by name; an architecture then has the fields `package` and `name`."""
 
     @property
     def short(self) -> str:
@@ -163,12 +180,20 @@ class Family(ABC):
         load_state(network, self.own_tensors(network, tensors), where)
         return network.eval()
 
+    def code_licence(self, architecture: Mapping[str, Any]) -> str:
+        """Return the licence of the code that computes a network, an SPDX expression; that of TANS by default."""
+        return "Apache-2.0"
+
     def translate(self, architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the tensors of a third-party file to this family's names; unchanged by default."""
         return dict(tensors)
 
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
         """Return the preprocessing of the weights published for an architecture; None if there are none."""
+        return None
+
+    def published_form(self, architecture: Mapping[str, Any], network: Network) -> PublishedForm | None:
+        """Return a network as the library has it that others would load it with; None if there is no such library."""
         return None
 
     def own_tensors(self, network: Network, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

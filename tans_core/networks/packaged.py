@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, did_you_mean
-from tans_core.networks.family import Family, Network, SearchSpace, read_architecture
+from tans_core.networks.family import Family, Network, PublishedForm, SearchSpace, read_architecture
 from tans_core.networks.preprocess import Preprocess
 
 
@@ -78,6 +78,7 @@ class Library(Family):
     """Networks of timm and torchvision."""
 
     name = "library"
+    packages = ("timm", "torchvision")
 
     def space(self, settings: Mapping[str, Any]) -> SearchSpace:
         raise ParamsError("networks of a library have no search space. Hand them in: docs/serving.md, Newcomers.")
@@ -110,9 +111,33 @@ class Library(Family):
             renamed |= {"classifier.weight": weight, "classifier.bias": bias}
         return renamed | rest
 
+    def code_licence(self, architecture: Mapping[str, Any]) -> str:
+        # TANS runs a network, the package defines it.
+        return "Apache-2.0 AND BSD-3-Clause" if architecture["package"] == "torchvision" else "Apache-2.0"
+
     def published_preprocess(self, architecture: Mapping[str, Any]) -> Preprocess | None:
         parsed = Architecture.read(architecture)
         return _PREPROCESS[parsed.package](parsed)
+
+    def published_form(self, architecture: Mapping[str, Any], network: Network) -> PublishedForm | None:
+        """Return the network with timm's own classifier; None for torchvision, and where timm's has another form."""
+        parsed = Architecture.read(architecture)
+        if parsed.package != "timm":
+            return None
+        import timm
+
+        sized: dict[str, Any] = {} if parsed.image_size_px is None else {"img_size": parsed.image_size_px}
+        outputs = network.classifier.out_features
+        whole: Any = timm.create_model(parsed.name, pretrained=False, num_classes=outputs, **sized)
+        name = whole.default_cfg.get("classifier")
+        state = {key.removeprefix("body."): value for key, value in network.state_dict().items()}
+        state = {
+            (f"{name}.{key[11:]}" if key.startswith("classifier.") else key): value for key, value in state.items()
+        }
+        if not isinstance(name, str) or state.keys() != whole.state_dict().keys():
+            return None
+        whole.load_state_dict(state)
+        return PublishedForm(whole.eval(), {"architecture": parsed.name, "model_args": sized}, name)
 
     def outline(self, architecture: Mapping[str, Any], num_classes: int) -> LibraryNetwork:
         # Never in real memory: an untrusted card may name a network of any size.

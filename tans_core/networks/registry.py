@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import inspect
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from tans_core.errors import ParamsError, TansError, WeightsError, did_you_mean
+from tans_core.io import code_digest, sha256_bytes, sha256_file, write_text, writing
 from tans_core.networks.family import Family
 
-LIBRARY = "library"
-"""The family of third-party networks; users hand in their weights by name."""
 GROUP = "tans.families"
 """Entry points of this group name instances of `Family`."""
 
@@ -23,7 +22,7 @@ _OWN = {
     "elastic-residual": "tans_core.networks.elastic:FAMILY",
     "elastic-mbconv": "tans_core.networks.mbconv:FAMILY",
     "once-for-all": "tans_core.networks.ofa:FAMILY",
-    LIBRARY: "tans_core.networks.packaged:FAMILY",
+    "library": "tans_core.networks.packaged:FAMILY",
 }
 
 
@@ -38,7 +37,7 @@ def get_family(name: str) -> Family:
         module, _, attribute = _OWN[name].partition(":")
         own_family: Family = getattr(importlib.import_module(module), attribute)
         return own_family
-    points = [point for point in entry_points(group=GROUP) if point.name == name]
+    points = _points(name)
     if not points:
         known = known_families()
         raise WeightsError(
@@ -61,13 +60,69 @@ def known_families() -> list[str]:
     return list(dict.fromkeys([*_OWN, *sorted(point.name for point in entry_points(group=GROUP))]))
 
 
+def family_of_package(package: str) -> Family:
+    """Return the family that takes a package's networks by name.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    packages: list[str] = []
+    for name in known_families():
+        with contextlib.suppress(WeightsError):
+            family = get_family(name)
+            if package in family.packages:
+                return family
+            packages += family.packages
+    raise WeightsError(f"package {package[:80]!r}: no family takes its networks by name. Known: {', '.join(packages)}.")
+
+
 def network_files() -> list[str]:
     """Return the source files that define what networks compute: this package's, and those of third-party families."""
-    files = [str(path) for path in Path(__file__).parent.glob("*.py")]
-    for name in set(known_families()) - set(_OWN):
-        with contextlib.suppress(WeightsError):  # a family that cannot be loaded computes nothing
-            files.append(inspect.getfile(type(get_family(name))))
-    return sorted(files)
+    own = [str(path) for path in Path(__file__).parent.glob("*.py")]
+    return sorted({*own, *(file for name in known_families() for file in _files_of(name))})
+
+
+def network_digest() -> str:
+    """Return a hash of the code that computes networks: what was computed by other code is out of date."""
+    return code_digest(network_files())
+
+
+def write_versions(families: Iterable[str], folder: Path) -> None:
+    """List the third-party families among these in a file, with the versions of their packages and a hash of the code.
+
+    Stages depend on the folder, since DVC does not see installed packages. There is no file if there is no such family.
+    """
+    lines = []
+    for name in sorted(set(families)):
+        if files := _files_of(name):
+            dist = _points(name)[0].dist
+            code = sha256_bytes("".join(sha256_file(Path(file)) for file in files).encode())
+            lines.append(f"{name}: {f'{dist.name} {dist.version}' if dist else 'no package'}, code {code}\n")
+    path, text = folder / "versions.txt", "".join(lines)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not text:
+        path.unlink(missing_ok=True)
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(text, path)
+
+
+def _points(name: str) -> list[EntryPoint]:
+    return [] if name in _OWN else [point for point in entry_points(group=GROUP) if point.name == name]
+
+
+def _files_of(name: str) -> list[str]:
+    """Return the source files of the package that provides a family; none for our own, and if it cannot be loaded."""
+    try:
+        get_family(name)
+        module = sys.modules[_points(name)[0].module]
+    except (WeightsError, LookupError):
+        return []
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    file = Path((top if top.__file__ else module).__file__ or "")
+    # Other modules of a package may define parts of its networks.
+    files = file.parent.rglob("*.py") if file.name == "__init__.py" else [file]
+    return sorted(str(one) for one in files if one.is_file())
 
 
 def check_settings(

@@ -30,6 +30,7 @@ class Candidate:
         score: the ranking's score: the predicted score, or `refined_scores` once some models were probed.
         home_accuracy: on the home task's validation split, 0..1; None for general features.
         params_m, macs_m: parameters and multiply-accumulates of one image, in millions.
+        latency_ms: median time for a batch under the profile of the limits, in milliseconds; None without such a limit.
         probe: share of the labels' variance that its features explain on the user's images; None if not probed.
     """
 
@@ -49,6 +50,7 @@ class Candidate:
     home_accuracy: float | None
     params_m: float
     macs_m: float
+    latency_ms: float | None = None
     probe: float | None = None
 
     def to_dict(self) -> dict[str, Any]:

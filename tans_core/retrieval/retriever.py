@@ -6,8 +6,9 @@ Axes: M models that fit the constraints, d space dimension.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import Candidate
-from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
+from tans_core.retrieval.constraints import COSTS, Constraints, nearest_miss
 from tans_core.retrieval.query import Query
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
@@ -34,6 +35,7 @@ from tans_core.space.encoders import CrossModalSpace, space_digest
 from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
+from tans_core.zoo.latency import medians
 from tans_core.zoo.weights import Base, fresh_classifier, load_model
 
 __all__ = ["Candidate", "Constraints", "Query", "Retriever"]
@@ -42,8 +44,8 @@ __all__ = ["Candidate", "Constraints", "Query", "Retriever"]
 class Retriever:
     """A reader of one release, which keeps its space, backbone and index loaded."""
 
-    def __init__(self, release: Release) -> None:
-        self.release = release
+    def __init__(self, release: Release, latency: Path | None = None) -> None:
+        self.release, self._latency = release, latency
         release.check("space/")
         self.space = CrossModalSpace.load(release.space_dir)
         self.table = open_table(release.store_dir, "index")
@@ -55,14 +57,18 @@ class Retriever:
             )
 
     @classmethod
-    def open(cls, release: Release) -> Retriever:
+    def open(cls, release: Release, latency: Path | None = None) -> Retriever:
         """Open a release for reading.
+
+        Args:
+            release: the release.
+            latency: the folder of `tans zoo profile`; without it no network counts as timed.
 
         Raises:
             StoreError: a part is missing, or index and encoders are of different spaces.
             WeightsError: weights are damaged.
         """
-        return cls(release)
+        return cls(release, latency)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -88,16 +94,32 @@ class Retriever:
         """The licences of the models, each once."""
         return tuple(sorted(set(columns_of(self.table, "licence")["licence"].to_pylist())))
 
+    def latencies(self, constraints: Constraints) -> dict[str, float]:
+        """Return the latency in milliseconds of each model that was timed under the profile of the constraints, by id.
+
+        The file is read each time, so that new timings count at once.
+
+        Raises:
+            StoreError: it is not a file of `tans zoo profile`.
+        """
+        if constraints.latency_profile is None or self._latency is None:
+            return {}
+        return medians(self._latency, constraints.latency_profile, self.cards)
+
     def fitting(self, constraints: Constraints) -> int:
         """Count the models that satisfy the constraints.
 
         Raises:
             NoModelFitsError: none does; names the nearest ones, and limits to relax for them.
         """
-        count = int(self.table.count_rows(constraints.where(self.licences)))
+        return self._count(constraints, self.latencies(constraints))
+
+    def _count(self, constraints: Constraints, latencies: Mapping[str, float]) -> int:
+        count = int(self.table.count_rows(constraints.where(self.licences, latencies)))
         if count == 0:
-            models = columns_of(self.table, "id", *RANGES, "licence").to_pylist()
-            raise NoModelFitsError(nearest_miss(models, constraints))
+            models = columns_of(self.table, "id", *COSTS, "licence").to_pylist()
+            timed = [{**model, "latency_ms": latencies.get(model["id"])} for model in models]
+            raise NoModelFitsError(nearest_miss(timed, constraints))
         return count
 
     def retrieve(
@@ -107,7 +129,7 @@ class Retriever:
 
         Args:
             task: only its training images are used; or what `query` made of them.
-            constraints: on parameters, MACs and licence; None for none.
+            constraints: on parameters, MACs, latency and licence; None for none.
             top_k: candidates at most.
             refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
 
@@ -136,9 +158,10 @@ class Retriever:
             DataError: other encoders made the query, or it is damaged.
         """
         limits = constraints or Constraints()
-        self.fitting(limits)
+        latencies = self.latencies(limits)
+        self._count(limits, latencies)
         query, trust = self.encode(task)
-        matches = nearest(self.table, query, limits.where(self.licences))
+        matches = nearest(self.table, query, limits.where(self.licences, latencies))
         # Copied, since torch needs writable arrays.
         capacity, start = (matches[name].to_numpy().copy() for name in ("capacity", "start"))
         vectors = matrix(matches["vector"])
@@ -167,6 +190,7 @@ class Retriever:
                 home_accuracy=rows[index]["val_accuracy"],
                 params_m=rows[index]["params_m"],
                 macs_m=rows[index]["macs_m"],
+                latency_ms=latencies.get(rows[index]["id"]),
             )
             for rank, index in enumerate(order, start=1)
         ]

@@ -18,8 +18,7 @@ import numpy.typing as npt
 
 from tans_core.errors import DataError
 from tans_core.licences import UNSTATED
-from tans_core.sources.base import check_options, missing_file, package_file
-from tans_core.tasks.assemble import Sample
+from tans_core.sources.base import Sample, check_options, missing_file, package_file
 
 Images = npt.NDArray[np.uint8]
 

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from tans_core.errors import ParamsError, SourceUnavailableError, did_you_mean
 from tans_core.licences import Licence
-from tans_core.tasks.assemble import Sample
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image, at its original size.
+
+    Attributes:
+        image: (H, W) grey or (H, W, 3) RGB, uint8.
+        label: the class's name.
+        group: images of one group (a typeface, a field, a region of a picture) stay in one split. Empty: no group.
+        path: a name for reports.
+        split: set where the source defines its own splits, else None.
+        sha256: hash of the file's content; None where the image has no file of its own.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    group: str
+    path: str
+    split: str | None = None
+    sha256: str | None = None
 
 
 class Source(Protocol):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.sources import get_source
-from tans_core.sources.base import stated_licence
-from tans_core.tasks.assemble import Prepared, Sample, assemble, prepare
+from tans_core.sources.base import Sample, stated_licence
+from tans_core.tasks.assemble import assemble
+from tans_core.tasks.decode import fit_box
 from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import SPLITS, Role, Task
@@ -21,6 +27,31 @@ from tans_core.tasks.task import SPLITS, Role, Task
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sample at its stored size; `image` is (3, s, s) uint8, `content` a hash of what it was made from."""
+
+    image: npt.NDArray[np.uint8]
+    label: str
+    group: str
+    path: str
+    split: str | None
+    content: str
+    width: int
+    height: int
+
+
+def prepare(sample: Sample, stored_size_px: int) -> Prepared:
+    """Bring a sample to its stored size and hash its content."""
+    height, width = sample.image.shape[:2]
+    content = sample.sha256
+    if content is None:
+        pixels = np.ascontiguousarray(sample.image)
+        content = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    image = fit_box(sample.image, stored_size_px)
+    return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
 
 
 def build_task(

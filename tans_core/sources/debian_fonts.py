@@ -12,7 +12,7 @@ from typing import Any
 
 from tans_core.errors import ParamsError
 from tans_core.sources.aenigma import NO_DIGITS, NO_LOWER, NO_UPPER
-from tans_core.sources.base import check_choice, check_options
+from tans_core.sources.base import Sample, check_choice, check_options
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, fetch, missing_package
 from tans_core.sources.typefaces import (
@@ -24,7 +24,6 @@ from tans_core.sources.typefaces import (
     group_faces,
     render,
 )
-from tans_core.tasks.assemble import Sample
 
 KINDS = ("characters", "typefaces")
 

@@ -10,10 +10,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.typefaces import Face, Glyph, character_glyphs, cut_alphabet, render
-from tans_core.tasks.assemble import Sample
 
 # Faces with nearly the same outlines (an oblique is its upright face, sheared) share a group, and so a split.
 TEXT_FACES = {

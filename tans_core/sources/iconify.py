@@ -20,7 +20,7 @@ from PIL import Image
 from tans_core.errors import ParamsError, did_you_mean
 from tans_core.licences import combine
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS, Look, draw
 from tans_core.sources.fetch import fetch, missing_package
 from tans_core.sources.iconify_sets import (
@@ -39,7 +39,6 @@ from tans_core.sources.iconify_sets import (
 )
 from tans_core.sources.icons import concept_of
 from tans_core.sources.svg import Pixels, SvgDrawing, draw_picture, rasterise, shape_of
-from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "emoji-sorts", "emoji", "emoji-vendors", "flags")
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tans_core.errors import ParamsError, did_you_mean
-from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.typefaces import Face, Glyph, render
-from tans_core.tasks.assemble import Sample
 
 KINDS = ("concepts", "families", "variants")
 

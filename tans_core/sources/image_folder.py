@@ -9,8 +9,8 @@ from typing import Any
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.licences import USERS_OWN, Licence, normalise
-from tans_core.sources.base import check_options
-from tans_core.tasks.assemble import Sample
+from tans_core.sources.base import Sample, check_options
+from tans_core.tasks.classes import require_classes
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import read_images
 
@@ -64,11 +64,11 @@ class ImageFolder:
         drop = chosen["drop_empty_classes"]
         opened = open_input(root, drop, chosen["follow_links"], chosen["group"] or None)
         # Imported here, since no other source needs the scan.
-        from tans_core.tasks.scan import scan_input
+        from tans_core.tasks.scan import scan
 
         # Without workers: stages of several tasks run side by side.
-        with scan_input(opened, stored_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as scanned:
-            scanned.check_classes()
+        with scan(opened, stored_size_px=_SCANNED_PX, workers=0, drop_empty_classes=drop) as scanned:
+            require_classes(str(root), scanned.report.classes, found=scanned.report.found)
             report, kept = scanned.report, {row.path: row for row in scanned.rows}
         if chosen["digest"] and report.digest != chosen["digest"]:
             raise DataError(

@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError, did_you_mean
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_options
-from tans_core.tasks.assemble import Sample
+from tans_core.sources.base import Sample, check_options
 
 NAMES = (
     "bloodmnist", "breastmnist", "chestmnist", "dermamnist", "octmnist", "organamnist", "organcmnist", "organsmnist",

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tans_core.errors import ParamsError
-from tans_core.sources.base import check_choice, check_options
+from tans_core.sources.base import Sample, check_choice, check_options
 from tans_core.sources.debian_fonts import font_files
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, fetch, missing_package
 from tans_core.sources.typefaces import Face, Glyph, character_glyphs, cut_alphabet, render
-from tans_core.tasks.assemble import Sample
 
 NOTO = Package(
     manager="debian",

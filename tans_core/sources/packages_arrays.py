@@ -16,9 +16,8 @@ import numpy.typing as npt
 
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options, missing_file
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file
 from tans_core.sources.fetch import Package, fetch, missing_package
-from tans_core.tasks.assemble import Sample
 
 FASHION = Package(
     manager="debian",

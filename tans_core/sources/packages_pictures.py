@@ -15,10 +15,9 @@ from PIL import Image
 
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options
+from tans_core.sources.base import Sample, check_choice, check_options
 from tans_core.sources.fetch import Package, fetch, missing_package
 from tans_core.sources.pictures import cut_random
-from tans_core.tasks.assemble import Sample
 
 STELLARIUM = Package(
     manager="debian",

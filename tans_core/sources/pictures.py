@@ -15,8 +15,7 @@ from PIL import Image
 
 from tans_core.licences import UNSTATED, combine
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options, missing_file, package_file
-from tans_core.tasks.assemble import Sample
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file, package_file
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""

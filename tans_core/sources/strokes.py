@@ -16,9 +16,8 @@ from PIL import Image, ImageDraw
 
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options, missing_file, package_file
+from tans_core.sources.base import Sample, check_choice, check_options, missing_file, package_file
 from tans_core.sources.drawing import LOOKS, Mask, crop_to_ink, draw
-from tans_core.tasks.assemble import Sample
 
 Segments = npt.NDArray[np.float64]
 """(L, 2, 2): lines, ends, x and y (y up)."""

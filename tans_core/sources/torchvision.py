@@ -24,8 +24,7 @@ from PIL import Image
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
 from tans_core.licences import UNSTATED
 from tans_core.runtime import derive_seed
-from tans_core.sources.base import check_choice, check_options
-from tans_core.tasks.assemble import Sample
+from tans_core.sources.base import Sample, check_choice, check_options
 from tans_core.tasks.decode import MAX_PIXELS
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from PIL import Image, ImageFont
 
 from tans_core.errors import ParamsError
 from tans_core.runtime import derive_seed
+from tans_core.sources.base import Sample
 from tans_core.sources.drawing import GLYPH_PX, LOOKS, Mask, draw, embolden, glyph_mask
-from tans_core.tasks.assemble import Sample
 
 MIN_COPY_CORRELATION = 0.9
 """Two faces are near-copies if the mean correlation of their glyphs is above this."""

@@ -21,7 +21,7 @@ import torch
 
 from tans_core.errors import ParamsError
 from tans_core.io import resume_folder, sha256_file, write_csv, write_json
-from tans_core.networks.registry import check_settings, get_family
+from tans_core.networks.registry import check_settings, get_family, network_digest
 from tans_core.params import load_params
 from tans_core.runtime import begin_worker, choose_precision, clock, cores
 from tans_core.stages._main import run_stage
@@ -49,7 +49,8 @@ def main(root: Path) -> None:
         recipe = BaseRecipe(training, family_params.start_share, family_params.subnets)
         implementation = get_family(family)
         base_weights = [asdict(weights) for weights in implementation.base_weights(implementation.space(settings))]
-        made_from = [family_params.model_dump(), settings, base_weights, params.seed, precision, digests]
+        inputs = [settings, base_weights, params.seed, precision, digests, network_digest()]
+        made_from = [family_params.model_dump(), *inputs]
         resume = resume_folder(root / ".resume/base" / family, made_from)
         jobs.append(_Job(family, settings, folders, recipe, params.seed, resume))
     workers = min(cores(), len(jobs))

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from tans_core.io import resume_folder, sha256_file, write_json
+from tans_core.networks.registry import network_digest
 from tans_core.params import load_params
 from tans_core.runtime import clock
 from tans_core.stages._main import run_stage
@@ -29,7 +30,8 @@ def main(root: Path, name: str) -> None:
         # The whole zoo is trained in the precision of the base.
         family_params = params.zoo.of_family(family)
         recipe = SupernetRecipe.of(family_params.model_dump(), family, base.precision)
-        made_from = [family_params.model_dump(), base.precision, params.seed, sha256_file(base.path(family)), images]
+        inputs = [base.precision, params.seed, sha256_file(base.path(family)), images, network_digest()]
+        made_from = [family_params.model_dump(), *inputs]
         resumes.append(resume_folder(root / ".resume/zoo" / name / family, made_from))
         sampling = Sampling(family_params.subnets, family_params.select_from, family_params.calibration_images)
         zoos[family] = build_zoo(task, base, family, recipe, sampling, params.seed, resumes[-1])

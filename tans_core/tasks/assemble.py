@@ -5,72 +5,23 @@ Axes: N images, K classes; in pixels: H and W = sides of an original image, s = 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from natsort import natsorted
 
-from tans_core.errors import DataError, TooFewImagesError
+from tans_core.errors import DataError
 from tans_core.licences import Licence
-from tans_core.tasks.decode import fit_box
+from tans_core.tasks.classes import in_order, require_classes
 from tans_core.tasks.duplicates import Labelled
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
 
 _MIN_STD = 0.01
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image, at its original size.
-
-    Attributes:
-        image: (H, W) grey or (H, W, 3) RGB, uint8.
-        label: the class's name.
-        group: images of one group (a typeface, a field, a region of a picture) stay in one split. Empty: no group.
-        path: a name for reports.
-        split: set where the source defines its own splits, else None.
-        sha256: hash of the file's content; None where the image has no file of its own.
-    """
-
-    image: npt.NDArray[np.uint8]
-    label: str
-    group: str
-    path: str
-    split: str | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A sample at its stored size; `image` is (3, s, s) uint8, `content` a hash of what it was made from."""
-
-    image: npt.NDArray[np.uint8]
-    label: str
-    group: str
-    path: str
-    split: str | None
-    content: str
-    width: int
-    height: int
-
-
-def prepare(sample: Sample, stored_size_px: int) -> Prepared:
-    """Bring a sample to its stored size and hash its content."""
-    height, width = sample.image.shape[:2]
-    content = sample.sha256
-    if content is None:
-        pixels = np.ascontiguousarray(sample.image)
-        content = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    image = fit_box(sample.image, stored_size_px)
-    return Prepared(image, sample.label, sample.group, sample.path, sample.split, content, width, height)
 
 
 class Splittable(Labelled, Protocol):
@@ -96,6 +47,7 @@ def assemble(
     limits: tuple[int | None, int | None, int | None],
     min_images_per_class: int,
     seed: int,
+    splits: npt.NDArray[np.str_] | None = None,
 ) -> Task:
     """Split, cap and normalise prepared samples.
 
@@ -105,25 +57,19 @@ def assemble(
         stored_size_px: S.
         limits: the most images of train, val, test; None for all.
         min_images_per_class: a class with fewer is refused.
+        splits: (N,) from `plan_splits`, if it was called.
 
     Raises:
+        NoClassesError: there are fewer than two classes.
         TooFewImagesError: a class has too few images.
-        DataError: there are fewer than two classes, or a source's own split lacks train or test images.
+        DataError: a source's own splits lack train.
     """
-    # Natural order treats 1 and 01 as equal: sorting by letters first makes the order the same in every process.
-    class_names = tuple(natsorted(sorted({row.label for row in rows})))
-    counts = Counter(row.label for row in rows)
-    scarce = [f"{label!r} ({counts[label]})" for label in class_names if counts[label] < min_images_per_class]
-    if scarce:
-        raise TooFewImagesError(
-            f"task {name!r}: {len(scarce)} of {len(class_names)} classes have fewer than {min_images_per_class} usable "
-            f"images: {', '.join(scarce[:8])}. Add images, or leave the classes out."
-        )
-    if len(class_names) < 2:
-        raise DataError(f"task {name!r}: got {len(class_names)} class, want at least 2.")
-    index_of = {label: index for index, label in enumerate(class_names)}
-    labels = np.array([index_of[row.label] for row in rows], dtype=np.int64)
-    splits = _split(rows, labels, name, seed)
+    require_classes(f"task {name!r}", Counter(row.label for row in rows), min_images_per_class)
+    class_names, labels = _labels(rows)
+    splits = plan_splits(rows, seed) if splits is None else splits
+    if not {"train"} <= {*splits.tolist()} <= {*SPLITS}:
+        got = sorted({*splits.tolist()})
+        raise DataError(f"task {name!r}: its source puts images in splits {got}; want train and test, or none.")
     order = _cap(labels, splits, [row.group for row in rows], limits, seed)
     chosen = [rows[index] for index in order]
     images = pixels(order)
@@ -152,15 +98,18 @@ def assemble(
     )
 
 
-def _split(rows: Sequence[Splittable], labels: npt.NDArray[np.int64], name: str, seed: int) -> npt.NDArray[np.str_]:
-    groups = [row.group for row in rows]
+def _labels(rows: Sequence[Splittable]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    names = in_order({row.label for row in rows})
+    index_of = {label: index for index, label in enumerate(names)}
+    return names, np.array([index_of[row.label] for row in rows], dtype=np.int64)
+
+
+def plan_splits(rows: Sequence[Splittable], seed: int) -> npt.NDArray[np.str_]:
+    """Return the split of each row, (N,): the input's own, and what it lacks of test and val; else drawn by group."""
+    labels, groups = _labels(rows)[1], [row.group for row in rows]
     given = {row.split for row in rows}
-    if given == {None}:
+    if given <= {None}:
         return assign_splits(labels, groups, seed)
-    if None in given or not {"train"} <= given:
-        raise DataError(
-            f"task {name!r}: its source puts images in splits {sorted(map(str, given))}; want train and test, or none."
-        )
     splits = np.array([row.split for row in rows], dtype="<U5")
     if "test" not in given:
         # With train and val only, val serves as the test split.

@@ -61,17 +61,14 @@ class Chunks:
     def fill(self, source: Input, workers: int) -> None:
         """Decode every chunk that is not on disk already."""
         wanted = [number for number in range(len(self._parts)) if not (self._folder and self._is_whole(number))]
-        total = sum(len(self._parts[number]) for number in wanted)
-        processes = len(self._entries) >= PROCESSES_FROM
-        batches: list[pa.RecordBatch] = []
-        results = decode_all(self._jobs(source, wanted), self._stored_size_px, workers, processes)
-        for job, batch in progress(results, "Reading images", total, advance=lambda result: len(result[1])):
-            batches.append(batch)
-            if job.last:
-                table = pa.Table.from_batches(batches)
-                self._keep(job.chunk, table)
-                self._facts[job.chunk] = _without_pixels(table)
-                batches = []
+        for number, table in self._decoded(source, wanted, workers):
+            self._keep(number, table)
+            self._facts[number] = _without_pixels(table)
+
+    def stream(self, source: Input, workers: int) -> Iterator[tuple[Sequence[Entry], pa.Table]]:
+        """Yield the entries and the rows of each chunk, in order; nothing is kept."""
+        for number, table in self._decoded(source, range(len(self._parts)), workers):
+            yield self._parts[number], table
 
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
@@ -90,9 +87,7 @@ class Chunks:
             column = self._table(number)["pixels"]
             for position in np.flatnonzero(chunk_of == number).tolist():
                 # A view: `SquareImages.of` makes the only copy.
-                data = np.frombuffer(column[int(indices[position]) % self._size].as_buffer(), dtype=np.uint8)
-                side = math.isqrt(len(data) // 3)
-                images[position] = data.reshape(3, side, side)
+                images[position] = square(column[int(indices[position]) % self._size])
         return SquareImages.of(images)
 
     def close(self, finished: bool) -> None:
@@ -111,6 +106,17 @@ class Chunks:
                     self._folder.rmdir()
         self._held.clear()
         self._facts.clear()
+
+    def _decoded(self, source: Input, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, pa.Table]]:
+        total = sum(len(self._parts[number]) for number in numbers)
+        processes = len(self._entries) >= PROCESSES_FROM
+        batches: list[pa.RecordBatch] = []
+        results = decode_all(self._jobs(source, numbers), self._stored_size_px, workers, processes)
+        for job, batch in progress(results, "Reading images", total, advance=lambda result: len(result[1])):
+            batches.append(batch)
+            if job.last:
+                yield job.chunk, pa.Table.from_batches(batches)
+                batches = []
 
     def _jobs(self, source: Input, numbers: Sequence[int]) -> Iterator[Job]:
         for number in numbers:
@@ -165,6 +171,13 @@ class Chunks:
         table = self._load(number)
         assert table is not None, "read before it was filled"
         return table
+
+
+def square(pixels: pa.LargeBinaryScalar) -> npt.NDArray[np.uint8]:
+    """Return a value of the column `pixels` as an image (3, s, s), without a copy."""
+    data = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)
+    side = math.isqrt(len(data) // 3)
+    return data.reshape(3, side, side)
 
 
 def _without_pixels(table: pa.Table) -> pa.Table:

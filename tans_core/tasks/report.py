@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SHOWN = 5
+_NAME_CHARS = 80
 # Joiners are needed in emoji and Persian words; other unprintable characters could reverse or end a line.
 _JOINERS = "\u200c\u200d"
 
@@ -42,7 +44,7 @@ class ScanReport:
         noted: (name, note) of images used that were converted, such as in their colours.
         blank: names of images of one colour, or nearly.
         straddling: groups of the input with images in more than one of its splits.
-        units: by class, the number of units that are dealt to splits: single images, and groups that stay together.
+        planned: images by split and class, as `Scan.task` splits them.
     """
 
     path: str
@@ -71,7 +73,7 @@ class ScanReport:
     noted: tuple[tuple[str, str], ...] = ()
     blank: tuple[str, ...] = ()
     straddling: tuple[str, ...] = ()
-    units: dict[str, int] = field(default_factory=dict)
+    planned: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def imbalance(self) -> float:
@@ -107,6 +109,19 @@ class ScanReport:
 def count(number: int, one: str, many: str | None = None) -> str:
     """Return "1 file", "2,000 files"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, safe for a terminal: unprintable characters escaped, the middle of a long name cut."""
+    if len(name) > _NAME_CHARS:
+        name = f"{name[: _NAME_CHARS // 2]}…{name[-_NAME_CHARS // 2 :]}"
+    return repr(name)
+
+
+def listed(items: Sequence[str], limit: int = SHOWN) -> str:
+    """Return "a, b and 3 more"."""
+    more = f" and {len(items) - limit:,} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
 
 
 def shown(text: str) -> str:

@@ -6,11 +6,10 @@ if it is killed, the next scan decodes only what is missing or has changed.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,17 +19,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from natsort import natsorted
 
-from tans_core.errors import EmptyClassError
 from tans_core.licences import USERS_OWN, normalise
 from tans_core.runtime import cores, derive_seed
+from tans_core.tasks.assemble import assemble, plan_splits
 from tans_core.tasks.chunks import Chunks
+from tans_core.tasks.classes import require_classes
 from tans_core.tasks.cleaning import KeptImage, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format, fit_box
 from tans_core.tasks.identical import with_all_pixels
-from tans_core.tasks.inputs.base import LEAVE_OUT, Entry, Input, printable
+from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.pixels import Pixels, SquareImages
-from tans_core.tasks.report import SHOWN, ScanReport, count
+from tans_core.tasks.report import ScanReport
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
@@ -46,12 +46,16 @@ class Scan:
         report: counts, and lists of what is wrong.
         rows: the images that are kept, in the order of the input.
         manifest: the status of every file; see `tans_core.tasks.cleaning`.
+        digests: a hash of each row's image at its stored size.
     """
 
     report: ScanReport
     rows: Sequence[KeptImage]
     manifest: pa.Table
+    digests: Sequence[bytes]
     _chunks: Chunks
+    _order: npt.NDArray[np.int64]
+    _splits: npt.NDArray[np.str_]
     _seed: int
 
     def task(self, name: str, *, licence: str = USERS_OWN, min_images_per_class: int = 1) -> Task:
@@ -62,53 +66,28 @@ class Scan:
 
         Raises:
             EmptyClassError: a class of the input has no usable image.
+            NoClassesError: fewer than two classes are left.
             TooFewImagesError: a class has fewer than `min_images_per_class` images.
-            DataError: fewer than two classes are left.
         """
-        from tans_core.tasks.assemble import assemble
-
-        self.check_classes()
-        order = self._by_pixels()
+        report = self.report
+        require_classes(report.path, report.classes, min_images_per_class, report.found)
         return assemble(
-            [self.rows[row] for row in order.tolist()],
-            lambda rows: self.pixels(order[rows]),
+            [self.rows[row] for row in self._order.tolist()],
+            lambda rows: self.pixels(self._order[rows]),
             name=name,
             source="image-folder",
             licence=normalise(licence),
             role="user",
-            stored_size_px=self.report.stored_size_px,
+            stored_size_px=report.stored_size_px,
             limits=(None, None, None),
             min_images_per_class=min_images_per_class,
-            seed=derive_seed(self._seed, "scan"),
+            seed=self._seed,
+            splits=self._splits,
         )
-
-    def check_classes(self) -> None:
-        """Raise EmptyClassError if a class of the input has no usable image."""
-        report = self.report
-        empty = [label for label, number in report.classes.items() if number == 0]
-        if empty:
-            shown = ", ".join(
-                f"{label!r} (0 of {count(report.found[label], 'file')} usable)" for label in empty[:SHOWN]
-            )
-            raise EmptyClassError(
-                f"{len(empty)} of {len(report.classes)} classes in {report.path} hold no usable image: {shown}.\n"
-                f"  {LEAVE_OUT}"
-            )
 
     def pixels(self, rows: npt.NDArray[np.int64]) -> SquareImages:
         """Return the images of some rows, at their stored size."""
-        return self._chunks.pixels(np.array([self.rows[row].entry for row in rows.tolist()], dtype=np.int64))
-
-    @functools.cached_property
-    def digests(self) -> list[bytes]:
-        """A hash of each row's image at its stored size."""
-        parts = np.split(np.arange(len(self.rows)), range(_PART, len(self.rows), _PART))
-        return [digest for part in parts for digest in self.pixels(part).digests]
-
-    def _by_pixels(self) -> npt.NDArray[np.int64]:
-        """Return the numbers of all rows, sorted by class and by a hash of the images at their stored size."""
-        keys = [(row.label, digest, row.content) for row, digest in zip(self.rows, self.digests, strict=True)]
-        return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+        return self._chunks.pixels(_entries(self.rows, rows))
 
     def examples(self, classes: int, per_class: int, size_px: int) -> dict[str, list[Pixels]]:
         """Return the first images of the first classes, at most `per_class` each and `size_px` large."""
@@ -133,7 +112,7 @@ class Scan:
 
 
 def scan(
-    path: Path,
+    path: Path | Input,
     *,
     stored_size_px: int,
     max_images: int | None = None,
@@ -148,7 +127,7 @@ def scan(
 
     Args:
         path: a folder of class folders, with or without train/val/test above them; a zip or tar of one; a CSV or
-            Parquet file; a folder of Parquet files (`tans_core.tasks.inputs`).
+            Parquet file; a folder of Parquet files (`tans_core.tasks.inputs`). Or one that is already listed.
         stored_size_px: the largest side that images are kept at; smaller ones stay as they are.
         max_images: open at most this many files, evenly over classes; None for all.
         workers: number of jobs decoded at a time; None for one a core. It does not change the result.
@@ -164,28 +143,7 @@ def scan(
         ArchiveError: the archive is refused.
         DataError: `path` is none of these, or cannot be read.
     """
-    return scan_input(
-        open_input(path, drop_empty_classes, follow_links, group),
-        stored_size_px=stored_size_px,
-        max_images=max_images,
-        workers=workers,
-        seed=seed,
-        drop_empty_classes=drop_empty_classes,
-        resume=resume,
-    )
-
-
-def scan_input(
-    source: Input,
-    *,
-    stored_size_px: int,
-    max_images: int | None = None,
-    workers: int | None = None,
-    seed: int = 0,
-    drop_empty_classes: bool = False,
-    resume: Path | None = None,
-) -> Scan:
-    """Do as `scan`, for an input that is already listed."""
+    source = open_input(path, drop_empty_classes, follow_links, group) if isinstance(path, Path) else path
     start = time.monotonic()
     entries = _sample(source.entries, max_images, seed)
     chunks = Chunks(entries, stored_size_px, resume)
@@ -193,10 +151,17 @@ def scan_input(
         chunks.fill(source, cores() if workers is None else workers)
         facts = with_all_pixels(source, entries, chunks.facts())
         cleaned = clean(entries, facts)
+        rows, reasons = cleaned.rows, facts["reason"].to_pylist()
+        parts = np.split(np.arange(len(rows)), range(_PART, len(rows), _PART))
+        digests = [digest for part in parts for digest in chunks.pixels(_entries(rows, part)).digests]
+        # Sorted by pixels, so that equal images are split in the same way whatever their names are.
+        keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
+        order = sorted(range(len(rows)), key=keys.__getitem__)
+        split_seed = derive_seed(seed, "scan")
+        splits = plan_splits([rows[index] for index in order], split_seed)
     except BaseException:
         chunks.close(finished=False)
         raise
-    rows, reasons = cleaned.rows, facts["reason"].to_pylist()
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
     formats, notes, blank = (facts[name].to_pylist() for name in ("format", "note", "blank"))
     used = Counter(row.label for row in rows)
@@ -209,7 +174,7 @@ def scan_input(
         used=len(rows),
         classes=classes,
         found=dict(Counter(entry.label for entry in source.entries)),
-        splits=_by_split(rows, list(classes)),
+        splits=_by_split([(row.split, row.label) for row in rows], classes),
         bad=(*source.bad, *unreadable),
         copies=cleaned.copies,
         contradictions=cleaned.contradictions,
@@ -232,9 +197,14 @@ def scan_input(
         noted=tuple((entry.name, note) for entry, note in zip(entries, notes, strict=True) if note),
         blank=tuple(entry.name for entry, empty in zip(entries, blank, strict=True) if empty),
         straddling=_straddling(rows, entries),
-        units=dict(Counter(label for label, _ in {(row.label, row.group or row.entry) for row in rows})),
+        planned=_by_split([(str(split), rows[row].label) for split, row in zip(splits, order, strict=True)], classes),
     )
-    return Scan(report, rows, cleaned.manifest(entries, facts, source.bad), chunks, seed)
+    manifest = cleaned.manifest(entries, facts, source.bad)
+    return Scan(report, rows, manifest, digests, chunks, np.array(order, dtype=np.int64), splits, split_seed)
+
+
+def _entries(rows: Sequence[KeptImage], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.array([rows[row].entry for row in chosen.tolist()], dtype=np.int64)
 
 
 def _sample(entries: Sequence[Entry], max_images: int | None, seed: int) -> Sequence[Entry]:
@@ -259,11 +229,9 @@ def _digest(entries: Sequence[Entry], hashes: Sequence[str | None]) -> str:
     return hashed.hexdigest()
 
 
-def _by_split(rows: Sequence[KeptImage], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    if not any(row.split for row in rows):
-        return {}
-    counts = Counter((row.split, row.label) for row in rows)
-    given = {row.split for row in rows}
+def _by_split(places: Sequence[tuple[str | None, str]], classes: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Count (split, class) pairs; empty without splits."""
+    counts, given = Counter(places), {split for split, _ in places}
     return {split: {label: counts[split, label] for label in classes} for split in SPLITS if split in given}
 
 

@@ -41,6 +41,8 @@ def assign_splits(
     Returns:
         (N,) str, each one of `SPLITS`. A class of one group is in train only.
     """
+    if not groups:
+        return np.empty(0, dtype="<U5")
     rng = np.random.default_rng(seed)
     group_ids = _group_ids(groups)
     pairs = np.unique(np.stack([labels, group_ids]), axis=1)[0]
@@ -160,12 +162,21 @@ def _deal_once(
     filled = np.zeros((len(SPLITS), relative.shape[1]))
     chosen = np.zeros(len(relative), dtype=np.int64)
     per_share = 1.0 / np.maximum(shares, 1e-9)
+    dealt = np.flatnonzero(shares > 0).tolist()
+    single, column = np.count_nonzero(relative, axis=1) == 1, relative.argmax(axis=1)
     # The only group of a class must be in train, or the class cannot be learned.
     lone = np.asarray((relative > 0.999).any(axis=1))
     for group in sorted(order, key=lambda g: not lone[g]):
         row = relative[group]
         if lone[group]:
             split = 0
+        elif single[group]:
+            # The same, without arrays: most groups are single images, and there may be many.
+            at = column[group]
+            split = max(dealt, key=lambda s: (shares[s] - filled[s, at]) * per_share[s] * row[at])
+            filled[split, at] += row[at]
+            chosen[group] = split
+            continue
         else:
             missing = (shares[:, None] - filled) * per_share[:, None]
             gain = (missing * row).sum(axis=1)

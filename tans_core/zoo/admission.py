@@ -216,7 +216,9 @@ def _read_card(data: bytes) -> ModelCard:
             )
     if problems:
         raise WeightsError(f"{CARD_FILE}: {'; '.join(problems)}.")
-    return card.model_copy(update={"params_m": cost.params_m, "macs_m": cost.macs_m})
+    # Terms that TANS knows are written down too, so that a card can be read without TANS.
+    licences = card.licences.model_copy(update={"texts": {**card.terms, **card.licences.texts}})
+    return card.model_copy(update={"params_m": cost.params_m, "macs_m": cost.macs_m, "licences": licences})
 
 
 def _cost(card: ModelCard) -> Cost:
@@ -256,6 +258,9 @@ def card_problems(card: ModelCard) -> list[str]:
         if getattr(card.recipe, name) > limit:
             problems.append(f"recipe.{name}: got {getattr(card.recipe, name):g}, want at most {limit:g}")
     problems += [f"licence {licence[:80]!r}: not an SPDX expression" for licence in card.unreadable_licences]
+    if not card.unreadable_licences:
+        lacking = [name for name, text in card.terms.items() if not text.strip()]
+        problems += [f"licences.texts: lacks the terms of {name[:80]}" for name in lacking]
     return problems
 
 

@@ -17,7 +17,6 @@ from tans_core.recipe import Recipe
 from tans_core.tasks.task import TaskInfo
 
 VERSION = 1
-CODE_LICENCE = "Apache-2.0"
 UNKNOWN_LINEAGE = "LicenseRef-unknown-lineage"
 """The licence of initial weights that are unknown: cards of version 0 do not name them."""
 
@@ -53,7 +52,11 @@ class Licences(_Part):
 
     @classmethod
     def of_lineage(
-        cls, lineage: Sequence[Ancestor], texts: Mapping[str, str] | None = None, home: Licences | None = None
+        cls,
+        lineage: Sequence[Ancestor],
+        texts: Mapping[str, str] | None = None,
+        home: Licences | None = None,
+        code: str = "Apache-2.0",
     ) -> Licences:
         """Return the licences of weights trained here: those of everything they descend from.
 
@@ -61,10 +64,11 @@ class Licences(_Part):
             lineage: of the new weights.
             texts: terms of the ancestors' licences, by `LicenseRef-`.
             home: licences of the initial weights; None for random ones.
+            code: licence of the code, where `home` does not tell it.
         """
         data = combine([*([home.data] if home else []), *(one.licence for one in lineage if one.kind == "task")])
         weights = combine([*([home.weights, home.data] if home else []), *(one.licence for one in lineage)])
-        code = home.code if home else CODE_LICENCE
+        code = home.code if home else code
         used = {ref: text for ref, text in texts_of(combine([code, weights, data]), texts).items() if text}
         unknown = (home.model_extra or {}) if home else {}
         return cls.model_validate({**unknown, "code": code, "weights": weights, "data": data, "texts": used})
@@ -125,14 +129,23 @@ class ModelCard(_Part):
 
     @property
     def licence(self) -> str:
-        """What a user of the weights must accept: their own licence and those of their whole lineage (SPDX)."""
-        return combine([self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)])
+        """What a user must accept (SPDX): the licences of code and weights, and those of the whole lineage."""
+        return combine(self._stated)
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """The text of each `LicenseRef-` on the card: its own, else the one that TANS has, else an empty one."""
+        return texts_of(self.licence, self.licences.texts)
 
     @property
     def unreadable_licences(self) -> tuple[str, ...]:
         """All licences on the card that are not SPDX expressions."""
+        return tuple(licence for licence in self._stated if not is_expression(licence))
+
+    @property
+    def _stated(self) -> list[str]:
         stated = [self.licences.code, self.licences.weights, self.licences.data, *(one.licence for one in self.lineage)]
-        return tuple(dict.fromkeys(licence for licence in stated if not is_expression(licence)))
+        return list(dict.fromkeys(stated))
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -197,7 +210,8 @@ def card_of(
         accuracies: on the splits `val` and `test`, 0..1; None without a classifier.
     """
     measured = accuracies or {}
-    cost = get_family(entry.family).cost(entry.architecture, preprocess.image_size_px, len(class_names) or 1)
+    family = get_family(entry.family)
+    cost = family.cost(entry.architecture, preprocess.image_size_px, len(class_names) or 1)
     return ModelCard(
         id=entry.id,
         family=entry.family,
@@ -206,7 +220,7 @@ def card_of(
         preprocess=preprocess,
         home_task=home_task,
         source=source,
-        licences=Licences.of_lineage(lineage, texts),
+        licences=Licences.of_lineage(lineage, texts, code=family.code_licence(entry.architecture)),
         lineage=tuple(lineage),
         params_m=cost.params_m,
         macs_m=cost.macs_m,
@@ -253,6 +267,6 @@ def upgraded(raw: dict[str, Any]) -> dict[str, Any]:
         "version": 1,
         "family": raw["space"],
         "preprocess": {**preprocess, "statistics": "task"},
-        "licences": {"code": CODE_LICENCE, "weights": licence, "data": licence, "texts": texts},
+        "licences": {"code": "Apache-2.0", "weights": licence, "data": licence, "texts": texts},
         "lineage": lineage,
     }

@@ -10,9 +10,10 @@ from typing import Any
 
 from tans_core.errors import DataError, WeightsError
 from tans_core.io import atomic_folder, write_json
+from tans_core.licences import normalise
 from tans_core.networks.family import load_state
 from tans_core.networks.preprocess import Preprocess
-from tans_core.networks.registry import LIBRARY, get_family
+from tans_core.networks.registry import family_of_package
 from tans_core.networks.tensor_file import read_tensors
 from tans_core.tasks.task import TaskInfo, read_info
 from tans_core.zoo.admission import CARD_FILE, MAX_MACS_M, WEIGHTS_FILE
@@ -34,9 +35,9 @@ class HandIn:
         weights: a file of tensors, safetensors or written by `torch.save`, under the package's names.
         home_task: the task that its classifier is for; None adds only the features, for any task.
         size_px: side of the input; None uses the package's.
-        licence: of the weights, an SPDX expression; None if unknown.
+        licence: of the weights, an SPDX expression or prose; None if unknown.
         images: the training images, where these are not a task of the project.
-        images_licence: of these images.
+        images_licence: of these images, likewise.
     """
 
     package: str
@@ -61,7 +62,7 @@ def hand_in(request: HandIn, inbox: Path, tasks: Path) -> Path:
         WeightsError: the package has no such network, or the file does not contain its weights.
         DataError: the home task is not built.
     """
-    family = get_family(LIBRARY)
+    family = family_of_package(request.package)
     architecture: dict[str, Any] = {"package": request.package, "name": request.name}
     published = family.published_preprocess(architecture)
     if published is None and request.size_px is None:
@@ -83,7 +84,7 @@ def hand_in(request: HandIn, inbox: Path, tasks: Path) -> Path:
     model_id = f"{request.package}-{re.sub(r'[^A-Za-z0-9_.-]', '-', request.name)}-{size}"
     try:
         card = card_of(
-            NetworkEntry(model_id, LIBRARY, architecture, WEIGHTS_FILE),
+            NetworkEntry(model_id, family.name, architecture, WEIGHTS_FILE),
             preprocess,
             lineage,
             home_task=info.name if info else request.images,
@@ -123,10 +124,11 @@ def _home(name: str | None, tasks: Path) -> TaskInfo | None:
 
 
 def _lineage(request: HandIn, info: TaskInfo | None) -> tuple[tuple[Ancestor, ...], dict[str, str]]:
-    licence = request.licence or UNKNOWN_LINEAGE
+    stated = normalise(request.licence or UNKNOWN_LINEAGE)
     name = f"{request.package} {request.name}"
-    weights = Ancestor(kind="weights", name=name, source=request.weights.name, licence=licence)
+    weights = Ancestor(kind="weights", name=name, source=request.weights.name, licence=stated.expression)
     if info is not None:
-        return descend((weights,), info), dict(info.licence_texts)
-    images = Ancestor(kind="task", name=request.images, source=request.package, licence=request.images_licence)
-    return (weights, images), {}
+        return descend((weights,), info), {**stated.texts, **info.licence_texts}
+    of_images = normalise(request.images_licence)
+    images = Ancestor(kind="task", name=request.images, source=request.package, licence=of_images.expression)
+    return (weights, images), {**stated.texts, **of_images.texts}

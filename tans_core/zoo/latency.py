@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tans_core.errors import ParamsError, StoreError
-from tans_core.io import read_json, write_json
+from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.networks.family import Network
 from tans_core.runtime import progress
 from tans_core.zoo.card import ModelCard
@@ -57,11 +58,16 @@ class Profile(BaseModel):
 
 
 class Latency(BaseModel):
-    """The timing of one network: median and interquartile range in milliseconds per batch, over a number of runs."""
+    """The timing of one network: median and interquartile range in milliseconds per batch, over a number of runs.
+
+    Attributes:
+        network: `network_key` of the network that was timed; empty in files of earlier versions.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    network: str = ""
     image_size_px: int
-    median_ms: float
+    median_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     iqr_ms: float
     runs: int
 
@@ -79,15 +85,21 @@ def measure_latencies(
     Returns:
         Latencies by model id.
     """
-    groups: dict[tuple[str, str, int, int], list[ModelCard]] = {}
+    groups: dict[str, list[ModelCard]] = {}
     for card in cards:
-        key = (card.family, repr(sorted(card.architecture.items())), card.preprocess.image_size_px, card.outputs)
-        groups.setdefault(key, []).append(card)
+        groups.setdefault(network_key(card), []).append(card)
     latencies: dict[str, Latency] = {}
-    for group in progress(list(groups.values()), "timing networks"):
-        latency = _measure(load(group[0]), group[0].preprocess.image_size_px, profile)
+    for key, group in progress(list(groups.items()), "timing networks"):
+        measured = _measure(load(group[0]), group[0].preprocess.image_size_px, profile)
+        latency = measured.model_copy(update={"network": key})
         latencies |= {card.id: latency for card in group}
     return latencies
+
+
+def network_key(card: ModelCard) -> str:
+    """Return a hash of what determines a network's latency: equal for networks that differ in weights only."""
+    parts = [card.family, card.architecture, card.preprocess.image_size_px, card.outputs]
+    return sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:16]
 
 
 def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
@@ -109,7 +121,32 @@ def _measure(network: Network, size_px: int, profile: Profile) -> Latency:
     )
 
 
-def read_latencies(folder: Path, profile: Profile) -> tuple[Path, dict[str, Any]]:
+def medians(folder: Path, name: str, cards: Mapping[str, ModelCard]) -> dict[str, float]:
+    """Return the median latency in milliseconds of each network that was timed under a profile, by id.
+
+    A network that has changed since, under the same id, was not timed. One that differs in its weights only, was.
+
+    Args:
+        folder: of the profiles' files.
+        name: of the profile.
+        cards: of the networks, by id.
+
+    Raises:
+        StoreError: the file is not one of `tans zoo profile`, or of another profile.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        return {}
+    profile, networks = _read(path)
+    if profile.name != name:
+        raise StoreError(f"{path}: holds timings of the profile {profile.name}. Rename it to {profile.name}.json.")
+    by_key = {latency.network: latency.median_ms for latency in networks.values()}
+    by_id = {(model, latency.network): latency.median_ms for model, latency in networks.items()}
+    keys = {model: network_key(card) for model, card in cards.items()}
+    return {model: by_id.get((model, key), by_key[key]) for model, key in keys.items() if key in by_key}
+
+
+def read_latencies(folder: Path, profile: Profile) -> tuple[Path, dict[str, Latency]]:
     """Return the path of a profile's file, and its latencies by model id: empty if there is no file yet.
 
     Raises:
@@ -118,13 +155,7 @@ def read_latencies(folder: Path, profile: Profile) -> tuple[Path, dict[str, Any]
     path = folder / f"{profile.name}.json"
     if not path.is_file():
         return path, {}
-    try:
-        stored = read_json(path)
-        stored_profile, networks = Profile.model_validate(stored["profile"]), dict(stored["networks"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{path}: not a file of `tans zoo profile` ({error}). Move it away to start a new one."
-        ) from error
+    stored_profile, networks = _read(path)
     if stored_profile != profile:
         raise StoreError(
             f"{path}: was measured on {stored_profile.processor} with torch {stored_profile.torch}, but this machine "
@@ -140,9 +171,20 @@ def add_latencies(folder: Path, profile: Profile, latencies: dict[str, Latency])
         StoreError: as `read_latencies`.
     """
     path, networks = read_latencies(folder, profile)
-    networks |= {name: latency.model_dump() for name, latency in latencies.items()}
-    write_json({"profile": profile.model_dump(), "networks": networks}, path)
+    described = {name: latency.model_dump() for name, latency in {**networks, **latencies}.items()}
+    write_json({"profile": profile.model_dump(), "networks": described}, path)
     return path
+
+
+def _read(path: Path) -> tuple[Profile, dict[str, Latency]]:
+    try:
+        stored = read_json(path)
+        networks = {name: Latency.model_validate(latency) for name, latency in stored["networks"].items()}
+        return Profile.model_validate(stored["profile"]), networks
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"{path}: not a file of `tans zoo profile` ({error}). Move it away to start a new one."
+        ) from error
 
 
 def _cpu_name() -> str:

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+import yaml
 
+from tans_core.newcomers import newcomer_folders
 from tests.factories.processes import alive, wait_until_gone
+from tests.factories.service import Service, serve, under_dvc
 
 pytestmark = pytest.mark.slow
-
-# What comes before `embed` is built already.
-DVC_YAML = """
-stages:
-  tasks:
-    foreach: ${tasks.meta_train}
-    do: {cmd: "true # ${key}"}
-  meta-test:
-    foreach: ${tasks.meta_test}
-    do: {cmd: "true # ${key}"}
-  base: {cmd: "true"}
-  zoo:
-    foreach: ${tasks.meta_train}
-    do: {cmd: "true # ${key}"}
-  embed:
-    cmd: python -m tans_core.stages.embed
-    deps: [data/base, data/zoo, data/arrivals, data/tasks]
-    params: [embed]
-    outs:
-      - data/store/models.lance
-      - data/store/models.digest
-      - data/store/anchors.safetensors
-      - data/store/task_features.lance
-      - data/store/task_features.digest
-  index:
-    cmd: python -m tans_core.stages.index
-    deps: [data/space, data/store/models.digest]
-    outs: [data/store/index.lance, data/store/index.digest]
-"""
 
 INDEXED = """
 import sys
@@ -58,82 +28,14 @@ print(*read_table(Path(sys.argv[1]), "index")["id"].to_pylist())
 """
 
 
-@dataclass
-class Service:
-    """A served project: its folder, the process that `tans serve` becomes, and the server's port."""
-
-    root: Path
-    process: subprocess.Popen[str]
-    port: int
-
-    def ask(self, path: str, body: dict[str, Any]) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("POST", f"/api/{path}", json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        connection.close()
-        assert answer.status == 200, content
-        return content
-
-    def run(self, deployment: str, *parameters: str, watch: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a deployment as a user does from another shell."""
-        options = [part for parameter in parameters for part in ("-p", parameter)]
-        command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, *options]
-        command += ["--watch"] if watch else []
-        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api", "COLUMNS": "500"}
-        return subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-
-    def artifact(self, key: str) -> str:
-        found = self.ask("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
-        assert found, f"no artifact {key}"
-        return str(found[-1]["data"])
-
-    def runs_of(self, flow: str) -> list[dict[str, Any]]:
-        found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
-        return [one for one in found if one["state_type"] != "SCHEDULED"]
-
-    def wait_for(self, flow: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
-        """Wait until a run of a flow is in one of some states."""
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
-            for one in self.runs_of(flow):
-                if one["state_type"] in states:
-                    return one
-            time.sleep(0.3)
-        raise AssertionError(f"no run of {flow} is in {states}: {self.runs_of(flow)}")
-
-
-def serve(root: Path, port: int = 0) -> subprocess.Popen[str]:
-    """Start the service like a background job of a non-interactive shell, which ignores SIGINT."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
-        stderr=subprocess.PIPE,
-        stdout=(root / "served.log").open("w"),
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )
-
-
 @pytest.fixture(scope="module")
 def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A copy of the small project, under DVC, served on a free port."""
-    root = tmp_path_factory.mktemp("served") / "project"
-    shutil.copytree(project, root)
-    (root / "dvc.yaml").write_text(DVC_YAML)
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command, cwd=root, check=True)
-    process = serve(root)
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert first.startswith(f"serving {root} at http://127.0.0.1:"), first
+    served = Service.start(under_dvc(project, tmp_path_factory.mktemp("served") / "project"))
     try:
-        yield Service(root, process, int(first.split(" (")[0].rpartition(":")[2]))
+        yield served
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        process.stderr.close()
+        served.stop()
 
 
 def descendants(pid: int) -> list[int]:
@@ -184,7 +86,9 @@ def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
 
 
 def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:
-    inbox = service.root / "inbox"
+    inbox, params = service.root / "inbox", yaml.safe_load((service.root / "params.yaml").read_text())
+    params["retrain"]["admissions"] = 1
+    (service.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (good,) = inbox.glob("[!.]*")
     shutil.copytree(good, inbox / "broken")
     weights = inbox / "broken/weights.safetensors"
@@ -198,7 +102,7 @@ def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service)
     assert not list(inbox.glob("[!.]*"))
     reason = json.loads((service.root / "quarantine/broken/reason.json").read_text())
     assert "not readable as safetensors" in reason["reason"]
-    (arrival,) = (service.root / "data/arrivals").iterdir()
+    (arrival,) = newcomer_folders(service.root / "data")
     command = [sys.executable, "-m", "tans_core.cli", "retrieve", "patches", "--json", "--top-k", "50"]
     found = subprocess.run([*command, "--root", service.root], capture_output=True, text=True, timeout=60, check=True)
     models = [one["model"] for one in json.loads(found.stdout)["candidates"]]
@@ -208,10 +112,10 @@ def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service)
 
 
 def test_admission_starts_a_retraining_that_builds_the_newcomer_in(service: Service) -> None:
-    (arrival,) = (service.root / "data/arrivals").iterdir()
     run = service.wait_for("retrain", {"COMPLETED", "FAILED", "CRASHED"})
+    (arrival,) = (service.root / "data/arrivals").iterdir()
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
-    assert run["parameters"] == {"model_id": arrival.name}
+    assert run["parameters"] == {"reason": "newcomers wait: 1 (retrain.admissions: 1)"}
     assert (service.root / "dvc.lock").is_file()
     built = subprocess.run(
         [sys.executable, "-c", INDEXED, service.root / "data/store"], capture_output=True, text=True, check=True
@@ -219,12 +123,11 @@ def test_admission_starts_a_retraining_that_builds_the_newcomer_in(service: Serv
     assert arrival.name in built.stdout.split()
 
 
-def test_second_start_on_the_same_port_says_so(service: Service) -> None:
-    second = serve(service.root, service.port)
+def test_second_start_in_the_same_project_says_so(service: Service) -> None:
+    second = serve(service.root)
     _, message = second.communicate(timeout=30)
     assert second.returncode == 2
-    assert f"port {service.port} of 127.0.0.1 cannot be used" in message
-    assert f"--port {service.port + 1}" in message
+    assert f"served already, at http://127.0.0.1:{service.port} by process {service.process.pid}" in message
     assert service.process.poll() is None
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 import tans_core as tans
 from flows.retrain import retrain
+from flows.zoo_refresh import zoo_refresh
 from tans_core.index.releases import list_releases
 from tans_core.publishing import read_decisions
 from tests.factories.project import UNSEEN
@@ -122,3 +124,27 @@ def test_sabotaged_space_is_refused_and_the_live_release_answers_as_before(
     assert retrain(return_state=True).is_completed()
     assert len(read_decisions(served)) == lines + 1
     assert "Its content has not changed." in artifact()
+
+
+def test_one_run_does_the_work_of_all_that_a_schedule_missed(
+    server: None, served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(served)
+    deployment = str(zoo_refresh.to_deployment("missed", cron="*/5 * * * *").apply())
+    now = datetime.now(UTC)
+
+    def scheduled() -> list[datetime]:
+        query = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        found = client.request("POST", "/flow_runs/filter", json=query).json()
+        return [datetime.fromisoformat(one["expected_start_time"]) for one in found]
+
+    with get_client(sync_client=True) as client:
+        past = {"start_time": str(now - timedelta(hours=2)), "end_time": str(now), "min_runs": 20, "max_runs": 20}
+        client.request("POST", f"/deployments/{deployment}/schedule", json=past)
+        assert sum(moment < now for moment in scheduled()) >= 20
+        monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", deployment)
+        assert zoo_refresh(return_state=True).is_completed()
+        assert not any(moment < now for moment in scheduled())

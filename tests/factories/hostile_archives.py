@@ -163,7 +163,7 @@ HOSTILE: dict[str, HostileCase] = {
         file_named("a.tar", bytes(1024)), NoClassesError, "no class folders", "Want one folder of images a class"
     ),
     "zeros named .tar": HostileCase(
-        file_named("a.tar", bytes(2**16)), DataError, "neither an archive", "Want one of these, or a folder"
+        file_named("a.tar", bytes(2**16)), DataError, "neither an archive", "Want one, or a folder"
     ),
     "zip, an image above the cap": HostileCase(
         directory_field(24, (300 * 2**20).to_bytes(4, "little")), None, "more than 256 MiB", "save it smaller"
@@ -178,13 +178,13 @@ HOSTILE: dict[str, HostileCase] = {
         file_named("a.zip", b"hello, I am text\n" * 50),
         DataError,
         "neither an archive",
-        "Want one of these, or a folder",
+        "Want one, or a folder",
     ),
     "image named .zip": HostileCase(
-        file_named("a.zip", encoded(noise())), DataError, "neither an archive", "Want one of these, or a folder"
+        file_named("a.zip", encoded(noise())), DataError, "neither an archive", "Want one, or a folder"
     ),
     "empty file named .zip": HostileCase(
-        file_named("a.zip", b""), DataError, "neither an archive", "Want one of these, or a folder"
+        file_named("a.zip", b""), DataError, "neither an archive", "Want one, or a folder"
     ),
     "zip, empty": HostileCase(
         lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders", "Want one folder of images a class"

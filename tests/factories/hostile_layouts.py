@@ -210,7 +210,7 @@ if sys.platform == "linux":
 REFUSED: dict[str, HostileRow] = {
     "empty class folder": HostileRow(_empty_class, error=EmptyClassError, words="'yew'"),
     "class of unreadable files": HostileRow(_dead_class, error=EmptyClassError, words="'yew' (0 of 2 files)"),
-    "empty root": HostileRow(lambda root: None, error=NoClassesError, words="it holds none", alone=True),
+    "empty root": HostileRow(lambda root: None, error=NoClassesError, words="and no files", alone=True),
     "one image in a class": HostileRow(
         lambda root: just(root, {"rare": 1}), error=TooFewImagesError, words="'rare' (1)"
     ),
@@ -223,5 +223,5 @@ REFUSED: dict[str, HostileRow] = {
     "folder of an archive": HostileRow(
         _archive_beside, error=NoClassesError, words="2 x archive that is not unpacked", alone=True
     ),
-    "flat folder": HostileRow(_flat, error=NoClassesError, words="5 files lie outside any", alone=True),
+    "flat folder": HostileRow(_flat, error=NoClassesError, words="only 5 files outside", alone=True),
 }

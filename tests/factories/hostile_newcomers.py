@@ -144,6 +144,13 @@ BAD_CARDS: list[tuple[dict[str, Any], str]] = [
     ({"licences": {**LICENCES, "data": ""}}, "licence '': not an SPDX expression"),
     ({"licences": {**LICENCES, "code": "free"}}, "licence 'free': not an SPDX expression"),
     ({"lineage": [{**TASK, "licence": "MIT AND"}]}, "licence 'MIT AND': not an SPDX expression"),
+    *(
+        ({"licences": {**LICENCES, part: f"MIT AND LicenseRef-{part}"}}, f"lacks the terms of LicenseRef-{part}")
+        for part in ("code", "weights", "data")
+    ),
+    ({"lineage": [{**TASK, "licence": "LicenseRef-x OR MIT"}]}, "licences.texts: lacks the terms of LicenseRef-x"),
+    ({"licences": {**LICENCES, "code": "LicenseRef-x", "texts": {"LicenseRef-x": " "}}}, "the terms of LicenseRef-x"),
+    ({"licences": {**LICENCES, "code": "LicenseRef-x", "texts": {"LicenseRef-y": "!"}}}, "the terms of LicenseRef-x"),
     ({"lineage": []}, "lineage: lacks the home task"),
     ({"lineage": [{**TASK, "name": "another"}]}, "lineage: lacks the home task"),
     ({"lineage": [{**TASK, "kind": "gossip"}]}, "lineage.0.kind"),

@@ -61,7 +61,7 @@ REFUSED: dict[str, HostileRow] = {
     "table: class of files that are not there": HostileRow(
         _table(_gone),
         error=EmptyClassError,
-        words="'yew' (0 of 3: 2 x no such file; 1 x outside the table's folder)",
+        words="'yew' (0 of 3: 2 x no such file below the table's folder; 1 x outside the table's folder)",
         alone=True,
         file=TABLE,
     ),

@@ -106,7 +106,15 @@ PARAMS: dict[str, Any] = {
     "finetune": {"epochs": 2, "batch_size": 8, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.00004},
     "evaluate": {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3, "longer": 0},
     "gates": {"min_images_per_task": 10, "min_val_accuracy_over_chance": 0.0},
-    "release": {"margin": 0.05, "regret_margin": 1.0, "recall_margin": 0.2, "confidence": 0.95},
+    "release": {
+        "margin": 0.05,
+        "regret_margin": 1.0,
+        "recall_margin": 0.2,
+        "confidence": 0.95,
+        "branch": "",
+        "remote": "",
+    },
+    "retrain": {"admissions": 10, "days": 1.0, "drift": True},
 }
 
 

@@ -1,100 +1,175 @@
-"""The HTTP service on a free port of loopback, in a thread of this process, and its folder for requests."""
+"""A small project under DVC, served by a real `tans serve`, and the questions that tests put to its server."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
-import threading
-import zipfile
-from collections.abc import Iterator
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import httpx
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
+# What comes before `embed` is built already.
+DVC_YAML = """
+stages:
+  tasks:
+    foreach: ${tasks.meta_train}
+    do: {cmd: "true # ${key}"}
+  meta-test:
+    foreach: ${tasks.meta_test}
+    do: {cmd: "true # ${key}"}
+  base: {cmd: "true"}
+  zoo:
+    foreach: ${tasks.meta_train}
+    do: {cmd: "true # ${key}"}
+  embed:
+    cmd: python -m tans_core.leash python -m tans_core.stages.embed
+    deps: [data/base, data/zoo, data/arrivals, data/tasks]
+    params: [embed]
+    outs:
+      - data/store/models.lance
+      - data/store/models.digest
+      - data/store/anchors.safetensors
+      - data/store/task_features.lance
+      - data/store/task_features.digest
+  index:
+    cmd: python -m tans_core.leash python -m tans_core.stages.index
+    deps: [data/space, data/store/models.digest]
+    outs: [data/store/index.lance, data/store/index.digest]
+"""
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
-from tans_core.http.server import Serving
-from tans_core.http.settings import ApiOptions
 
-ZIP = {"Content-Type": "application/zip"}
-PARQUET = {"Content-Type": "application/vnd.apache.parquet"}
-JSON = {"Content-Type": "application/json"}
-PROBLEM = "application/problem+json"
+@dataclass
+class Service:
+    """A served project: its folder, the process that `tans serve` becomes, and the server's port."""
 
-
-@dataclass(frozen=True)
-class Served:
-    """A running service: a client for it, its port, and the folder that holds its folders for requests."""
-
-    client: httpx.Client
+    root: Path
+    process: subprocess.Popen[str]
     port: int
-    temporary: Path
 
-    def left(self) -> list[str]:
-        """What the requests so far have left on disk."""
-        held = [path for spool in self.temporary.glob("tans-api-*") for path in spool.iterdir()]
-        return sorted(path.name for path in held if path.name != "in-use.lock")
+    @classmethod
+    def start(cls, root: Path) -> Service:
+        """Serve on a free port, like a background job of a non-interactive shell."""
+        with (root / "served.err").open("w") as errors:
+            process = serve(root, stderr=errors)
+        first = re.compile(rf"^serving {re.escape(str(root))} at http://127\.0\.0\.1:(\d+)", re.MULTILINE)
+        while not (found := first.search((root / "served.err").read_text())):
+            assert process.poll() is None, (root / "served.err").read_text()
+            time.sleep(0.1)
+        return cls(root, process, int(found[1]))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the end."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=60)
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, patience_s: float = 60.0) -> Any:
+        """Send a request. A server that is busy (503) is asked again."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        if answer.status == 503 and patience_s > 0:
+            time.sleep(1)
+            return self.call(method, path, body, patience_s - 1)
+        assert answer.status in {200, 201, 204}, content
+        return json.loads(content) if content else None
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        return self.call("POST", path, body)
+
+    def run(self, deployment: str, *parameters: str, watch: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a deployment as a user does from another shell."""
+        options = [part for parameter in parameters for part in ("-p", parameter)]
+        command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, *options]
+        command += ["--watch"] if watch else []
+        environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api", "COLUMNS": "500"}
+        return subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def begin(self, deployment: str, **parameters: Any) -> str:
+        """Create a run of a deployment, and return its id."""
+        found = self.call("GET", f"deployments/name/{deployment}")
+        run = self.ask(f"deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+        return str(run["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        """Return a run's state: type, name, message."""
+        return dict(self.call("GET", f"flow_runs/{run}")["state"])
+
+    def until(self, run: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
+        """Wait until a run is in one of some states, and return it. The server may be down meanwhile."""
+        state: dict[str, Any] = {}
+
+        def there() -> bool:
+            nonlocal state
+            state = self.state(run)
+            return state["type"] in states
+
+        assert wait(there, limit_s), f"{run} is not in {states}: {state}"
+        return state
+
+    def artifact(self, key: str) -> str:
+        found = self.ask("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
+        assert found, f"no artifact {key}"
+        return str(found[-1]["data"])
+
+    def runs_of(self, flow: str) -> list[dict[str, Any]]:
+        found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
+        return [one for one in found if one["state_type"] != "SCHEDULED"]
+
+    def wait_for(self, flow: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
+        """Wait until a run of a flow is in one of some states."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            for one in self.runs_of(flow):
+                if one["state_type"] in states:
+                    return one
+            time.sleep(0.3)
+        raise AssertionError(f"no run of {flow} is in {states}: {self.runs_of(flow)}")
 
 
-@contextlib.contextmanager
-def served(project: Path, temporary: Path, token: str | None = None, **options: Any) -> Iterator[Served]:
-    """Run the service of a project.
-
-    Args:
-        project: its folder.
-        temporary: the folder that it takes for the system's temporary one.
-        token: as in the variable of the environment.
-        options: of `ApiOptions`.
-    """
-    with contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tempfile, "tempdir", str(temporary))
-            patch.delenv("TANS_API_TOKEN", raising=False)
-            if token is not None:
-                patch.setenv("TANS_API_TOKEN", token)
-            serving = Serving(project, ApiOptions.read(**{"port": 0, "per_minute": 100_000, **options}))
-            stack.callback(_end, serving, thread := threading.Thread(target=serving.run))
-            thread.start()
-            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-            client = stack.enter_context(httpx.Client(base_url=serving.address, headers=headers, timeout=600))
-            client.get("/health/live").raise_for_status()
-        yield Served(client, client.base_url.port or 0, temporary)
+def serve(root: Path, port: int = 0, stderr: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start `tans serve`, with SIGINT ignored, as its parent ignores it."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.serve", "--port", str(port), "--root", root],
+            stderr=stderr,
+            stdout=(root / "served.log").open("a"),
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
-def _end(serving: Serving, thread: threading.Thread) -> None:
-    serving.stop()
-    thread.join(60)
-    assert not thread.is_alive()
+def under_dvc(project: Path, root: Path) -> Path:
+    """Copy the small project, and put the copy under git and DVC."""
+    shutil.copytree(project, root)
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True)
+    return root
 
 
-def zipped(folder: Path) -> bytes:
-    """A folder of class folders as a zip."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder))
-    return packed.getvalue()
-
-
-def as_parquet(folder: Path) -> bytes:
-    """The same images as a Parquet file."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
-    packed = io.BytesIO()
-    pq.write_table(pa.table({"image": cells, "label": [path.parent.name for path in paths]}), packed)
-    return packed.getvalue()
-
-
-def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The problem document that an answer must be."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == PROBLEM
-    said: dict[str, Any] = answer.json()
-    assert said["status"] == status
-    assert said["title"] and said["detail"]
-    return said
+def wait(ready: Callable[[], bool], limit_s: float) -> bool:
+    """Wait until something holds; return whether it does. A server that is down does not hold."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        try:
+            if ready():
+                return True
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.2)
+    return False

@@ -59,7 +59,8 @@ class Project:
                 ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
             )
         shutil.copy(ROOT / ".dvcignore", root)
-        (root / "data/arrivals").mkdir(parents=True)
+        for name in ("arrivals", "families/zoo", "families/arrivals"):
+            (root / "data" / name).mkdir(parents=True)
         (root / "data/.gitignore").write_text("/*\n")
         subprocess.run(["git", "init", "-q", root], check=True)
         pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())

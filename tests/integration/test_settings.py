@@ -10,30 +10,39 @@ import copy
 import json
 import os
 import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from prefect.logging import disable_run_logger
 from pydantic import BaseModel
 
 import tans_core as tans
+from flows.publishing import commit, push
+from flows.triggers import due
 from tans_core import yaml_file
 from tans_core.errors import TansError
-from tans_core.io import sha256_file
+from tans_core.io import sha256_file, write_json
 from tans_core.params import Params
-from tans_core.publishing import publish_built
+from tans_core.publishing import Publication, publish_built
+from tans_core.space.drift import Drift
 from tans_core.stages import base, embed, evaluate, gate, space, tasks, transfer, zoo
 from tests.factories.challenges import SWAPPED
 from tests.factories.challenges import built as made
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project, image_folder
+from tests.factories.started import CHANGES, STARTED, run_started
 
 pytestmark = pytest.mark.slow
 
 SOURCES = {name: f"made-of-{name}" for name in TASKS}
 FAMILY = next(iter(PARAMS["networks"]))
+# Of the project's own params.yaml: each setting of each family needs a case.
+NETWORKS = yaml_file.read_yaml(Path(__file__).resolve().parents[2] / "params.yaml")["networks"]
 # A task from a package beside those that are made here: `tasks` reads its settings.
 READ = {"source": "scikit-learn-photos", "options": {"patch_px": 18, "grey": True}}
 
@@ -150,6 +159,45 @@ def run_release(root: Path) -> Any:
     return outcomes
 
 
+def run_commit(root: Path, branch: str = "") -> Any:
+    """Commit to the branch in params.yaml after a publication, and push it. Return both sides' branches."""
+    folder, params = root / "recorded", yaml.safe_load((root / "params.yaml").read_text())
+    params["release"]["branch"] = branch or params["release"]["branch"]
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "dvc.lock").write_text("built\n")
+    own = ["git", "-c", "user.name=someone", "-c", "user.email=someone@localhost"]
+    for command in (["init", "-q"], ["init", "-q", "--bare", "remote.git"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*own, *command], cwd=folder, check=True)
+    (folder / "dvc.lock").write_text("built again\n")
+    with disable_run_logger():
+        if made := commit(folder, Publication("published", "one", "one", None, "There was none before.")):
+            push(folder, made)
+    sides = (folder / ".git", folder / "remote.git")
+    return [sorted(path.name for path in side.glob("refs/heads/r*")) for side in sides]
+
+
+def run_push(root: Path) -> Any:
+    return run_commit(root, "records")
+
+
+def run_due(root: Path) -> Any:
+    """Return why a retraining is due with some newcomers, with an old one, and with some that are far."""
+    cases = {"some": (4, 0.0, None), "old": (1, 2 * 24 * 3600.0, None), "far": (4, 0.0, 1.0)}
+    reasons = []
+    for name, (count, age_s, quantile) in cases.items():
+        folder, drifts = root / name, {}
+        for number in range(count):
+            card = folder / f"data/admitted/{number}/card.json"
+            write_json({}, card)
+            os.utime(card, (time.time() - age_s,) * 2)
+            if quantile is not None:
+                drifts[str(number)] = Drift(str(number), f"task {number}", False, 2.0, quantile, 0)
+        shutil.copy(root / "params.yaml", folder)
+        reasons.append(bool(due(folder, drifts)))
+    return reasons
+
+
 def run_scan(root: Path) -> Any:
     photos = image_folder(root / "photos")
     return tans.scan(photos, root=root).passed
@@ -178,6 +226,7 @@ CASES: dict[str, Case] = {
     f"networks.{FAMILY}.max_depth": Case(run_base, 1),
     f"networks.{FAMILY}.kernels": Case(run_base, [3]),
     f"networks.{FAMILY}.ratios": Case(run_base, [1.0]),
+    **{f"networks.{STARTED}.{name}": Case(run_started, value) for name, value in CHANGES.items()},
     "base.tasks": Case(run_base, list(TASKS)[:2]),
     "base.steps": Case(run_base, 10),
     "base.batch_size": Case(run_base, 8),
@@ -261,6 +310,11 @@ CASES: dict[str, Case] = {
     "release.regret_margin": Case(run_release, 100.0),
     "release.recall_margin": Case(run_release, 1.0),
     "release.confidence": Case(run_release, 0.9),
+    "release.branch": Case(run_commit, "records"),
+    "release.remote": Case(run_push, "remote.git"),
+    "retrain.admissions": Case(run_due, 3),
+    "retrain.days": Case(run_due, 3.0),
+    "retrain.drift": Case(run_due, False),
     "gates.min_images_per_task": Case(lambda root: gate.main(root, "tasks"), 1000),
     "gates.min_val_accuracy_over_chance": Case(lambda root: gate.main(root, "zoo"), 0.9),
 }
@@ -272,7 +326,7 @@ def keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from keys(kind, f"{prefix}{name}.")
         elif name == "networks":
-            yield from (f"networks.{family}.{key}" for family, own in PARAMS["networks"].items() for key in own)
+            yield from (f"networks.{family}.{key}" for family, own in NETWORKS.items() for key in own)
         else:
             yield f"{prefix}{name}"
 
@@ -302,6 +356,8 @@ def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None)
     params["tasks"]["meta_train"]["regions"] = READ
     if run is not run_task and run is not run_task_beside_threads:
         del params["tasks"]["meta_train"]["regions"]
+    if run is run_started:
+        params["networks"] = copy.deepcopy(NETWORKS)
     if key:
         *parents, last = key.split(".")
         section = params

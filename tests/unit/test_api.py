@@ -35,6 +35,7 @@ PUBLIC = [
     "NoModelFitsError",
     "NoReleaseError",
     "ParamsError",
+    "Predictions",
     "Query",
     "Retrieval",
     "ScanRun",
@@ -47,13 +48,18 @@ PUBLIC = [
     "add_network",
     "admit",
     "build",
+    "contribute",
     "embed",
+    "export",
     "finetune",
     "list_models",
     "list_releases",
     "list_tasks",
+    "load",
     "model_card",
+    "predict",
     "profile_networks",
+    "prune",
     "publish",
     "remove_networks",
     "retrieve",
@@ -144,11 +150,11 @@ def test_every_candidate_satisfies_the_constraints(project: Path) -> None:
 
 def test_licences_hold_all_the_way_down(project: Path) -> None:
     # Every network descends from the base, and the base from images of both licences.
-    with pytest.raises(errors.NoModelFitsError, match=r"accept --licence CC0-1\.0 as well"):
+    with pytest.raises(errors.NoModelFitsError, match=r"accept --licence Apache-2\.0,CC0-1\.0 as well"):
         tans.retrieve(UNSEEN, licences="MIT", root=project)
-    found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0"], root=project)
+    found = tans.retrieve(UNSEEN, top_k=100, licences=["mit", "CC0-1.0", "Apache-2.0"], root=project)
     assert len(found) == 4 * len(TASKS)
-    assert {one.licence for one in found} == {"CC0-1.0 AND MIT"}
+    assert {one.licence for one in found} == {"Apache-2.0 AND CC0-1.0 AND MIT"}
 
 
 def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, tmp_path: Path) -> None:
@@ -157,7 +163,7 @@ def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, t
     retriever = tans.Service.open(root).retriever
     card, folder = tans.list_models(root)[0], root / "data/arrivals/alone"
     lineage = (Ancestor(kind="task", name="stripes", source="made-of-lines", licence="MIT"),)
-    own = {"id": "alone", "lineage": lineage, "licences": Licences.of_lineage(lineage)}
+    own = {"id": "alone", "lineage": lineage, "licences": Licences.of_lineage(lineage, code="MIT")}
     alone = card.model_copy(update={**own, "weights": "arrivals/alone/weights.safetensors"})
     save_tensors(retriever.load_model(card.id, len(card.class_names)).state_dict(), folder / "weights.safetensors")
     write_json(alone.to_dict(), folder / "card.json")
@@ -216,12 +222,18 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
     asked = json.loads((run.folder / "params.json").read_text())
     assert (asked["dataset"], asked["model"], asked["epochs"], asked["seed"]) == (UNSEEN, run.model, 2, 0)
     assert json.loads((run.folder / "provenance.json").read_text())["release"] == run.release
+    assert run.test["accuracy"] == run.test_accuracy and "Worst mistakes" in (run.folder / "report.html").read_text()
+    found = tans.predict(run, project / "data/tasks" / UNSEEN, split="test")
+    assert found.accuracy == run.test_accuracy
+    assert tans.load(run.folder.name, root=project).card.model == run.model
 
 
 def test_finetuning_takes_the_model_of_a_rank_within_constraints(project: Path) -> None:
     for refine in (0, 3):
-        found = tans.retrieve(UNSEEN, licences=["CC0-1.0", "MIT"], refine=refine, root=project)
-        run = tans.finetune(UNSEEN, rank=2, refine=refine, licences=["CC0-1.0", "MIT"], epochs=1, root=project)
+        found = tans.retrieve(UNSEEN, licences=["Apache-2.0", "CC0-1.0", "MIT"], refine=refine, root=project)
+        run = tans.finetune(
+            UNSEEN, rank=2, refine=refine, licences=["Apache-2.0", "CC0-1.0", "MIT"], epochs=1, root=project
+        )
         assert run.model == found[1].model
         kept = json.loads(
             max((project / "runs").glob("*retrieve*/params.json"), key=lambda path: path.stat().st_mtime_ns).read_text()
@@ -251,7 +263,7 @@ def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) 
         ({"rank": 99}, errors.ParamsError, "rank: got 99"),
         ({"rank": 0}, errors.ParamsError, "rank: got 0"),
         ({"max_params_m": -1}, errors.ParamsError, "max_params_m: got -1"),
-        ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, "min_macs_m: got 3, want at most"),
+        ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, r"min_macs_m\): got 3, want at most"),
         ({"licences": "MTI"}, errors.ParamsError, "did you mean 'MIT'"),
         ({"licences": 5}, errors.ParamsError, "licences: got 5"),
         ({"seed": 2**70}, errors.ParamsError, "seed: got"),

@@ -1,23 +1,25 @@
 """`build` of the API: DVC is run to its end, and its failures become errors."""
 
 import fcntl
-import subprocess
-import sys
+import re
 import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 import tans_core as tans
 from tans_core import errors
-from tans_core.project import reproduce
+from tans_core.project import _ERROR_OF_EXIT_CODE, reproduce
+from tests.factories.families import TINY, installed_family
+from tests.factories.project import PARAMS
+from tests.factories.repository import init_repository
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
     """A DVC project of two stages, the second of which ends with the code in `code.txt`."""
-    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=tmp_path, check=True)
+    init_repository(tmp_path)
     (tmp_path / "code.txt").write_text("0")
     stages = """\
 stages:
@@ -32,18 +34,12 @@ stages:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        (1, errors.TansError),
-        (2, errors.ParamsError),
-        (3, errors.GateError),
-        (4, errors.DataError),
-        (6, errors.StoreError),
-        (7, errors.WeightsError),
-        (9, errors.TansError),
-    ],
-)
+def test_every_exit_code_of_a_stage_has_its_error() -> None:
+    kinds = (errors.ParamsError, errors.GateError, errors.DataError, errors.StoreError, errors.WeightsError)
+    assert dict(zip((2, 3, 4, 6, 7), kinds, strict=True)) == _ERROR_OF_EXIT_CODE
+
+
+@pytest.mark.parametrize(("code", "kind"), [(3, errors.GateError), (9, errors.TansError)])
 def test_build_ends_with_the_error_of_the_stage_that_failed(
     pipeline: Path, code: int, kind: type[errors.TansError]
 ) -> None:
@@ -67,6 +63,36 @@ def test_build_of_what_is_built_runs_nothing(pipeline: Path) -> None:
     lines: list[str] = []
     tans.build(root=pipeline, jobs=1, on_line=lines.append)
     assert not [line for line in lines if line.startswith("Running stage")]
+
+
+def test_changed_family_of_a_package_is_built_with_again_and_no_other(
+    pipeline: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {
+        part: {"cmd": f"echo {part} > {part}.txt", "deps": [f"data/families/{part}"], "outs": [f"{part}.txt"]}
+        for part in ("zoo", "arrivals")
+    }
+    (pipeline / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    params = {**PARAMS, "networks": {**PARAMS["networks"], "tiny": {}}}
+    (pipeline / "params.yaml").write_text(yaml.safe_dump(params))
+    site, other = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("other")
+
+    def ran() -> list[str]:
+        lines: list[str] = []
+        tans.build(root=pipeline, jobs=1, on_line=lines.append)
+        return sorted(re.findall(r"^Running stage '(.+)'", "\n".join(lines), flags=re.MULTILINE))
+
+    assert ran() == ["arrivals", "zoo"]
+    with installed_family(site, monkeypatch, TINY):
+        assert ran() == ["zoo"]
+        assert "tiny: brought_tiny 1.0, code " in (pipeline / "data/families/zoo/versions.txt").read_text()
+        (site / "brought_tiny.py").write_text(TINY.replace("stride=2", "stride=1"))
+        with installed_family(other, monkeypatch, TINY.replace('"tiny"', '"unused"'), "unused"):
+            assert ran() == ["zoo"]
+            card = pipeline / "data/arrivals/arrival-1/card.json"
+            card.parent.mkdir(parents=True)
+            card.write_text('{"family": "unused"}')
+            assert ran() == ["arrivals"]
 
 
 def test_build_waits_for_another_dvc_that_holds_the_lock(pipeline: Path) -> None:

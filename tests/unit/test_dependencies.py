@@ -60,7 +60,8 @@ def test_package_imports_and_lists_its_tasks_with_nothing_of_the_dev_extra() -> 
 
 def test_every_import_of_the_package_is_a_dependency_that_it_declares() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = modules_of(distributions(project["dependencies"] + project["optional-dependencies"]["datasets"]))
+    extras = project["optional-dependencies"]
+    declared = modules_of(distributions(project["dependencies"] + extras["datasets"] + extras["export"]))
     # animal_mnist is fetched by `make install` without what it asks for itself; pydantic_core comes with pydantic.
     declared |= {"animal_mnist", "pydantic_core", "tans_core", "flows"} | set(sys.stdlib_module_names)
     imported = {

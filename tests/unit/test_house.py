@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tans_core.networks import registry
 from tans_core.networks.registry import known_families
 from tans_core.params import load_params
 
@@ -47,6 +48,9 @@ def test_no_module_outside_networks_names_a_family() -> None:
         if "networks" not in path.parts and named.search(path.read_text(encoding="utf-8"))
     ]
     assert naming == []
+    # Neither by a constant.
+    texts = {value for value in vars(registry).values() if isinstance(value, str)}
+    assert texts.isdisjoint(known_families())
 
 
 def test_git_holds_no_data_no_weights_and_no_runs() -> None:

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from tests.factories.images import write_class_folders
 
@@ -38,54 +38,51 @@ run_stage(main, [])
 """
 
 
-def started(command: list[str]) -> subprocess.Popen[str]:
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """Start a program that receives SIGINT as from a terminal, even if the tests run in the background."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=pipe, stderr=pipe, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stage_that_is_stopped_while_it_trains_says_so_by_its_code(
-    number: signal.Signals, code: int, tmp_path: Path
-) -> None:
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def test_a_stage_that_is_stopped_while_it_trains_says_so_by_its_code(tmp_path: Path) -> None:
     script = tmp_path / "stage.py"
     script.write_text(_TRAIN)
-    with started([sys.executable, str(script)]) as run:
-        assert run.stdout is not None and run.stderr is not None
-        assert "step" in next(line for line in run.stdout if "step" in line)
-        run.send_signal(number)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == code, said
-    assert ("interrupted" in said) == (number == signal.SIGINT)
+    # Both at once: most of the time is their imports.
+    with started([sys.executable, str(script)]) as one, started([sys.executable, str(script)]) as other:
+        for run, (number, code) in zip((one, other), CODES.items(), strict=True):
+            assert run.stdout is not None
+            assert "step" in next(line for line in run.stdout if "step" in line)
+            run.send_signal(number)
+            _, said = run.communicate(timeout=60)
+            assert run.returncode == code, said
+            assert ("interrupted" in said) == (number == signal.SIGINT)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_fine_tuning_that_is_stopped_ends_with_its_code_and_keeps_nothing_half(
-    number: signal.Signals, code: int, project: Path, tmp_path: Path
-) -> None:
+def test_fine_tuning_that_is_stopped_ends_with_its_code_and_keeps_nothing(project: Path, tmp_path: Path) -> None:
     photos = write_class_folders(tmp_path / "photos", {"ash": 40, "oak": 40}, side=32)
+    command = [sys.executable, "-m", "tans_core.cli", "finetune", photos, "--epochs", "100000", "--root", project]
     before = set(project.glob("runs/*"))
-    command = [
-        sys.executable,
-        "-m",
-        "tans_core.cli",
-        "finetune",
-        str(photos),
-        "--epochs",
-        "100000",
-        "--root",
-        str(project),
-    ]
-    with started(command) as run:
-        # Whatever it is at by then, importing or training.
-        time.sleep(6)
-        run.send_signal(number)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == code, said
-    assert "Traceback" not in said
-    left = [
-        path for folder in set(project.glob("runs/*")) - before for path in folder.rglob("*") if "finetune" in str(path)
-    ]
-    assert not [path for path in left if path.suffix in (".safetensors", ".tmp")]
+
+    def training() -> int:
+        return sum("finetune" in folder.name for folder in set(project.glob("runs/*")) - before)
+
+    with started(list(map(str, command))) as one, started(list(map(str, command))) as other:
+        while training() < 2:
+            assert one.poll() is None and other.poll() is None
+            time.sleep(0.05)
+        for run, (number, code) in zip((one, other), CODES.items(), strict=True):
+            run.send_signal(number)
+            _, said = run.communicate(timeout=60)
+            assert run.returncode == code, said
+            assert "Traceback" not in said
+    assert training() == 0

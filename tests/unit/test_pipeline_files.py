@@ -92,6 +92,8 @@ THROUGH_DATA = {
         "index.settings",
         "index.schema",
         "index.withdrawn",
+        "newcomers",
+        "locks",
     ),
 }
 
@@ -123,6 +125,14 @@ def test_stage_depends_on_all_code_that_makes_what_it_writes(name: str) -> None:
 def test_change_of_topology_codes_or_of_the_weights_reader_embeds_anew() -> None:
     deps = STAGES["embed"]["deps"]
     assert {"tans_core/networks", "tans_core/zoo"} <= set(deps)
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if "tans_core/networks" in str(STAGES[name])])
+def test_stage_that_runs_networks_depends_on_families_of_installed_packages(name: str) -> None:
+    """What a family of an arrival computes reaches neither the base nor the zoo."""
+    deps = STAGES[name].get("do", STAGES[name])["deps"]
+    assert ("data/families/zoo" if name in ("base", "zoo") else "data/families") in deps
+    assert (ROOT / "data/families/zoo/.gitignore").is_file() and (ROOT / "data/families/arrivals/.gitignore").is_file()
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -109,9 +109,9 @@ def list_archive(
     members: list[tuple[tuple[str, ...], Member]] = []
     seen: set[tuple[str, ...]] = set()
     spelled: dict[str, set[str]] = {}
-    for member in _checked(path, reader, limits, status.st_size):
-        parts = _parts(path, member.name, spelled)
-        visible = tuple(itertools.takewhile(_is_shown, parts))
+    for member in checked(path, reader, limits, status.st_size):
+        parts = parts_of(path, member.name, spelled)
+        visible = tuple(itertools.takewhile(is_shown, parts))
         if visible != parts:
             skipped["hidden or system file"] += not member.folder
             if visible:
@@ -150,7 +150,7 @@ def list_archive(
             lost.setdefault(label, []).append(f"{NO_IMAGE_BY_NAME} ({PurePosixPath(rest[-1]).suffix.lower()})")
         else:
             reasons = lost.setdefault(label, [])
-            problem = member.problem or _problem(member, rest[-1])
+            problem = member.problem or problem_of(member, rest[-1])
             if problem:
                 bad.append((name, problem))
                 reasons.append(problem)
@@ -166,7 +166,8 @@ def list_archive(
     return Archive(path, kind, classes, entries, +skipped, bad, notes, reader, numbers)
 
 
-def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterator[Member]:
+def checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterator[Member]:
+    """Yield the members of an archive of `packed` bytes. Raises ArchiveError: broken, or larger than `limits`."""
     total = 0
     try:
         for count, member in enumerate(reader.members(limits), start=1):
@@ -183,7 +184,7 @@ def _checked(path: Path, reader: Reader, limits: Limits, packed: int) -> Iterato
         raise ArchiveError(f"{path}: broken or cut short ({type(error).__name__}: {error}). {_AGAIN}") from error
 
 
-def _parts(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ...]:
+def parts_of(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, ...]:
     """Return the folders and the file of a name in NFC; add the spelling of folders to `spelled`.
 
     Raises:
@@ -226,7 +227,8 @@ def _below_common_folders(
         members += [(parts, member) for parts, member in loose if member.problem]
 
 
-def _is_shown(part: str) -> bool:
+def is_shown(part: str) -> bool:
+    """Return whether a folder or file is neither hidden nor of an operating system."""
     return not part.startswith(".") and part.lower() not in NOT_IMAGES
 
 
@@ -242,7 +244,8 @@ def _splits(path: Path, members: list[tuple[tuple[str, ...], Member]]) -> dict[s
     return dict.fromkeys(named) if len({named[top] for top in deep}) == 1 else named
 
 
-def _problem(member: Member, file_name: str) -> str | None:
+def problem_of(member: Member, file_name: str) -> str | None:
+    """Return why a member is not opened; None if it is."""
     if file_name.lower().endswith(ARCHIVE_SUFFIXES):
         return "an archive inside the archive: unpack it first"
     if member.size > MAX_FILE_BYTES:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from natsort import natsorted
-
 from tans_core.errors import EmptyClassError, NoClassesError
+from tans_core.tasks.classes import LEAVE_OUT, class_faults, in_order
+from tans_core.tasks.report import count
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -26,12 +26,6 @@ PACKED = "archive that is not unpacked (unpack it, or scan it by itself)"
 BESIDE_SPLITS = "folder beside those of the splits"
 NO_IMAGE_BY_NAME = "not an image by its name"
 LEADS_OUTSIDE = "link that leads outside (`tans tasks scan --follow-links` follows it)"
-
-LEAVE_OUT = (
-    "Add images, delete the classes, or leave them out: `tans tasks scan PATH --drop-empty-classes --save NAME`, "
-    "`tans tasks add PATH --drop-empty-classes --name NAME`."
-)
-"""The advice on classes without an image."""
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar", ".zst")
 
@@ -118,33 +112,32 @@ def check_classes(
         NoClassesError: there are no classes, or only one.
         EmptyClassError: a class has no entry.
     """
-    counts = Counter(entry.label for entry in entries)
-    names = lost.keys() | counts.keys()
-    # Natural order treats 1 and 01 as equal: sorting by letters first makes the order the same in every process.
-    empty = natsorted(sorted(name for name in names if counts[name] == 0))
-    if empty and not drop_empty_classes and len(names) > 1:
+    counts = dict.fromkeys(lost, 0) | Counter(entry.label for entry in entries)
+    classes = in_order(name for name, number in counts.items() if number)
+    faults = {fault.error: fault.classes for fault in class_faults(counts)}
+    empty = faults.get(EmptyClassError, ())
+    if empty and not drop_empty_classes and len(counts) > 1:
         shown = ", ".join(f"{name!r}{_why_empty(lost.get(name, ()))}" for name in empty[:5])
         what = "no file that can be read" if any(lost.get(name) for name in empty) else "no file"
-        advice = LEAVE_OUT if len(names) - len(empty) > 1 else "Put images, such as JPEG or PNG, into at least two."
-        raise EmptyClassError(f"{len(empty)} of {len(names)} classes in {root} hold {what}: {shown}.\n  {advice}")
-    classes = tuple(natsorted(sorted(name for name in names if counts[name])))
+        advice = "Put images, such as JPEG or PNG, into at least two." if NoClassesError in faults else LEAVE_OUT
+        number = f"{len(empty)} of {len(counts)} classes in {root} {'holds' if len(empty) == 1 else 'hold'}"
+        raise EmptyClassError(f"{number} {what}: {shown}.\n  {advice}")
+    if NoClassesError not in faults:
+        return classes
     if not classes:
         loose = skipped[OUTSIDE_CLASSES]
-        content = f"{loose:,} files lie outside any" if loose else "it holds none"
-        content += "".join(f", and {skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why])
-        unread = [f", and {name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons]
+        content = [f"{count(loose, 'file')} outside class folders"] if loose else []
+        content += [f"{skipped[why]} x {why}" for why in (LEADS_OUTSIDE, PACKED) if skipped[why]]
+        content += [f"{name!r}{_why_empty(reasons)}" for name, reasons in lost.items() if reasons][:1]
         top = printable(root.resolve().name)
         raise NoClassesError(
-            f"{root}: no class folders; {content}{''.join(unread[:1])}. Want one folder of images a class: "
-            f"{top}/<class>/<image>, or {top}/train/<class>/<image>."
+            f"{root}: no class folders with images, {'only ' + ', '.join(content) if content else 'and no files'}. "
+            f"Want one folder of images a class: {top}/<class>/<image>, or {top}/train/<class>/<image>."
         )
-    if len(classes) == 1:
-        below = root.is_dir() and any(entry.name.count("/") > 1 for entry in entries)
-        hint = " Put the images of each class into a folder of its own."
-        if below:
-            hint = f" If the folders in it are the classes, scan {root / classes[0]}."
-        raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two.{hint}")
-    return classes
+    hint = "Put the images of each class into a folder of its own."
+    if root.is_dir() and any(entry.name.count("/") > 1 for entry in entries):
+        hint = f"If the folders in it are the classes, scan {root / classes[0]}."
+    raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two. {hint}")
 
 
 def spelled_twice(spelled: Mapping[str, set[str]], classes: Iterable[str]) -> list[str]:

@@ -84,11 +84,11 @@ def csv_rows(
         advise(name, values, total, notes)
 
 
-def read_columns(path: Path, group: str | None) -> Columns:
+def read_columns(path: Path, group: str | None, labelled: bool = True) -> Columns:
     """Return the delimiter that splits the columns, and their roles.
 
     Raises:
-        DataError: the file is too large, or no column holds paths, or labels.
+        DataError: the file is too large, or no column holds paths, or (if `labelled`) labels.
     """
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise DataError(
@@ -102,7 +102,7 @@ def read_columns(path: Path, group: str | None) -> Columns:
         if file is not None:
             columns = Columns(delimiter, names, file, label, split=pick(names, SPLIT_COLUMNS))
             flags = () if label is not None else _flags(path, columns)
-            if label is not None or flags:
+            if label is not None or flags or not labelled:
                 free = [name for name in names if name not in {file, label, *flags}]
                 return columns._replace(flags=flags, group=group_column(path, free, group))
         most = max(most, names, key=len)

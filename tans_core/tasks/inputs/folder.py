@@ -74,7 +74,7 @@ def list_folder(
     check_folder_group(root, group)
     skipped: Counter[str] = Counter()
     spelled: dict[str, set[str]] = {}
-    links = _Links(root, follow_links)
+    links = Links(root, follow_links)
     seen: set[tuple[int, int, str, str | None]] = set()
     taken: set[str] = set()
     entries: list[Entry] = []
@@ -94,7 +94,7 @@ def list_folder(
             lost.setdefault(label, [])
             spelled.setdefault(label, set()).add(entry.name)
             below = len(entry.path) + 1
-            for path, status in _walk(entry.path, links, skipped):
+            for path, status in walk(entry.path, links, skipped):
                 if isinstance(status, str):
                     bad.append((_free(printable(path[start:]), taken), status))
                     lost[label].append(status)
@@ -118,7 +118,7 @@ def list_folder(
     return Folder(root, classes, entries, +skipped, bad=tuple(bad), notes=notes)
 
 
-class _Links:
+class Links:
     """Which links are followed.
 
     A link to a folder below the root is not: its files are listed there. A link to a folder that contains the root is
@@ -153,7 +153,7 @@ class _Links:
         return entry.is_dir()
 
 
-def _split_folders(root: Path, links: _Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
+def _split_folders(root: Path, links: Links, skipped: Counter[str]) -> list[tuple[str | None, Path]]:
     """Return (split, folder of class folders); the split is None unless train and another one contain class folders.
 
     Folders beside the splits are skipped: they are no classes. If only one split contains class folders, as when a test
@@ -200,7 +200,7 @@ def _listed(folder: Path | str, skipped: Counter[str]) -> list[os.DirEntry[str]]
     return kept
 
 
-def _walk(folder: str, links: _Links, skipped: Counter[str]) -> Iterator[tuple[str, os.stat_result | str]]:
+def walk(folder: str, links: Links, skipped: Counter[str]) -> Iterator[tuple[str, os.stat_result | str]]:
     """Yield the files below a folder with their status; files and folders that cannot be read with the reason."""
     # A list, not recursion: folders may be nested deeper than the recursion limit.
     folders = [folder]

@@ -31,7 +31,7 @@ def open_input(
         EmptyClassError: a class has no file.
         DataError: `path` does not exist, cannot be read, or is none of these.
     """
-    _check_readable(path)
+    check_readable(path)
     if path.is_dir():
         if is_parquet_folder(path):
             return list_table(path, drop_empty_classes, follow_links, group)
@@ -42,14 +42,14 @@ def open_input(
     if is_table(path):
         return list_table(path, drop_empty_classes, follow_links, group)
     raise DataError(
-        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). "
-        "Want one of these, or a folder of class folders.\n"
-        "  A CSV begins with the names of its columns, such as path,label; call it .csv, .tsv or .tab "
-        "to see what is missing."
+        f"{path}: neither an archive (zip, tar) nor a table (CSV, Parquet). Want one, or a folder of class folders.\n"
+        "  A CSV begins with the names of its columns, such as path,label. Rename it to .csv, .tsv or .tab: then the "
+        "error names the missing column."
     )
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raise DataError unless the path is a file or a folder that can be read."""
     try:
         if path.is_dir():
             with os.scandir(path):

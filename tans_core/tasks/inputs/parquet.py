@@ -85,8 +85,12 @@ def parquet_rows(
     skipped: Counter[str],
     group: str | None = None,
     follow_links: bool = False,
+    labelled: bool = True,
 ) -> Iterator[TableRow]:
-    """Yield the rows of a file, or of all files below a folder; add files to `parts` and declared classes to `lost`."""
+    """Yield the rows of a file, or of all files below a folder; add files to `parts` and declared classes to `lost`.
+
+    Without `labelled`, a file needs no column of labels.
+    """
     for file in parquet_files(path, skipped, follow_links) if path.is_dir() else [path]:
         name = printable(file.relative_to(home).as_posix())
         split = _split_of(PurePosixPath(name.lower()))
@@ -94,7 +98,7 @@ def parquet_rows(
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
         try:
             with _opened(file) as table:
-                yield from _rows_of(table, file, name, split, stamp, parts, lost, group)
+                yield from _rows_of(table, file, name, split, stamp, parts, lost, group, labelled)
         except BROKEN as error:
             raise DataError(
                 f"{file}: not readable as Parquet: broken or cut short ({first_line(error)}). "
@@ -111,6 +115,7 @@ def _rows_of(
     parts: list[Part],
     lost: dict[str, list[str]],
     group: str | None,
+    labelled: bool,
 ) -> Iterator[TableRow]:
     row_groups = [table.metadata.row_group(index) for index in range(table.metadata.num_row_groups)]
     for index, row_group in enumerate(row_groups):
@@ -127,10 +132,10 @@ def _rows_of(
     image = image or pick([key for key in schema.names if _is_text(schema.field(key).type)], (*images, *PATH_COLUMNS))
     classes = [key for key, value in features.items() if value.get("_type") == "ClassLabel"]
     label = pick([key for key in schema.names if _is_label(_item(schema.field(key).type))], (*LABEL_COLUMNS, *classes))
-    if image is None or label is None:
+    if image is None or (label is None and labelled):
         raise no_column(file, [f"{f.name} ({str(f.type)[:40]})" for f in schema], image is None, CELL_COLUMNS)
     kind = schema.field(image).type
-    columns = [label] if embedded else list(dict.fromkeys((label, image)))
+    columns = [name for name in dict.fromkeys((label, None if embedded else image)) if name is not None]
     if (
         embedded
         and pa.types.is_struct(kind)
@@ -143,7 +148,7 @@ def _rows_of(
     free = [key for key in schema.names if key not in (image, label) and _is_label(schema.field(key).type)]
     by_group = group_column(file, free, group)
     columns += [by_group] if by_group is not None else []
-    declared = _class_names(features.get(label, {}))
+    declared = _class_names(features.get(label or "", {}))
     several: list[list[Any]] = []
     lost.update({name: [] for name in declared if name not in lost})
     starts = [0, *itertools.accumulate(row_group.num_rows for row_group in row_groups)]
@@ -156,7 +161,8 @@ def _rows_of(
         files = paths.to_pylist() if paths is not None else [None] * len(batch)
         splits = batch[by_row].to_pylist() if by_row is not None else [split] * len(batch)
         members = batch[by_group].to_pylist() if by_group is not None else [None] * len(batch)
-        for value, one, part, member in zip(batch[label].to_pylist(), files, splits, members, strict=True):
+        labels = batch[label].to_pylist() if label is not None else [None] * len(batch)
+        for value, one, part, member in zip(labels, files, splits, members, strict=True):
             cell = (len(parts) - 1, number) if embedded else None
             if isinstance(value, list):
                 several += [value] if len(value) > 1 else []

@@ -23,7 +23,7 @@ LABEL_COLUMNS = ("label", "class", "category", "target", "label_name", "class_na
 SPLIT_COLUMNS = ("split", "subset", "fold", "set")
 MAX_TABLE_BYTES = 2 * 2**30
 MAX_ROWS = 20_000_000
-NO_FILE = "no such file"
+NO_FILE = "no such file below the table's folder"
 BROKEN = (pa.ArrowException, OSError, ValueError)
 """What pyarrow raises for broken files."""
 

@@ -33,7 +33,17 @@ from tans_core.tasks.inputs.parquet import (
     parquet_files,
     parquet_rows,
 )
-from tans_core.tasks.inputs.rows import LABEL_COLUMNS, MAX_ROWS, PATH_COLUMNS, ByName, Find, TableRow, locate, pick
+from tans_core.tasks.inputs.rows import (
+    LABEL_COLUMNS,
+    MAX_ROWS,
+    NO_FILE,
+    PATH_COLUMNS,
+    ByName,
+    Find,
+    TableRow,
+    locate,
+    pick,
+)
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab")
 _START_BYTES = 2**16
@@ -70,7 +80,11 @@ def is_table(path: Path) -> bool:
 
 
 def list_table(
-    path: Path, drop_empty_classes: bool = False, follow_links: bool = False, group: str | None = None
+    path: Path,
+    drop_empty_classes: bool = False,
+    follow_links: bool = False,
+    group: str | None = None,
+    labelled: bool = True,
 ) -> Table:
     """List the rows of a CSV (or TSV) or Parquet file, or of a folder of Parquet files.
 
@@ -80,6 +94,7 @@ def list_table(
         follow_links: follow links that lead outside the table's folder; else those files are listed as bad.
         group: the column of groups that stay in one split, such as patients; "none" for no groups. None: a column with
             a usual name, if there is one.
+        labelled: every row needs a label, and there have to be two classes; else rows may be without.
 
     Raises:
         DataError: the file is no table, broken or too large; no column holds images or labels; a quote swallows rows;
@@ -95,7 +110,7 @@ def list_table(
     spelled: dict[str, set[str]] = {}
     if path.is_dir() or path.suffix.lower() in PARQUET_SUFFIXES or _begins(path, b"PAR1"):
         kind, home = "parquet", path if path.is_dir() else path.parent
-        rows, column = parquet_rows(path, home, parts, lost, skipped, group, follow_links), None
+        rows, column = parquet_rows(path, home, parts, lost, skipped, group, follow_links, labelled), None
     else:
         kind, home = "csv", path.parent
         if _start(path) is None:
@@ -103,24 +118,26 @@ def list_table(
                 f"{path}: neither an archive (zip, tar) nor a table (CSV in UTF-8, Parquet). Want one of these, or a "
                 "folder of class folders. A table in another encoding: save it as CSV UTF-8."
             )
-        columns = read_columns(path, group)
+        columns = read_columns(path, group, labelled)
         rows, column = csv_rows(path, columns, bad, columns.group is None and group != NONE, notes), columns.group
     find = ByName(partial(locate, Path(os.path.realpath(home)), follow_links=follow_links), home)
-    entries, cells = _entries(_counted(path, rows), find, skipped, bad, lost, spelled)
-    check_one_label(path, Counter(entry.label for entry in entries))
+    entries, cells = _entries(_counted(path, rows), find, skipped, bad, lost, spelled, labelled)
+    if labelled:
+        check_one_label(path, Counter(entry.label for entry in entries))
     column = column or next((part.group for part in parts if part.group), "")
     entries = settled(entries, column, group, notes)
     notes += [*find.notes(), *spelled_twice(spelled, spelled)]
-    if not entries:
+    if not entries and labelled:
         shown = "; ".join(
             [f"{name}: {why}" for name, why in bad[:3]] or [f"{why}: {n:,}" for why, n in skipped.items()]
         )
         raise DataError(
             f"{path}: none of its {len(bad) + skipped.total():,} rows can be used. {shown or 'It is empty'}."
+            + (f" Paths start from {home.resolve()}." if NO_FILE in shown else "")
         )
     if not cells:
         entries = natsorted(entries, key=lambda entry: entry.name)
-    classes = check_classes(path, lost, entries, skipped, drop_empty_classes)
+    classes = check_classes(path, lost, entries, skipped, drop_empty_classes) if labelled else ()
     return Table(path, kind, classes, entries, skipped, bad, notes, Cells(parts, find), cells)
 
 
@@ -139,6 +156,7 @@ def _entries(
     bad: list[tuple[str, str]],
     lost: dict[str, list[str]],
     spelled: dict[str, set[str]],
+    labelled: bool,
 ) -> tuple[list[Entry], dict[str, tuple[int, int]]]:
     """Return the entries, and (file, row) of images in the table by name; add to the last four arguments."""
     kept: list[_Kept] = []
@@ -154,11 +172,11 @@ def _entries(
         name, label = _name(row), printable((row.label or "").strip())
         if not label.isascii():
             spelled.setdefault(label, set()).add((row.label or "").strip())
-        if row.problem == WITHHELD:
+        if row.problem == WITHHELD and labelled:
             skipped[WITHHELD] += 1
             continue
         located = find(row.file or "") if row.cell is None else (None, None)
-        if isinstance(located, str) or row.problem or not label:
+        if isinstance(located, str) or (labelled and (row.problem or not label)):
             leave_out(row, name, label, located if isinstance(located, str) else row.problem or "no label")
             continue
         path, status = located
@@ -174,7 +192,7 @@ def _entries(
     for one in kept:
         split = _split(one.row) if splits else None
         # A file listed with two labels or splits stays: it is reported as a copy would be.
-        if splits and split is None:
+        if splits and split is None and labelled:
             why = f"split {one.row.split!r}: want train, val or test" if one.row.split else "no split"
             leave_out(one.row, one.name, one.label, why)
         elif one.path is not None and (one.path, one.label, split) in seen:

@@ -13,6 +13,7 @@ from tans_core.cli.pipeline import _count_stages
 from tests.factories.challenges import REVERSED, built
 from tests.factories.processes import wait_until_gone
 from tests.factories.releases import build
+from tests.factories.repository import init_repository
 from tests.unit.cli.conftest import Tans
 
 PROGRAM = [sys.executable, "-m", "tans_core.cli"]
@@ -24,8 +25,7 @@ def spawn(*arguments: str, **options: object) -> "subprocess.Popen[str]":
 
 
 def make_pipeline(root: Path, command: str) -> Path:
-    for setup in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
-        subprocess.run(setup, cwd=root, check=True)
+    init_repository(root)
     (root / "dvc.yaml").write_text(f"stages:\n  only:\n    cmd: {command}\n")
     return root
 

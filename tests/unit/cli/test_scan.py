@@ -162,7 +162,7 @@ def test_names_in_errors_cannot_steer_the_terminal(tans: Tans, fresh: Path, tmp_
 @pytest.mark.parametrize("command", [("tasks", "scan"), ("tasks", "add", "--name", "x"), ("retrieve",), ("finetune",)])
 def test_no_path_is_not_the_current_folder(tans: Tans, project: Path, command: tuple[str, ...]) -> None:
     done = tans(*command, "", "--root", project)
-    assert done.code == DataError.exit_code and "nothing is written there" in done.err
+    assert done.code == DataError.exit_code and "is empty. Want a folder of class folders" in done.err
 
 
 def test_links_that_lead_outside_are_followed_on_demand(tans: Tans, fresh: Path, tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("key", ["min_median_side_px", "max_copy_share"])
+@pytest.mark.parametrize(
+    ("key", "command"),
+    [*(("min_median_side_px", command) for command in COMMANDS), ("max_copy_share", "tasks add")],
+)
 def test_threshold_is_obeyed_after_publishing(
     key: str, command: str, tans: Tans, project: Path, tmp_path: Path
 ) -> None:

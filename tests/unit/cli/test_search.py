@@ -69,7 +69,7 @@ def test_json_is_all_that_stdout_holds(tans: Tans, project: Path) -> None:
 def test_constraints_reach_the_search(tans: Tans, project: Path) -> None:
     cards = tans_core.list_models(project)
     least, most = (sorted(card.params_m for card in cards)[place] for place in (3, 9))
-    free = ("--licence", "MIT", "--licence", "cc0-1.0")
+    free = ("--licence", "MIT", "--licence", "cc0-1.0,apache-2.0")
     limits = ("--min-params-m", least, "--max-params-m", most, "--max-macs-m", 9)
     done = tans("retrieve", UNSEEN, *free, *limits, "--top-k", 99, "--json", "--root", project)
     found = json.loads(done.out)["candidates"]
@@ -77,7 +77,7 @@ def test_constraints_reach_the_search(tans: Tans, project: Path) -> None:
     assert {one["model"] for one in found} == wanted and wanted
     one_alone = tans("retrieve", UNSEEN, "--licence", "MIT", "--root", project)
     assert one_alone.code == 5
-    assert "accept --licence CC0-1.0 as well" in one_alone.err
+    assert "accept --licence Apache-2.0,CC0-1.0 as well" in one_alone.err
     none = tans("retrieve", UNSEEN, "--max-params-m", 0.000001, "--root", project)
     assert none.code == 5
     assert none.out == ""

@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from tans_core.tasks.task import write_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import TASKS, UNSEEN, make_task
 from tests.factories.query_cases import change_params
+from tests.factories.repository import init_repository
 from tests.unit.cli.conftest import Tans
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -202,7 +201,7 @@ def test_a_folder_of_links_is_added_on_demand(tans: Tans, fresh: Path, leaves: P
     for folder in leaves.iterdir():
         (links / folder.name).symlink_to(folder)
     assert (
-        "it holds none, and 3 x link that leads outside (`tans tasks scan --follow-links`"
+        "no class folders with images, only 3 x link that leads outside (`tans tasks scan --follow-links`"
         in tans("tasks", "add", links, "--name", "leaves", "--root", fresh).err
     )
     done = tans("tasks", "add", links, "--name", "leaves", "--follow-links", "--root", fresh)
@@ -253,8 +252,7 @@ def test_a_task_that_was_built_and_removed_is_still_listed(tans: Tans, fresh: Pa
 
 
 def test_build_lays_a_profile_over_params_first(tans: Tans, fresh: Path) -> None:
-    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
-        subprocess.run(command, cwd=fresh, check=True)
+    init_repository(fresh)
     (fresh / "dvc.yaml").write_text("stages:\n  only:\n    cmd: echo steps ${space.steps}\n")
     (fresh / "profiles").mkdir()
     (fresh / "profiles/quick.yaml").write_text("space: {steps: 7}\n")

@@ -50,13 +50,15 @@ def digests(root: Path, *parts: str) -> dict[str, str]:
 def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, root: Path, resnet: Path) -> None:
     before = {card.id for card in tans_core.list_models(root)}
     built = digests(root, "data/base", "data/zoo", "data/store", "data/space")
-    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "MIT", "--json", "--root", root).out)
+    card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--licence", "Ask Ann", "--json", "--root", root).out)
     assert {one.id for one in tans_core.list_models(root)} == {*before, card["id"]}
     assert card["class_names"] == [] and card["val_accuracy"] is None
     assert [(one["kind"], one["licence"]) for one in card["lineage"]] == [
-        ("weights", "MIT"),
+        ("weights", "LicenseRef-ask-ann"),
         ("task", "LicenseRef-imagenet-terms"),
     ]
+    assert card["licences"]["texts"]["LicenseRef-ask-ann"] == "Ask Ann"
+    assert card["licences"]["code"] == "Apache-2.0 AND BSD-3-Clause"
     assert card["preprocess"]["image_size_px"] == 32 and card["preprocess"]["interpolation"] == "bilinear"
     # It answers as the library's own does.
     release = open_production(root / "serving")
@@ -74,7 +76,7 @@ def test_a_network_of_a_library_is_added_as_features_and_taken_away(tans: Tans, 
     assert removed["removed"] == [card["id"]]
     assert (root / "quarantine" / card["id"] / "newcomer/weights.safetensors").is_file()
     assert {one.id for one in tans_core.list_models(root)} == before
-    assert not list((root / "data/arrivals").iterdir())
+    assert not list((root / "data/admitted").iterdir())
     # Neither touched what was built.
     assert digests(root, "data/base", "data/zoo", "data/store", "data/space") == built
 
@@ -162,7 +164,7 @@ def test_a_flipped_byte_in_any_stored_weight_is_found(tans: Tans, root: Path, re
     assert whole["damaged"] == {} and whole["files"] > 10
     release = open_production(root / "serving")
     stored = [release.root / name for name in release.files if name.endswith(".safetensors")]
-    stored += list((root / "data/arrivals").glob("*/weights.safetensors"))
+    stored += list((root / "data/admitted").glob("*/weights.safetensors"))
     assert len(stored) > 6
     for path in stored:
         contents = bytearray(path.read_bytes())
@@ -201,6 +203,24 @@ def test_networks_are_timed_under_a_named_profile_that_is_never_mixed(tans: Tans
     assert found["name"] == "cpu-1-threads-batch-4"
     assert set(found["networks"]) == set(ids)
     assert all(one["median_ms"] > 0 and one["runs"] > 1 for one in found["networks"].values())
+    # A limit finds those that were timed under its profile, at once, and says what to time where there are none.
+    slowest = max(one["median_ms"] for one in found["networks"].values())
+    timed = {card.id for card in tans_core.list_models(root) if any(card.architecture == c.architecture for c in cards)}
+    within = ("--max-latency-ms", slowest, "--latency-profile", found["name"], "--root", root)
+    listed = tans("models", "list", *within)
+    assert all(name in listed.out for name in ids) and "latency (ms)" in listed.out
+    ranked = json.loads(tans("retrieve", UNSEEN, *within, "--top-k", 99, "--json").out)["candidates"]
+    assert set(ids) <= {one["model"] for one in ranked} <= timed
+    assert all(0 < one["latency_ms"] <= slowest for one in ranked)
+    assert "latency (ms)" in tans("retrieve", UNSEEN, *within).out
+    none = tans(
+        "retrieve", UNSEEN, "--max-latency-ms", slowest, "--latency-profile", "cpu-1-threads-batch-9", *within[4:]
+    )
+    assert none.code == 5 and "Run `tans zoo profile --device cpu --threads 1 --batch 9`" in none.err
+    tight = tans("retrieve", UNSEEN, "--max-latency-ms", slowest / 1e6, *within[2:])
+    assert tight.code == 5 and "raise --max-latency-ms to " in tight.err
+    tuned = tans("finetune", UNSEEN, *within, "--refine", 0, "--epochs", 1, "--json")
+    assert json.loads(tuned.out)["model"] in {one["model"] for one in ranked}
     path = Path(found["file"])
     kept = json.loads(path.read_text())
     assert kept["profile"]["batch"] == 4
@@ -220,12 +240,12 @@ def test_listing_and_showing_are_those_of_models(tans: Tans, project: Path) -> N
 def test_a_removal_that_was_cut_off_is_done_again(tans: Tans, root: Path, resnet: Path) -> None:
     card = json.loads(tans("zoo", *RESNET, "--weights", resnet, "--json", "--root", root).out)
     kept = root / "kept"
-    shutil.copytree(root / "data/arrivals" / card["id"], kept)
+    shutil.copytree(root / "data/admitted" / card["id"], kept)
     assert tans("zoo", "remove", card["id"], "--root", root).code == 0
     # As a kill between the two steps would have left it.
-    shutil.copytree(kept, root / "data/arrivals" / card["id"])
+    shutil.copytree(kept, root / "data/admitted" / card["id"])
     assert tans("zoo", "remove", card["id"], "--root", root).code == 0
-    assert not list((root / "data/arrivals").iterdir())
+    assert not list((root / "data/admitted").iterdir())
     assert "has no model" in tans("zoo", "remove", card["id"], "--root", root).err
 
 
@@ -263,15 +283,18 @@ def test_damage_that_releases_share_is_mended_in_all_of_them(tans: Tans, root: P
     assert tans("zoo", "verify", "--root", root).code == 0
 
 
-def test_what_a_rollback_withholds_is_said(tans: Tans, root: Path, resnet: Path) -> None:
+def test_network_that_was_rolled_back_is_not_added_again_by_chance(tans: Tans, root: Path, resnet: Path) -> None:
     assert tans("zoo", *RESNET, "--weights", resnet, "--root", root).code == 0
     assert tans("rollback", "--root", root).code == 0
-    shutil.rmtree(root / "data/arrivals")
     done = tans("zoo", *RESNET, "--weights", resnet, "--root", root)
-    assert done.code == WithdrawnReleaseError.exit_code and "was rolled back" in done.err
-    (withheld,) = (root / "data/arrivals").iterdir()
-    assert tans("zoo", "remove", withheld.name, "--root", root).code == 0
-    assert not list((root / "data/arrivals").iterdir())
+    assert done.code == WithdrawnReleaseError.exit_code and "`tans zoo admit --again`" in done.err
+    (entry,) = (root / "quarantine").iterdir()
+    (entry / "newcomer").rename(root / "inbox" / entry.name)
+    time.sleep(2.1)
+    (admitted,) = json.loads(tans("zoo", "admit", "--again", "--json", "--root", root).out)["admitted"].values()
+    assert admitted in {card.id for card in tans_core.list_models(root)}
+    assert tans("zoo", "remove", admitted, "--root", root).code == 0
+    assert not list((root / "data/admitted").iterdir())
 
 
 def test_a_device_that_is_not_here_is_said_before_anything_is_timed(tans: Tans, project: Path) -> None:

@@ -12,6 +12,7 @@ from tans_core.networks.registry import get_family
 from tans_core.tasks.task import Task, write_task
 from tans_core.zoo.base import save_base
 from tans_core.zoo.build import Zoo
+from tests.factories.families import TINY, installed_family
 from tests.factories.networks import tiny_network, tiny_space
 from tests.factories.tasks import grating_task
 
@@ -94,7 +95,9 @@ def test_tasks_are_embedded_split_by_split(tmp_path: Path) -> None:
     assert set(rows.splits) == {"train", "val"}
 
 
-def test_a_task_is_embedded_once_until_its_images_or_the_backbone_change(tmp_path: Path) -> None:
+def test_a_task_is_embedded_once_until_its_images_the_backbone_or_the_code_of_networks_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
 
     def count(images: torch.Tensor) -> torch.Tensor:
@@ -117,6 +120,9 @@ def test_a_task_is_embedded_once_until_its_images_or_the_backbone_change(tmp_pat
     write_task(grating_task("a", classes=2), tmp_path / "a")
     embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
     assert len(calls) == seen + 5
+    with installed_family(tmp_path / "site", monkeypatch, TINY):
+        embed_tasks([tmp_path / "a"], backbone, 4, tmp_path / "done")
+    assert len(calls) == seen + 7
 
 
 def test_published_network_that_a_base_started_from_embeds_queries(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError
-from tans_core.finetuning.batches import TrainBatches, batches_per_epoch, shift_mirroring_edges
+from tans_core.finetuning.batches import TrainBatches, batches_per_epoch, draw_shifts, shift_mirroring_edges
 
 
 def make_batches(count: int, batch_size: int = 8, steps: int = 6, seed: int = 1) -> TrainBatches:
@@ -39,9 +39,23 @@ def test_the_seed_alone_decides_batches_and_shifts() -> None:
     assert not all(torch.equal(a[1], b[1]) for a, b in zip(once, other, strict=True))
 
 
+@pytest.mark.parametrize("done", [1, 3, 4])
+def test_batches_go_on_where_they_stopped(done: int) -> None:
+    whole, rest = list(make_batches(20)), make_batches(20)
+    rest.load_state_dict({"done": done})
+    resumed = list(rest)
+    assert len(resumed) == len(whole) - done
+    assert all(
+        torch.equal(a, b)
+        for one, other in zip(whole[done:], resumed, strict=True)
+        for a, b in zip(one, other, strict=True)
+    )
+    assert rest.state_dict() == {"done": 6}
+
+
 def test_shift_moves_whole_images_and_mirrors_the_border() -> None:
     images = torch.arange(5 * 3 * 6 * 6).reshape(5, 3, 6, 6)
-    shifted = shift_mirroring_edges(images, 2, torch.Generator().manual_seed(0))
+    shifted = shift_mirroring_edges(images, draw_shifts(5, 2, torch.Generator().manual_seed(0)))
     shifts = torch.randint(-2, 3, (2, 5, 1), generator=torch.Generator().manual_seed(0)).squeeze(2).numpy()
     assert len({tuple(pair) for pair in shifts.T}) > 1
     for image, result, down, right in zip(images.numpy(), shifted.numpy(), *shifts, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import resource
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from tans_core.embeddings.store import read_table
 from tans_core.inbox import refresh
 from tans_core.index.releases import open_production
+from tans_core.newcomers import newcomer_folders
 from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, identify
 from tans_core.zoo.card import ModelCard
 from tests.factories.hostile_newcomers import BAD_CARDS, SPOILED
@@ -117,8 +117,8 @@ def test_of_an_admission_that_is_killed_again_and_again_nothing_is_half_admitted
 
 
 def check_whole(root: Path, names: list[str], before: set[str]) -> None:
-    """Check that each newcomer is complete in the inbox or among the arrivals, and that served models have weights."""
-    arrivals = [path for path in (root / "data/arrivals").glob("*") if re.match(r"arrival-", path.name)]
+    """Check that each newcomer is complete in the inbox or in data/, and that served models have weights."""
+    arrivals = newcomer_folders(root / "data")
     for folder in arrivals:
         card = ModelCard.from_dict(json.loads((folder / CARD_FILE).read_text()))
         assert identify(card, folder / WEIGHTS_FILE) == folder.name

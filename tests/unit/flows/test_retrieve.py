@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -36,14 +35,11 @@ def test_a_refused_data_set_fails_with_the_reason_and_a_report(
     photos = row.folder(tmp_path / "photos")
     monkeypatch.chdir(project)
 
-    async def run() -> tuple[str | None, list[str]]:
-        state = await retrieve(str(photos), return_state=True)
-        assert state.is_failed()
-        async with get_client() as client:
-            (there,) = [one for one in await client.read_flow_runs() if one.id == state.state_details.flow_run_id]
-            return state.message, [str(there.state_type), str(there.state and there.state.message)]
-
-    message, kept = asyncio.run(run())
+    state = retrieve(str(photos), return_state=True)
+    assert state.is_failed()
+    with get_client(sync_client=True) as client:
+        (there,) = [one for one in client.read_flow_runs() if one.id == state.state_details.flow_run_id]
+    message, kept = state.message, [str(there.state_type), str(there.state and there.state.message)]
     assert message is not None and message.startswith(f"{row.error.__name__}: ") and row.words in message
     # The server shows the same message.
     assert "FAILED" in kept[0] and kept[1] == message

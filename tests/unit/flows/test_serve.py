@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from flows.serve import HOST, free_port, main, run, settings
-from tans_core.errors import ParamsError
+from flows.processes import MOST_ENDS, Program
+from flows.serve import HOST, free_port, main, only_service, run, settings
+from tans_core.errors import ParamsError, TansError
 from tests.factories.processes import alive, wait_until_gone
+from tests.factories.service import wait
 
 
 def test_port_in_use_is_refused_with_a_way_out() -> None:
@@ -76,8 +79,8 @@ def test_nothing_leaves_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 ORPHANS = """
 import os, subprocess, sys
 from pathlib import Path
-from flows import serve
-serve.STOP_TIMEOUT_S = 2.0
+from flows import processes
+processes.STOP_TIMEOUT_S = 2.0
 stubborn = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 )
@@ -86,13 +89,15 @@ parent = (
     f"p = subprocess.Popen([sys.executable, '-c', {stubborn!r}], stdout=subprocess.PIPE, start_new_session=True);"
     "p.stdout.readline(); print(p.pid, flush=True)"
 )
-with serve.reaping() as started:
+with processes.reaping() as programs:
     child = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     orphan = child.stdout.readline().strip()
     child.wait()
-    sleeper = serve.start([sys.executable, "-c", "import time; time.sleep(600)"], Path("."), os.environ, None)
-    started.append(sleeper)
-    print(orphan, sleeper.pid, flush=True)
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    sleeper = processes.Program("sleeper", command, Path("."), os.environ, lambda: True, Path(os.devnull))
+    programs.append(sleeper)
+    sleeper.start()
+    print(orphan, sleeper.process.pid, flush=True)
     sys.stdin.readline()
 """
 
@@ -115,6 +120,43 @@ def test_orphans_of_what_was_started_are_ended_too() -> None:
     process.communicate("\n", timeout=30)
     assert process.returncode == 0
     assert all(wait_until_gone(pid) for pid in pids)
+
+
+def test_program_that_ends_again_and_again_is_given_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit(4)"]
+    program = Program("clock", command, tmp_path, os.environ, lambda: True, tmp_path / "log")
+
+    def ended() -> bool:
+        program.start()
+        assert program.process is not None
+        program.process.wait()
+        return program.ended()
+
+    assert all(ended() for _ in range(MOST_ENDS))
+    with pytest.raises(TansError, match=r"the clock ended 6 times within 10 minutes, .* exit code 4; see .*log"):
+        ended()
+
+
+def test_halted_program_goes_on_afterwards(tmp_path: Path) -> None:
+    program = Program("sleeper", ["sleep", "600"], tmp_path, os.environ, lambda: True, tmp_path / "log")
+    program.start()
+    assert program.process is not None
+    process = psutil.Process(program.process.pid)
+    try:
+        with program.halted():
+            assert wait(lambda: process.status() == psutil.STATUS_STOPPED, 10)
+        assert wait(lambda: process.status() != psutil.STATUS_STOPPED, 10)
+    finally:
+        program.process.kill()
+        program.process.wait()
+
+
+def test_project_that_is_served_already_is_not_served_twice(tmp_path: Path) -> None:
+    first, second = only_service(tmp_path, tmp_path), only_service(tmp_path, tmp_path)
+    with first, pytest.raises(ParamsError, match="is served already"), second:
+        pass
+    with only_service(tmp_path, tmp_path):
+        pass
 
 
 @linux

@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, WeightsError
 from tans_core.index.releases import list_releases, open_production, rollback
 from tans_core.networks.registry import get_family
+from tans_core.newcomers import newcomer_folders, waiting
+from tans_core.project import take_in_newcomers
+from tans_core.publishing import publish_built
+from tans_core.retrieval.placement import measure_drift
 from tans_core.space.drift import judge_drift
+from tans_core.stages import index, space
 from tans_core.zoo.admission import Newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model, load_tensors, save_tensors
@@ -76,7 +82,8 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
         told.append(newcomer.id)
 
     outcome = refresh(root, announce, settle_s=2)
-    (arrival,) = (root / "data/arrivals").iterdir()
+    (arrival,) = (root / "data/admitted").iterdir()
+    assert not list((root / "data/arrivals").iterdir())
     assert served(root) == sorted([*before, arrival.name])
     assert set(outcome.admitted) == {"good", "same"}
     assert set(told) == {arrival.name}
@@ -94,6 +101,25 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
     assert f"| {drift.quantile:.2f} " in text
     assert " of 1 newcomers are far " in text
     assert "not a folder" in text
+
+
+def test_newcomer_of_a_long_build_stays_served_when_that_build_is_published(root: Path) -> None:
+    drop(root, "good")
+    (newcomer,) = refresh(root, lambda newcomer, release: None, settle_s=0).admitted.values()
+    # What a build that began before has made meanwhile: another space.
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["space"] |= {"steps": 5, "dim": 4}
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    space.main(root)
+    index.main(root)
+    before = open_production(root / "serving")
+    publish_built(root)
+    after = open_production(root / "serving")
+    assert after.id != before.id and newcomer.id in served(root)
+    width = [read_table(one.store_dir, "index").schema.field("vector").type.list_size for one in (before, after)]
+    assert width[0] != width[1] == 4
+    assert list(waiting(root)) == [newcomer.id]
+    assert newcomer.id in {one.id for one in measure_drift(after)}
 
 
 def test_report_says_by_all_newcomers_whether_to_retrain(root: Path) -> None:
@@ -121,25 +147,42 @@ def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:
     assert list(outcome.admitted) == ["good"]
     assert len(told) == 1
     assert len(list_releases(root / "serving")) == releases
-    assert len(list((root / "data/arrivals").iterdir())) == 1
+    assert len(newcomer_folders(root / "data")) == 1
     assert not list((root / "inbox").glob("[!.]*"))
 
 
-def test_newcomer_of_a_rolled_back_release_leaves_the_inbox_and_stays_out_of_serving(root: Path) -> None:
+def test_newcomer_that_was_rolled_back_is_refused_until_a_person_says_so(root: Path) -> None:
     drop(root, "good")
     first = refresh(root, lambda newcomer, release: None, settle_s=0)
     before = rollback(root / "serving")
-    (admitted,) = (root / "data/arrivals").iterdir()
-    shutil.rmtree(admitted)
     drop(root, "good")
     told: list[str] = []
     outcome = refresh(root, lambda newcomer, release: told.append(newcomer.id), settle_s=0)
-    assert told == []
+    assert told == [] and not outcome.admitted
     assert open_production(root / "serving") == before
-    assert list(outcome.admitted) == ["good"] and outcome.release == ""
-    assert f"The release in production stays: release {first.release} was rolled back" in report(outcome)
-    assert [path.name for path in (root / "data/arrivals").iterdir()] == [admitted.name]
-    assert not list((root / "inbox").glob("[!.]*"))
+    told_why = json.loads((root / "quarantine/good/reason.json").read_text())
+    assert told_why["error"] == "WithdrawnReleaseError"
+    assert "was rolled back at 20" in told_why["reason"] and "`tans zoo admit --again`" in told_why["reason"]
+    (root / "quarantine/good/newcomer").rename(root / "inbox/good")
+    outcome = refresh(root, lambda newcomer, release: told.append(newcomer.id), settle_s=0, again=True)
+    assert outcome.release == first.release == open_production(root / "serving").id
+    assert len(told) == 1
+
+
+def test_build_leaves_out_what_was_rolled_back_and_takes_in_the_others(root: Path) -> None:
+    ids = []
+    for name in ("first", "second"):
+        drop(root, name, scale=1.0 if name == "first" else 1.1)
+        ids += [one.id for one in refresh(root, lambda newcomer, release: None, settle_s=0).admitted.values()]
+        if name == "first":
+            rollback(root / "serving")
+    lines: list[str] = []
+    take_in_newcomers(root, lines.append)
+    assert [path.name for path in newcomer_folders(root / "data")] == [ids[1]]
+    assert (root / "data/arrivals" / ids[1] / "weights.safetensors").is_file()
+    assert (root / "quarantine" / ids[0] / "newcomer/card.json").is_file()
+    assert any(line.startswith(f"moved to quarantine: {ids[0]}: was in production") for line in lines)
+    assert f"newcomers taken in: 1 ({ids[1]})" in lines
 
 
 def test_newcomer_of_version_0_is_served_and_so_is_what_a_newer_version_added(root: Path) -> None:
@@ -164,7 +207,7 @@ def test_newcomer_of_version_0_is_served_and_so_is_what_a_newer_version_added(ro
     cards = [ModelCard.from_json(text) for text in read_table(release.store_dir, "index")["card"].to_pylist()]
     served = {card.home_task: card for card in cards if card.id.startswith("arrival-")}
     assert served["my leaves"].to_dict()["teacher"] == "t"
-    assert served["my trees"].licence == "LicenseRef-unknown-lineage AND MIT"
+    assert served["my trees"].licence == "Apache-2.0 AND LicenseRef-unknown-lineage AND MIT"
     images = torch.rand(4, 3, 16, 16)
     found = load_model(served["my trees"], release.resolve(served["my trees"].weights))
     assert torch.equal(found(images), network.eval()(images))

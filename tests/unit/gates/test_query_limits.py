@@ -43,8 +43,14 @@ def by_finetune(path: Path, root: Path) -> QueryVerdict:
     return run.scan.verdict
 
 
-@pytest.mark.parametrize("ask", [by_scan, by_retrieve, by_finetune])
-@pytest.mark.parametrize("key", QueryGateParams.model_fields)
+# All read images by one function, so each threshold once, and each other request once for each kind of threshold.
+@pytest.mark.parametrize(
+    ("key", "ask"),
+    [
+        *((key, by_scan) for key in QueryGateParams.model_fields),
+        *((key, ask) for key in ("max_leak_share", "max_imbalance") for ask in (by_retrieve, by_finetune)),
+    ],
+)
 def test_every_threshold_of_params_is_obeyed_after_publishing(
     key: str, ask: Callable[[Path, Path], QueryVerdict], published: Path, tmp_path: Path
 ) -> None:

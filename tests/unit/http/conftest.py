@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.gates import query
-from tests.factories.service import Served, served
+from tests.factories.http_service import Served, served
 from tests.unit.cli.conftest import tans as command  # noqa: F401  a fixture
 
 

@@ -12,7 +12,7 @@ from tans_core.errors import ParamsError
 from tans_core.http.guard import Rates
 from tans_core.http.server import Serving
 from tans_core.http.settings import ApiOptions
-from tests.factories.service import ZIP, Served, problem, served, zipped
+from tests.factories.http_service import ZIP, Served, problem, served, zipped
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.factories.archives import encrypted, good_members, write_zip, zip_bomb
-from tests.factories.service import PARQUET, PROBLEM, ZIP, Served, as_parquet, problem, served, zipped
+from tests.factories.http_service import PARQUET, PROBLEM, ZIP, Served, as_parquet, problem, served, zipped
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.factories.service import zipped
+from tests.factories.http_service import zipped
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/service.md"
 

@@ -16,7 +16,7 @@ from tans_core.index.releases import add_models
 from tans_core.io import write_json
 from tans_core.retrieval.placement import place_models
 from tans_core.zoo.weights import save_tensors
-from tests.factories.service import JSON, ZIP, served, zipped
+from tests.factories.http_service import JSON, ZIP, served, zipped
 
 READERS, SWITCHES, SEARCHES = 3, 6, 20
 

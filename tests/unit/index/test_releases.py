@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.feather as feather
 import pytest
 from safetensors.numpy import save_file
@@ -180,6 +182,20 @@ def test_publish_keeps_models_that_wait_for_the_next_build(project: Path, servin
     for path in files.values():
         path.unlink()
     assert "newcomer" not in ids(publish(build(project, models=5), serving))
+
+
+def test_publish_of_another_space_places_waiting_models_anew(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    card, files = arrival(project / "data")
+    add_models(serving, rows_of([card]), files)
+    folders: list[Path] = []
+
+    def place(found: Sequence[Path]) -> pa.Table:
+        folders.extend(found)
+        return rows_of([card], "space-2")
+
+    assert "newcomer" in ids(publish(build(project, models=4, space="space-2"), serving, place=place))
+    assert folders == [project / "data/arrivals/newcomer"]
 
 
 def test_publish_of_another_space_leaves_waiting_models_out(

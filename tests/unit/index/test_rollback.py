@@ -6,7 +6,9 @@ import shutil
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tans_core.errors import StoreError, WithdrawnReleaseError
 from tans_core.index import history, releases
@@ -22,13 +24,17 @@ from tests.factories.releases import arrival, build, ids, rows_of
 
 def test_rollback_moves_back_and_publish_again_moves_on(project: Path, serving: Path) -> None:
     first = publish(project, serving)
+    with pytest.raises(StoreError, match="There is no other release to go to"):
+        rollback(serving)
     second = publish(build(project, models=4), serving)
     third = publish(build(project, models=5), serving)
     assert rollback(serving) == second
     assert open_production(serving) == second
     assert rollback(serving, first.id) == first
     assert [one.production for one in list_releases(serving)] == [True, False, False]
-    with pytest.raises(StoreError, match="is the first release"):
+    with pytest.raises(
+        StoreError, match=r"no release was in production before .* `tans rollback --to ID` goes to another"
+    ):
         rollback(serving)
     assert publish(project, serving, again=True) == third
 
@@ -53,7 +59,7 @@ def test_rollback_of_a_release_published_twice_goes_to_the_one_between(project: 
     assert publish(build(project), serving) == first
     assert rollback(serving) == second
     assert rollback(serving) == first
-    with pytest.raises(StoreError, match="is the first release"):
+    with pytest.raises(StoreError, match="no release was in production before"):
         rollback(serving)
 
 
@@ -101,9 +107,36 @@ def test_what_was_rolled_back_stays_out_until_someone_says_so(project: Path, ser
 
 def test_changed_content_is_published_after_a_rollback(project: Path, serving: Path) -> None:
     publish(project, serving)
+    publish(build(project, space="space-2"), serving)
+    rollback(serving)
+    assert len(ids(publish(build(project, models=5, space="space-3"), serving))) == 5
+
+
+def test_networks_of_a_rolled_back_release_do_not_come_back_with_a_newcomer(
+    project: Path, serving: Path, tmp_path: Path
+) -> None:
+    publish(project, serving)
     publish(build(project, models=4), serving)
     rollback(serving)
-    assert len(ids(publish(build(project, models=5), serving))) == 5
+    card, files = arrival(project / "data")
+    admitted = add_models(serving, rows_of([card]), files)
+    # Rebuilt with the newcomer: another content, of all of the networks that were rolled back.
+    build(project, models=4, space="space-2", extra=(card,))
+    with pytest.raises(WithdrawnReleaseError, match=r"^m3: rolled back at 20.*params\.yaml.*`tans publish --again`"):
+        publish(project, serving)
+    assert open_production(serving) == admitted
+    assert ids(publish(project, serving, again=True)) == ["m0", "m1", "m2", "m3", "newcomer"]
+    # A person said so: from now on it may stay.
+    publish(build(project, models=4, space="space-3", extra=(card,)), serving)
+
+
+def test_network_that_was_trained_anew_is_another_one(project: Path, serving: Path) -> None:
+    publish(project, serving)
+    publish(build(project, models=4), serving)
+    rollback(serving)
+    build(project, models=4, space="space-2")
+    save_file({"stem": np.ones(6, dtype=np.float32)}, project / "data/zoo/leaves/supernet.safetensors")
+    assert len(ids(publish(project, serving))) == 4
 
 
 def test_rollback_to_a_release_withdraws_all_on_the_way(project: Path, serving: Path) -> None:
@@ -134,10 +167,11 @@ def test_newcomer_of_a_rolled_back_release_does_not_come_back(project: Path, ser
     second = add_models(serving, rows_of([card]), files)
     rollback(serving)
     assert publish(project, serving) == first
-    with pytest.raises(WithdrawnReleaseError, match=rf"{second.id} .*`tans rollback --to {second.id}`"):
+    with pytest.raises(WithdrawnReleaseError, match=r"^newcomer: rolled back at 20.*Nothing was admitted"):
         add_models(serving, rows_of([card]), files)
     assert open_production(serving) == first
     assert publish(project, serving, again=True) == first
+    assert add_models(serving, rows_of([card]), files, again=True) == second
 
 
 def test_newcomer_that_was_rolled_back_does_not_come_back_by_a_rebuild(project: Path, serving: Path) -> None:
@@ -147,7 +181,7 @@ def test_newcomer_that_was_rolled_back_does_not_come_back_by_a_rebuild(project: 
     rollback(serving)
     # Retrained with what lies in data/arrivals: another space, and so another content, of the same networks.
     build(project, space="space-2", extra=(card,))
-    with pytest.raises(WithdrawnReleaseError, match="newcomer: admitted, then rolled back"):
+    with pytest.raises(WithdrawnReleaseError, match=r"^newcomer: rolled back at 20"):
         publish(project, serving)
     assert open_production(serving) == first
     assert "newcomer" in ids(publish(project, serving, again=True))

@@ -12,7 +12,15 @@ import torch
 
 from tans_core.errors import ParamsError, WeightsError
 from tans_core.networks.elastic import FAMILY
-from tans_core.networks.registry import check_settings, get_family, known_families
+from tans_core.networks.registry import (
+    check_settings,
+    family_of_package,
+    get_family,
+    known_families,
+    network_digest,
+    network_files,
+    write_versions,
+)
 from tans_core.networks.trace import TOPOLOGY_DIM
 from tests.factories.families import TINY, installed_family
 from tests.factories.networks import tiny_space
@@ -68,6 +76,52 @@ def test_installed_package_brings_a_family(install: Install) -> None:
         family.load({"width": 8}, 5, state, "file")
     with pytest.raises(WeightsError, match=r"no such family.*Known: .*, tiny"):
         get_family("huge-vision-model")
+
+
+def test_a_family_says_whose_networks_it_takes_by_name(install: Install) -> None:
+    install("broken", "1 / 0")
+    assert {family_of_package(package).name for package in ("timm", "torchvision")} == {"library"}
+    with pytest.raises(WeightsError, match=r"package 'pytorchcv': no family takes .* Known: timm, torchvision\."):
+        family_of_package("pytorchcv")
+    install("tiny", TINY.replace('name = "tiny"', 'name = "tiny"\n    packages = ("pytorchcv",)'))
+    assert family_of_package("pytorchcv").name == "tiny"
+
+
+def test_versions_of_installed_families_change_with_package_and_code(install: Install, tmp_path: Path) -> None:
+    install("tiny", TINY)
+    install("broken", "1 / 0")
+    seen: list[str] = []
+
+    def write(*families: str) -> str:
+        write_versions(families, tmp_path / "kept")
+        path = tmp_path / "kept/versions.txt"
+        seen.append(path.read_text() if path.is_file() else "")
+        return seen[-1]
+
+    assert write(*OURS, "broken", "elsewhere") == ""
+    assert write("tiny", "elastic-residual").startswith("tiny: brought_tiny 1.0, code ")
+    assert write("tiny") == seen[-2]
+    described = tmp_path / "brought_tiny-1.0.dist-info/METADATA"
+    described.write_text(described.read_text().replace("Version: 1.0", "Version: 1.1"))
+    assert write("tiny").startswith("tiny: brought_tiny 1.1, code ")
+    digest = network_digest()
+    (tmp_path / "brought_tiny.py").write_text(TINY + "\n")
+    assert write("tiny") != seen[-2] and network_digest() != digest
+    assert write() == ""
+
+
+def test_every_module_of_a_package_counts_as_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "brought_whole"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "networks.py").write_text(TINY.replace('"tiny"', '"whole"'))
+    (package / "blocks.py").write_text("SIDE = 3\n")
+    described = tmp_path / "brought_whole-1.0.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: brought-whole\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text("[tans.families]\nwhole = brought_whole.networks:FAMILY\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert {str(file) for file in package.glob("*.py")} < set(network_files())
 
 
 def test_installed_package_cannot_take_the_place_of_our_own(install: Install) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tans_core.errors import ParamsError
-from tans_core.retrieval.constraints import Constraints, nearest_miss
+from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
 
 MODELS = [
     {"id": "tiny.mit", "params_m": 0.1, "macs_m": 1.0, "licence": "MIT"},
@@ -12,6 +12,7 @@ MODELS = [
     {"id": "large.choice", "params_m": 2.0, "macs_m": 40.0, "licence": "GPL-2.0-only OR BSD-3-Clause"},
     {"id": "large.font", "params_m": 2.5, "macs_m": 50.0, "licence": "OFL-1.1"},
 ]
+PROFILE = "cpu-2-threads-batch-8"
 EXPRESSIONS = [str(one["licence"]) for one in MODELS]
 
 
@@ -47,7 +48,7 @@ def test_filter_for_the_index_names_the_licences_whose_every_part_is_accepted() 
     assert Constraints.read(licences=["ISC"]).where(EXPRESSIONS) == "false"
 
 
-@pytest.mark.parametrize("name", ["min_params_m", "max_params_m", "min_macs_m", "max_macs_m"])
+@pytest.mark.parametrize("name", [f"{end}_{column}" for end in ("min", "max") for column in RANGES])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "many"])
 def test_limit_that_is_no_positive_number_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ParamsError, match=f"{name}: got "):
@@ -55,7 +56,7 @@ def test_limit_that_is_no_positive_number_is_refused_by_name(name: str, value: o
 
 
 def test_range_that_ends_before_it_begins_is_refused() -> None:
-    with pytest.raises(ParamsError, match="min_macs_m: got 9, want at most max_macs_m, 3"):
+    with pytest.raises(ParamsError, match=r"--min-macs-m \(min_macs_m\): got 9, want at most the 3 of --max-macs-m"):
         Constraints.read(min_macs_m=9, max_macs_m=3)
 
 
@@ -63,6 +64,56 @@ def test_everything_wrong_is_said_at_once() -> None:
     with pytest.raises(ParamsError) as caught:
         Constraints.read(max_params_m=-1, max_macs_m=0, max_latency=3)
     assert all(name in str(caught.value) for name in ("max_params_m", "max_macs_m", "max_latency"))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_latency_ms": 5}, "latency_profile: missing; want the profile"),
+        ({"min_latency_ms": 5}, "`tans zoo profile` measures"),
+        ({"latency_profile": PROFILE}, "latency_profile: limits nothing without max_latency_ms or min_latency_ms"),
+        ({"max_latency_ms": 1, "min_latency_ms": 2, "latency_profile": PROFILE}, "min_latency_ms: got 2, want at most"),
+        *(
+            ({"max_latency_ms": 5, "latency_profile": name}, "latency_profile: got ")
+            for name in (
+                "",
+                "../cpu-1-threads-batch-1",
+                "cpu-1-threads-batch-1\n",
+                "cpu-0-threads-batch-1",
+                "gpu",
+                "x'",
+            )
+        ),
+    ],
+)
+def test_latency_is_limited_under_one_named_profile_only(limits: dict[str, Any], words: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        Constraints.read(**limits)
+    assert words in str(caught.value)
+
+
+def test_only_models_that_were_timed_under_the_profile_are_within_a_latency() -> None:
+    limits = Constraints.read(max_latency_ms=4, latency_profile=PROFILE, licences="MIT")
+    assert limits.where(["MIT"], {"a": 3.0, "b'c": 4, "d": 5}) == "licence IN ('MIT') AND id IN ('a', 'b''c')"
+    assert limits.where(["MIT"], {"d": 5}) == limits.where(["MIT"]) == "licence IN ('MIT') AND false"
+    model = SimpleNamespace(**MODELS[0])
+    assert [limits.fit(model, latency) for latency in (4.0, 4.1, None)] == [True, False, False]
+    assert Constraints().fit(model, None) and Constraints().fit(model, 9.0)
+
+
+def test_nearest_miss_says_how_much_slower_or_what_to_time() -> None:
+    limits = Constraints.read(max_latency_ms=2, latency_profile=PROFILE)
+    timed = [{**model, "latency_ms": value} for model, value in zip(MODELS, (None, 3.21, 9.0, None), strict=True)]
+    assert nearest_miss(timed, limits).splitlines() == [
+        f"0 of 4 models satisfy --max-latency-ms 2 and --latency-profile {PROFILE}. Nearest, and what would let it in:",
+        "  small.both (0.5 M parameters, 5 M MACs, 3.21 ms): raise --max-latency-ms to 3.3",
+        f"  2 were not timed under {PROFILE}. Run `tans zoo profile --device cpu --threads 2 --batch 8`.",
+    ]
+    limits = Constraints.read(max_latency_ms=2, latency_profile=PROFILE, min_params_m=9)
+    assert nearest_miss([{**model, "latency_ms": None} for model in MODELS], limits).splitlines()[1:] == [
+        "  large.font (2.5 M parameters, 50 M MACs): lower --min-params-m to 2.5 and time it",
+        f"  4 were not timed under {PROFILE}. Run `tans zoo profile --device cpu --threads 2 --batch 8`.",
+    ]
 
 
 def test_unknown_licence_is_answered_with_the_nearest() -> None:

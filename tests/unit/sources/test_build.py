@@ -9,8 +9,9 @@ import pytest
 
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.licences import Licence
-from tans_core.sources.build import build_task
-from tans_core.tasks.assemble import Prepared, Sample, assemble, prepare
+from tans_core.sources.base import Sample
+from tans_core.sources.build import Prepared, build_task, prepare
+from tans_core.tasks.assemble import assemble
 from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, read_task, write_task
@@ -177,12 +178,12 @@ def test_equal_pixels_in_another_shape_are_other_content() -> None:
 
 
 def test_scarce_classes_are_named() -> None:
-    with pytest.raises(TooFewImagesError, match=r"1 of 2 classes have fewer than 3 usable images: 'b' \(2\)"):
+    with pytest.raises(TooFewImagesError, match=r"1 of 2 classes has fewer than 3 usable images: 'b' \(2\)"):
         put_together(rows(["a", "a", "a", "b", "b"]), minimum=3)
 
 
 def test_one_class_is_no_task() -> None:
-    with pytest.raises(DataError, match="at least 2"):
+    with pytest.raises(DataError, match="at least two"):
         put_together(rows(["a"] * 6))
 
 

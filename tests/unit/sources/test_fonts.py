@@ -13,10 +13,10 @@ import pytest
 
 from tans_core.errors import ParamsError
 from tans_core.sources import get_source, noto_fonts
+from tans_core.sources.base import Sample
 from tans_core.sources.debian_fonts import AENIGMA, ARABIC, CULMUS, Alphabet, FontSource
 from tans_core.sources.noto_fonts import LETTERS, NOTO, SCRIPTS, SECTIONS, letter_name
 from tans_core.sources.typefaces import Face, group_faces
-from tans_core.tasks.assemble import Sample
 from tests.factories.fonts import Polygon, pack, shape, write_font
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")

@@ -19,12 +19,12 @@ from tans_core.errors import DataError, ParamsError
 from tans_core.io import sha256_file
 from tans_core.licences import combine
 from tans_core.sources import get_source, iconify
+from tans_core.sources.base import Sample
 from tans_core.sources.build import build_task
 from tans_core.sources.drawing import LOOKS
 from tans_core.sources.fetch import Package, packages_folder
 from tans_core.sources.iconify_sets import EMOJI_SETS, FLAG_SETS, ICON_SETS, emoji_key, read_emoji
 from tans_core.sources.svg import SvgDrawing, draw_picture, rasterise, shape_of
-from tans_core.tasks.assemble import Sample
 
 NAMES = [
     {"name": "cat", "subgroup": "animal-mammal", "codes": "1F408"},

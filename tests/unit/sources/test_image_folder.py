@@ -13,9 +13,8 @@ from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.licences import USERS_OWN, Licence
-from tans_core.sources.base import licence_of, stated_licence
+from tans_core.sources.base import Sample, licence_of, stated_licence
 from tans_core.sources.image_folder import ImageFolder
-from tans_core.tasks.assemble import Sample
 from tans_core.tasks.scan import scan
 from tests.factories.images import encoded, noise, write_class_folders
 

@@ -13,10 +13,9 @@ import pytest
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
 from tans_core.sources import medmnist
-from tans_core.sources.base import licence_of
+from tans_core.sources.base import Sample, licence_of
 from tans_core.sources.build import build_task
 from tans_core.sources.medmnist import MedMnist
-from tans_core.tasks.assemble import Sample
 
 COUNTS = {"train": 60, "val": 20, "test": 30}
 

@@ -21,10 +21,10 @@ from PIL import Image
 from tans_core.errors import DataError, ParamsError
 from tans_core.io import sha256_file
 from tans_core.sources import get_source, packages_arrays, packages_pictures
+from tans_core.sources.base import Sample
 from tans_core.sources.fetch import Package, packages_folder
 from tans_core.sources.packages_arrays import GARMENTS, REGIONS, read_idx
 from tans_core.sources.packages_pictures import CULTURES, SKY_PHOTOGRAPHS, TEXTURES, object_of
-from tans_core.tasks.assemble import Sample
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
 

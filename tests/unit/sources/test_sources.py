@@ -21,7 +21,7 @@ from tans_core.licences import Licence, is_expression, normalise, texts_of
 from tans_core.params import load_params
 from tans_core.sources import SOURCES, get_source
 from tans_core.sources.arrays import ANIMALS, COVERS, read_pickled_array
-from tans_core.sources.base import licence_of, package_file
+from tans_core.sources.base import Sample, licence_of, package_file
 from tans_core.sources.debian_fonts import AENIGMA, ARABIC, CULMUS
 from tans_core.sources.fonts import CHARACTERS, TEXT_FACES
 from tans_core.sources.iconify import KINDS
@@ -34,7 +34,6 @@ from tans_core.sources.packages_pictures import OPENARENA, STELLARIUM
 from tans_core.sources.pictures import PICTURES
 from tans_core.sources.torchvision import KNOWN
 from tans_core.sources.typefaces import Face
-from tans_core.tasks.assemble import Sample
 
 ROOT = Path(__file__).parents[3]
 

@@ -16,10 +16,9 @@ import pytest
 from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, SourceUnavailableError
-from tans_core.sources.base import licence_of
+from tans_core.sources.base import Sample, licence_of
 from tans_core.sources.build import build_task
 from tans_core.sources.torchvision import KNOWN, TorchvisionDatasets
-from tans_core.tasks.assemble import Sample
 from tests.factories.images import noise, write_class_folders
 
 

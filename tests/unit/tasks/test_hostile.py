@@ -37,7 +37,7 @@ def judged(root: Path, **arguments: Any) -> Found:
     limits = {"min_images_per_class": 2, "max_bad_share": 0.5}
     drop = bool(arguments.get("drop_empty_classes"))
     with scan(root, stored_size_px=SIZE, **arguments) as found:
-        verdict = check_query(found.report, QueryThresholds(), None, drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
+        verdict = check_query(found.report, QueryThresholds(), drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
         verdict.raise_on_failure()
         return Found(found.report, found.manifest, found.task("x", min_images_per_class=2), verdict.warnings)
 

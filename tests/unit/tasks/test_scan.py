@@ -165,6 +165,17 @@ def test_a_class_of_one_image_goes_to_train(tmp_path: Path) -> None:
     assert task.splits[list(task.paths).index("rare/0.png")] == "train"
 
 
+@pytest.mark.parametrize("splits", [(), ("train", "test"), ("train", "val"), ("training", "dev", "testing")])
+def test_the_report_plans_the_splits_of_the_task(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    for seed, split in enumerate(splits or (".",)):
+        write_class_folders(tmp_path / split, {"ash": 9, "elm": 2, "oak": 3}, seed=seed)
+    task, report = scan_folder(tmp_path)
+    found = {split: dict.fromkeys(task.info.class_names, 0) for split in report.planned}
+    for split, label in zip(task.splits.tolist(), task.labels.tolist(), strict=True):
+        found[split][task.info.class_names[label]] += 1
+    assert report.planned == found
+
+
 @pytest.mark.parametrize(("classes", "message"), [({}, "no class folders"), ({"only": 5}, "only one class, 'only'")])
 def test_folders_without_classes_are_refused(tmp_path: Path, classes: dict[str, int], message: str) -> None:
     write_class_folders(tmp_path, classes)
@@ -174,7 +185,7 @@ def test_folders_without_classes_are_refused(tmp_path: Path, classes: dict[str, 
 
 def test_a_flat_folder_and_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(encoded(noise()))
-    with pytest.raises(NoClassesError, match="1 files lie outside any"):
+    with pytest.raises(NoClassesError, match="only 1 file outside"):
         scan_folder(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         scan_folder(tmp_path / "gone")

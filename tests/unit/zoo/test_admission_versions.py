@@ -11,16 +11,19 @@ import torch
 from safetensors.torch import save_file
 
 from tans_core.errors import WeightsError
+from tans_core.licences import TEXTS, USERS_OWN
 from tans_core.networks.elastic import FAMILY
 from tans_core.networks.registry import get_family
-from tans_core.zoo.admission import admit, read_newcomer
+from tans_core.zoo.admission import admit, card_problems, read_newcomer
 from tans_core.zoo.build import read_all_cards
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
 from tests.factories.families import TINY, installed_family
 from tests.factories.newcomers import (
     CLASSES,
+    LICENCES,
     PREPROCESS,
+    TASK,
     card_fields,
     drop,
     tensors,
@@ -57,7 +60,8 @@ def test_newcomer_of_version_0_is_admitted(inbox: Path, staging: Path, tmp_path:
     folder = admit(read_newcomer(drop_version_0(inbox), staging), tmp_path / "arrivals")
     written = ModelCard.from_json((folder / "card.json").read_text())
     assert written.version == 1
-    assert written.licence == "LicenseRef-unknown-lineage AND LicenseRef-users-own"
+    assert written.licence == "Apache-2.0 AND LicenseRef-unknown-lineage AND LicenseRef-users-own"
+    assert written.licences.texts == {name: TEXTS[name] for name in (USERS_OWN, "LicenseRef-unknown-lineage")}
     network = load_model(written, folder / "weights.safetensors")
     assert network(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
 
@@ -75,6 +79,19 @@ def test_card_of_version_0_is_read_as_strictly(inbox: Path, staging: Path, chang
     with pytest.raises(WeightsError) as caught:
         read_newcomer(drop_version_0(inbox, **changes), staging)
     assert words in str(caught.value)
+
+
+def test_terms_of_custom_licences_are_on_every_admitted_card(inbox: Path, staging: Path) -> None:
+    own = {**LICENCES, "code": "LicenseRef-ours", "texts": {"licenseref-OURS": "Ask us."}}
+    lineage = [{**TASK, "licence": f"LicenseRef-ours AND {USERS_OWN}"}]
+    kept = read_newcomer(drop(inbox, licences=own, lineage=lineage), staging).card
+    assert kept.terms == {"LicenseRef-ours": "Ask us.", USERS_OWN: TEXTS[USERS_OWN]}
+    assert kept.terms.items() <= kept.licences.texts.items()
+
+
+def test_card_without_terms_is_no_newcomer_but_can_be_read() -> None:
+    raw = card_fields(licences={**LICENCES, "data": "LicenseRef-x"})
+    assert card_problems(ModelCard.from_dict(raw, strict=True)) == ["licences.texts: lacks the terms of LicenseRef-x"]
 
 
 def test_fields_of_a_newer_version_reach_the_arrivals(inbox: Path, staging: Path, tmp_path: Path) -> None:

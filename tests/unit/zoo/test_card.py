@@ -77,9 +77,10 @@ def test_network_of_a_card_of_version_0_is_built_and_costs_what_the_card_says() 
 def test_weights_of_a_card_of_version_0_do_not_pass_for_free_ones() -> None:
     read = ModelCard.from_json(VERSION_0)
     unknown = "LicenseRef-unknown-lineage"
-    assert not satisfied(read.licence, ["MIT"])
-    assert lacking(read.licence, ["MIT"]) == (unknown,)
-    assert satisfied(read.licence, ["MIT", unknown])
+    accepted = ["Apache-2.0", "MIT"]
+    assert not satisfied(read.licence, accepted)
+    assert lacking(read.licence, accepted) == (unknown,)
+    assert satisfied(read.licence, [*accepted, unknown])
     assert read.licences.texts[unknown] == TEXTS[unknown] != ""
     assert [one.kind for one in read.lineage] == ["weights", "task"]
 
@@ -204,7 +205,19 @@ def test_licence_of_a_card_holds_all_that_its_weights_descend_from() -> None:
         licences={"code": "BSD-3-Clause", "weights": "MIT", "data": "CC0-1.0"},
         lineage=[{"kind": "weights", "name": "b", "source": "s", "licence": "OFL-1.1 OR ISC"}],
     )
-    assert made.licence == "CC0-1.0 AND (ISC OR OFL-1.1) AND MIT"
+    assert made.licence == "BSD-3-Clause AND CC0-1.0 AND (ISC OR OFL-1.1) AND MIT"
+
+
+@pytest.mark.parametrize("part", ["code", "weights", "data", "lineage"])
+def test_no_licence_of_a_card_escapes_what_a_user_accepts(part: str) -> None:
+    licences = dict.fromkeys(("code", "weights", "data"), "MIT")
+    lineage = {"kind": "task", "name": "leaves", "source": "s", "licence": "MIT"}
+    assert satisfied(card("m", "leaves", licences=licences, lineage=[lineage]).licence, ["MIT"])
+    if part == "lineage":
+        lineage["licence"] = "ISC"
+    else:
+        licences[part] = "ISC"
+    assert lacking(card("m", "leaves", licences=licences, lineage=[lineage]).licence, ["MIT"]) == ("ISC",)
 
 
 def test_licences_of_a_lineage_are_those_of_its_tasks_and_weights_with_their_terms() -> None:

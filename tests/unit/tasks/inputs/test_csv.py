@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError
+from tans_core.tasks.inputs.rows import NO_FILE
 from tans_core.tasks.inputs.table import list_table
 from tans_core.tasks.scan import scan
 from tests.factories.images import write_class_folders
@@ -45,7 +46,7 @@ def test_labels_stay_as_they_are_written(tmp_path: Path) -> None:
         ("i/../../secret.png", "outside"),
         ("link.png", "outside"),
         ("folder/secret.png", "outside"),
-        ("i/9.png", "no such file"),
+        ("i/9.png", NO_FILE),
         ("i", "not a plain file"),
         ("http://example.org/0.png", "an address"),
         ("a\0b.png", "null"),
@@ -100,10 +101,10 @@ def test_rows_are_called_by_their_line_and_no_two_files_alike(tmp_path: Path) ->
     ]
     assert table.bad == [
         ("labels.csv#3", "1 columns, not 2"),
-        ("labels.csv#4: i/9.png", "no such file"),
+        ("labels.csv#4: i/9.png", NO_FILE),
         ("labels.csv#5", "no path"),
         ("labels.csv#8: i/0.png", "no label"),
-        ("labels.csv#9: i/9.png", "no such file"),
+        ("labels.csv#9: i/9.png", NO_FILE),
     ]
 
 
@@ -143,7 +144,7 @@ def test_splits_are_taken_where_training_and_other_images_are_named(tmp_path: Pa
         ("path,kind\ni/0.png,a\n", "no column of labels. Columns found: path, kind; wanted: one of label"),
         (b"", "Columns found: none"),
         ("path,label\n", "none of its 0 rows can be used. It is empty"),
-        ("path,label\nno.png,a\n", "none of its 1 rows can be used. no.png: no such file"),
+        ("path,label\nno.png,a\n", f"none of its 1 rows can be used. no.png: {NO_FILE}. Paths start from /"),
         ("path,label\n".encode("utf-16"), "save it as CSV UTF-8"),
         ("path,label\ni/0.png,caf\u00e9\n".encode("latin-1"), "save it as CSV UTF-8"),
         (b"path,label\n" + b"i/0.png,a\n" * 9000 + b"i/1.png,caf\xe9\n", "Save it as CSV UTF-8"),

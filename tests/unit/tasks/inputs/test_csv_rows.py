@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.errors import DataError
+from tans_core.tasks.inputs.rows import NO_FILE
 from tans_core.tasks.inputs.table import list_table
 from tests.factories.images import encoded, noise
 from tests.factories.tables import facts, write_csv
@@ -67,7 +68,7 @@ def test_names_without_a_suffix_are_found(column: str, tmp_path: Path) -> None:
     table = list_table(tmp_path / "train.csv")
     assert [label for _, label, _ in facts(table)] == ["a", "b", "b", "a"]
     assert {Path(entry.path or "").name for entry in table.entries} == {f"000{number}.jpg" for number in range(4)}
-    assert table.bad == [("0004", "no such file")]
+    assert table.bad == [("0004", NO_FILE)]
     assert "4 paths without a suffix, found by name" in table.notes[0]
 
 

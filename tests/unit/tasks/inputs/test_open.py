@@ -72,7 +72,7 @@ def test_a_first_line_that_names_paths_and_labels_makes_a_table_of_any_name(head
 def test_a_text_without_such_a_line_is_told_what_a_table_is(text: str, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text(text)
     with pytest.raises(
-        DataError, match=r"(?s)neither .*names of its columns, such as path,label; call it .csv, .tsv or .tab"
+        DataError, match=r"(?s)neither .*names of its columns, such as path,label. Rename it to .csv, .tsv or .tab"
     ):
         open_input(tmp_path / "labels.txt")
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tans_core.errors import DataError, EmptyClassError
+from tans_core.tasks.inputs.rows import NO_FILE
 from tans_core.tasks.inputs.table import is_parquet_folder, list_table
 from tans_core.tasks.scan import scan
 from tans_core.tasks.task import write_task
@@ -99,7 +100,7 @@ def test_cell_without_bytes_is_read_from_its_path_inside_the_folder(tmp_path: Pa
     assert content[0] == picture(0)
     assert content[1:] == [
         "outside the table's folder",
-        "no such file",
+        NO_FILE,
         "no image in this row",
         "no image in this row",
     ]
@@ -110,7 +111,7 @@ def test_parquet_of_paths_is_read_as_a_csv_is(tmp_path: Path) -> None:
     columns = {"file_name": ["i/1.png", "i/0.png", "no.png"], "label": pa.array([1.0, 2.0, None])}
     table = list_table(write_parquet(tmp_path / "a.parquet", columns))
     assert facts(table) == [("i/0.png", "2", None), ("i/1.png", "1", None)]
-    assert table.bad == [("no.png", "no such file")] and all(entry.path for entry in table.entries)
+    assert table.bad == [("no.png", NO_FILE)] and all(entry.path for entry in table.entries)
 
 
 def test_numbers_become_the_names_that_the_file_declares(tmp_path: Path) -> None:

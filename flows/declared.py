@@ -1,0 +1,119 @@
+"""What is declared of each flow: limits, retries, schedules, triggers. `make serve` and prefect.yaml follow it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.exceptions import FailedRun
+
+from flows.common import failed, tie_to_runner
+from flows.triggers import RETRAIN_WHEN_DUE
+from tans_core.errors import TansError
+
+ADMITTED = "tans.zoo.model-admitted"
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One flow.
+
+    Attributes:
+        name: of the flow.
+        module: of `flows`, with a function of the same name.
+        description: what it does, in one sentence.
+        timeout_s: a run that takes longer fails. It is a limit for runs that hang, not a budget.
+        retries: how often a run that failed starts again; never after an error that a user has to act on.
+        at_once: how many runs of one deployment there may be; None sets no limit.
+        when_busy: whether a run above this limit waits or is cancelled.
+        cron: when it runs, in UTC; None means by hand or by a trigger.
+        triggers: events that start a run, each as in prefect.yaml. All automations of the service are declared here.
+    """
+
+    name: str
+    module: str
+    description: str
+    timeout_s: int
+    retries: int = 0
+    at_once: int | None = None
+    when_busy: Literal["ENQUEUE", "CANCEL_NEW"] = "ENQUEUE"
+    cron: str | None = None
+    triggers: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def function(self) -> str:
+        """The name of the flow's function."""
+        return self.name.replace("-", "_")
+
+
+RETRY_DELAY_S = 10
+# `build` and `retrain` need no limit here: a lock file orders them, and it ends with its process.
+DECLARED = (
+    Declared(
+        "build",
+        "build",
+        "Build what params.yaml describes, and publish it if it is better.",
+        timeout_s=7 * DAY_S,
+        retries=1,
+    ),
+    Declared("retrieve", "retrieve", "Find the networks to start from for a data set.", timeout_s=HOUR_S),
+    Declared("finetune", "finetune", "Fine-tune one network on a data set.", timeout_s=DAY_S),
+    Declared(
+        "zoo-refresh",
+        "zoo_refresh",
+        "Admit newcomers from the inbox.",
+        timeout_s=HOUR_S,
+        retries=1,
+        at_once=1,
+        when_busy="CANCEL_NEW",
+        cron="*/5 * * * *",
+    ),
+    Declared(
+        "retrain",
+        "retrain",
+        "Rebuild what depends on new models, and publish it if it is better.",
+        timeout_s=7 * DAY_S,
+        retries=1,
+        triggers=(RETRAIN_WHEN_DUE,),
+    ),
+)
+
+
+def declared(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function the flow that is declared under a name.
+
+    A `TansError` of the function fails the run with its message, without a stack trace. A run of `tans serve` ends with
+    its runner.
+    """
+    one = next(one for one in DECLARED if one.name == name)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            tie_to_runner()
+            logging.getLogger("prefect.flow_runs").addFilter(_says_more)
+            try:
+                return function(*args, **kwargs)
+            except TansError as error:
+                return failed(error)
+
+        return flow(
+            name=one.name,
+            description=one.description,
+            retries=one.retries,
+            retry_delay_seconds=RETRY_DELAY_S,
+            timeout_seconds=one.timeout_s,
+        )(run)
+
+    return decorate
+
+
+def _says_more(record: logging.LogRecord) -> bool:
+    """Return False for the stack trace that Prefect logs of a failed state that a flow returned on purpose."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))

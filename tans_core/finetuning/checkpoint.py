@@ -1,0 +1,111 @@
+"""Checkpoints of a fine-tuning: one that was killed goes on, and ends with the same weights and figures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+
+from tans_core.errors import StoreError
+from tans_core.io import atomic_path, writing
+
+logger = logging.getLogger(__name__)
+
+EVERY_S = 15.0
+"""Seconds of training between checkpoints; at least twenty times as long as one takes to write."""
+_SHARE = 20
+_KEPT = 5
+"""Checkpoints of other, unfinished runs that stay."""
+
+
+class Checkpoint(pl.Callback):
+    """Writes the state of a training to a file every so often; `finetune` goes on from it.
+
+    Data order and augmentation follow from the seed and the step (`TrainBatches`). The state has the rest: weights,
+    optimizer, schedule, the best weights so far, the curve, and the generators that dropout draws from.
+    """
+
+    def __init__(self, path: Path, every_s: float) -> None:
+        self.path, self.every_s = path, every_s
+        self.due = time.monotonic() + every_s
+        self._generators: dict[str, Any] | None = None
+
+    def found(self) -> Path | None:
+        """Return the file to go on from; one that is damaged is removed."""
+        if not self.path.is_file():
+            return None
+        try:
+            step = int(torch.load(self.path, map_location="cpu", weights_only=True)["global_step"])
+        except Exception as error:  # torch may fail in any way on a damaged file
+            logger.warning("%s: damaged (%s: %s); starting again.", self.path, type(error).__name__, error)
+            self.path.unlink(missing_ok=True)
+            return None
+        logger.info("going on from step %d (%s)", step, self.path)
+        return self.path
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.random.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._generators = state_dict
+
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        if self._generators is None:
+            return
+        torch.random.set_rng_state(self._generators["cpu"].cpu())
+        if torch.cuda.is_available() and len(self._generators["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._generators["cuda"]])
+        self._generators = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        # Not after the last step: only the test is left, and Lightning would take an end for a beginning.
+        if time.monotonic() < self.due or trainer.global_step >= trainer.num_training_batches:
+            return
+        start = time.monotonic()
+        try:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+        except StoreError as error:
+            logger.warning("No checkpoints from here on: %s", error)
+            self.due = float("inf")
+            return
+        now = time.monotonic()
+        self.due = now + max(self.every_s, _SHARE * (now - start))
+
+
+@contextmanager
+def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
+    """Yield the checkpoint of a fine-tuning, which is removed if the code within succeeds.
+
+    Args:
+        folder: of all checkpoints of the project.
+        key: a hash of all that determines the fine-tuning.
+
+    Yields:
+        None if the same fine-tuning runs in another process, which uses it.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    path, lock = folder / f"{key}.ckpt", FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield None
+        return
+    try:
+        others = [one for one in folder.glob("*.ckpt") if one != path]
+        for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+        yield Checkpoint(path, EVERY_S)
+        path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)

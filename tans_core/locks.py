@@ -1,0 +1,123 @@
+"""Locks of a project: files that the operating system unlocks when their process ends, for whatever reason.
+
+Who waits says for whom: beside each lock, `<lock>.holder` names the work and the process that hold it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tans_core.io import writing
+
+logger = logging.getLogger(__name__)
+PIPELINE = ".resume/repro.lock"
+_NEXT = ".resume/repro.next.lock"
+_POLL_S = 0.1
+
+
+@contextlib.contextmanager
+def pipeline_lock(
+    root: Path, work: str, on_wait: Callable[[str], None] = logger.warning, *, join: bool = False
+) -> Iterator[bool]:
+    """Hold the lock of a project's pipeline: of what changes data/ and metrics/, or publishes them.
+
+    A thread that holds it may enter it again. Waiting can be interrupted by a signal at any time.
+
+    Args:
+        root: the project's folder.
+        work: who holds it, for those who wait.
+        on_wait: called with a line for each holder that is waited for.
+        join: do not wait if another one with `join` waits already.
+
+    Yields:
+        Whether the lock is held: False if another one waits, which will do the same work.
+
+    Raises:
+        StoreError: the folder is not writable.
+    """
+    first_in_line = _lock(root / _NEXT)
+    if join and not _acquired(first_in_line, 0):
+        yield False
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(root / PIPELINE, work, on_wait))
+        finally:
+            first_in_line.release()
+        yield True
+
+
+def is_building(root: Path) -> bool:
+    """Return whether a process holds the lock of the project's pipeline."""
+    # The other lock is not tried: whoever asks for it in that moment would take this call for one that waits.
+    lock = _lock(root / PIPELINE)
+    is_held = not _acquired(lock, 0)
+    if not is_held:
+        lock.release()
+    return is_held
+
+
+@contextlib.contextmanager
+def hold(path: Path, work: str, on_wait: Callable[[str], None] = logger.warning) -> Iterator[None]:
+    """Hold a lock file. A thread that holds it may enter it again.
+
+    Args:
+        path: of the lock.
+        work: who holds it, for those who wait.
+        on_wait: called with a line for each holder that is waited for.
+
+    Raises:
+        StoreError: the folder is not writable.
+    """
+    lock, note = _lock(path), path.with_name(f"{path.name}.holder")
+    entered = lock.is_locked
+    wait_s: float = 0
+    told: str | None = None
+    while not _acquired(lock, wait_s):
+        holder = _read(note)
+        # Whoever got the lock this moment has not yet said so.
+        if holder != told and (holder or wait_s):
+            on_wait(f"waiting for {holder or 'another process'}, which holds {path}")
+            told = holder
+        wait_s = 1.0
+    try:
+        if not entered:
+            moment = datetime.now(UTC).isoformat(timespec="seconds")
+            note.write_text(json.dumps({"work": work, "pid": os.getpid(), "since": moment}), encoding="utf-8")
+        yield
+    finally:
+        if not entered:
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _lock(path: Path) -> FileLock:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path, is_singleton=True)
+
+
+def _acquired(lock: FileLock, wait_s: float) -> bool:
+    with writing(Path(lock.lock_file)):
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=_POLL_S)
+        except Timeout:
+            return False
+    return True
+
+
+def _read(note: Path) -> str:
+    """Return who holds a lock, in words; empty if that is not known."""
+    try:
+        holder = json.loads(note.read_text(encoding="utf-8"))
+        return f"{holder['work']} (pid {holder['pid']}, since {holder['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""

@@ -1,0 +1,98 @@
+"""A served project that is killed, paused, cancelled and listened to; the tests run in the order of this file."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.service_kills import Killed, commands, is_a
+from tests.factories.processes import wait_until_gone
+from tests.factories.service import FINAL, under_dvc, wait
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def killed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+    """A copy of the small project, served, with paused schedules."""
+    made = Killed(under_dvc(project, tmp_path_factory.mktemp("killed") / "project"), longest_s=6.0)
+    try:
+        yield made
+    finally:
+        made.service.stop()
+
+
+@pytest.fixture
+def received() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A listener on loopback: its URL, and what it was sent."""
+    bodies: list[dict[str, Any]] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", bodies
+        server.shutdown()
+
+
+def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_seconds(killed: Killed) -> None:
+    service = killed.service
+    run = service.begin("finetune/local", dataset="patches", epochs=100_000)
+    service.until(run, {"RUNNING"})
+    time.sleep(5)  # in the training, not on the way to it
+    (engine,) = [pid for pid, command in commands(killed.root).items() if is_a("run", command)]
+    service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert wait_until_gone(engine, 10.0)
+    assert service.until(run, FINAL, 20)["type"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("kind", ["run", "server", "service"])
+def test_kill_loses_nothing_and_heals(killed: Killed, kind: str) -> None:
+    killed.round(kind)
+    killed.check()
+
+
+def test_run_that_lost_its_process_says_why(killed: Killed) -> None:
+    states = [killed.service.state(run) for run in killed.runs]
+    messages = [state["message"] for state in states if state["type"] == "CRASHED"]
+    assert messages and all("process" in message.lower() for message in messages)
+    assert any("run it again" in message or "SIGKILL" in message for message in messages)
+
+
+def test_schedule_that_was_paused_is_paused_after_the_restart(killed: Killed) -> None:
+    schedules = [one for found in killed.service.ask("deployments/filter", {}) for one in found["schedules"]]
+    assert schedules
+    assert not any(one["active"] for one in schedules)
+
+
+def test_next_runs_finish_the_work_and_notices_reach_a_webhook(
+    killed: Killed, received: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, bodies = received
+    environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{killed.service.port}/api"}
+    command = [sys.executable, "-m", "flows.notices", "--webhook", url]
+    subprocess.run(command, cwd=killed.root, env=environment, check=True, timeout=60)
+    (killed.root / "inbox/stray.txt").write_text("no network")
+    time.sleep(2.1)
+    killed.finish()
+    assert wait(lambda: bool(bodies), 20)
+    assert bodies[0]["event"] == "tans.zoo.newcomer-quarantined"
+    assert bodies[0]["payload"]["entry"] == "stray.txt"
+    assert "not a folder" in bodies[0]["text"]
+    assert float(killed.service.artifact("retrain-progress")) == 100.0
