@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import tans_core as tans
 from tans_core.http.app import ModelOptions, ScanOptions
 from tans_core.options import RetrieveOptions
-from tests.factories.http_service import JSON, PARQUET, ZIP, Served, as_parquet, problem, served, zipped
 from tans_core.zoo.latency import Latency, Profile, add_latencies, network_key
+from tests.factories.http_service import JSON, PARQUET, ZIP, Served, as_parquet, problem, served, zipped
 from tests.factories.project import image_folder
 from tests.unit.cli.conftest import Tans
 
