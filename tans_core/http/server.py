@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  for `one_thread`
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tans_core.errors import ParamsError
 from tans_core.http.app import make_app
@@ -16,6 +16,7 @@ from tans_core.http.settings import ApiOptions
 from tans_core.runtime import collect_rarely, keep_freed_memory, one_thread
 
 _GRACE_S = 30
+_KEEP_ALIVE_S = 60
 
 
 class Serving:
@@ -42,6 +43,7 @@ class Serving:
             access_log=False,
             log_level="warning",
             timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._server = uvicorn.Server(config)
 
@@ -72,23 +74,27 @@ def _listen(options: ApiOptions) -> socket.socket:
 
 def _patient(patience_s: float) -> type[asyncio.Protocol]:
     class Patient(H11Protocol):
-        """Closes a connection that has sent no whole headers after some seconds; uvicorn would wait for ever."""
+        """Closes a connection whose headers take longer than some seconds; uvicorn would wait for ever.
+
+        Between requests a connection may be idle for longer (keep-alive): it is closed only if headers have begun.
+        """
+
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._expect_request()
+            self._watch()
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._expect_request()
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
 
-        def _expect_request(self) -> None:
-            self.loop.call_later(patience_s, self._close_unless_begun, self.cycle)
-
-        def _close_unless_begun(self, before: RequestResponseCycle | None) -> None:
-            # A request that was sent before its turn may have begun when the one before it was answered.
-            idle = before is None or before.response_complete
-            if self.cycle is before and idle and not self.transport.is_closing():
-                self.transport.close()
+        def _watch(self) -> None:
+            answering = self.cycle is not None and not self.cycle.response_complete
+            if answering and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            elif not answering and self._timer is None:
+                self._timer = self.loop.call_later(patience_s, self.transport.close)
 
     return Patient

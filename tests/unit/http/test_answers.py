@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import tans_core as tans
 from tans_core.http.app import ModelOptions, ScanOptions
 from tans_core.options import RetrieveOptions
+from tans_core.zoo.latency import Latency, Profile, add_latencies, network_key
 from tests.factories.http_service import JSON, PARQUET, ZIP, Served, as_parquet, problem, served, zipped
 from tests.factories.project import image_folder
 from tests.unit.cli.conftest import Tans
@@ -171,6 +172,15 @@ def test_service_without_a_release_is_not_ready_until_one_is_published(
         release = tans.publish(root)
         assert running.client.get("/health/ready").json()["release"] == release
         assert running.client.post("/v1/retrieve", content=zipped(photos), headers=ZIP).json()["release"] == release
+        # A latency that is measured while the service runs counts with the next request.
+        card = tans.list_models(root)[3]
+        profile = Profile(device="cpu", processor="one", threads=1, batch=1, torch="2")
+        timed = Latency(network=network_key(card), image_size_px=16, median_ms=2.0, iqr_ms=0.1, runs=9)
+        add_latencies(root / "latency", profile, {card.id: timed})
+        limit = {"max_latency_ms": 3, "latency_profile": profile.name}
+        listed = running.client.get("/v1/models", params=limit).json()["models"]
+        found = running.client.post("/v1/retrieve", params=limit, content=zipped(photos), headers=ZIP).json()
+        assert [one["id"] for one in listed] == [one["model"] for one in found["candidates"]] == [card.id]
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
