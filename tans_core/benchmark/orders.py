@@ -162,6 +162,7 @@ def judge_trials(
         weights = refine_weights([other for number, other in orders_of if number != fold])
         orders |= {OURS: order.predicted, REFINED_OURS: refined_order(order, weights)}
         passes |= {OURS: 0, REFINED_OURS: len(own)}
+        seconds[REFINED_OURS] = seconds["ridge probe"]
         source = data.sources[data.tasks.index(task)]
         same_source = [number for number, name in enumerate(data.sources) if name == source]
         orders[BLIND_BUILD] = scores_on_other_tasks(data, same_source, [data.models.index(row.model) for row in own])

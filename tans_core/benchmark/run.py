@@ -17,12 +17,12 @@ from tans_core.benchmark.orders import Judged, judge_pool, judge_trials, trial_p
 from tans_core.benchmark.page import draw_curves, render_page
 from tans_core.benchmark.pool import Scored, Setting, Trial, choose_pool, fine_tune, score_networks
 from tans_core.embeddings.store import FeatureRows
-from tans_core.errors import ParamsError
+from tans_core.errors import ParamsError, StoreError
 from tans_core.evaluation.plots import to_png
+from tans_core.evaluation.strategies import _as_published
 from tans_core.finetuning.fits import Fit
 from tans_core.index.releases import open_pipeline
 from tans_core.io import atomic_path, write_csv, write_json, write_text
-from tans_core.networks.registry import get_family
 from tans_core.retrieval.retriever import Retriever
 from tans_core.space.data import SpaceData
 from tans_core.tasks.task import read_task
@@ -57,10 +57,12 @@ def run_benchmark(
 
     Raises:
         ParamsError: too few networks were fine-tuned on each task before the time was over.
+        StoreError: no unseen task is asked for, and the build has too few trials.
     """
     retriever = Retriever.open(open_pipeline(setting.data.parent))
     cards, seed = retriever.cards, seeds[0]
-    published = [card.id for card in cards.values() if is_published(retriever.release.base_dir, card)]
+    base = Base.open(retriever.release.base_dir)
+    published = [card.id for card in cards.values() if _as_published(base, card)]
     pool = choose_pool(cards.values(), networks, seed)
     trials = [Trial(task, card.id, number) for number in seeds for card in pool for task in tasks]
     fits = fine_tune(setting, trials, cards, jobs)
@@ -82,6 +84,11 @@ def run_benchmark(
     judged = judge_pool(retriever, data, read, by_task, scored, published) if by_task else []
     features = FeatureRows.read(retriever.release.store_dir)
     by_trials = judge_trials(retriever.release.space_dir, data, cards, features, scored, published)
+    if not judged and not by_trials:
+        raise StoreError(
+            f"{retriever.release.space_dir}: no task has {LEAST_POOL} trials that were scored. "
+            "Give --networks, or more --minutes, or raise transfer.networks_per_task in params.yaml."
+        )
     used = {trial: fit for trial, fit in used.items() if trial.task in by_task}
     record: dict[str, Any] = {
         "machine": {
@@ -109,15 +116,6 @@ def run_benchmark(
         record["trials"] = {**rows, **judge(by_trials)}
         del record["trials"]["speed"]
     return Benchmark(record, judged, by_trials, used)
-
-
-def is_published(base_folder: Path, card: ModelCard) -> bool:
-    """Return whether a card's weights are the published ones from which its family's base started."""
-    base = Base.open(base_folder)
-    if not card.general or card.family not in base.families:
-        return False
-    started = get_family(card.family).base_weights(base.space(card.family))
-    return card.home_task in {weights.images or weights.name for weights in started}
 
 
 def write_benchmark(result: Benchmark, root: Path) -> list[Path]:
