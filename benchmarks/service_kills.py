@@ -84,14 +84,16 @@ class Killed:
 
     def finish(self) -> None:
         """Let the next runs finish the work, and check everything."""
-        for deployment in RUNS:
-            assert wait(lambda: not self.active(), FINISHED_S), f"these runs do not end: {self.active()}"
-            run = self.service.begin(deployment)
-            self.runs.append(run)
-            state = self.service.until(run, FINAL, FINISHED_S)
-            assert state["type"] == "COMPLETED", f"{deployment}: {state}"
-        assert wait(lambda: not self.active(), FINISHED_S), f"these runs do not end: {self.active()}"
+        self.wait_for_all()
+        begun = {deployment: self.service.begin(deployment) for deployment in RUNS}
+        self.runs += begun.values()
+        self.wait_for_all()
+        states = {deployment: self.service.state(run) for deployment, run in begun.items()}
+        assert all(state["type"] == "COMPLETED" for state in states.values()), states
         self.check(finished=True)
+
+    def wait_for_all(self) -> None:
+        assert wait(lambda: not self.active(), FINISHED_S), f"these runs do not end: {self.active()}"
 
     def hand_in(self) -> None:
         name = f"newcomer-{len(self.names):03d}"

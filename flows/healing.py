@@ -100,8 +100,8 @@ class Healer:
         runs = self._runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         processes = processes_of_runs(self.root)
         alive = {run for run, them in processes.items() if any(_is_child(one) for one in them)}
-        for lost in processes.keys() - alive:
-            self._end(processes[lost], "which a dead run left behind")
+        for orphaned in processes.keys() - alive:
+            self._end(processes[orphaned], "which a dead run left behind")
         for run in runs:
             if run.state and run.state.is_cancelling() and _age_s(run.state) > CANCELLING_S and str(run.id) in alive:
                 message = "It was cancelled, and did not end by itself: its processes were killed."
@@ -118,9 +118,7 @@ class Healer:
             return  # it ended, or waits for its retry, since it was read
         state: State
         if not run.state.is_pending():
-            why = (
-                "the service that ran it was killed" if at_start else "it was killed, or the machine ran out of memory"
-            )
+            why = "the service that ran it was stopped or killed" if at_start else "it was killed, or lacked memory"
             state = Crashed(message=f"The process of this run ended without a word: {why}. {AGAIN}")
         elif at_start or _age_s(run.state) > PENDING_S:
             state = Scheduled(message="Its process ended before it began, so it starts again.")

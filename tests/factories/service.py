@@ -120,9 +120,10 @@ class Service:
         return state
 
     def artifact(self, key: str) -> str:
-        found = self.ask("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
+        """Return what the latest artifact of a key holds."""
+        found = self.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
         assert found, f"no artifact {key}"
-        return str(found[-1]["data"])
+        return str(found[0]["data"])
 
     def runs_of(self, flow: str) -> list[dict[str, Any]]:
         found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
