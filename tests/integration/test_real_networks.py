@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = build_project(
         tmp_path_factory.mktemp("families"),
         networks={**PARAMS["networks"], FAMILY: NETWORK},
-        data={**PARAMS["data"], "stored_size_px": 32},
+        data={**PARAMS["data"], "stored_size_px": 40},
         base=with_family("base", **RECIPE, steps=3, start_share=0.5, subnets=3),
         zoo=with_family("zoo", **RECIPE, steps=3, subnets=4),
         finetune=with_family("finetune", **RECIPE),
