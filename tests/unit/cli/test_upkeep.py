@@ -132,7 +132,8 @@ def read(path: Path) -> Any:
 
 @pytest.fixture
 def root(project: Path, tmp_path: Path) -> Path:
-    shutil.copytree(project, tmp_path / "project")
+    # With its hard links, unlike `shutil.copytree`.
+    subprocess.run(["cp", "-a", project, tmp_path / "project"], check=True)
     return tmp_path / "project"
 
 
@@ -141,7 +142,7 @@ def tuned(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a fine-tuning on a user's images, in a project of its own."""
     folder = tmp_path_factory.mktemp("tuned")
     shutil.copytree(project, folder / "project")
-    return tans_core.finetune(image_folder(folder / "photos"), epochs=1, root=folder / "project").folder
+    return tans_core.finetune(image_folder(folder / "photos"), epochs=2, root=folder / "project").folder
 
 
 def card_after(tans: Tans, tuned: Path, *options: object) -> dict[str, Any]:
