@@ -40,7 +40,7 @@ check: install ## Lint, format check, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench-cluster: install ## Build the zoo with two workers, each in its own clone (twice `make run`); writes metrics/bench-cluster.json
+bench-cluster: install ## Build the zoo with two workers in clones of their own; writes metrics/bench-cluster.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cluster]'
 	$(BIN)/python -m benchmarks.cluster --out metrics/bench-cluster.json
 
