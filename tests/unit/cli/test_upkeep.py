@@ -167,7 +167,7 @@ def test_a_tuned_network_joins_the_zoo_and_is_found_for_its_own_images(tans: Tan
     images = {"kind": "task", "name": "leaves", "source": before["source"], "licence": "CC-BY-SA-4.0"}
     assert [one.model_dump() for one in card.lineage] == [*(one.model_dump() for one in start.lineage), images]
     assert card.home_task == "leaves" and card.class_names == ("ash", "elm", "oak")
-    assert card.licence == "CC-BY-SA-4.0 AND CC0-1.0 AND MIT"
+    assert card.licence == "Apache-2.0 AND CC-BY-SA-4.0 AND CC0-1.0 AND MIT"
     assert "LicenseRef" not in card.to_json()
     found = tans_core.retrieve(photos, top_k=100, refine=30, root=root)
     assert card.id in [one.model for one in found]
@@ -183,7 +183,7 @@ def test_terms_in_words_or_in_a_file_are_kept(tans: Tans, tuned: Path, tmp_path:
     (tmp_path / "terms.txt").write_text("Ask Acme first.\n")
     own = card_after(tans, tuned, "--licence", "LicenseRef-acme", "--terms", tmp_path / "terms.txt")["licences"]
     assert own["texts"] == {"LicenseRef-acme": "Ask Acme first."}
-    assert own["weights"] == own["data"] == "CC0-1.0 AND LicenseRef-acme AND MIT"
+    assert own["weights"] == own["data"] == "Apache-2.0 AND CC0-1.0 AND LicenseRef-acme AND MIT"
 
 
 @pytest.mark.parametrize(

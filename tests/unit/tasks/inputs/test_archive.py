@@ -221,7 +221,7 @@ def test_a_class_of_which_no_entry_can_be_read_says_why(tmp_path: Path) -> None:
         open_input(tmp_path / "a.zip")
     assert (
         "2 of 4 classes" in str(raised.value)
-        and "holds no file that can be read: 'elm' (0 of 3: 2 x a link: put the file itself into the archive; "
+        and "hold no file that can be read: 'elm' (0 of 3: 2 x a link: put the file itself into the archive; "
         "1 x an archive inside the archive: unpack it first), 'yew'.\n"
         in str(raised.value)
     )
