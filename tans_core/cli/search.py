@@ -159,7 +159,7 @@ def _show_run(run: FinetuneRun) -> None:
     )
     test = run.test
     console.print(
-        f"95 % interval {test['low']:.3f} to {test['high']:.3f}; each class counting the same: "
+        f"Its 95 % interval is {test['low']:.3f} to {test['high']:.3f}; each class counting the same: "
         f"{test['balanced_accuracy']:.3f}; always the largest class: {test['majority_share']:.3f}.",
         highlight=False,
         soft_wrap=True,

@@ -174,7 +174,7 @@ def test_network_that_is_mit_all_the_way_down_is_what_mit_finds(project: Path, t
 
 
 def test_constraints_that_nothing_satisfies_name_the_nearest_model(project: Path) -> None:
-    with pytest.raises(errors.NoModelFitsError, match="Nearest"):
+    with pytest.raises(errors.NoModelFitsError, match="The nearest"):
         tans.retrieve(UNSEEN, max_params_m=1e-6, root=project)
 
 
