@@ -75,7 +75,7 @@ class Killed:
         seconds = clock()
         if kind == "service":
             self.service.process.wait()
-            assert wait(lambda: not of_project(self.root), HEALED_S), f"left running: {of_project(self.root)}"
+            assert wait(lambda: not of_project(self.root), 120), f"left running: {of_project(self.root)}"
             self.service = Service.start(self.root)
         if kind == "server":
             assert wait(lambda: self.service.call("GET", "health") is True, HEALED_S), "the server does not return"
