@@ -17,7 +17,7 @@ EPOCHS ?= 5
 PROFILE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format serve clean
+.PHONY: help install run test test-service check format serve clean
 .PHONY: bench-api bench-cluster bench-export bench-kills bench-resume bench-scan bench-service-kills bench-space bench-transfer
 
 help: ## List the targets
@@ -31,8 +31,11 @@ run: install ## Build everything (data, zoo, space, index, evaluation), then ret
 	@echo
 	@echo "The report of the evaluation on unseen tasks: $(CURDIR)/reports/evaluate.html"
 
-test: install ## Run all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+test: install ## Run all tests but those of `test-service`
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/e2e
+
+test-service: install ## Run the tests with a real Prefect server, killed servers and an S3 server (minutes)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/e2e
 
 check: install ## Lint, format check, types, import rules
 	$(BIN)/ruff check .

@@ -230,12 +230,9 @@ def rollback(serving: Path, to: str | None = None) -> Release:
             # `prune` may have removed old ones.
             earlier = [event for event in history.chain()[1:] if (serving / "releases" / event.release).is_dir()]
             if not earlier:
-                others = len(list_releases(serving)) > 1
-                then = (
-                    "`tans rollback --to ID` goes to another one that `tans releases` lists."
-                    if others
-                    else ("There is no other release to go to: `tans build`, then `tans publish`, make one.")
-                )
+                then = "There is no other release to go to: `tans build`, then `tans publish`, make one."
+                if len(list_releases(serving)) > 1:
+                    then = "`tans rollback --to ID` goes to another one that `tans releases` lists."
                 raise StoreError(f"{serving}: no release was in production before {current}. {then}")
             to = earlier[0].release
         release = _open(serving, to)

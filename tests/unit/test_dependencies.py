@@ -48,7 +48,9 @@ def modules_of(wanted: set[str]) -> set[str]:
 
 def test_package_imports_and_lists_its_tasks_with_nothing_of_the_dev_extra() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extra = distributions(project["optional-dependencies"]["dev"])
+    extras = {name: distributions(those) for name, those in project["optional-dependencies"].items()}
+    # Torch looks for ONNX when it is imported, and a blocked module cannot be looked for.
+    extra = extras["dev"] - extras["export"]
     assert not extra & distributions(project["dependencies"])
     blocked = sorted(modules_of(extra))
     assert {"pytest", "datasets", "mypy"} <= set(blocked)

@@ -25,7 +25,9 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("pack", "headers"), [(zipped, ZIP), (as_parquet, PARQUET)])
-@pytest.mark.parametrize("options", [{}, {"top_k": 2, "refine": 3}, {"max_macs_m": 0.3, "licences": "Apache-2.0,MIT,CC0-1.0"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"top_k": 2, "refine": 3}, {"max_macs_m": 0.3, "licences": "Apache-2.0,MIT,CC0-1.0"}]
+)
 def test_search_answers_as_the_api_does_for_the_folder(
     service: Served, project: Path, photos: Path, pack: Any, headers: dict[str, str], options: dict[str, Any]
 ) -> None:

@@ -72,7 +72,10 @@ def test_everything_wrong_is_said_at_once() -> None:
         ({"max_latency_ms": 5}, "latency_profile: missing; want the profile"),
         ({"min_latency_ms": 5}, "`tans zoo profile` measures"),
         ({"latency_profile": PROFILE}, "latency_profile: limits nothing without max_latency_ms or min_latency_ms"),
-        ({"max_latency_ms": 1, "min_latency_ms": 2, "latency_profile": PROFILE}, "(min_latency_ms): got 2, want at most"),
+        (
+            {"max_latency_ms": 1, "min_latency_ms": 2, "latency_profile": PROFILE},
+            "(min_latency_ms): got 2, want at most",
+        ),
         *(
             ({"max_latency_ms": 5, "latency_profile": name}, "latency_profile: got ")
             for name in (
@@ -105,7 +108,8 @@ def test_nearest_miss_says_how_much_slower_or_what_to_time() -> None:
     limits = Constraints.read(max_latency_ms=2, latency_profile=PROFILE)
     timed = [{**model, "latency_ms": value} for model, value in zip(MODELS, (None, 3.21, 9.0, None), strict=True)]
     assert nearest_miss(timed, limits).splitlines() == [
-        f"0 of 4 models satisfy --max-latency-ms 2 and --latency-profile {PROFILE}. The nearest, and what would let it in:",
+        f"0 of 4 models satisfy --max-latency-ms 2 and --latency-profile {PROFILE}. "
+        "The nearest, and what would let it in:",
         "  small.both (0.5 M parameters, 5 M MACs, 3.21 ms): raise --max-latency-ms to 3.3",
         f"  2 were not timed under {PROFILE}. Run `tans zoo profile --device cpu --threads 2 --batch 8`.",
     ]
