@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,9 +63,13 @@ def test_no_answer_is_of_two_releases(project: Path, photos: Path, tmp_path: Pat
             searches = [readers.submit(search, reader) for reader in range(READERS)]
             try:
                 for number in range(SWITCHES):
-                    tans.rollback(second if number % 2 else first, root)
-                    live = running.client.get("/health/ready").json()["release"]
-                    assert live == (second if number % 2 else first)
+                    live = second if number % 2 else first
+                    before = counts[live]
+                    tans.rollback(live, root)
+                    assert running.client.get("/health/ready").json()["release"] == live
+                    # A reader gets an answer of it, or has failed.
+                    while counts[live] == before and not any(one.done() for one in searches):
+                        time.sleep(0.01)
             finally:
                 ended.set()
             for one in searches:
