@@ -153,7 +153,7 @@ class Killed:
         if finished:
             assert len(weights) == len(self.names), "a newcomer is in the inbox and admitted"
             assert len(ids) == len(self.before) + len(self.names), f"served: {len(ids)}"
-            assert wait(lambda: not processes_of_runs(self.root), 20), f"left: {processes_of_runs(self.root)}"
+            assert wait(lambda: not processes_of_runs(self.root), 120), f"left: {processes_of_runs(self.root)}"
             assert not self.ghosts()
             assert slots(self.service) == 0, "a slot is taken by no run"
 

@@ -93,7 +93,7 @@ def test_next_runs_finish_the_work_and_notices_reach_a_webhook(
     (killed.root / "inbox/stray.txt").write_text("no network")
     time.sleep(2.1)
     killed.finish()
-    assert wait(lambda: QUARANTINED in {one["event"] for one in bodies}, 20)
+    assert wait(lambda: QUARANTINED in {one["event"] for one in bodies}, 120)
     (notice,) = [one for one in bodies if one["event"] == QUARANTINED]
     assert notice["payload"]["entry"] == "stray.txt"
     assert "not a folder" in notice["text"]
