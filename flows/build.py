@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.common import failed, project
+from flows.common import project
 from flows.declared import declared
 from flows.publishing import rebuild_and_publish
-from tans_core.errors import TansError
 
 
 @declared("build")
 def build() -> Any:
     """Run what is out of date. Publish the result if it is better than what is served, or not worse and larger."""
-    try:
-        return rebuild_and_publish(project(), "build")
-    except TansError as error:
-        return failed(error)
+    return rebuild_and_publish(project(), "build")
 
 
 if __name__ == "__main__":

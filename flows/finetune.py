@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -11,7 +9,10 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.common import artifact_key, json_block, markdown_table, project
 from flows.declared import declared
+from tans_core.contributing import contribute
+from tans_core.errors import ParamsError
 from tans_core.options import FinetuneOptions, takes
+from tans_core.project import find_task_folder
 from tans_core.service import Service
 
 CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accuracy": "val accuracy", "seconds": "s"}
@@ -20,18 +21,23 @@ CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accu
 # `prefect deployment run -p dataset=2024` sends a number for a folder of this name.
 @declared("finetune")
 @takes(FinetuneOptions)
-def finetune(dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = False) -> Any:
+def finetune(
+    dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = False, licence: str | None = None
+) -> Any:
     """Fine-tune, and write a report, JSON and a link to `runs/<id>`, which contains the weights.
 
     Args:
         dataset: a folder with one folder of images per class, or the name of a task of the project.
         {options}
-        to_inbox: also copy the result to the inbox, so that it can join the zoo.
+        to_inbox: also hand the result to the inbox, so that it can join the zoo, as `tans contribute` does.
+        licence: of the images, for `to_inbox`: needed unless they are a task of the project.
     """
     root = project()
+    if to_inbox and licence is None and find_task_folder(root, str(dataset)) is None:
+        raise ParamsError("licence: missing; a network for the zoo needs the licence of its images, such as CC-BY-4.0.")
     run = Service.open(root).finetune(str(dataset), options)
     if to_inbox:
-        hand_in(run.folder, root / "inbox")
+        contribute(run.folder, licence=licence, root=root)
     get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
     summary = run.to_dict()
     curve = markdown_table(CURVE, summary.pop("curve"))
@@ -46,13 +52,3 @@ def finetune(dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = F
     create_markdown_artifact(text, key=key, description=f"{run.model} on {dataset}")
     create_link_artifact(run.folder.as_uri(), key=f"{key}-run", link_text=f"runs/{run.folder.name}")
     return str(run.folder)
-
-
-def hand_in(run: Path, inbox: Path) -> None:
-    """Copy a run's card and weights to the inbox. The folder is hidden, and so ignored, until both are complete."""
-    hidden = inbox / f".{run.name}"
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    for name in ("card.json", "weights.safetensors"):
-        shutil.copyfile(run / name, hidden / name)
-    hidden.rename(inbox / run.name)

@@ -53,7 +53,7 @@ def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> s
         TansError: a stage failed. The class is that of its exit code.
     """
     log = get_run_logger()
-    with pipeline_lock(root, f"the flow `{flow}`", log.info, join=True) as is_held:
+    with pipeline_lock(root, f"the flow `{flow}`", log.info, join=True, may_skip=if_waiting) as is_held:
         if not is_held:
             log.info("another run waits to build; it takes in all that is there when it starts, so this one ends")
             return "joined a run that waits"

@@ -6,10 +6,9 @@ from typing import Any
 
 from prefect import get_run_logger
 
-from flows.common import failed, project
+from flows.common import project
 from flows.declared import declared
 from flows.publishing import rebuild_and_publish
-from tans_core.errors import TansError
 
 
 @declared("retrain")
@@ -21,10 +20,7 @@ def retrain(reason: str = "") -> Any:
     """
     if reason:
         get_run_logger().info("started since %s", reason)
-    try:
-        return rebuild_and_publish(project(), "retrain", if_waiting=bool(reason))
-    except TansError as error:
-        return failed(error)
+    return rebuild_and_publish(project(), "retrain", if_waiting=bool(reason))
 
 
 if __name__ == "__main__":

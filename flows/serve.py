@@ -97,13 +97,21 @@ def run(root: Path, port: int) -> int:
         if port != DEFAULT_PORT:
             ready += f"  in other shells: export PREFECT_API_URL={url(port)}/api\n"
         logger.info("%s  prefect deployment run retrieve/local -p dataset=FOLDER --watch\n  Ctrl-C ends it.", ready)
+
+        def again(program: Program) -> None:
+            try:
+                start(program)
+            except TansError:
+                if program.process is None or program.process.poll() is None:
+                    raise  # it hangs; one that ended is counted and started by the next look
+
         while True:
             if server.ended():
                 # A runner that meets no server for some seconds would never again notice that a run is cancelled.
                 with runner.halted():
-                    start(server)
+                    again(server)
             if runner.ended():
-                start(runner)
+                again(runner)
             time.sleep(0.5)
 
 

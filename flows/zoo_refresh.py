@@ -9,10 +9,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
 from flows import notices
-from flows.common import failed, markdown_table, project
+from flows.common import markdown_table, project
 from flows.declared import ADMITTED, declared
 from flows.triggers import retrain_if_due, skip_missed_runs
-from tans_core.errors import TansError
 from tans_core.inbox import Outcome, refresh
 
 if TYPE_CHECKING:
@@ -29,22 +28,19 @@ def zoo_refresh() -> Any:
     root, log = project(), get_run_logger()
     skip_missed_runs()
     inbox = root / "inbox"
-    try:
-        # Most runs find an empty inbox; they should not wait for torch.
-        if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
-            log.info("the inbox is empty")
-            retrain_if_due(root)
-            return "nothing new"
-        outcome = refresh(root, emit_admission, on_wait=log.info)
-        retrain_if_due(root, outcome.drift)
-    except TansError as error:
-        return failed(error)
+    # Most runs find an empty inbox; they should not wait for torch.
+    if not inbox.is_dir() or all(path.name.startswith(".") for path in inbox.iterdir()):
+        log.info("the inbox is empty")
+        retrain_if_due(root)
+        return "nothing new"
+    outcome = refresh(root, emit_admission, on_wait=log.info)
     for entry, newcomer in outcome.admitted.items():
         log.info("admitted %s as %s", entry, newcomer.id)
     for entry, reason in outcome.refused.items():
         log.warning("quarantined %s: %s", entry, reason)
         notices.quarantined(entry, reason)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
+    retrain_if_due(root, outcome.drift)
     return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
 
 

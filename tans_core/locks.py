@@ -19,13 +19,18 @@ from tans_core.io import writing
 
 logger = logging.getLogger(__name__)
 PIPELINE = ".resume/repro.lock"
-_NEXT = ".resume/repro.next.lock"
+_NEXT, _NEXT_IF_NEEDED = ".resume/repro.next.lock", ".resume/retrain.next.lock"
 _POLL_S = 0.1
 
 
 @contextlib.contextmanager
 def pipeline_lock(
-    root: Path, work: str, on_wait: Callable[[str], None] = logger.warning, *, join: bool = False
+    root: Path,
+    work: str,
+    on_wait: Callable[[str], None] = logger.warning,
+    *,
+    join: bool = False,
+    may_skip: bool = False,
 ) -> Iterator[bool]:
     """Hold the lock of a project's pipeline: of what changes data/ and metrics/, or publishes them.
 
@@ -35,7 +40,8 @@ def pipeline_lock(
         root: the project's folder.
         work: who holds it, for those who wait.
         on_wait: called with a line for each holder that is waited for.
-        join: do not wait if another one with `join` waits already.
+        join: do not wait if another one with `join` and the same `may_skip` waits already.
+        may_skip: it may find nothing to do, so who must work does not join it.
 
     Yields:
         Whether the lock is held: False if another one waits, which will do the same work.
@@ -43,7 +49,7 @@ def pipeline_lock(
     Raises:
         StoreError: the folder is not writable.
     """
-    first_in_line = _lock(root / _NEXT)
+    first_in_line = _lock(root / (_NEXT_IF_NEEDED if may_skip else _NEXT))
     if join and not _acquired(first_in_line, 0):
         yield False
         return
@@ -91,7 +97,8 @@ def hold(path: Path, work: str, on_wait: Callable[[str], None] = logger.warning)
     try:
         if not entered:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
-            note.write_text(json.dumps({"work": work, "pid": os.getpid(), "since": moment}), encoding="utf-8")
+            with contextlib.suppress(OSError):  # it only serves those who wait
+                note.write_text(json.dumps({"work": work, "pid": os.getpid(), "since": moment}), encoding="utf-8")
         yield
     finally:
         if not entered:

@@ -23,7 +23,7 @@ from tans_core.errors import (
     did_you_mean,
 )
 from tans_core.io import read_json, writing
-from tans_core.locks import pipeline_lock
+from tans_core.locks import hold, pipeline_lock
 from tans_core.newcomers import newcomer_folder, take_in
 
 if TYPE_CHECKING:
@@ -172,16 +172,17 @@ def take_in_newcomers(root: Path, on_line: Callable[[str], None]) -> None:
     """
     from tans_core.index.history import read_history
 
-    history = read_history(root / "serving")
-    if history.withdrawn_additions():
+    if read_history(root / "serving").withdrawn_additions():
         from tans_core.index.withdrawn import rolled_back
         from tans_core.zoo.admission import quarantine
 
-        for name, reason in rolled_back(history).items():
-            folder = newcomer_folder(root / "data", name)
-            if folder is not None:
-                on_line(f"moved to quarantine: {reason}")
-                quarantine(folder, root / "quarantine", reason)
+        # `tans zoo admit --again` puts a newcomer into data/ before it is live again.
+        with hold(root / "inbox/.lock", "`tans build`", on_line):
+            for name, reason in rolled_back(read_history(root / "serving")).items():
+                folder = newcomer_folder(root / "data", name)
+                if folder is not None:
+                    on_line(f"moved to quarantine: {reason}")
+                    quarantine(folder, root / "quarantine", reason)
     if taken := take_in(root):
         on_line(f"newcomers taken in: {len(taken)} ({', '.join(taken[:5])}{', …' * (len(taken) > 5)})")
 

@@ -26,7 +26,7 @@ _RUN = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-(?P<kind>[a-z]+)-[0-9a-f]{6}"
 _FRESH = timedelta(hours=1)
 """Whatever changed since may be in use."""
 # Results of finished work, which later builds read, and a folder that belongs to the lock of the inbox.
-_IN_USE = {"transfer", "features", "known", "admission"}
+_IN_USE = {"transfer", "features", "known", "admission", "benchmark", "ablate", "bench-transfer"}
 _DIVIDED = {"scan", "base", "zoo"}
 
 

@@ -111,14 +111,15 @@ class Guard:
             return respond(421, text, release=None)
         if scope["path"] in OPEN:
             return None
-        wait = self._rates.wait_s(scope["client"][0] if scope.get("client") else "")
-        if wait:
-            text = "Too many requests from this client.\nSend it again later (Retry-After)."
-            return respond(429, text, headers={"Retry-After": str(int(wait) + 1)}, release=None)
         given = headers.get("authorization", "").encode("latin-1")
         if self._wanted is not None and not hmac.compare_digest(given, self._wanted):
             text = "No token, or a wrong one.\nSend the header `Authorization: Bearer TOKEN`."
             return respond(401, text, headers={"WWW-Authenticate": "Bearer"}, release=None)
+        # After the token: behind a proxy all clients have one address, and strangers must not use up its rate.
+        wait = self._rates.wait_s(scope["client"][0] if scope.get("client") else "")
+        if wait:
+            text = "Too many requests from this client.\nSend it again later (Retry-After)."
+            return respond(429, text, headers={"Retry-After": str(int(wait) + 1)}, release=None)
         return None
 
 

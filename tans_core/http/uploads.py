@@ -39,15 +39,15 @@ class Spool:
     def __init__(self) -> None:
         for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             # The lock of a killed process is free.
-            if left.is_symlink() or left.stat().st_uid != os.getuid():
-                continue
             try:
+                if left.is_symlink() or left.stat().st_uid != os.getuid():
+                    continue
                 with FileLock(left / _LOCK, timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
             except (Timeout, OSError):
                 continue
         self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-        self._lock = FileLock(self.folder / _LOCK)
+        self._lock = FileLock(self.folder / _LOCK, thread_local=False)  # closed by another thread
         self._lock.acquire()
 
     @asynccontextmanager

@@ -109,8 +109,15 @@ def _check_target(target: Path, form: str) -> None:
     """Refuse to replace what is no export: a folder of images may have the name that is meant for one."""
     if form != "hf" and target.is_dir():
         raise ParamsError(f"--out {target}: a folder. Want the name of a file, such as {target / _NAMES[form]}.")
-    if form == "hf" and target.exists() and not (target / "config.json").is_file():
+    if form != "hf" and target.exists() and not target.with_name(f"{target.name}.json").is_file():
+        raise ParamsError(f"--out {target}: exists, and is no export. Choose another name, or delete it.")
+    if form == "hf" and target.exists() and not _is_hub_folder(target):
         raise ParamsError(f"--out {target}: exists, and is no folder of an export. Choose another name, or delete it.")
+
+
+def _is_hub_folder(folder: Path) -> bool:
+    names = {one.name for one in folder.iterdir()} if folder.is_dir() else set()
+    return "config.json" in names and names <= {"README.md", "config.json", "model.safetensors", "predict.json"}
 
 
 def _torch(graph: Graph, samples: Tensor) -> tuple[bytes, Answer]:

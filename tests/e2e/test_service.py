@@ -61,7 +61,7 @@ def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_seconds(killed: Ki
     service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     # About five seconds on an idle machine.
     assert wait_until_gone(engine, 60.0)
-    assert service.until(run, FINAL, 60)["type"] == "CANCELLED"
+    assert service.until(run, FINAL, 180)["type"] == "CANCELLED"
 
 
 @pytest.mark.parametrize("kind", ["run", "server", "service"])
@@ -89,7 +89,7 @@ def test_next_runs_finish_the_work_and_notices_reach_a_webhook(
     url, bodies = received
     environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{killed.service.port}/api"}
     command = [sys.executable, "-m", "flows.notices", "--webhook", url]
-    subprocess.run(command, cwd=killed.root, env=environment, check=True, timeout=60)
+    subprocess.run(command, cwd=killed.root, env=environment, check=True, timeout=300)
     (killed.root / "inbox/stray.txt").write_text("no network")
     time.sleep(2.1)
     killed.finish()

@@ -69,7 +69,7 @@ class Service:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and wait for the end."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=180)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, patience_s: float = 60.0) -> Any:
         """Send a request. A server that is busy (503) is asked again."""
@@ -94,7 +94,7 @@ class Service:
         command += ["--watch"] if watch else []
         environment = {**os.environ, "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api", "COLUMNS": "500"}
         return subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
 
     def begin(self, deployment: str, **parameters: Any) -> str:
@@ -107,7 +107,7 @@ class Service:
         """Return a run's state: type, name, message."""
         return dict(self.call("GET", f"flow_runs/{run}")["state"])
 
-    def until(self, run: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
+    def until(self, run: str, states: set[str], limit_s: float = 500) -> dict[str, Any]:
         """Wait until a run is in one of some states, and return it. The server may be down meanwhile."""
         state: dict[str, Any] = {}
 
@@ -129,7 +129,7 @@ class Service:
         found = self.ask("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC"})
         return [one for one in found if one["state_type"] != "SCHEDULED"]
 
-    def wait_for(self, flow: str, states: set[str], limit_s: float = 120) -> dict[str, Any]:
+    def wait_for(self, flow: str, states: set[str], limit_s: float = 500) -> dict[str, Any]:
         """Wait until a run of a flow is in one of some states."""
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:

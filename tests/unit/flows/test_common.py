@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from flows.common import artifact_key, json_block, markdown_table
-from flows.finetune import hand_in
 
 
 def test_artifact_key_is_what_prefect_takes() -> None:
@@ -20,13 +19,3 @@ def test_table_cells_cannot_break_out() -> None:
 
 def test_json_block_takes_paths() -> None:
     assert json.loads(json_block({"folder": Path("runs/x")}).strip("`").removeprefix("json")) == {"folder": "runs/x"}
-
-
-def test_handed_in_run_is_in_the_inbox_with_two_files(tmp_path: Path) -> None:
-    run = tmp_path / "runs/one"
-    run.mkdir(parents=True)
-    for name in ("card.json", "weights.safetensors", "curve.csv"):
-        (run / name).write_text(name)
-    hand_in(run, tmp_path / "inbox")
-    assert [path.name for path in (tmp_path / "inbox").iterdir()] == ["one"]
-    assert sorted(path.name for path in (tmp_path / "inbox/one").iterdir()) == ["card.json", "weights.safetensors"]

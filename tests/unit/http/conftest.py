@@ -21,5 +21,5 @@ def gate_in_this_process() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The service of the small project, without a token."""
-    with served(project, tmp_path_factory.mktemp("service"), max_mb=8, patience_s=2.0) as running:
+    with served(project, tmp_path_factory.mktemp("service"), max_mb=8, patience_s=5.0) as running:
         yield running

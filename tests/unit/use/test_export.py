@@ -16,7 +16,7 @@ from PIL import Image
 
 from tans_core.errors import DataError, ParamsError, WeightsError
 from tans_core.networks.preprocess import Preprocess, normalise
-from tans_core.networks.registry import LIBRARY, get_family
+from tans_core.networks.registry import get_family
 from tans_core.use.export import Exported, Graph, export
 from tans_core.use.model import TunedModel
 from tests.factories.runs import CLASSES, Run, make_run
@@ -125,9 +125,9 @@ def of_timm(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> TunedMo
     architecture = {"package": "timm", "name": "test_resnet"}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = get_family(LIBRARY).build(architecture, len(CLASSES))
+        network = get_family("library").build(architecture, len(CLASSES))
     preprocess = Preprocess(image_size_px=32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), crop=0.9)
-    of = {"family": LIBRARY, "architecture": architecture, "preprocess": preprocess}
+    of = {"family": "library", "architecture": architecture, "preprocess": preprocess}
     return TunedModel.load(make_run(tmp_path_factory.mktemp("timm") / "run", pictures, 2, network, **of).folder)
 
 
