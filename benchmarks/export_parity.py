@@ -36,13 +36,13 @@ STORED_PX = 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", type=int, default=3, help="how many networks of a library")
+    parser.add_argument("--packaged", type=int, default=3, help="how many networks of installed packages")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         photographs = write_photographs(Path(folder) / "photographs")
-        for label, of in networks(options.library):
+        for label, of in networks(options.packaged):
             seconds = clock()
             family = get_family(of["family"])
             torch.manual_seed(0)
