@@ -28,15 +28,15 @@ from transfer_anchors import embedded_by_noise, embedded_without
 from transfer_rankings import Asked, Floats, judge_rankings, paper_on, rankings
 
 from tans_core.embeddings.query import load_backbone, query_features
-from tans_core.embeddings.scores import ScoreRows
-from tans_core.embeddings.store import FeatureRows, ModelRows
+from tans_core.embeddings.store import ModelRows
 from tans_core.finetuning.fits import Budget
 from tans_core.finetuning.transfer import TransferBudget, transfer_scores
 from tans_core.io import read_json, write_json
 from tans_core.networks.trace import COSTS
 from tans_core.params import Params, load_params
 from tans_core.runtime import begin_worker, cores, derive_seed, progress
-from tans_core.space.data import SpaceData, assemble
+from tans_core.space.data import SpaceData
+from tans_core.space.data import read_data as read_tables
 from tans_core.space.fit import fit_on, source_folds
 from tans_core.space.measure import Order, orders_elsewhere, refine_weights
 from tans_core.space.objective import SpaceRecipe
@@ -82,11 +82,9 @@ def main() -> None:
 
 def read_data(root: Path, params: Params) -> SpaceData:
     """Read the training data of the spaces. No network is held out, since whole sources are."""
-    store, space = root / "data/store", params.space
-    data = assemble(
-        ModelRows.read(store),
-        FeatureRows.read(store),
-        ScoreRows.read(store),
+    space = params.space
+    data = read_tables(
+        root / "data/store",
         list(params.tasks.meta_train),
         heldout_share=space.heldout_share,
         samples=space.samples,

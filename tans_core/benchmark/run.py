@@ -19,7 +19,7 @@ from tans_core.benchmark.pool import Scored, Setting, Trial, choose_pool, fine_t
 from tans_core.embeddings.store import FeatureRows
 from tans_core.errors import ParamsError, StoreError
 from tans_core.evaluation.plots import to_png
-from tans_core.evaluation.strategies import _as_published
+from tans_core.evaluation.strategies import as_published
 from tans_core.finetuning.fits import Fit
 from tans_core.index.releases import open_pipeline
 from tans_core.io import atomic_path, write_csv, write_json, write_text
@@ -62,7 +62,7 @@ def run_benchmark(
     retriever = Retriever.open(open_pipeline(setting.data.parent))
     cards, seed = retriever.cards, seeds[0]
     base = Base.open(retriever.release.base_dir)
-    published = [card.id for card in cards.values() if _as_published(base, card)]
+    published = as_published(base, cards.values())
     pool = choose_pool(cards.values(), networks, seed)
     trials = [Trial(task, card.id, number) for number in seeds for card in pool for task in tasks]
     fits = fine_tune(setting, trials, cards, jobs)

@@ -96,15 +96,11 @@ def _choose(params: Params, names: list[str]) -> list[str]:
 
 
 def _read(project: Path, params: Params) -> SpaceData:
-    from tans_core.embeddings.scores import ScoreRows
-    from tans_core.embeddings.store import FeatureRows, ModelRows
-    from tans_core.space.data import assemble
+    from tans_core.space.data import read_data
 
-    store, space = project / "data/store", params.space
-    return assemble(
-        ModelRows.read(store),
-        FeatureRows.read(store),
-        ScoreRows.read(store),
+    space = params.space
+    return read_data(
+        project / "data/store",
         list(params.tasks.meta_train),
         heldout_share=space.heldout_share,
         samples=space.samples,

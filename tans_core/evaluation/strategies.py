@@ -5,7 +5,7 @@ Axes: F feature width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -103,7 +103,7 @@ def line_up(
             f"the first, once the first {REFINED} were probed on the images",
         ),
     }
-    published = [card.id for card in cards.values() if _as_published(base, card)]
+    published = as_published(base, cards.values())
     if published:
         first, *others = [_zoo(retriever, model) for model in published]
         why = f"{' or '.join(published)}, as published; whichever does best on validation"
@@ -178,12 +178,15 @@ def _is_of_base(card: ModelCard, like: ModelCard) -> bool:
     )
 
 
-def _as_published(base: Base, card: ModelCard) -> bool:
-    """Return whether a card's weights are the published ones from which its family's base started."""
-    if not card.general or card.family not in base.families:
-        return False
-    started = get_family(card.family).base_weights(base.space(card.family))
-    return card.home_task in {weights.images or weights.name for weights in started}
+def as_published(base: Base, cards: Iterable[ModelCard]) -> list[str]:
+    """Return the ids of the cards whose weights are the published ones from which their family's base started."""
+    found = []
+    for card in cards:
+        if card.general and card.family in base.families:
+            started = get_family(card.family).base_weights(base.space(card.family))
+            if card.home_task in {weights.images or weights.name for weights in started}:
+                found.append(card.id)
+    return found
 
 
 def _pooled(retriever: Retriever, task: Task) -> npt.NDArray[np.float64]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Checkpoint(pl.Callback):
         self.due = now + max(self.every_s, _SHARE * (now - start))
 
 
-@contextmanager
+@contextlib.contextmanager
 def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
     """Yield the checkpoint of a fine-tuning, which is removed if the code within succeeds.
 
@@ -102,8 +102,9 @@ def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
         return
     try:
         others = [one for one in folder.glob("*.ckpt") if one != path]
-        for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-_KEPT]:
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another fine-tuning ends in this moment
+            for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+                old.unlink()
         yield Checkpoint(path, EVERY_S)
         path.unlink(missing_ok=True)
     finally:

@@ -11,6 +11,7 @@ Writers hold `serving/.lock`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -88,15 +89,15 @@ def list_releases(serving: Path) -> list[ReleaseInfo]:
     """Return the releases that never went live, oldest first, then the others by their first time live."""
     history, current = read_history(serving), production_id(serving)
     withdrawn = history.withdrawn()
-    descriptions = {one["id"]: one for one in map(read_json, (serving / "releases").glob("[!.]*/release.json"))}
-    unused = descriptions.keys() - set(history.releases)
-    never_live = sorted(unused, key=lambda name: (descriptions[name]["created"], name))
-    ordered = [*never_live, *(name for name in history.releases if name in descriptions)]
+    descriptions = {}
+    for path in (serving / "releases").glob("[!.]*/release.json"):
+        with contextlib.suppress(FileNotFoundError):  # pruned in this moment
+            descriptions[path.parent.name] = read_json(path)
+    never_live = sorted((one["created"], name) for name, one in descriptions.items() if name not in history.releases)
+    ordered = [*(name for _, name in never_live), *(name for name in history.releases if name in descriptions)]
     return [
-        ReleaseInfo(
-            name, descriptions[name]["created"], descriptions[name]["models"], name == current, name in withdrawn
-        )
-        for name in ordered
+        ReleaseInfo(name, one["created"], one["models"], name == current, name in withdrawn)
+        for name, one in ((name, descriptions[name]) for name in ordered)
     ]
 
 

@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +117,11 @@ class SpaceData:
     def members(self, task: int, heldout: bool) -> Tensor:
         """Return the indices of a task's models, held out or not."""
         return ((self.home == task) & (self.heldout == heldout)).nonzero()[:, 0]
+
+
+def read_data(store: Path, tasks: Sequence[str], **sampling: Any) -> SpaceData:
+    """Read the tables of a LanceDB folder, and `assemble` them; its other arguments go through."""
+    return assemble(ModelRows.read(store), FeatureRows.read(store), ScoreRows.read(store), tasks, **sampling)
 
 
 def assemble(

@@ -22,9 +22,9 @@ from tans_core.networks.preprocess import Preprocess
 from tans_core.runtime import cores, keep_freed_memory
 from tans_core.tasks.chunks import Chunks, square
 from tans_core.tasks.decode import UnreadableImageError, decode, fit, planes
-from tans_core.tasks.inputs.unlabelled import list_images
 from tans_core.tasks.pixels import Pixels, SquareImages
 from tans_core.tasks.task import SPLITS
+from tans_core.use.images import list_images
 from tans_core.use.model import IMAGES_FILE, TunedModel
 from tans_core.use.predictions import Predictions
 
@@ -38,7 +38,7 @@ def predict(model: TunedModel, path: Path, split: str | None = None, workers: in
     Args:
         model: of a run.
         path: an image file; a folder or archive of any layout; a CSV of paths; Parquet with images; with labels or
-            without (`tans_core.tasks.inputs.unlabelled`).
+            without (`tans_core.use.images`).
         split: `train`, `val` or `test`: only the images that were in this split of the run, recognised by their
             pixels, each once.
         workers: number of jobs decoded at a time; None for one a core.

@@ -24,22 +24,11 @@ from flows.zoo_refresh import zoo_refresh
 from tans_core.index.releases import list_releases
 from tans_core.publishing import read_decisions
 from tests.factories.project import UNSEEN
+from tests.factories.service import BUILT
 
 pytestmark = pytest.mark.slow
 
-# What comes before `space` is built already.
-DVC_YAML = """
-stages:
-  tasks:
-    foreach: ${tasks.meta_train}
-    do: {cmd: "true # ${key}"}
-  meta-test:
-    foreach: ${tasks.meta_test}
-    do: {cmd: "true # ${key}"}
-  base: {cmd: "true"}
-  zoo:
-    foreach: ${tasks.meta_train}
-    do: {cmd: "true # ${key}"}
+DVC_YAML = f"""{BUILT}\
   space:
     cmd: python -m tans_core.stages.space
     deps: [data/store/models.digest]

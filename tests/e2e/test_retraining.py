@@ -16,36 +16,19 @@ from tans_core.index.releases import open_production
 from tans_core.locks import pipeline_lock
 from tans_core.newcomers import waiting
 from tests.factories.newcomers import drop, tensors
-from tests.factories.service import FINAL, Service, under_dvc, wait
+from tests.factories.service import EMBED_AND_INDEX, FINAL, Service, under_dvc, wait
 
 pytestmark = pytest.mark.slow
 
 ARRIVALS = 12
 LIMIT_S = 500.0
-# All but these stages are built, and one job needs no others.
-DVC_YAML = """
-stages:
-  embed:
-    cmd: python -m tans_core.leash python -m tans_core.stages.embed
-    deps: [data/base, data/zoo, data/arrivals, data/tasks]
-    params: [embed]
-    outs:
-      - data/store/models.lance
-      - data/store/models.digest
-      - data/store/anchors.safetensors
-      - data/store/task_features.lance
-      - data/store/task_features.digest
-  index:
-    cmd: python -m tans_core.leash python -m tans_core.stages.index
-    deps: [data/space, data/store/models.digest]
-    outs: [data/store/index.lance, data/store/index.digest]
-"""
 
 
 @pytest.fixture(scope="module")
 def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     root = under_dvc(project, tmp_path_factory.mktemp("retrained") / "project")
-    (root / "dvc.yaml").write_text(DVC_YAML)
+    # One job needs no other stages.
+    (root / "dvc.yaml").write_text(f"stages:\n{EMBED_AND_INDEX}")
     params = yaml.safe_load((root / "params.yaml").read_text())
     params["retrain"] = {"admissions": ARRIVALS, "days": 0, "drift": False}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -59,7 +59,6 @@ def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_seconds(killed: Ki
     time.sleep(5)  # in the training, not on the way to it
     (engine,) = [pid for pid, command in commands(killed.root).items() if is_a("run", command)]
     service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    # About five seconds on an idle machine.
     assert wait_until_gone(engine, 60.0)
     assert service.until(run, FINAL, 180)["type"] == "CANCELLED"
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-# What comes before `embed` is built already.
-DVC_YAML = """
+BUILT = """
 stages:
   tasks:
     foreach: ${tasks.meta_train}
@@ -29,6 +28,9 @@ stages:
   zoo:
     foreach: ${tasks.meta_train}
     do: {cmd: "true # ${key}"}
+"""
+"""The head of a dvc.yaml in which everything up to the zoo is built already."""
+EMBED_AND_INDEX = """\
   embed:
     cmd: python -m tans_core.leash python -m tans_core.stages.embed
     deps: [data/base, data/zoo, data/arrivals, data/tasks]
@@ -157,7 +159,7 @@ def serve(root: Path, port: int = 0, stderr: IO[str] | int = subprocess.PIPE) ->
 def under_dvc(project: Path, root: Path) -> Path:
     """Copy the small project, and put the copy under git and DVC."""
     shutil.copytree(project, root)
-    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "dvc.yaml").write_text(BUILT + EMBED_AND_INDEX)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=root, check=True)
     return root

@@ -15,8 +15,8 @@ import torch
 
 from tans_core.errors import DataError, ParamsError, WeightsError
 from tans_core.finetuning.finetune import logits_of
-from tans_core.tasks.inputs.unlabelled import list_images
 from tans_core.tasks.task import write_task
+from tans_core.use.images import list_images
 from tans_core.use.model import TunedModel
 from tests.factories.images import encoded, noise
 from tests.factories.runs import CLASSES, Run
