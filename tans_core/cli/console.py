@@ -73,7 +73,7 @@ def reader_gone() -> NoReturn:
 
 def print_error(error: TansError) -> None:
     """Print an error's class and message on stderr, without a stack trace."""
-    from tans_core.tasks.report import shown
+    from tans_core.text import shown
 
     # Messages contain file names, and these may contain control characters of a terminal.
     text = "\n".join(map(shown, str(error).split("\n")))
@@ -93,7 +93,7 @@ def show_fields(fields: dict[str, object], as_json: bool) -> None:
     if as_json:
         print_json(fields)
         return
-    from tans_core.tasks.report import shown
+    from tans_core.text import shown
 
     rows = table("", "")
     rows.show_header = False

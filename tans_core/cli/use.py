@@ -102,7 +102,7 @@ def export(
 
 
 def _show(found: Predictions) -> None:
-    from tans_core.tasks.report import shown
+    from tans_core.text import shown
 
     console = stdout()
     judged = found.judged > 0

@@ -89,7 +89,7 @@ def admit(
     if as_json:
         print_json({**decisions, "release": outcome.release})
         return
-    from tans_core.tasks.report import shown
+    from tans_core.text import shown
 
     # The names of entries may contain control sequences for a terminal.
     rows = table("entry", "became")

@@ -54,6 +54,7 @@ class FinetuneResult:
         params_m: parameters in millions, classifier included.
         macs_m: multiply-accumulates of one image in millions.
         preprocess: how the tuned network's input images are prepared.
+        test_logits: of the test split, (n, K) float32, on the CPU.
         state_dict: the kept weights, on the CPU.
     """
 
@@ -65,6 +66,7 @@ class FinetuneResult:
     params_m: float
     macs_m: float
     preprocess: Preprocess
+    test_logits: Tensor
     state_dict: dict[str, Tensor]
 
 
@@ -151,12 +153,12 @@ def finetune(
         )
     model.load_state_dict(best.weights)
     model.to(run_device)
-    test = _to_device(task, on_task, "test", run_device)
-    test_accuracy = measure_accuracy(model, *test, mean=mean, std=std, precision=precision)
+    test_images, test_labels = _to_device(task, on_task, "test", run_device)
+    logits = logits_of(model, test_images, mean=mean, std=std, precision=precision)
     seconds = best.seconds()
     cost = cost_of(model, on_task.image_size_px)
-    results = (best.step, best.accuracy, test_accuracy, seconds)
-    return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, best.weights)
+    results = (best.step, best.accuracy, _accuracy(logits, test_labels), seconds)
+    return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, logits.cpu(), best.weights)
 
 
 @torch.no_grad()
@@ -283,7 +285,11 @@ def measure_accuracy(
         precision: as in `finetune`.
     """
     logits = logits_of(model, images, mean=mean, std=std, precision=precision)
-    return int((logits.argmax(dim=1) == labels).sum()) / len(images)
+    return _accuracy(logits, labels)
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
 
 def logits_of(

@@ -31,7 +31,8 @@ from tans_core.gates.runner import Check, Finding, run_checks, validate
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
-from tans_core.tasks.report import ScanReport, count, quoted
+from tans_core.tasks.report import ScanReport
+from tans_core.text import count, quoted
 
 logger = logging.getLogger(__name__)
 

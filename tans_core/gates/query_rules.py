@@ -24,8 +24,8 @@ from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check
 from tans_core.tasks.classes import in_order
 from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
-from tans_core.tasks.report import quoted
 from tans_core.tasks.task import SPLITS
+from tans_core.text import quoted
 
 _NOT_APPLICABLE = float("nan")
 

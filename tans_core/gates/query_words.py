@@ -11,7 +11,8 @@ from tans_core.params import QueryGateParams
 from tans_core.tasks.classes import ClassFault, class_faults
 from tans_core.tasks.decode import MAX_ASPECT
 from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
-from tans_core.tasks.report import ScanReport, count, listed, quoted
+from tans_core.tasks.report import ScanReport
+from tans_core.text import count, listed, quoted
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from natsort import natsorted
 
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
-from tans_core.tasks.report import count, listed, quoted
+from tans_core.text import count, listed, quoted
 
 LEAVE_OUT = (
     "Add images, delete the classes, or leave them out: `tans tasks scan PATH --drop-empty-classes --save NAME`, "

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tans_core.io import write_text
 from tans_core.pages import page_environment, png_uri
-from tans_core.tasks.report import shown
+from tans_core.text import shown
 from tans_core.use.judge import Judgement
 
 CLASSES_SHOWN = 100

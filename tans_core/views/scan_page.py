@@ -19,8 +19,9 @@ from PIL import Image
 
 from tans_core.io import write_text
 from tans_core.pages import page_environment, png_uri
-from tans_core.tasks.report import ScanReport, count, shown
+from tans_core.tasks.report import ScanReport
 from tans_core.tasks.task import SPLITS
+from tans_core.text import count, shown
 
 CLASSES_SHOWN = 60
 PER_CLASS = 8

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tans_core.tasks.report import SHOWN, ScanReport, count, shown
+from tans_core.tasks.report import ScanReport
+from tans_core.text import SHOWN, count, shown
 
 
 def summary(report: ScanReport) -> str:

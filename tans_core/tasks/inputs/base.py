@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from tans_core.errors import EmptyClassError, NoClassesError
 from tans_core.tasks.classes import LEAVE_OUT, class_faults, in_order
-from tans_core.tasks.report import count
+from tans_core.text import count
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),

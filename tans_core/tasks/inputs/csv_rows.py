@@ -21,7 +21,7 @@ from tans_core.tasks.inputs.rows import (
     no_column,
     pick,
 )
-from tans_core.tasks.report import count
+from tans_core.text import count
 
 DELIMITERS = ",\t;|"
 
