@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from tans_core.http import examples
 from tans_core.http.context import Here
-from tans_core.http.jobs import FINAL, Job, Record
+from tans_core.http.job_store import FINAL, Job, Record
 from tans_core.http.uploads import receive
 from tans_core.options import FinetuneOptions
 
@@ -49,7 +49,7 @@ async def finetune(
     with here.slots.admitted():
         await to_thread.run_sync(lambda: here.opened(request).check(options))
         await here.jobs.own()
-        with here.jobs.place(), here.jobs.room() as room:
+        with here.jobs.place() as room:
             record = await here.jobs.add(room, await receive(request, room, here.options), options)
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     return record
