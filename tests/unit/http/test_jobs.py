@@ -66,6 +66,12 @@ def kept(root: Path) -> set[str]:
     return {path.name for path in (root / ".resume/jobs").glob("*/**/*")}
 
 
+def read_events(running: Served, job: str) -> list[str]:
+    """The lines of a job's events, until the service ends them."""
+    with httpx.stream("GET", f"{running.client.base_url}/v1/jobs/{job}/events", timeout=600) as stream:
+        return list(stream.iter_lines())
+
+
 def test_job_becomes_a_run_that_predicts(root: Path, running: Served, photos: Path) -> None:
     client, body = running.client, zipped(photos)
     model = tans.list_models(root)[0].id
@@ -76,10 +82,7 @@ def test_job_becomes_a_run_that_predicts(root: Path, running: Served, photos: Pa
     assert ended(running, second["id"])["state"] == "CANCELLED"
     problem(client.delete(f"/v1/jobs/{second['id']}"), 409)
 
-    told: list[dict[str, Any]] = []
-    with client.stream("GET", f"/v1/jobs/{first['id']}/events") as stream:
-        assert stream.headers["content-type"].startswith("text/event-stream")
-        lines = list(stream.iter_lines())
+    lines = read_events(running, first["id"])
     assert {line for line in lines if line.startswith("event:")} == {"event: job"}
     told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data:")]
     done = told[-1]
@@ -172,9 +175,7 @@ def test_job_outlives_its_service_and_a_cancelled_one_leaves_nothing(
     model = tans.list_models(root)[0].id
     with served(root, tmp_path) as first:
         job = ask(first, zipped(photos), model=model, epochs=100_000)["id"]
-        events = threading.Thread(
-            target=lambda: list(first.client.stream("GET", f"/v1/jobs/{job}/events").__enter__().iter_lines())
-        )
+        events = threading.Thread(target=read_events, args=(first, job))
         events.start()
         until(first, job, lambda now: now["epoch"] > 2)
         process = until_process(job)
