@@ -33,16 +33,18 @@ class Job(BaseModel):
     id: str = Field(description="Its name; names sort by time.")
     state: Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     created: str = Field(description="When it was asked for, in UTC.")
-    waiting_for: str | None = Field(None, description="Why it is PENDING.")
-    model: str | None = Field(None, description="The network that it starts from, once that is known.")
-    epoch: int = Field(0, description="How many epochs are finished.")
-    epochs: int | None = Field(None, description="How many there will be, once that is known.")
+    waiting_for: str | None = Field(default=None, description="Why it is PENDING.")
+    model: str | None = Field(default=None, description="The network that it starts from, once that is known.")
+    epoch: int = Field(default=0, description="How many epochs are finished.")
+    epochs: int | None = Field(default=None, description="How many there will be, once that is known.")
     curve: list[dict[str, float]] = Field(
-        [], description="A point an epoch: step, epoch, train_loss, val_accuracy (0..1), seconds."
+        default=[], description="A point an epoch: step, epoch, train_loss, val_accuracy (0..1), seconds."
     )
-    run: str | None = Field(None, description="The run that holds the result, once the job is COMPLETED.")
-    accuracy: float | None = Field(None, description="On the test split, 0..1, with the weights that were kept.")
-    problem: Problem | None = Field(None, description="Why it FAILED.")
+    run: str | None = Field(default=None, description="The run that holds the result, once the job is COMPLETED.")
+    accuracy: float | None = Field(
+        default=None, description="On the test split, 0..1, with the weights that were kept."
+    )
+    problem: Problem | None = Field(default=None, description="Why it FAILED.")
 
 
 class Record(Job):

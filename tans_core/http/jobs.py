@@ -277,7 +277,7 @@ class Jobs:
         return "its turn" if not ahead else f"job {ahead[0]}" if len(ahead) == 1 else f"{len(ahead)} jobs before it"
 
 
-async def _end(process: anyio.abc.Process, number: int) -> None:
+async def _end(process: anyio.abc.Process, number: signal.Signals) -> None:
     """Ask a process to end, and kill it with all that it started if it takes long."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
