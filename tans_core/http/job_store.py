@@ -41,9 +41,7 @@ class Job(BaseModel):
         default=[], description="A point an epoch: step, epoch, train_loss, val_accuracy (0..1), seconds."
     )
     run: str | None = Field(default=None, description="The run that holds the result, once the job is COMPLETED.")
-    accuracy: float | None = Field(
-        default=None, description="On the test split, 0..1, with the weights that were kept."
-    )
+    accuracy: float | None = Field(default=None, description="On the test split, 0..1, with the weights kept.")
     problem: Problem | None = Field(default=None, description="Why it FAILED.")
 
 
