@@ -39,6 +39,8 @@ _STARTS = 3
 _GRACE_S = 20.0
 _COME_BACK_S = 60
 _LOGGED = 4000
+_AGAIN_S = 10.0
+"""How often a service asks whether the one that works at the jobs has ended."""
 _PRIORITY = 10
 """Of a process that works: requests go first."""
 
@@ -165,18 +167,19 @@ class Jobs:
 
     async def run(self) -> None:
         """Work at jobs until cancelled; then what runs is stopped, for the next service."""
-        if self._store.folder.is_dir():
-            with contextlib.suppress(HTTPException, StoreError):  # requests are told
-                await self.own()
         try:
             async with anyio.create_task_group() as self._tasks:
                 while True:
+                    if self._store.folder.is_dir():  # nothing is written to a project that has no jobs
+                        with contextlib.suppress(HTTPException, StoreError):  # requests are told
+                            await self.own()
                     while self._queue and len(self._running) < self._at_once:
                         name = self._queue.pop(0)
                         self._running[name] = None
                         self._tasks.start_soon(self._work_at, name)
                     self._changed = anyio.Event()
-                    await self._changed.wait()
+                    with anyio.move_on_after(None if self._lock.is_locked else _AGAIN_S):
+                        await self._changed.wait()
         finally:
             self._lock.release()
 
