@@ -189,27 +189,14 @@ def test_change_of_the_space_reruns_what_stands_on_it(killed: tuple[Project, str
     project = killed[0]
     project.params["space"]["steps"] = 50
     project.write_params()
-    assert project.repro()[1] == ["space", "index", "evaluate"]
+    assert project.repro("index")[1] == ["space", "index"]
 
 
 def test_added_task_reruns_no_other_tasks_zoo(killed: tuple[Project, str, list[str]]) -> None:
     project = killed[0]
     project.params["tasks"]["meta_train"] |= ADDED
     project.write_params()
-    ran = project.repro("index")[1]
-    assert ran[0] == "tasks@satellite"
-    assert sorted(ran) == sorted(
-        [
-            "tasks@satellite",
-            "gate-tasks",
-            "zoo@satellite",
-            "gate-zoo",
-            "embed",
-            "transfer",
-            "space",
-            "index",
-        ]
-    )
+    assert project.repro("gate-zoo")[1] == ["tasks@satellite", "gate-tasks", "zoo@satellite", "gate-zoo"]
 
 
 def test_bad_data_stops_the_build_with_a_list_and_exit_code_3(killed: tuple[Project, str, list[str]]) -> None:
