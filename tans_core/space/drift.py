@@ -131,7 +131,9 @@ class DriftReference:
             card.home_task if card.home_task in known and not card.general else f"({card.id})" for card in models.cards
         )
         if len(known) < 2:
-            raise StoreError(f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `tans build embed`.")
+            raise StoreError(
+                f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `tans build embed`."
+            )
         functional, topology = models.functional, models.topology
         mean, deviation = functional.mean(axis=0), functional.std(axis=0)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
