@@ -113,8 +113,8 @@ def _licence(images: Ancestor, stated: str | None, terms: str | Path | None, kno
     licence = Licence(images.licence) if stated is None else normalise(stated)
     if licence.expression == USERS_OWN or (stated is not None and licence.expression == UNSTATED):
         raise ParamsError(
-            f"licence: users of the network have to know the licence of its images, {images.name!r}. Pass it: "
-            "--licence CC-BY-4.0, another SPDX expression, or your terms in words."
+            f"licence: none is known for the images {images.name!r}. Name it by --licence: an SPDX expression, such as "
+            "CC-BY-4.0, or your terms in words."
         )
     if stated is None:
         return licence
