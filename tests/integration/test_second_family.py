@@ -46,7 +46,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(site)
         get_family.cache_clear()
         data = {**PARAMS["data"], "stored_size_px": SIDE_PX}
-        evaluated = {**PARAMS["evaluate"], "steps": 2, "points": 1, "random_draws": 1}
+        evaluated = {**PARAMS["evaluate"], "steps": 2}
         yield build_project(tmp_path_factory.mktemp("mixed"), networks=NETWORKS, data=data, evaluate=evaluated)
     get_family.cache_clear()
 
