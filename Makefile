@@ -34,7 +34,7 @@ run: install ## Build everything (data, zoo, space, index, evaluation), then ret
 test: install ## Run all tests but those of `test-service`
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --ignore=tests/e2e
 
-test-service: install ## Run the tests with a real Prefect server, killed servers and an S3 server (minutes)
+test-service: install ## Run the tests with the whole pipeline, a real Prefect server, killed servers and S3 (minutes)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/e2e
 
 check: install ## Lint, format check, types, import rules

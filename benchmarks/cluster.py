@@ -24,7 +24,7 @@ import yaml
 from flows.serve import free_port, healthy, reaping, settings, start
 from tans_core.io import write_json
 from tans_core.runtime import clock, cores
-from tests.integration.test_pipeline import TASKS, small
+from tests.factories.small import TASKS, small
 
 ROOT = Path(__file__).resolve().parents[1]
 _RUN = re.compile(r"Running stage '([^']+)'")

@@ -30,7 +30,9 @@ def build(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Apply profiles/NAME.yaml to params.yaml first; the changes stay."),
+        typer.Option(
+            metavar="NAME", help="Apply the settings of profiles/NAME.yaml to params.yaml first; the changes stay."
+        ),
     ] = None,
     root: Root = None,
 ) -> None:
@@ -80,7 +82,10 @@ def _apply_profile(project: Path, name: str) -> None:
 def publish(
     again: Annotated[bool, typer.Option("--again", help="Publish it even if it was rolled back.")] = False,
     judge: Annotated[
-        bool, typer.Option("--judge", help="Publish it only if it is better than the release in production, or larger.")
+        bool,
+        typer.Option(
+            "--judge", help="Publish it only if it is better than the production release, or not worse and larger."
+        ),
     ] = False,
     root: Root = None,
 ) -> None:

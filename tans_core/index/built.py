@@ -51,7 +51,7 @@ def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
     _check_digest(view.store_dir, index)
     for folder in (view.space_dir, view.base_dir):
         if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder. Run `dvc repro` to build it.")
+            raise StoreError(f"{folder}: no such folder. Run `tans build` to build it.")
     _check_space(view.space_dir, index)
     files = _weights_of(index, view.root)
     for folder in (view.space_dir, view.base_dir):
@@ -93,7 +93,7 @@ def keep_admitted(
     if space_of(served.schema) != space_of(index.schema):
         if place is None:
             names = ", ".join(folders)
-            logger.warning("left out of the new release, embedded by another space: %s. Run `dvc repro` again.", names)
+            logger.warning("left out of the new release, embedded by another space: %s. Run `tans build` again.", names)
             return index, files
         rows = place(list(folders.values()))
     merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
@@ -138,7 +138,7 @@ def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
     for name in weight_names(index):
         path = data / inside(name)
         if not path.is_file():
-            raise StoreError(f"{path}: no such file, but the index names it. Run `dvc repro` to build it again.")
+            raise StoreError(f"{path}: no such file, but the index names it. Run `tans build` to build it again.")
         files |= {file.relative_to(data).as_posix(): file for file in sorted(path.parent.glob("*.safetensors"))}
     return files
 
@@ -146,7 +146,7 @@ def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
 def _check_digest(store: Path, index: pa.Table) -> None:
     path = store / "index.digest"
     if not path.is_file():
-        raise StoreError(f"{path}: no such file. Run `dvc repro index`.")
+        raise StoreError(f"{path}: no such file. Run `tans build index`.")
     if path.read_text(encoding="utf-8").strip() != digest_of(index):
         raise StoreError(f"{store / 'index.lance'}: its rows do not match index.digest. Run `dvc repro --force index`.")
 
@@ -156,4 +156,4 @@ def _check_space(folder: Path, index: pa.Table) -> None:
     from tans_core.space.encoders import space_digest
 
     if space_digest(folder) != space_of(index.schema):
-        raise StoreError(f"{folder}: the index was embedded by another space. Run `dvc repro index`.")
+        raise StoreError(f"{folder}: the index was embedded by another space. Run `tans build index`.")

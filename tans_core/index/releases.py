@@ -286,7 +286,7 @@ def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table
     """Return the rows of models that a release does not contain yet."""
     if space_of(rows.schema) != space_of(index.schema):
         raise StoreError(
-            f"the new models were embedded by another space than that of release {current.id}. Embed them again."
+            f"the new models were embedded by another space than that of release {current.id}. Admit them again."
         )
     known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
     cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
@@ -294,7 +294,7 @@ def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table
         name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
     )
     if clashes:
-        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}.")
+        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}. Rename these.")
     return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
 
 
@@ -302,7 +302,7 @@ def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Pa
     """Store a release's files and return it with its id; equal content always has the same id."""
     missing = [name for name in weight_names(index) if name not in files]
     if missing:
-        raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}.")
+        raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}. Run `tans build`.")
     hashes = {name: store_blob(serving, files[name]) for name in sorted(files)}
     index = index.sort_by("id")
     content = {"files": hashes, "format": FORMAT, "index": digest_of(index), "params": params}

@@ -53,7 +53,7 @@ class Retriever:
         if expected != loaded:
             raise StoreError(
                 f"release {release.id}: its index belongs to space {expected[:12]}, its space is {loaded[:12]}. "
-                "Run `dvc repro`."
+                "Run `tans build`."
             )
 
     @classmethod
