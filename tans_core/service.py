@@ -21,18 +21,20 @@ from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.recipe import for_family
-from tans_core.results import FinetuneRun, Retrieval
+from tans_core.results import FinetuneRun, Retrieval, write_report
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
 
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
-    from tans_core.finetuning.finetune import FinetuneResult
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
+    from tans_core.reporting import Report
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
-    from tans_core.use.outcome import Outcome
+
+CHECKPOINTS = ".resume/finetune"
+"""Below the project: what killed fine-tunings go on from."""
 
 
 class Service:
@@ -172,19 +174,41 @@ class Service:
         return self.retriever.query(task)
 
     def finetune(
-        self, dataset: str | Path | Task, options: FinetuneOptions | None = None, progress: bool = False
+        self,
+        dataset: str | Path | Task,
+        options: FinetuneOptions | None = None,
+        progress: bool = False,
+        progress_file: Path | None = None,
     ) -> FinetuneRun:
-        """Fine-tune one network on a data set; see `tans_core.api.finetune`."""
-        options = options or FinetuneOptions()
+        """Fine-tune one network on a data set; see `tans_core.api.finetune`.
+
+        Args:
+            dataset, options, progress: as there.
+            progress_file: for another process, to read how far it is: `tans_core.reporting.Progress`.
+        """
+        from tans_core.reporting import Report
+
+        options, report = options or FinetuneOptions(), Report(progress_file)
         with self._gate(dataset) as gate:
-            self._check(options)
-            task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
+            self.check(options)
+            task, scan = open_dataset(
+                dataset,
+                self.project,
+                self.limits,
+                gate,
+                group=options.group,
+                max_images=options.max_images,
+                on_folder=lambda folder: report(folder=folder.name),
+            )
         model = options.model
         if model is None:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}
             search = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
-            model = self._retrieve(dataset, task, scan, search)[options.rank - 1].model
-        return self._finetune(dataset, task, scan, model, options, progress)
+            found = self._retrieve(dataset, task, scan, search)
+            assert found.folder is not None
+            report(folder=found.folder.name)
+            model = found[options.rank - 1].model
+        return self._finetune(dataset, task, scan, model, options, progress, report)
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
@@ -207,7 +231,7 @@ class Service:
 
         return start_query_gate()
 
-    def _check(self, options: FinetuneOptions) -> None:
+    def check(self, options: FinetuneOptions) -> None:
         """Refuse a request that cannot be met, before the data set is read.
 
         Raises:
@@ -258,6 +282,7 @@ class Service:
         model: str,
         options: FinetuneOptions,
         progress: bool,
+        report: Report,
     ) -> FinetuneRun:
         from tans_core.finetuning.checkpoint import checkpoint_of
         from tans_core.finetuning.finetune import finetune as train
@@ -277,10 +302,13 @@ class Service:
         # Made before the training: a folder without write permission is an error at once.
         with (
             run_folder(self.project, "finetune") as folder,
-            checkpoint_of(self.project / ".resume/finetune", key) as checkpoint,
+            checkpoint_of(self.project / CHECKPOINTS, key) as checkpoint,
         ):
+            report(folder=folder.name)
+            report(run=folder.name, model=model, epochs=epochs, checkpoint=f"{key}.ckpt")
             # Validated once per epoch; the best weights are chosen by that.
-            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": checkpoint}
+            watched = report.watched(checkpoint)
+            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": watched}
             result = train(network, task, card.preprocess, recipe, **budgeted)
             _write_scan(scan, folder)
             outcome = write_outcome(folder, network, result, task, tuned)
@@ -297,7 +325,7 @@ class Service:
                 known=known,
                 test=outcome.judgement.to_dict(),
             )
-            _write_report(run, result, outcome)
+            write_report(run, result, outcome)
             # The last: the folder has its weights when it is whole.
             write_run(
                 folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
@@ -308,29 +336,3 @@ class Service:
 def _write_scan(scan: Scanned | None, folder: Path) -> None:
     if scan is not None:
         scan.write(folder)
-
-
-def _write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> None:
-    from tans_core.views.run_page import write_run_page
-
-    judged, size = outcome.judgement, result.preprocess.image_size_px
-    facts = [
-        ("Validation accuracy", f"{run.best_val_accuracy:.3f}"),
-        ("Images", ", ".join(f"{count:,} {split}" for split, count in run.task.counts.items())),
-        ("Input", f"{size} × {size} px"),
-        ("Parameters", f"{result.params_m:.2f} M"),
-        ("MACs of one image", f"{result.macs_m:.1f} M"),
-        ("Temperature", f"{outcome.card.temperature:.2f}"),
-        ("Calibration error", f"{judged.calibration_error:.3f} (before: {judged.calibration_error_before:.3f})"),
-        ("Time", f"{run.seconds:.1f} s"),
-    ]
-    write_run_page(
-        run.folder / "report.html",
-        title=(run.model, run.task.name),
-        facts=facts,
-        curve=run.curve,
-        best_step=result.best_step,
-        judgement=judged,
-        mistakes=outcome.mistakes,
-        warning=run.warning,
-    )
