@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from tans_core.errors import TansError, did_you_mean
-from tans_core.http import examples, problems
+from tans_core.http import examples, page, problems
 from tans_core.http.guard import Figures, Guard
 from tans_core.http.live import Live
 from tans_core.http.settings import ApiOptions
@@ -43,6 +43,7 @@ class ScanOptions(Options):
     max_images: int | None = Field(None, ge=1, description="Open at most so many files, evenly over classes.")
     drop_empty_classes: bool = Field(False, description="Leave out classes without a usable image.")
     group: str | None = Field(None, description=GROUP_HELP)
+    query: bool = Field(False, description="Also return the query of these images, as `tans embed` makes it.")
 
 
 class ModelOptions(Constraints):
@@ -60,6 +61,7 @@ class Answer(BaseModel):
 class Scan(Answer):
     passed: bool = Field(description="Whether a search takes these images.")
     scan: dict[str, Any] = Field(description="As `tans tasks scan --json` prints it (docs/scan.md).")
+    query: Query | None = Field(description="For POST /v1/retrieve; null unless asked for and passed.")
 
 
 class Found(Answer):
@@ -126,6 +128,8 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     problems.install(
         app, hidden, {"/v1/scan": ScanOptions, "/v1/retrieve": RetrieveOptions, "/v1/models": ModelOptions}
     )
+
+    page.install(app)
 
     def opened(request: Request) -> Service:
         service = live.current()
@@ -212,8 +216,8 @@ def _warm(live: Live) -> None:
 
 
 def _scan(service: Service, path: Path, scratch: Path, options: ScanOptions) -> Scan:
-    scanned = service.scan(path, scratch=scratch, **options.model_dump())
-    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=scanned.to_dict())
+    scanned, query = service.scan(path, scratch=scratch, **options.model_dump())
+    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=scanned.to_dict(), query=query)
 
 
 def _found(retrieval: Retrieval) -> Found:
