@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
@@ -22,7 +23,12 @@ CURVE = {"epoch": "epoch", "step": "step", "train_loss": "train loss", "val_accu
 @declared("finetune")
 @takes(FinetuneOptions)
 def finetune(
-    dataset: str | int, options: FinetuneOptions, *, to_inbox: bool = False, licence: str | None = None
+    dataset: str | int,
+    options: FinetuneOptions,
+    *,
+    to_inbox: bool = False,
+    licence: str | None = None,
+    progress: str | None = None,
 ) -> Any:
     """Fine-tune, and write a report, JSON and a link to `runs/<id>`, which contains the weights.
 
@@ -31,11 +37,13 @@ def finetune(
         {options}
         to_inbox: also hand the result to the inbox, so that it can join the zoo, as `tans contribute` does.
         licence: of the images, for `to_inbox`: needed unless they are a task of the project.
+        progress: a file to append to, as lines of JSON, how far the fine-tuning is.
     """
     root = project()
     if to_inbox and licence is None and find_task_folder(root, str(dataset)) is None:
         raise ParamsError("licence: missing; a network for the zoo needs the licence of its images, such as CC-BY-4.0.")
-    run = Service.open(root).finetune(str(dataset), options)
+    progress_file = Path(progress) if progress else None
+    run = Service.open(root).finetune(str(dataset), options, progress_file=progress_file)
     if to_inbox:
         contribute(run.folder, licence=licence, root=root)
     get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)

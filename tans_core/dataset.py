@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +170,8 @@ def open_dataset(
     drop_empty_classes: bool = False,
     follow_links: bool = False,
     group: str | None = None,
+    max_images: int | None = None,
+    on_folder: Callable[[Path], None] = lambda _: None,
 ) -> tuple[Task, Scanned | None]:
     """Read a task by its name, or scan a path, which must pass the gate.
 
@@ -182,6 +184,8 @@ def open_dataset(
         drop_empty_classes: leave out classes of a path without a usable image, instead of failing.
         follow_links: follow links of a path that lead outside it.
         group: what keeps images of a path in one split (`tans_core.tasks.inputs.open.open_input`).
+        max_images: open at most so many files of a path, evenly over classes.
+        on_folder: called with the run that is made if the gate refuses the images.
 
     Returns:
         The task, and the result of the scan (None for a task of the project).
@@ -214,6 +218,7 @@ def open_dataset(
         root,
         limits,
         gate,
+        max_images=max_images,
         drop_empty_classes=drop_empty_classes,
         follow_links=follow_links,
         group=group,
@@ -221,6 +226,7 @@ def open_dataset(
     )
     if task is None:
         with run_folder(root, "scan") as details:
+            on_folder(details)
             scanned.write(details)
         scanned.verdict.raise_on_failure(details / "scan.html")
     assert task is not None
@@ -277,9 +283,7 @@ def scan_path(
     from tans_core.views.scan_page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
 
     check = gate.check if gate is not None else check_query
-    # A scan that was killed is resumed from this folder; of two scans of one path at a time, only one uses it.
-    key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
-    resume = scratch or root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
+    resume = scratch or scan_folder(root, path, follow_links)
     with scan(
         path,
         stored_size_px=limits.stored_size_px,
@@ -305,6 +309,12 @@ def scan_path(
         if name is None or not verdict.passed:
             return None, scanned
         return scanning.task(name, min_images_per_class=limits.min_images_per_class), scanned
+
+
+def scan_folder(root: Path, path: Path, follow_links: bool = False) -> Path:
+    """Return the folder that a killed scan is resumed from; of two scans of one path at a time, only one uses it."""
+    key = f"{path.resolve()}{'?follow-links' if follow_links else ''}"
+    return root / ".resume/scan" / hashlib.sha256(key.encode(errors="replace")).hexdigest()[:16]
 
 
 def check_save_name(name: str, root: Path) -> None:

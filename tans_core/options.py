@@ -55,6 +55,9 @@ class FinetuneOptions(Constraints):
         ),
     ] = REFINED
     epochs: Annotated[_Count, Field(description="How many epochs; by default as in params.yaml.")] = None
+    max_images: Annotated[_Count, Field(description="Open at most so many files of a path, evenly over classes.")] = (
+        None
+    )
     seed: Annotated[
         int,
         Field(ge=0, lt=2**63, description="Seed of the new classifier, the order of images and the augmentation."),

@@ -27,7 +27,7 @@ _FRESH = timedelta(hours=1)
 """Whatever changed since may be in use."""
 # Results of finished work, which later builds read, and a folder that belongs to the lock of the inbox.
 _IN_USE = {"transfer", "features", "known", "admission", "benchmark", "ablate", "bench-transfer"}
-_DIVIDED = {"scan", "base", "zoo"}
+_DIVIDED = {"scan", "base", "zoo", "jobs"}
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from tans_core.finetuning.finetune import FinetuneResult
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
+    from tans_core.reporting import Report
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
     from tans_core.use.outcome import Outcome
+
+CHECKPOINTS = ".resume/finetune"
+"""Below the project: what killed fine-tunings go on from."""
 
 
 class Service:
@@ -177,19 +181,41 @@ class Service:
         return self.retriever.query(task)
 
     def finetune(
-        self, dataset: str | Path | Task, options: FinetuneOptions | None = None, progress: bool = False
+        self,
+        dataset: str | Path | Task,
+        options: FinetuneOptions | None = None,
+        progress: bool = False,
+        progress_file: Path | None = None,
     ) -> FinetuneRun:
-        """Fine-tune one network on a data set; see `tans_core.api.finetune`."""
-        options = options or FinetuneOptions()
+        """Fine-tune one network on a data set; see `tans_core.api.finetune`.
+
+        Args:
+            dataset, options, progress: as there.
+            progress_file: for another process, to read how far it is: `tans_core.reporting.Progress`.
+        """
+        from tans_core.reporting import Report
+
+        options, report = options or FinetuneOptions(), Report(progress_file)
         with self._gate(dataset) as gate:
-            self._check(options)
-            task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
+            self.check(options)
+            task, scan = open_dataset(
+                dataset,
+                self.project,
+                self.limits,
+                gate,
+                group=options.group,
+                max_images=options.max_images,
+                on_folder=lambda folder: report(folder=folder.name),
+            )
         model = options.model
         if model is None:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}
             search = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
-            model = self._retrieve(dataset, task, scan, search)[options.rank - 1].model
-        return self._finetune(dataset, task, scan, model, options, progress)
+            found = self._retrieve(dataset, task, scan, search)
+            assert found.folder is not None
+            report(folder=found.folder.name)
+            model = found[options.rank - 1].model
+        return self._finetune(dataset, task, scan, model, options, progress, report)
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
@@ -212,7 +238,7 @@ class Service:
 
         return start_query_gate()
 
-    def _check(self, options: FinetuneOptions) -> None:
+    def check(self, options: FinetuneOptions) -> None:
         """Refuse a request that cannot be met, before the data set is read.
 
         Raises:
@@ -263,6 +289,7 @@ class Service:
         model: str,
         options: FinetuneOptions,
         progress: bool,
+        report: Report,
     ) -> FinetuneRun:
         from tans_core.finetuning.checkpoint import checkpoint_of
         from tans_core.finetuning.finetune import finetune as train
@@ -282,10 +309,13 @@ class Service:
         # Made before the training: a folder without write permission is an error at once.
         with (
             run_folder(self.project, "finetune") as folder,
-            checkpoint_of(self.project / ".resume/finetune", key) as checkpoint,
+            checkpoint_of(self.project / CHECKPOINTS, key) as checkpoint,
         ):
+            report(folder=folder.name)
+            report(run=folder.name, model=model, epochs=epochs, checkpoint=f"{key}.ckpt")
             # Validated once per epoch; the best weights are chosen by that.
-            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": checkpoint}
+            watched = report.watched(checkpoint)
+            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": watched}
             result = train(network, task, card.preprocess, recipe, **budgeted)
             _write_scan(scan, folder)
             outcome = write_outcome(folder, network, result, task, tuned)

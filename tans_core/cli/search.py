@@ -79,11 +79,20 @@ def embed(
 
 
 @takes(FinetuneOptions, command=True)
-def finetune(dataset: DataSet, options: FinetuneOptions, as_json: AsJson = False, root: Root = None) -> None:
+def finetune(
+    dataset: DataSet,
+    options: FinetuneOptions,
+    progress: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file to append to, as lines of JSON, how far the fine-tuning is."),
+    ] = None,
+    as_json: AsJson = False,
+    root: Root = None,
+) -> None:
     """Fine-tune one network on a data set, and keep its weights."""
     from tans_core.service import Service
 
-    run = Service.open(root).finetune(dataset, options, progress=not as_json)
+    run = Service.open(root).finetune(dataset, options, progress=not as_json, progress_file=progress)
     if as_json:
         print_json(run.to_dict())
     else:

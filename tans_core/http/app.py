@@ -20,13 +20,17 @@ from starlette.exceptions import HTTPException
 
 from tans_core.errors import TansError, did_you_mean
 from tans_core.http import examples, page, problems
+from tans_core.http.context import Context
 from tans_core.http.guard import Figures, Guard
+from tans_core.http.job_routes import router as job_router
+from tans_core.http.jobs import JOBS, Jobs
 from tans_core.http.live import Live
+from tans_core.http.run_routes import router as run_router
 from tans_core.http.settings import ApiOptions
 from tans_core.http.uploads import Slots, Spool, chunks, is_json, receive
 from tans_core.index.history import production_id
 from tans_core.index.releases import ReleaseInfo, list_releases
-from tans_core.options import GROUP_HELP, RetrieveOptions
+from tans_core.options import GROUP_HELP, FinetuneOptions, RetrieveOptions
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate
 from tans_core.retrieval.constraints import Constraints, Options
@@ -98,22 +102,25 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
         options: the limits.
         token: that requests must send; None for none.
     """
-    live, figures = Live(project), Figures()
-    slots = Slots(options.slots, options.waiting)
-    hidden = {project: "/"}
-    spools: list[Spool] = []
+    figures = Figures()
+    # A job's folder first: it is below the project.
+    hidden = {project / JOBS: "/[^/]+/(body/)?", project: "/"}
+    jobs = Jobs(project, options.jobs, options.waiting_jobs, lambda error: problems.described(error, hidden))
+    context = Context(project, options, Live(project), Slots(options.slots, options.waiting), jobs)
+    slots, opened = context.slots, context.opened
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        spool = await to_thread.run_sync(Spool)
-        spools.append(spool)
-        hidden[spool.folder] = "/[^/]+/(body/)?"
+        context.spool = await to_thread.run_sync(Spool)
+        hidden[context.spool.folder] = "/[^/]+/(body/)?"
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(to_thread.run_sync, functools.partial(_warm, live))
+                tasks.start_soon(to_thread.run_sync, functools.partial(_warm, context.live))
+                tasks.start_soon(jobs.run)
                 yield
+                tasks.cancel_scope.cancel()
         finally:
-            spool.close()
+            context.spool.close()
 
     app = FastAPI(
         title="TANS",
@@ -126,21 +133,25 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     )
     app.add_middleware(Guard, options=options, token=token, figures=figures)
     problems.install(
-        app, hidden, {"/v1/scan": ScanOptions, "/v1/retrieve": RetrieveOptions, "/v1/models": ModelOptions}
+        app,
+        hidden,
+        {
+            "/v1/scan": ScanOptions,
+            "/v1/retrieve": RetrieveOptions,
+            "/v1/models": ModelOptions,
+            "/v1/finetune": FinetuneOptions,
+        },
     )
-
+    app.state.context = context
+    app.include_router(job_router)
+    app.include_router(run_router)
     page.install(app)
-
-    def opened(request: Request) -> Service:
-        service = live.current()
-        request.state.release = service.release.id
-        return service
 
     @app.post("/v1/scan", tags=["images"], openapi_extra=examples.IMAGES, response_description="The report")
     async def scan(request: Request, chosen: Annotated[ScanOptions, Parameters()]) -> Scan:
         """Check the images of a zip or a Parquet file: classes, bad files, copies, leaks. Nothing of them is kept."""
         with slots.admitted():
-            async with spools[0].room() as room:
+            async with context.room() as room:
                 path = await receive(request, room, options)
                 most = min(chosen.max_images or options.max_images, options.max_images)
                 limited = chosen.model_copy(update={"max_images": most})
@@ -153,7 +164,7 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
             if is_json(request):
                 body = b"".join([chunk async for chunk in chunks(request, MAX_BYTES, options.patience_s)])
                 return await slots.work(lambda: _found(opened(request).search(Query.parse(body, "query.json"), chosen)))
-            async with spools[0].room() as room:
+            async with context.room() as room:
                 path = await receive(request, room, options)
                 return await slots.work(
                     lambda: _found(opened(request).search(path, chosen, room / "scan", options.max_images))

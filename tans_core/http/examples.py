@@ -35,6 +35,52 @@ PROBLEM: dict[str, Any] = {
     "description": "A problem document (RFC 9457), for every error",
     "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
 }
+_JPEG = {"image/*": _FILE, ARCHIVES[0]: _FILE, TABLES[0]: _FILE}
+PICTURES = _body(_JPEG, "An image, a zip of images of any layout, or a Parquet file with images, as it is: no form.")
+_RUN = "2026-11-30T10-15-02-finetune-1a2b3c"
+
+
+def _answer(description: str, example: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"example": example}}}
+
+
+JOB = _answer(
+    "The fine-tuning as it is now",
+    {
+        "id": "2026-11-30T10-14-48-9c0d1e",
+        "state": "COMPLETED",
+        "created": "2026-11-30T10:14:48+00:00",
+        "waiting_for": None,
+        "model": "elastic.optdigits.007",
+        "epoch": 1,
+        "epochs": 1,
+        "curve": [{"step": 12, "epoch": 1.0, "train_loss": 0.91, "val_accuracy": 0.83, "seconds": 2.4}],
+        "run": _RUN,
+        "accuracy": 0.81,
+        "problem": None,
+    },
+)
+GUESSED = _answer(
+    "The classes, with calibrated probabilities",
+    {
+        "run": _RUN,
+        "class_names": ["ash", "elm"],
+        "images": 1,
+        "unreadable": 0,
+        "accuracy": None,
+        "predictions": [
+            {
+                "image": "new/1.jpg",
+                "label": "elm",
+                "probability": 0.93,
+                "probabilities": {"ash": 0.07, "elm": 0.93},
+                "error": None,
+                "truth": None,
+            }
+        ],
+        "skipped": {},
+    },
+)
 FOUND: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The networks to start from, best first",

@@ -64,9 +64,16 @@ class Problem(BaseModel):
 def respond(
     status: int, text: str, *, kind: type[TansError] | None = None, headers: Mapping[str, str] = {}, release: str | None
 ) -> Response:
+    """Return an answer that is a problem document; see `_problem`."""
+    closing = {"Connection": "close"} if status in LAST else {}
+    content = _problem(status, text, kind, release).model_dump_json(exclude_none=True)
+    return Response(content, status, {**headers, **closing}, MEDIA_TYPE)
+
+
+def _problem(status: int, text: str, kind: type[TansError] | None, release: str | None) -> Problem:
     """Return a problem document. The first line of the text is the detail, the others are advice."""
     detail, *advice = (line.strip() for line in text.strip().splitlines() or [""])
-    problem = Problem(
+    return Problem(
         type="about:blank" if kind is None else f"urn:tans:error:{kind.__name__}",
         title=HTTPStatus(status).phrase if kind is None else (kind.__doc__ or "").strip().splitlines()[0],
         status=status,
@@ -74,8 +81,22 @@ def respond(
         advice=advice,
         release=release,
     )
-    closing = {"Connection": "close"} if status in LAST else {}
-    return Response(problem.model_dump_json(exclude_none=True), status, {**headers, **closing}, MEDIA_TYPE)
+
+
+def described(error: TansError, hidden: Mapping[Path, str], release: str | None = None) -> Problem:
+    """Return the problem document of an error.
+
+    Args:
+        error: of this process or of another one.
+        hidden: folders of this machine that texts must not show, each with a pattern of what follows it.
+        release: that was asked.
+    """
+    status = next(_STATUS[one] for one in type(error).__mro__ if one in _STATUS)
+    text = str(error)
+    for folder, shown in hidden.items():
+        text = re.sub(re.escape(str(folder)) + shown, "", text)
+    text = re.sub(r"--[a-z][a-z-]*[a-z]", lambda match: _FLAGS.get(match[0], match[0]), text)
+    return _problem(status, text, type(error), release)
 
 
 class _Values:
@@ -93,7 +114,7 @@ def install(app: FastAPI, hidden: Mapping[Path, str], options: Mapping[str, type
 
     Args:
         app: the application.
-        hidden: folders of this machine that texts must not show, each with a pattern of what follows it.
+        hidden: as for `described`.
         options: the parameters of each address, for the words on a wrong one.
     """
 
@@ -101,12 +122,8 @@ def install(app: FastAPI, hidden: Mapping[Path, str], options: Mapping[str, type
         return getattr(request.state, "release", None)
 
     def of_tans(request: Request, error: TansError) -> Response:
-        kind = next(one for one in type(error).__mro__ if one in _STATUS)
-        text = str(error)
-        for folder, shown in hidden.items():
-            text = re.sub(re.escape(str(folder)) + shown, "", text)
-        text = re.sub(r"--[a-z][a-z-]*[a-z]", lambda match: _FLAGS.get(match[0], match[0]), text)
-        return respond(_STATUS[kind], text, kind=type(error), release=release_of(request))
+        problem = described(error, hidden, release_of(request))
+        return Response(problem.model_dump_json(exclude_none=True), problem.status, media_type=MEDIA_TYPE)
 
     def of_http(request: Request, error: HTTPException) -> Response:
         text = error.detail

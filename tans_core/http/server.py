@@ -34,8 +34,10 @@ class Serving:
         self._listening = _listen(options)
         host, port = self._listening.getsockname()[:2]
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        app = make_app(project, options, token)
+        app.state.context.ending = lambda: self._server.should_exit
         config = uvicorn.Config(
-            make_app(project, options, token),
+            app,
             http=_patient(options.patience_s),
             ws="none",
             proxy_headers=False,  # the address of a client counts for its rate: nobody else may write it

@@ -41,6 +41,8 @@ class ApiOptions(Options):
     waiting: Annotated[
         int, Field(description="How many more may upload or wait; others are told to come back.", ge=0)
     ] = 16
+    jobs: Annotated[int, Field(description="How many networks are fine-tuned at a time; others wait.", ge=1)] = 1
+    waiting_jobs: Annotated[int, Field(description="How many more fine-tunings may wait, with their images.", ge=0)] = 8
     per_minute: Annotated[int, Field(description="Requests a minute that one client may send.", ge=1)] = 600
     patience_s: Annotated[
         float,

@@ -93,16 +93,23 @@ class Slots:
         return await to_thread.run_sync(function, limiter=self._working)
 
 
-async def receive(request: Request, room: Path, options: ApiOptions) -> Path:
+async def receive(request: Request, room: Path, options: ApiOptions, pictures: bool = False) -> Path:
     """Write the body of a request to a file, whose name says what it is: `upload.zip` or `upload.parquet`.
 
     The file is in a folder of its own: paths in a table lead to nothing else.
+
+    Args:
+        request: with the body.
+        room: a folder for the file's folder, `body`.
+        options: the limits.
+        pictures: also take one image, by its `Content-Type`; its file is `upload`.
 
     Raises:
         HTTPException: 408 too slow, 413 too large, 415 neither a zip nor Parquet.
         DataError: it is empty.
     """
-    _check_type(request, (*ARCHIVES, *TABLES, ANY))
+    picture = pictures and _media_type(request).startswith("image/")
+    _check_type(request, (_media_type(request),) if picture else (*ARCHIVES, *TABLES, ANY))
     folder = room / "body"
     folder.mkdir()
     part = folder / "part"
@@ -111,7 +118,7 @@ async def receive(request: Request, room: Path, options: ApiOptions) -> Path:
         async for chunk in chunks(request, options.max_bytes, options.patience_s):
             if len(start) < 4:
                 start = (start + chunk)[:4]
-                if len(start) == 4 and start not in _SUFFIXES:
+                if len(start) == 4 and start not in _SUFFIXES and not picture:
                     raise _unsupported("The body is neither a zip nor Parquet, by its first bytes.")
             held += chunk
             if len(held) >= _WRITTEN_AT_ONCE:
@@ -120,9 +127,9 @@ async def receive(request: Request, room: Path, options: ApiOptions) -> Path:
         await file.write(held)
     if not start:
         raise DataError("The body is empty.\n  Send the file itself: curl --data-binary @photos.zip …")
-    if start not in _SUFFIXES:
+    if start not in _SUFFIXES and not picture:
         raise _unsupported("The body is neither a zip nor Parquet, by its first bytes.")
-    return part.rename(folder / f"upload{_SUFFIXES[start]}")
+    return part.rename(folder / f"upload{_SUFFIXES.get(start, '')}")
 
 
 async def chunks(request: Request, most: int, patience_s: float) -> AsyncIterator[bytes]:

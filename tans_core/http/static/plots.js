@@ -1,7 +1,7 @@
 // Two plots as SVG, drawn at the width that they have, so that their text is never scaled.
 
 const SVG = "http://www.w3.org/2000/svg";
-const HEIGHT = 280;
+const NEAR = 1.02;
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 14, 14, 40];
 
 function shape(kind, attributes, text) {
@@ -30,33 +30,32 @@ function ticks(low, high, most, logarithmic = false) {
   return values.map((value) => Number(value.toPrecision(6)));
 }
 
-function frame(svg, { x, y, xTicks, yTicks, xName, yName }) {
+function frame(svg, height, { x, y, xTicks, yTicks, xName, yName }) {
   const width = Math.max(260, svg.clientWidth || svg.parentElement.clientWidth || 600);
   svg.replaceChildren();
-  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-  svg.setAttribute("height", HEIGHT);
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("height", height);
   const toX = (value) => LEFT + x(value) * (width - LEFT - RIGHT);
-  const toY = (value) => HEIGHT - BOTTOM - y(value) * (HEIGHT - TOP - BOTTOM);
+  const toY = (value) => height - BOTTOM - y(value) * (height - TOP - BOTTOM);
   for (const value of yTicks) {
     svg.append(shape("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: toY(value), y2: toY(value) }));
     svg.append(shape("text", { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end" }, String(value)));
   }
   for (const value of xTicks) {
-    svg.append(shape("text", { x: toX(value), y: HEIGHT - BOTTOM + 17, "text-anchor": "middle" }, String(value)));
+    svg.append(shape("text", { x: toX(value), y: height - BOTTOM + 17, "text-anchor": "middle" }, String(value)));
   }
-  svg.append(shape("text", { class: "axis", x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, xName));
+  svg.append(shape("text", { class: "axis", x: width - RIGHT, y: height - 6, "text-anchor": "end" }, xName));
   svg.append(shape("text", { class: "axis", x: 4, y: 11 }, yName));
   return { toX, toY, width };
 }
 
 const path = (points) => points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
 
-/** Return the networks than which no cheaper one has a higher score, the cheapest first. */
+/** Return the networks than which none of the same compute (within 2 %) or less has a higher score, cheapest first. */
 export function front(networks) {
-  let best = -Infinity;
-  return [...networks]
-    .sort((one, other) => one.macs_m - other.macs_m || other.score - one.score)
-    .filter((one) => one.score > best && ((best = one.score), true));
+  const better = (one, other) => other.score > one.score && other.macs_m <= one.macs_m * NEAR;
+  const best = networks.filter((one) => !networks.some((other) => better(one, other)));
+  return best.sort((one, other) => one.macs_m - other.macs_m || one.score - other.score);
 }
 
 /** Draw score against MACs: all networks, those within the limits, and the front of these. */
@@ -65,7 +64,7 @@ export function drawFront(svg, all, fitting, chosen) {
   const [least, most] = [Math.min(...macs) / 1.15, Math.max(...macs) * 1.15];
   const room = (Math.max(...scores) - Math.min(...scores)) * 0.08 || 1;
   const [low, high] = [Math.min(...scores) - room, Math.max(...scores) + room];
-  const { toX, toY, width } = frame(svg, {
+  const { toX, toY, width } = frame(svg, 360, {
     x: (value) => Math.log(value / least) / Math.log(most / least),
     y: (value) => (value - low) / (high - low),
     xTicks: ticks(least, most, 8, true),
@@ -100,7 +99,7 @@ export function drawFront(svg, all, fitting, chosen) {
 /** Draw a learning curve: validation accuracy from 0 to 1, and training loss by its highest value. */
 export function drawCurve(svg, curve, epochs) {
   const last = Math.max(epochs || 1, ...curve.map((one) => one.epoch));
-  const { toX, toY } = frame(svg, {
+  const { toX, toY } = frame(svg, 260, {
     x: (value) => value / last,
     y: (value) => value,
     xTicks: ticks(0, last, 8),

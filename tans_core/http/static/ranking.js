@@ -181,12 +181,11 @@ function reasons(one, index) {
   const said = [];
   if (one.home_accuracy === null) said.push("Its weights are general: tuned on no task alone. ");
   else said.push("Tuned on ", name(one.home_task), `, where it reaches ${percent(one.home_accuracy)}. `);
-  const kinds = { capacity: "its size and shape", start: "its weights as a start for any images", fit: "its fit to these images" };
-  const over = Object.keys(kinds).map((kind) => [kind, one[kind] - mean(kind)]);
-  const [strongest, gain] = over.reduce((best, other) => (other[1] > best[1] ? other : best));
-  if (gain > 0.05) said.push(`Most in its favour: ${kinds[strongest]} (${signed(gain)} over the average network). `);
-  if (one.probe !== null) said.push(`On your images, its features explain ${percent(Math.max(0, one.probe))} of the differences between classes. `);
   const first = state.fitting[0];
+  const [kind, gain] = strongest(one);
+  const same = index > 0 && kind === strongest(first)[0];
+  if (gain > 0.05 && !same) said.push(`Most in its favour: ${KINDS[kind]} (${signed(gain)} over the average network). `);
+  if (one.probe !== null) said.push(`On your images, its features explain ${percent(Math.max(0, one.probe))} of the differences between classes. `);
   if (index > 0) {
     const times = one.macs_m / first.macs_m;
     const compute = times > 0.9 && times < 1.1 ? "at about the same compute" : `at ${number(Number(times.toPrecision(2)))} times the compute`;
@@ -194,6 +193,14 @@ function reasons(one, index) {
     said.push(behind < 0.005 ? `Equal to the first, ${compute}.` : `${behind.toFixed(2)} behind the first, ${compute}.`);
   }
   return said;
+}
+
+const KINDS = { capacity: "its size and shape", start: "its weights as a start for any images", fit: "its fit to these images" };
+
+/** The part of a score that is furthest above that of the average network, and by how much. */
+function strongest(one) {
+  const over = Object.keys(KINDS).map((kind) => [kind, one[kind] - mean(kind)]);
+  return over.reduce((best, other) => (other[1] > best[1] ? other : best));
 }
 
 const mean = (kind) => state.all.reduce((sum, one) => sum + one[kind], 0) / state.all.length;

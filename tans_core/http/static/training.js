@@ -76,7 +76,7 @@ function show(news) {
     $("result").replaceChildren(h("p", { class: "figure" }, percent(job.accuracy)), words);
   }
   $("downloads").hidden = !job.run;
-  if (job.run && !$("trying").dataset.run) showDownloads();
+  if (job.run && $("downloads").dataset.run !== job.run) guarded("tuning", showDownloads);
   if (job.state === "COMPLETED" && job.run) offerTrying();
   if (job.problem) {
     const box = $("tuning").querySelector(".problem");
@@ -110,9 +110,12 @@ function showCurve(curve) {
 
 /* Downloads */
 
-function showDownloads() {
+async function showDownloads() {
   const run = job.run;
-  const buttons = FILES.map(([file, words]) => {
+  $("downloads").dataset.run = run;
+  const { files } = await call(`/v1/runs/${encodeURIComponent(run)}`);
+  const there = new Set(files.map((file) => file.name));
+  const buttons = FILES.filter(([file]) => there.has(file)).map(([file, words]) => {
     const button = h("button", { type: "button", class: "quiet" }, words);
     button.addEventListener("click", () => download(run, file, button));
     return button;
@@ -168,7 +171,6 @@ async function prediction(picture, said) {
   const best = Object.entries(said.probabilities ?? { [said.label]: said.probability }).sort((a, b) => b[1] - a[1]);
   const rows = best.slice(0, TOP).map(([label, probability]) => {
     const bar = h("i");
-    bar.style.width = percent(probability);
     bar.style.width = `${100 * probability}%`;
     return h("div", {}, h("dt", {}, name(label)), h("dd", {}, percent(probability)), h("span", { class: "bar", "aria-hidden": "true" }, bar));
   });
