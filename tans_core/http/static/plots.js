@@ -1,5 +1,7 @@
 // Two plots as SVG, drawn at the width that they have, so that their text is never scaled.
 
+import { minus } from "./dom.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 const NEAR = 1.02;
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 14, 14, 40];
@@ -39,7 +41,7 @@ function frame(svg, height, { x, y, xTicks, yTicks, xName, yName }) {
   const toY = (value) => height - BOTTOM - y(value) * (height - TOP - BOTTOM);
   for (const value of yTicks) {
     svg.append(shape("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: toY(value), y2: toY(value) }));
-    svg.append(shape("text", { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end" }, String(value)));
+    svg.append(shape("text", { x: LEFT - 6, y: toY(value) + 4, "text-anchor": "end" }, minus(String(value))));
   }
   for (const value of xTicks) {
     svg.append(shape("text", { x: toX(value), y: height - BOTTOM + 17, "text-anchor": "middle" }, String(value)));
@@ -64,7 +66,7 @@ export function drawFront(svg, all, fitting, chosen) {
   const [least, most] = [Math.min(...macs) / 1.15, Math.max(...macs) * 1.15];
   const room = (Math.max(...scores) - Math.min(...scores)) * 0.08 || 1;
   const [low, high] = [Math.min(...scores) - room, Math.max(...scores) + room];
-  const { toX, toY, width } = frame(svg, 360, {
+  const { toX, toY, width } = frame(svg, matchMedia("(max-width: 46rem)").matches ? 320 : 430, {
     x: (value) => Math.log(value / least) / Math.log(most / least),
     y: (value) => (value - low) / (high - low),
     xTicks: ticks(least, most, 8, true),

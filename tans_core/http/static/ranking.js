@@ -1,7 +1,7 @@
 // The networks for the images that were checked: limits, plot, and the ranked list with its reasons.
 
 import { call } from "./api.js";
-import { $, guarded, h, name, number, percent, reveal, say, several, signed } from "./dom.js";
+import { $, guarded, h, minus, name, number, percent, reveal, say, several, signed } from "./dom.js";
 import { drawFront, front } from "./plots.js";
 import { prepare } from "./training.js";
 
@@ -152,7 +152,7 @@ function item(one, index, onFront, low, high) {
   const figures = h(
     "dl",
     {},
-    figure("Score", `${one.score.toFixed(2)} ± ${one.plus_minus.toFixed(2)}`),
+    figure("Score", `${minus(one.score.toFixed(2))} ± ${one.plus_minus.toFixed(2)}`),
     figure("Parameters", `${number(one.params_m)} M`),
     figure("MACs", `${number(one.macs_m)} M`),
     ...(one.latency_ms ? [figure("Latency", `${number(one.latency_ms)} ms`)] : []),
@@ -169,10 +169,10 @@ function item(one, index, onFront, low, high) {
       h("h3", {}, name(one.model), onFront ? h("span", { class: "badge" }, "best for its compute") : null),
       h("p", {}, ...reasons(one, index)),
       h("div", { class: "range", "aria-hidden": "true" }, interval, middle),
-      h("details", {}, h("summary", {}, "Parts of the score, and licences"), parts(one)),
     ),
     figures,
     start,
+    h("details", {}, h("summary", {}, "Parts of the score, and licences"), parts(one)),
   );
 }
 

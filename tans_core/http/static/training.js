@@ -99,7 +99,7 @@ function inWords() {
 
 function showCurve(curve) {
   const highest = drawCurve($("curve"), curve, job.epochs);
-  $("highest").textContent = `, 0 to ${highest.toPrecision(2)}`;
+  $("highest").textContent = highest.toPrecision(2);
   const last = curve.at(-1);
   $("curve").setAttribute("aria-label", `Learning curve: after epoch ${number(last.epoch)}, validation accuracy ${percent(last.val_accuracy)}`);
   const rows = curve.map((one) =>
