@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tans_core.dataset import Scanned
+    from tans_core.finetuning.finetune import FinetuneResult
     from tans_core.retrieval.retriever import Candidate
     from tans_core.tasks.task import TaskInfo
+    from tans_core.use.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,30 @@ class FinetuneRun:
         scan = self.scan.to_dict() if self.scan else None
         maps = {"known": dict(self.known), "test": dict(self.test)}
         return {**plain, **maps, "folder": str(self.folder), "scan": scan, "task": asdict(self.task)}
+
+
+def write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> None:
+    """Write `report.html` of a run."""
+    from tans_core.views.run_page import write_run_page
+
+    judged, size = outcome.judgement, result.preprocess.image_size_px
+    facts = [
+        ("Validation accuracy", f"{run.best_val_accuracy:.3f}"),
+        ("Images", ", ".join(f"{count:,} {split}" for split, count in run.task.counts.items())),
+        ("Input", f"{size} × {size} px"),
+        ("Parameters", f"{result.params_m:.2f} M"),
+        ("MACs of one image", f"{result.macs_m:.1f} M"),
+        ("Temperature", f"{outcome.card.temperature:.2f}"),
+        ("Calibration error", f"{judged.calibration_error:.3f} (before: {judged.calibration_error_before:.3f})"),
+        ("Time", f"{run.seconds:.1f} s"),
+    ]
+    write_run_page(
+        run.folder / "report.html",
+        title=(run.model, run.task.name),
+        facts=facts,
+        curve=run.curve,
+        best_step=result.best_step,
+        judgement=judged,
+        mistakes=outcome.mistakes,
+        warning=run.warning,
+    )

@@ -21,19 +21,17 @@ from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.recipe import for_family
-from tans_core.results import FinetuneRun, Retrieval
+from tans_core.results import FinetuneRun, Retrieval, write_report
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
 
 if TYPE_CHECKING:
     from tans_core.dataset import Scanned
-    from tans_core.finetuning.finetune import FinetuneResult
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
     from tans_core.reporting import Report
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
-    from tans_core.use.outcome import Outcome
 
 CHECKPOINTS = ".resume/finetune"
 """Below the project: what killed fine-tunings go on from."""
@@ -332,7 +330,7 @@ class Service:
                 known=known,
                 test=outcome.judgement.to_dict(),
             )
-            _write_report(run, result, outcome)
+            write_report(run, result, outcome)
             # The last: the folder has its weights when it is whole.
             write_run(
                 folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
@@ -343,29 +341,3 @@ class Service:
 def _write_scan(scan: Scanned | None, folder: Path) -> None:
     if scan is not None:
         scan.write(folder)
-
-
-def _write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> None:
-    from tans_core.views.run_page import write_run_page
-
-    judged, size = outcome.judgement, result.preprocess.image_size_px
-    facts = [
-        ("Validation accuracy", f"{run.best_val_accuracy:.3f}"),
-        ("Images", ", ".join(f"{count:,} {split}" for split, count in run.task.counts.items())),
-        ("Input", f"{size} × {size} px"),
-        ("Parameters", f"{result.params_m:.2f} M"),
-        ("MACs of one image", f"{result.macs_m:.1f} M"),
-        ("Temperature", f"{outcome.card.temperature:.2f}"),
-        ("Calibration error", f"{judged.calibration_error:.3f} (before: {judged.calibration_error_before:.3f})"),
-        ("Time", f"{run.seconds:.1f} s"),
-    ]
-    write_run_page(
-        run.folder / "report.html",
-        title=(run.model, run.task.name),
-        facts=facts,
-        curve=run.curve,
-        best_step=result.best_step,
-        judgement=judged,
-        mistakes=outcome.mistakes,
-        warning=run.warning,
-    )

@@ -9,7 +9,7 @@ from tans_core.options import takes
 
 @takes(ApiOptions, command=True)
 def api(options: ApiOptions, root: Root = None) -> None:
-    """Answer scans and searches over HTTP from the release in production, until Ctrl-C."""
+    """Answer scans and searches over HTTP from the release in production, and fine-tune, until Ctrl-C."""
     options.token()  # checked before the seconds that imports take
     from tans_core.http.server import Serving
     from tans_core.project import find_root

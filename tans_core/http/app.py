@@ -23,7 +23,8 @@ from tans_core.http import examples, page, problems
 from tans_core.http.context import Context
 from tans_core.http.guard import Figures, Guard
 from tans_core.http.job_routes import router as job_router
-from tans_core.http.jobs import JOBS, Jobs
+from tans_core.http.job_store import JOBS
+from tans_core.http.jobs import Jobs
 from tans_core.http.live import Live
 from tans_core.http.run_routes import router as run_router
 from tans_core.http.settings import ApiOptions

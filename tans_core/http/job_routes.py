@@ -13,11 +13,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from tans_core.errors import ParamsError, did_you_mean
 from tans_core.http import examples
 from tans_core.http.context import Here
-from tans_core.http.jobs import FINAL, Job, Record
+from tans_core.http.job_store import FINAL, Job, Record
 from tans_core.http.uploads import receive
 from tans_core.options import FinetuneOptions
+from tans_core.service import Service
 
 router = APIRouter(tags=["fine-tuning"])
 _LOOK_S = 0.3
@@ -47,12 +49,20 @@ async def finetune(
     most = min(chosen.max_images or here.options.max_images, here.options.max_images)
     options = FinetuneOptions.read(**{**chosen.model_dump(exclude_unset=True), "max_images": most})
     with here.slots.admitted():
-        await to_thread.run_sync(lambda: here.opened(request).check(options))
+        await to_thread.run_sync(lambda: _check(here.opened(request), options))
         await here.jobs.own()
-        with here.jobs.place(), here.jobs.room() as room:
+        with here.jobs.place() as room:
             record = await here.jobs.add(room, await receive(request, room, here.options), options)
     response.headers["Location"] = f"/v1/jobs/{record.id}"
     return record
+
+
+def _check(service: Service, options: FinetuneOptions) -> None:
+    cards = service.retriever.cards
+    if options.model is not None and options.model not in cards:
+        guess = did_you_mean(options.model, cards)
+        raise ParamsError(f"model: got {options.model!r}, no such network{guess}.\nGET /v1/models lists them.")
+    service.check(options)
 
 
 @router.get("/v1/jobs")

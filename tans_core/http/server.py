@@ -35,7 +35,6 @@ class Serving:
         host, port = self._listening.getsockname()[:2]
         self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         app = make_app(project, options, token)
-        app.state.context.ending = lambda: self._server.should_exit
         config = uvicorn.Config(
             app,
             http=_patient(options.patience_s),
@@ -47,7 +46,8 @@ class Serving:
             timeout_graceful_shutdown=_GRACE_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        self._server = uvicorn.Server(config)
+        self._server = server = uvicorn.Server(config)
+        app.state.context.ending = lambda: server.should_exit
 
     def run(self) -> None:
         """Answer until SIGINT, SIGTERM or `stop`; requests that are being answered then are answered."""

@@ -19,6 +19,7 @@ CANCELLED = 130
 """The exit code of a program whose flow was cancelled by somebody else."""
 
 _PYTHON = (sys.executable, "-m", "tans_core.leash", sys.executable, "-m")
+_DETAILS = re.compile(r"^ *Details: .*\n?", re.MULTILINE)
 _ERROR = re.compile(r"^(?P<kind>[A-Z]\w+): ", re.MULTILINE)
 
 
@@ -63,12 +64,15 @@ def _flags(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def error_in(text: str) -> TansError | None:
-    """Return the error that a program printed last, `Class: message`; None if it printed none of ours."""
+    """Return the error that a program printed last, `Class: message`; None if it printed none of ours.
+
+    The path of a report is left out: what a program that failed has begun is removed.
+    """
     found = None
     for match in _ERROR.finditer(text):
         kind = getattr(errors, match["kind"], None)
         if isinstance(kind, type) and issubclass(kind, TansError):
-            found = kind(text[match.end() :].strip())
+            found = kind(_DETAILS.sub("", text[match.end() :]).strip())
     return found
 
 

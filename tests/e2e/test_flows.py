@@ -16,8 +16,9 @@ import yaml
 
 from benchmarks.service_kills import pause_schedules
 from tans_core.newcomers import newcomer_folders
+from tests.factories.http_service import ZIP, served, zipped
 from tests.factories.processes import alive, wait_until_gone
-from tests.factories.service import Service, serve, under_dvc
+from tests.factories.service import Service, serve, under_dvc, wait
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +33,12 @@ print(*read_table(Path(sys.argv[1]), "index")["id"].to_pylist())
 @pytest.fixture(scope="module")
 def service(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A copy of the small project, under DVC, served on a free port."""
-    served = Service.start(under_dvc(project, tmp_path_factory.mktemp("served") / "project"))
+    started = Service.start(under_dvc(project, tmp_path_factory.mktemp("served") / "project"))
     try:
-        pause_schedules(served)
-        yield served
+        pause_schedules(started)
+        yield started
     finally:
-        served.stop()
+        started.stop()
 
 
 def descendants(pid: int) -> list[int]:
@@ -85,6 +86,27 @@ def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:
     assert (Path(result["folder"]) / "weights.safetensors").is_file()
     (newcomer,) = (service.root / "inbox").glob("[!.]*")
     assert sorted(path.name for path in newcomer.iterdir()) == ["card.json", "weights.safetensors"]
+
+
+def test_job_of_the_http_service_is_a_flow_run_that_outlives_it(
+    service: Service, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{service.port}/api")
+    before = sorted((service.root / "runs").iterdir())
+    with served(service.root, tmp_path) as first:
+        asked = first.client.post("/v1/finetune?epochs=100000&refine=0", content=zipped(photos), headers=ZIP).json()
+        address = f"/v1/jobs/{asked['id']}"
+        assert wait(lambda: first.client.get(address).json()["epoch"] > 2, 300), first.client.get(address).json()
+    (run,) = [one for one in service.runs_of("finetune") if one["state_type"] == "RUNNING"]
+    assert run["parameters"]["epochs"] == 100_000
+    (tmp_path / "second").mkdir()
+    with served(service.root, tmp_path / "second") as second:
+        epoch = second.client.get(address).json()["epoch"]
+        assert wait(lambda: second.client.get(address).json()["epoch"] > epoch, 300)
+        assert second.client.delete(address).status_code == 202
+        assert wait(lambda: second.client.get(address).json()["state"] == "CANCELLED", 300)
+        assert wait(lambda: sorted((service.root / "runs").iterdir()) == before, 60)
+    assert service.state(run["id"])["type"] == "CANCELLED"
 
 
 def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:

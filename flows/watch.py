@@ -1,0 +1,121 @@
+"""Has a Prefect server fine-tune for the HTTP service: creates the flow run, and waits for its end.
+
+`python -m flows.watch PARAMETERS` takes the flow's parameters as JSON. Their file `progress` gets the id of the flow
+run; started again with this file, the program goes on waiting. SIGINT cancels the flow run; SIGTERM ends this program
+alone. It exits with 0 if the run succeeded, with 130 if it was cancelled, else with 1 and the reason on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tans_core.errors import TansError
+from tans_core.reporting import Progress, Report
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+CANCELLED = 130
+_LOOK_S = 1.0
+_OURS = re.compile(r"[A-Z]\w+Error: ")  # as a flow of ours says why it failed
+_ANSWER_WITHIN_S = 600.0
+
+
+class _Asked:
+    """Whether somebody has asked to cancel."""
+
+    cancelled = False
+
+    def __call__(self, *_: Any) -> None:
+        self.cancelled = True
+
+
+def main() -> int:
+    """Create the flow run that the first argument describes, or find it again, and wait for its end."""
+    asked = _Asked()
+    signal.signal(signal.SIGINT, asked)  # before the seconds that imports take
+    parameters = json.loads(sys.argv[1])
+    path = Path(parameters["progress"])
+    report, flow_run = Report(path), Progress.read(path).flow_run
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        if flow_run is None:
+            if asked.cancelled:
+                return CANCELLED
+            flow_run = _create(client, parameters)
+            report(flow_run=flow_run)
+        return _wait(client, UUID(flow_run), report, asked)
+
+
+def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+
+    from flows.deployments import LOCAL, POOLS
+
+    address = os.environ.get("PREFECT_API_URL", "")
+    for kind in (LOCAL, *POOLS):  # the first that there is gets the run
+        try:
+            deployment = client.read_deployment_by_name(f"finetune/{kind}")
+            return str(client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id)
+        except ObjectNotFound:
+            continue
+        except httpx.HTTPError as error:
+            raise TansError(
+                f"the Prefect server at {address} does not take the flow run ({error}). Is it running?"
+            ) from error
+    raise TansError(f"the Prefect server at {address} has no deployment of finetune. `tans serve` makes one.")
+
+
+def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, asked: _Asked) -> int:
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Cancelling
+
+    told: str | None = "nothing yet"
+    sent, answered = False, time.monotonic()
+    while True:
+        try:
+            run = client.read_flow_run(flow_run)
+            if asked.cancelled and not sent:
+                client.set_flow_run_state(flow_run, Cancelling())
+                sent = True
+            answered = time.monotonic()
+        except ObjectNotFound:
+            raise TansError("the flow run was deleted.") from None
+        except httpx.HTTPError as error:  # a server that starts again
+            if time.monotonic() - answered > _ANSWER_WITHIN_S:
+                raise TansError(f"the Prefect server does not answer any more ({error}).") from error
+            time.sleep(_LOOK_S)
+            continue
+        state = run.state
+        if state is not None and state.is_final():
+            if state.is_completed():
+                return 0
+            if state.is_cancelled():
+                return CANCELLED
+            raise TansError(state.message or f"the flow run is {state.name}")
+        working = state is not None and state.is_running()
+        waits = None if working else f"the Prefect server: {run.name} is {state.name if state else 'new'}"
+        if waits != told:
+            report(waiting_for=waits)
+            told = waits
+        time.sleep(_LOOK_S)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except TansError as error:
+        text = str(error)
+        sys.stderr.write(text if _OURS.match(text) else f"TansError: {text}")
+        sys.exit(error.exit_code)

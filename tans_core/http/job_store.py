@@ -1,0 +1,140 @@
+"""Jobs on disk: each is a folder `.resume/jobs/<id>` of the project.
+
+It holds `job.json`, and until the job ends its images, `progress`, which its process writes, and `errors`, the output
+of this process.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from tans_core.dataset import scan_folder
+from tans_core.errors import TansError
+from tans_core.http.problems import Problem
+from tans_core.io import write_text
+from tans_core.reporting import Progress
+from tans_core.service import CHECKPOINTS
+
+JOBS = ".resume/jobs"
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+_ID = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-[0-9a-f]{6}")
+
+
+class Job(BaseModel):
+    """A fine-tuning, from its request to its end."""
+
+    id: str = Field(description="Its name; names sort by time.")
+    state: Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+    created: str = Field(description="When it was asked for, in UTC.")
+    waiting_for: str | None = Field(default=None, description="Why it is PENDING.")
+    model: str | None = Field(default=None, description="The network that it starts from, once that is known.")
+    epoch: int = Field(default=0, description="How many epochs are finished.")
+    epochs: int | None = Field(default=None, description="How many there will be, once that is known.")
+    curve: list[dict[str, float]] = Field(
+        default=[], description="A point an epoch: step, epoch, train_loss, val_accuracy (0..1), seconds."
+    )
+    run: str | None = Field(default=None, description="The run that holds the result, once the job is COMPLETED.")
+    accuracy: float | None = Field(default=None, description="On the test split, 0..1, with the weights kept.")
+    problem: Problem | None = Field(default=None, description="Why it FAILED.")
+
+
+class Record(Job):
+    """What `job.json` holds.
+
+    Attributes:
+        options: that were asked for.
+        upload: the file with the images, below the job's folder.
+        starts: how often work at it began and did not end by itself.
+        cancelled: whether it shall end.
+    """
+
+    options: dict[str, Any]
+    upload: str
+    starts: int = 0
+    cancelled: bool = False
+
+
+class JobStore:
+    """The jobs of a project.
+
+    Attributes:
+        folder: of all of them.
+
+    Args:
+        project: its folder.
+        describe: makes the problem document of an error.
+    """
+
+    def __init__(self, project: Path, describe: Callable[[TansError], Problem]) -> None:
+        self.project, self.folder, self._describe = project, project / JOBS, describe
+
+    def names(self) -> list[str]:
+        """Return all names, the newest first."""
+        return sorted((path.parent.name for path in self.folder.glob("*/job.json")), reverse=True)
+
+    def progress(self, name: str) -> Progress:
+        return Progress.read(self.folder / name / "progress")
+
+    def read(self, name: str) -> Record:
+        """Return what was written last."""
+        return Record.model_validate_json((self.folder / name / "job.json").read_bytes())
+
+    def write(self, record: Record, **values: Any) -> Record:
+        """Change some fields."""
+        record = record.model_copy(update=values)
+        write_text(record.model_dump_json(), self.folder / record.id / "job.json")
+        return record
+
+    def get(self, name: str) -> Record | None:
+        """Return a job as it is now, with what its process has reported; None if there is none of this name."""
+        if not _ID.fullmatch(name):
+            return None
+        progress = self.progress(name)  # before the record: it is removed after the end
+        try:
+            record = self.read(name)
+        except (FileNotFoundError, ValueError):
+            return None
+        if record.state in FINAL:
+            return record
+        seen = _with(record, progress)
+        if record.state == "RUNNING" and progress.waiting_for is not None:
+            return seen.model_copy(update={"state": "PENDING", "waiting_for": progress.waiting_for})
+        return seen
+
+    def fail(self, record: Record, error: TansError) -> None:
+        self.finish(record, "FAILED", problem=self._describe(error))
+
+    def finish(self, record: Record, state: str, **values: Any) -> None:
+        """Write down the end of a job, and remove its images and all else that is not needed any more."""
+        progress = self.progress(record.id)
+        if state != "COMPLETED":
+            self.remove_runs(progress)
+            if progress.checkpoint:
+                (self.project / CHECKPOINTS / Path(progress.checkpoint).name).unlink(missing_ok=True)
+        self.tidy(self.write(_with(record, progress), state=state, waiting_for=None, **values))
+
+    def tidy(self, record: Record) -> None:
+        """Remove what a job that has ended does not need any more."""
+        folder = self.folder / record.id
+        shutil.rmtree(scan_folder(self.project, folder / record.upload), ignore_errors=True)
+        shutil.rmtree((folder / record.upload).parent, ignore_errors=True)
+        for name in ("progress", "errors"):
+            (folder / name).unlink(missing_ok=True)
+
+    def remove_runs(self, progress: Progress) -> None:
+        """Remove the runs that a process has begun, and did not remove."""
+        for run in progress.folders:
+            shutil.rmtree(self.project / "runs" / Path(run).name, ignore_errors=True)
+
+
+def _with(record: Record, progress: Progress) -> Record:
+    epoch = round(progress.curve[-1]["epoch"]) if progress.curve else 0
+    seen = {"model": progress.model, "epoch": epoch, "epochs": progress.epochs, "curve": progress.curve}
+    return record.model_copy(update=seen)
