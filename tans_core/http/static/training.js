@@ -190,8 +190,9 @@ export async function listJobs() {
       return watch(one);
     };
     const accuracy = typeof one.accuracy === "number" ? `, test accuracy ${percent(one.accuracy)}` : "";
-    const words = h("span", {}, name(one.model ?? "a network"), `: ${one.state.toLowerCase()}${accuracy}`);
-    return h("li", {}, words, h("button", { type: "button", class: "quiet", onclick: open, "aria-label": `Show ${one.id}` }, "Show"));
+    const began = new Date(one.created).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+    const words = h("span", {}, name(one.model ?? "a network"), `: ${one.state.toLowerCase()}${accuracy} `, h("span", { class: "muted small" }, began));
+    return h("li", {}, words, h("button", { type: "button", class: "quiet", onclick: open, "aria-label": `Show the fine-tuning of ${began}` }, "Show"));
   });
   $("jobs").replaceChildren(...items);
   $("earlier").hidden = !items.length;
