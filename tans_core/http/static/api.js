@@ -40,7 +40,7 @@ const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * se
 export async function call(path, { method = "GET", query = {}, body = null, as = "json", progress, signal } = {}) {
   const values = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
   const address = values.length ? `${path}?${new URLSearchParams(values)}` : path;
-  for (let waits = 0; ; ) {
+  for (let waits = 0; ;) {
     const token = sessionStorage.getItem(TOKEN);
     const answer = await send(method, address, body, progress, signal);
     if (answer.status === 401) {
@@ -74,10 +74,16 @@ function send(method, address, body, progress, signal) {
     if (progress) request.upload.onprogress = (event) => progress(event.loaded / Math.max(1, event.total));
     request.onload = () => resolve(request);
     request.onabort = () => reject(new DOMException("replaced by a later request", "AbortError"));
-    request.onerror = () => reject(new Problem(0, {
-      detail: "The connection ended without an answer.",
-      advice: [body ? "The upload may be larger than the service takes (`--max-mb`)." : "", "Is `tans api` running?"].filter(Boolean),
-    }));
+    request.onerror = () =>
+      reject(
+        new Problem(0, {
+          detail: "The connection ended without an answer.",
+          advice: [
+            body ? "The upload may be larger than the service takes (`--max-mb`)." : "",
+            "Is `tans api` running?",
+          ].filter(Boolean),
+        }),
+      );
     signal?.addEventListener("abort", () => request.abort());
     request.send(body);
   });

@@ -87,9 +87,24 @@ export async function zip(files, progress = () => {}) {
     const data = new Uint8Array(await file.arrayBuffer());
     const path = new TextEncoder().encode(name);
     // Version 2.0, names in UTF-8, stored, 1980-01-01, then checksum and sizes.
-    const common = [[20, 2], [0x800, 2], [0, 2], [0, 2], [0x21, 2], [crc32(data), 4], [data.length, 4], [data.length, 4]];
+    const common = [
+      [20, 2],
+      [0x800, 2],
+      [0, 2],
+      [0, 2],
+      [0x21, 2],
+      [crc32(data), 4],
+      [data.length, 4],
+      [data.length, 4],
+    ];
     const local = bytes([[LOCAL, 4], ...common, [path.length, 2], [0, 2]]);
-    const none = [[0, 2], [0, 2], [0, 2], [0, 2], [0, 4]];
+    const none = [
+      [0, 2],
+      [0, 2],
+      [0, 2],
+      [0, 2],
+      [0, 4],
+    ];
     directory.push(bytes([[ENTRY, 4], [20, 2], ...common, [path.length, 2], ...none, [offset, 4]]), path);
     parts.push(local, path, file);
     offset += local.length + path.length + data.length;
@@ -97,7 +112,10 @@ export async function zip(files, progress = () => {}) {
     if (index % 50 === 0) progress(index / files.length);
   }
   const size = directory.reduce((sum, part) => sum + part.length, 0);
-  const count = [[files.length, 2], [files.length, 2]];
+  const count = [
+    [files.length, 2],
+    [files.length, 2],
+  ];
   const end = bytes([[END, 4], [0, 2], [0, 2], ...count, [size, 4], [offset, 4], [0, 2]]);
   return new Blob([...parts, ...directory, end], { type: "application/zip" });
 }
@@ -134,8 +152,11 @@ export async function filesInZip(file) {
   const [size, start] = [tail.getUint32(at + 12, true), tail.getUint32(at + 16, true)];
   const list = new DataView(await file.slice(start, start + size).arrayBuffer());
   const found = [];
-  for (let next = 0; next + 46 <= list.byteLength && list.getUint32(next, true) === ENTRY; ) {
-    const [method, packed, unpacked] = [list.getUint16(next + 10, true), ...[20, 24].map((o) => list.getUint32(next + o, true))];
+  for (let next = 0; next + 46 <= list.byteLength && list.getUint32(next, true) === ENTRY;) {
+    const [method, packed, unpacked] = [
+      list.getUint16(next + 10, true),
+      ...[20, 24].map((o) => list.getUint32(next + o, true)),
+    ];
     const [length, extra, comment] = [28, 30, 32].map((o) => list.getUint16(next + o, true));
     const offset = list.getUint32(next + 42, true);
     const name = new TextDecoder().decode(new Uint8Array(list.buffer, next + 46, length));

@@ -1,8 +1,18 @@
-// The page: images are gathered, packed and checked here. `ranking.js` ranks networks for them, `training.js` tunes one.
+// The page: images are gathered, packed and checked here; `ranking.js` ranks networks, `training.js` tunes one.
 
 import { call, onToken } from "./api.js";
 import { $, conceal, guarded, h, name, reveal, say, several, takesDrops } from "./dom.js";
-import { chosenFiles, classed, distinct, droppedFiles, filesInZip, isArchive, isPicture, thumbnail, zip } from "./files.js";
+import {
+  chosenFiles,
+  classed,
+  distinct,
+  droppedFiles,
+  filesInZip,
+  isArchive,
+  isPicture,
+  thumbnail,
+  zip,
+} from "./files.js";
 import { rank } from "./ranking.js";
 import { listJobs } from "./training.js";
 
@@ -35,7 +45,8 @@ async function take(files) {
   $("upload").value = 0;
   if (files.length === 1 && isArchive(files[0])) return useArchive(files[0].file);
   const depths = files.filter(isPicture).map((one) => one.name.split("/").length);
-  if (!depths.length) throw new Error("There is no image in this. Drop a folder of class folders, a zip of it, or pictures.");
+  if (!depths.length)
+    throw new Error("There is no image in this. Drop a folder of class folders, a zip of it, or pictures.");
   const folders = new Set(files.filter(isPicture).map((one) => one.name.split("/")[0]));
   if (Math.max(...depths) === 1) return askClass(files.filter(isPicture));
   if (Math.max(...depths) === 2 && (folders.size === 1 || gathered.size)) {
@@ -48,7 +59,10 @@ async function take(files) {
 function askClass(pictures) {
   classless = pictures;
   $("by-class").open = true;
-  say("images", `${several(pictures.length, "picture")} without a folder. What is their class? Type its name, and press Enter.`);
+  say(
+    "images",
+    `${several(pictures.length, "picture")} without a folder. What is their class? Type its name, and press Enter.`,
+  );
   $("class-name").focus();
 }
 
@@ -64,7 +78,11 @@ function showClasses() {
       gathered.delete(label);
       showClasses();
     };
-    const button = h("button", { type: "button", class: "remove", "aria-label": `Remove ${label}`, onclick: remove }, "×");
+    const button = h(
+      "button",
+      { type: "button", class: "remove", "aria-label": `Remove ${label}`, onclick: remove },
+      "×",
+    );
     return h("li", {}, name(label), ` ${several(pictures.length, "image")} `, button);
   });
   $("class-list").replaceChildren(...chips);
@@ -97,9 +115,14 @@ async function check(source) {
 async function showScan({ passed, scan }, source) {
   const filled = Object.values(scan.classes).filter(Boolean).length;
   const counts = `${several(scan.used, "image")} in ${several(filled, "class", "classes")}`;
-  $("verdict").replaceChildren(`${counts}: `, h("span", { class: passed ? "good" : "bad" }, passed ? "ready" : "not usable as they are"));
+  $("verdict").replaceChildren(
+    `${counts}: `,
+    h("span", { class: passed ? "good" : "bad" }, passed ? "ready" : "not usable as they are"),
+  );
   const box = (kind, title, lines) =>
-    lines.length ? [h("div", { class: `box ${kind}` }, h("h3", {}, title), h("ul", {}, ...lines.map((line) => h("li", {}, line))))] : [];
+    lines.length
+      ? [h("div", { class: `box ${kind}` }, h("h3", {}, title), h("ul", {}, ...lines.map((line) => h("li", {}, line))))]
+      : [];
   const { failures, warnings } = scan.gate;
   $("verdict-boxes").replaceChildren(...box("bad", "What stops it", failures), ...box("odd", "Worth a look", warnings));
   $("findings").replaceChildren(...findings(scan));
@@ -123,7 +146,11 @@ async function showSamples(labels, scan, pictures) {
     const left = found - used;
     const counts = `${several(used, "image")}${left > 0 ? `, ${left} left out` : ""}`;
     const strip = h("div", { class: "strip" });
-    return { label, strip, item: h("li", {}, h("h3", {}, name(label)), h("p", { class: left ? "odd small" : "muted small" }, counts), strip) };
+    return {
+      label,
+      strip,
+      item: h("li", {}, h("h3", {}, name(label)), h("p", { class: left ? "odd small" : "muted small" }, counts), strip),
+    };
   });
   $("classes").replaceChildren(...rows.map((row) => row.item));
   for (const { label, strip } of rows) {
@@ -205,7 +232,9 @@ function listen() {
   });
   $("class-done").addEventListener("click", () =>
     guarded("images", () => {
-      const files = [...gathered].flatMap(([label, all]) => all.map((one) => ({ ...one, name: `${label}/${one.name}` })));
+      const files = [...gathered].flatMap(([label, all]) =>
+        all.map((one) => ({ ...one, name: `${label}/${one.name}` })),
+      );
       return useFiles(files, several(gathered.size, "class", "classes"));
     }),
   );

@@ -87,8 +87,15 @@ export function drawFront(svg, all, fitting, chosen) {
   for (const one of fitting) drawn.set(one.model, one);
   for (const one of [...drawn.values()].sort((a, b) => order(a) - order(b))) {
     const kind = ["out", "in", "best"][order(one)];
-    const point = shape("circle", { class: kind, cx: toX(one.macs_m), cy: toY(one.score), r: kind === "best" ? 5 : 3.5 });
-    point.append(shape("title", {}, `${one.model}: score ${one.score.toFixed(2)}, ${one.macs_m.toPrecision(3)} M MACs`));
+    const point = shape("circle", {
+      class: kind,
+      cx: toX(one.macs_m),
+      cy: toY(one.score),
+      r: kind === "best" ? 5 : 3.5,
+    });
+    point.append(
+      shape("title", {}, `${one.model}: score ${one.score.toFixed(2)}, ${one.macs_m.toPrecision(3)} M MACs`),
+    );
     svg.append(point);
   }
   if (!chosen) return;
@@ -113,8 +120,13 @@ export function drawCurve(svg, curve, epochs) {
   const highest = Math.max(...losses, 1e-9);
   const rising = curve.filter((one) => Number.isFinite(one.val_accuracy));
   const falling = curve.filter((one) => Number.isFinite(one.train_loss));
-  svg.append(shape("polyline", { class: "loss", points: path(falling.map((o) => [toX(o.epoch), toY(o.train_loss / highest)])) }));
-  svg.append(shape("polyline", { class: "accuracy", points: path(rising.map((o) => [toX(o.epoch), toY(o.val_accuracy)])) }));
-  for (const one of rising) svg.append(shape("circle", { class: "accuracy", cx: toX(one.epoch), cy: toY(one.val_accuracy), r: 4 }));
+  svg.append(
+    shape("polyline", { class: "loss", points: path(falling.map((o) => [toX(o.epoch), toY(o.train_loss / highest)])) }),
+  );
+  svg.append(
+    shape("polyline", { class: "accuracy", points: path(rising.map((o) => [toX(o.epoch), toY(o.val_accuracy)])) }),
+  );
+  for (const one of rising)
+    svg.append(shape("circle", { class: "accuracy", cx: toX(one.epoch), cy: toY(one.val_accuracy), r: 4 }));
   return highest;
 }

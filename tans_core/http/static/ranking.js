@@ -31,9 +31,13 @@ export async function rank(source) {
 async function search(limits, refine = 0) {
   state.abort?.abort();
   state.abort = new AbortController();
-  const body = refine ? state.source.body : new Blob([JSON.stringify(state.source.query)], { type: "application/json" });
+  const body = refine
+    ? state.source.body
+    : new Blob([JSON.stringify(state.source.query)], { type: "application/json" });
   const query = { ...limits, top_k: MOST, ...(refine ? { refine } : {}) };
-  const progress = refine ? (share) => say("networks", share < 1 ? "Sending the images …" : "Running 8 networks …") : undefined;
+  const progress = refine
+    ? (share) => say("networks", share < 1 ? "Sending the images …" : "Running 8 networks …")
+    : undefined;
   const answer = await call("/v1/retrieve", { method: "POST", query, body, progress, signal: state.abort.signal });
   return answer.candidates;
 }
@@ -55,7 +59,9 @@ function limit(id) {
 }
 
 function makeLimits() {
-  const licences = [...new Set(state.all.flatMap((one) => one.licence.split(/\s+(?:AND|OR)\s+|[()]/)))].filter(Boolean).sort();
+  const licences = [...new Set(state.all.flatMap((one) => one.licence.split(/\s+(?:AND|OR)\s+|[()]/)))]
+    .filter(Boolean)
+    .sort();
   const families = [...new Set(state.families.values())].sort();
   fill($("families"), families);
   fill($("licences"), licences);
@@ -87,7 +93,9 @@ function sayLimits() {
     $(id).setAttribute("aria-valuetext", text);
   }
   const refused = unchecked("licences");
-  $("licence-count").textContent = refused ? `Licences: ${checked("licences").length} accepted, ${refused} not` : "Licences: all accepted";
+  $("licence-count").textContent = refused
+    ? `Licences: ${checked("licences").length} accepted, ${refused} not`
+    : "Licences: all accepted";
 }
 
 async function rankAgain() {
@@ -120,18 +128,23 @@ function show() {
   const { all, fitting, shown } = state;
   const first = fitting[0];
   const most = all.length === MOST ? `the best ${MOST}` : several(all.length, "network");
-  say("networks", first ? `${fitting.length} of ${most} within the limits. First: ${first.model}.` : "No network is within these limits.");
+  say(
+    "networks",
+    first
+      ? `${fitting.length} of ${most} within the limits. First: ${first.model}.`
+      : "No network is within these limits.",
+  );
   const far = first && first.trust < LOW_TRUST;
   $("far").hidden = !far;
   if (far) {
     $("far").textContent =
-      `These images are unlike the data sets that TANS learnt from (trust ${percent(first.trust)}), so the fit counts ` +
-      "little. Run the first 8 on the images to rank by what they can do there.";
+      `These images are unlike the data sets that TANS learnt from (trust ${percent(first.trust)}), so the fit ` +
+      "counts little. Run the first 8 on the images to rank by what they can do there.";
   }
   drawFront($("front"), all, fitting, first);
   $("front").setAttribute(
     "aria-label",
-    `Score against multiply-accumulates of ${fitting.length} networks; the best for their compute are in the list below.`,
+    `Score against multiply-accumulates of ${fitting.length} networks. The list below has the figures.`,
   );
   const best = new Set(front(fitting).map((one) => one.model));
   const visible = fitting.slice(0, shown);
@@ -157,7 +170,11 @@ function item(one, index, onFront, low, high) {
     figure("MACs", `${number(one.macs_m)} M`),
     ...(one.latency_ms ? [figure("Latency", `${number(one.latency_ms)} ms`)] : []),
   );
-  const start = h("button", { type: "button", onclick: () => prepare(one, state.source), "aria-label": `Fine-tune ${one.model}` }, "Fine-tune");
+  const start = h(
+    "button",
+    { type: "button", onclick: () => prepare(one, state.source), "aria-label": `Fine-tune ${one.model}` },
+    "Fine-tune",
+  );
   if (index > 0) start.classList.add("quiet");
   return h(
     "li",
@@ -184,18 +201,31 @@ function reasons(one, index) {
   const first = state.fitting[0];
   const [kind, gain] = strongest(one);
   const same = index > 0 && kind === strongest(first)[0];
-  if (gain > 0.05 && !same) said.push(`Most in its favour: ${KINDS[kind]} (${signed(gain)} over the average network). `);
-  if (one.probe !== null) said.push(`On your images, its features explain ${percent(Math.max(0, one.probe))} of the differences between classes. `);
+  if (gain > 0.05 && !same)
+    said.push(`Most in its favour: ${KINDS[kind]} (${signed(gain)} over the average network). `);
+  if (one.probe !== null)
+    said.push(
+      `On your images, its features explain ${percent(Math.max(0, one.probe))} of the differences between classes. `,
+    );
   if (index > 0) {
     const times = one.macs_m / first.macs_m;
-    const compute = times > 0.9 && times < 1.1 ? "at about the same compute" : `at ${number(Number(times.toPrecision(2)))} times the compute`;
+    const compute =
+      times > 0.9 && times < 1.1
+        ? "at about the same compute"
+        : `at ${number(Number(times.toPrecision(2)))} times the compute`;
     const behind = first.score - one.score;
-    said.push(behind < 0.005 ? `Equal to the first, ${compute}.` : `${behind.toFixed(2)} behind the first, ${compute}.`);
+    said.push(
+      behind < 0.005 ? `Equal to the first, ${compute}.` : `${behind.toFixed(2)} behind the first, ${compute}.`,
+    );
   }
   return said;
 }
 
-const KINDS = { capacity: "its size and shape", start: "its weights as a start for any images", fit: "its fit to these images" };
+const KINDS = {
+  capacity: "its size and shape",
+  start: "its weights as a start for any images",
+  fit: "its fit to these images",
+};
 
 /** The part of a score that is furthest above that of the average network, and by how much. */
 function strongest(one) {

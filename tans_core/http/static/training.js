@@ -51,7 +51,8 @@ async function watch(made) {
   show(made);
   $("start").hidden = $("epochs-words").hidden = true;
   await guarded("tuning", async () => {
-    if (!ENDED.has(made.state)) for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) show(news);
+    if (!ENDED.has(made.state))
+      for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) show(news);
   });
   if (!signal.aborted) await listJobs();
 }
@@ -101,9 +102,18 @@ function showCurve(curve) {
   const highest = drawCurve($("curve"), curve, job.epochs);
   $("highest").textContent = highest.toPrecision(2);
   const last = curve.at(-1);
-  $("curve").setAttribute("aria-label", `Learning curve: after epoch ${number(last.epoch)}, validation accuracy ${percent(last.val_accuracy)}`);
+  $("curve").setAttribute(
+    "aria-label",
+    `Learning curve: after epoch ${number(last.epoch)}, validation accuracy ${percent(last.val_accuracy)}`,
+  );
   const rows = curve.map((one) =>
-    h("tr", {}, h("th", { scope: "row" }, number(one.epoch)), h("td", {}, one.train_loss?.toFixed(3) ?? ""), h("td", {}, one.val_accuracy?.toFixed(3) ?? "")),
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, number(one.epoch)),
+      h("td", {}, one.train_loss?.toFixed(3) ?? ""),
+      h("td", {}, one.val_accuracy?.toFixed(3) ?? ""),
+    ),
   );
   $("points").replaceChildren(...rows);
 }
@@ -127,7 +137,10 @@ async function showDownloads() {
 async function download(run, file, button) {
   button.ariaBusy = "true";
   await guarded("tuning", async () => {
-    say("tuning", file === "model.onnx" ? "Exporting to ONNX; the first time takes some seconds …" : `Fetching ${file} …`);
+    say(
+      "tuning",
+      file === "model.onnx" ? "Exporting to ONNX; the first time takes some seconds …" : `Fetching ${file} …`,
+    );
     const content = await call(`/v1/runs/${encodeURIComponent(run)}/files/${file}`, { as: "blob" });
     const link = h("a", { href: URL.createObjectURL(content), download: `${run}-${file}` });
     link.click();
@@ -153,13 +166,20 @@ async function predict(files) {
     if (!pictures.length) throw new Error("There is no image in this.");
     say("trying", `Sending ${several(pictures.length, "picture")} …`);
     const body = await zip(pictures);
-    const { predictions } = await call("/v1/predict", { method: "POST", query: { run: $("trying").dataset.run }, body });
+    const { predictions } = await call("/v1/predict", {
+      method: "POST",
+      query: { run: $("trying").dataset.run },
+      body,
+    });
     const byName = new Map(predictions.map((one) => [(one.image ?? one.name).split("/").pop(), one]));
     const failed = predictions.filter((one) => one.label === null).length;
     say("trying", `${several(predictions.length, "picture")}${failed ? `, ${failed} cannot be read` : ""}.`);
-    const items = pictures.slice(0, SHOWN).map((picture) => prediction(picture, byName.get(picture.name.normalize()) ?? byName.get(picture.name)));
+    const items = pictures
+      .slice(0, SHOWN)
+      .map((picture) => prediction(picture, byName.get(picture.name.normalize()) ?? byName.get(picture.name)));
     $("predictions").replaceChildren(...(await Promise.all(items)));
-    if (pictures.length > SHOWN) $("predictions").append(h("li", { class: "muted" }, `and ${pictures.length - SHOWN} more`));
+    if (pictures.length > SHOWN)
+      $("predictions").append(h("li", { class: "muted" }, `and ${pictures.length - SHOWN} more`));
   });
 }
 
@@ -167,14 +187,31 @@ async function prediction(picture, said) {
   const shown = await thumbnail(picture.file, THUMBNAIL_PX).catch(() => h("span", { class: "nothing" }, "?"));
   shown.ariaHidden = "true";
   const title = h("p", { class: "muted small file" }, name(picture.name));
-  if (!said?.label) return h("li", {}, shown, h("div", {}, h("p", { class: "bad strong" }, said?.error ?? "Not an image that can be read"), title));
+  if (!said?.label)
+    return h(
+      "li",
+      {},
+      shown,
+      h("div", {}, h("p", { class: "bad strong" }, said?.error ?? "Not an image that can be read"), title),
+    );
   const best = Object.entries(said.probabilities ?? { [said.label]: said.probability }).sort((a, b) => b[1] - a[1]);
   const rows = best.slice(0, TOP).map(([label, probability]) => {
     const bar = h("i");
     bar.style.width = `${100 * probability}%`;
-    return h("div", {}, h("dt", {}, name(label)), h("dd", {}, percent(probability)), h("span", { class: "bar", "aria-hidden": "true" }, bar));
+    return h(
+      "div",
+      {},
+      h("dt", {}, name(label)),
+      h("dd", {}, percent(probability)),
+      h("span", { class: "bar", "aria-hidden": "true" }, bar),
+    );
   });
-  return h("li", {}, shown, h("div", {}, h("h3", {}, name(said.label)), h("dl", { class: "probabilities" }, ...rows), title));
+  return h(
+    "li",
+    {},
+    shown,
+    h("div", {}, h("h3", {}, name(said.label)), h("dl", { class: "probabilities" }, ...rows), title),
+  );
 }
 
 /* Jobs of before */
@@ -191,8 +228,23 @@ export async function listJobs() {
     };
     const accuracy = typeof one.accuracy === "number" ? `, test accuracy ${percent(one.accuracy)}` : "";
     const began = new Date(one.created).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
-    const words = h("span", {}, name(one.model ?? "a network"), `: ${one.state.toLowerCase()}${accuracy} `, h("span", { class: "muted small" }, began));
-    return h("li", {}, words, h("button", { type: "button", class: "quiet", onclick: open, "aria-label": `Show the fine-tuning of ${began}` }, "Show"));
+    const words = h(
+      "span",
+      {},
+      name(one.model ?? "a network"),
+      `: ${one.state.toLowerCase()}${accuracy} `,
+      h("span", { class: "muted small" }, began),
+    );
+    return h(
+      "li",
+      {},
+      words,
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: open, "aria-label": `Show the fine-tuning of ${began}` },
+        "Show",
+      ),
+    );
   });
   $("jobs").replaceChildren(...items);
   $("earlier").hidden = !items.length;
@@ -203,7 +255,9 @@ $("start").addEventListener("submit", (event) => {
   delete $("trying").dataset.run;
   return begin();
 });
-$("cancel").addEventListener("click", () => guarded("tuning", () => call(`/v1/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" })));
+$("cancel").addEventListener("click", () =>
+  guarded("tuning", () => call(`/v1/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" })),
+);
 takesDrops($("trying"), async (transfer) => predict(await droppedFiles(transfer)));
 $("try-files").addEventListener("change", async () => {
   await predict(chosenFiles($("try-files")));
