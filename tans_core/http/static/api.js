@@ -2,6 +2,7 @@
 
 const TOKEN = "tans-token";
 const MOST_WAITS = 5;
+const LONGEST_WAIT_S = 10;
 
 /** An answer that is an error: a problem document (RFC 9457), or no answer at all. */
 export class Problem extends Error {
@@ -31,7 +32,7 @@ async function newToken(given) {
   sessionStorage.setItem(TOKEN, await asking);
 }
 
-const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
 /**
  * Send a request; return the answer as JSON, or as a blob.
@@ -45,9 +46,9 @@ export async function call(path, { method = "GET", query = {}, body = null, as =
     const answer = await send(method, address, body, progress, signal);
     if (answer.status === 401) {
       await newToken(token);
-    } else if (answer.status === 429 && waits < MOST_WAITS) {
+    } else if (answer.status === 429 && waits < MOST_WAITS && comeBack(answer) <= LONGEST_WAIT_S) {
       waits += 1;
-      await wait(Number(answer.getResponseHeader("Retry-After")) || 2);
+      await wait(comeBack(answer));
     } else if (answer.status >= 200 && answer.status < 300) {
       return as === "json" ? parsed(await answer.response.text()) : answer.response;
     } else {
@@ -55,6 +56,8 @@ export async function call(path, { method = "GET", query = {}, body = null, as =
     }
   }
 }
+
+const comeBack = (answer) => Number(answer.getResponseHeader("Retry-After")) || 2;
 
 function parsed(text) {
   try {

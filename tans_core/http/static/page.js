@@ -106,7 +106,7 @@ async function check(source) {
     const answer = await call("/v1/scan", { method: "POST", query: { query: true }, body: source.body, progress });
     say("images", `${source.name}: checked.`);
     await showScan(answer, source);
-    if (answer.passed) await rank({ ...source, query: answer.query, classes: answer.scan.classes });
+    if (answer.passed) await rank({ ...source, query: answer.query });
   } finally {
     bar.hidden = true;
   }
@@ -140,7 +140,7 @@ async function showScan({ passed, scan }, source) {
 }
 
 async function showSamples(labels, scan, pictures) {
-  const of = Map.groupBy ? Map.groupBy(pictures, (one) => one.label.normalize()) : grouped(pictures);
+  const of = grouped(pictures);
   const rows = labels.map((label) => {
     const [used, found] = [scan.classes[label] ?? 0, scan.found[label]];
     const left = found - used;
@@ -171,7 +171,11 @@ async function showSamples(labels, scan, pictures) {
 
 function grouped(pictures) {
   const made = new Map();
-  for (const one of pictures) made.set(one.label.normalize(), [...(made.get(one.label.normalize()) ?? []), one]);
+  for (const one of pictures) {
+    const label = one.label.normalize();
+    if (!made.has(label)) made.set(label, []);
+    made.get(label).push(one);
+  }
   return made;
 }
 

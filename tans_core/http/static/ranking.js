@@ -9,9 +9,10 @@ const MOST = 500;
 const PAGE = 10;
 const LOW_TRUST = 0.5;
 const PAUSE_MS = 150;
+const LONG_PAUSE_MS = 1000; // the images are sent again
 
 /** `source`: the images and their query. `all`: without limits; `fitting`: within them. `families`: by network. */
-const state = { source: null, all: [], fitting: [], families: new Map(), shown: PAGE, abort: null, refined: false };
+const state = { source: null, all: [], fitting: [], families: new Map(), shown: PAGE, abort: null };
 
 /** Rank networks for images: `{name, body, query, pictures}`. */
 export async function rank(source) {
@@ -22,9 +23,9 @@ export async function rank(source) {
     const [found, listed] = await Promise.all([search({}), call("/v1/models", { query: { limit: 1000 } })]);
     state.families = new Map(listed.models.map((card) => [card.id, card.family]));
     Object.assign(state, { all: found, fitting: found });
-    makeLimits(listed.total);
+    makeLimits();
     $("refine").checked = false;
-    show(listed.total);
+    show();
   });
 }
 
@@ -119,7 +120,7 @@ let pause = 0;
 function soon() {
   sayLimits();
   clearTimeout(pause);
-  pause = setTimeout(rankAgain, PAUSE_MS);
+  pause = setTimeout(rankAgain, $("refine").checked ? LONG_PAUSE_MS : PAUSE_MS);
 }
 
 /* The list */

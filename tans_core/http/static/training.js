@@ -1,17 +1,18 @@
 // One network is fine-tuned, watched, downloaded, and tried on new pictures.
 
-import { call, events } from "./api.js";
+import { call, events, wait } from "./api.js";
 import { $, conceal, guarded, h, name, number, percent, reveal, say, several, takesDrops } from "./dom.js";
 import { chosenFiles, distinct, droppedFiles, isPicture, thumbnail, zip } from "./files.js";
 import { drawCurve } from "./plots.js";
 
-const ENDED = new Set(["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]);
+const ENDED = new Set(["COMPLETED", "FAILED", "CANCELLED"]);
 const FILES = [
   ["weights.safetensors", "Weights (safetensors)"],
   ["model.onnx", "ONNX, normalisation inside"],
   ["card.json", "Card"],
   ["report.html", "Report"],
 ];
+const MOST_LOSSES = 30;
 const SHOWN = 60;
 const TOP = 3;
 const THUMBNAIL_PX = 128;
@@ -51,8 +52,18 @@ async function watch(made) {
   show(made);
   $("start").hidden = $("epochs-words").hidden = true;
   await guarded("tuning", async () => {
-    if (!ENDED.has(made.state))
-      for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) show(news);
+    // The service may be started again meanwhile, and continues the job.
+    for (let losses = 0; !ENDED.has(job.state) && losses < MOST_LOSSES; losses++) {
+      if (losses) await wait(2);
+      try {
+        for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) show(news);
+      } catch (error) {
+        if (!(error instanceof TypeError)) throw error; // a TypeError: no connection
+        say("tuning", "The connection is lost. Trying again …");
+      }
+    }
+    if (!ENDED.has(job.state))
+      throw new Error("The service does not answer. Is `tans api` running? Then load this page again.");
   });
   if (!signal.aborted) await listJobs();
 }
