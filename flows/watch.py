@@ -1,8 +1,9 @@
 """Has a Prefect server fine-tune for the HTTP service: creates the flow run, and waits for its end.
 
-`python -m flows.watch PARAMETERS` takes the flow's parameters as JSON. Their file `progress` gets the id of the flow
-run; started again with this file, the program goes on waiting. SIGINT cancels the flow run; SIGTERM ends this program
-alone. It exits with 0 if the run succeeded, with 130 if it was cancelled, else with 1 and the reason on stderr.
+`python -m flows.watch JOB PARAMETERS` takes the job's folder, and the flow's parameters as JSON. The folder's file
+`progress` gets the id of the flow run; started again with it, the program goes on waiting. It cancels the flow run once
+`job.json` says so. It exits with 0 if the run succeeded, with 130 if it was cancelled, else with 1 and the reason on
+stderr.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tans_core.errors import TansError
+from tans_core.io import read_json
 from tans_core.reporting import Progress, Report
 
 if TYPE_CHECKING:
@@ -29,31 +30,23 @@ _OURS = re.compile(r"[A-Z]\w+Error: ")  # as a flow of ours says why it failed
 _ANSWER_WITHIN_S = 600.0
 
 
-class _Asked:
-    """Whether somebody has asked to cancel."""
-
-    cancelled = False
-
-    def __call__(self, *_: Any) -> None:
-        self.cancelled = True
-
-
 def main() -> int:
-    """Create the flow run that the first argument describes, or find it again, and wait for its end."""
-    asked = _Asked()
-    signal.signal(signal.SIGINT, asked)  # before the seconds that imports take
-    parameters = json.loads(sys.argv[1])
-    path = Path(parameters["progress"])
-    report, flow_run = Report(path), Progress.read(path).flow_run
+    """Create the flow run that the arguments describe, or find it again, and wait for its end."""
+    job, parameters = Path(sys.argv[1]), json.loads(sys.argv[2])
+    report, flow_run = Report(job / "progress"), Progress.read(job / "progress").flow_run
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
         if flow_run is None:
-            if asked.cancelled:
+            if _is_cancelled(job):
                 return CANCELLED
             flow_run = _create(client, parameters)
             report(flow_run=flow_run)
-        return _wait(client, UUID(flow_run), report, asked)
+        return _wait(client, UUID(flow_run), report, job)
+
+
+def _is_cancelled(job: Path) -> bool:
+    return bool(read_json(job / "job.json")["cancelled"])
 
 
 def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
@@ -76,7 +69,7 @@ def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
     raise TansError(f"the Prefect server at {address} has no deployment of finetune. `tans serve` makes one.")
 
 
-def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, asked: _Asked) -> int:
+def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, job: Path) -> int:
     import httpx
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Cancelling
@@ -86,7 +79,7 @@ def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, asked: _Ask
     while True:
         try:
             run = client.read_flow_run(flow_run)
-            if asked.cancelled and not sent:
+            if not sent and _is_cancelled(job):
                 client.set_flow_run_state(flow_run, Cancelling())
                 sent = True
             answered = time.monotonic()

@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pytorch_lightning as pl
-
-from tans_core.finetuning.checkpoint import Checkpoint
 from tans_core.io import writing
+
+if TYPE_CHECKING:
+    from tans_core.finetuning.checkpoint import Checkpoint
 
 
 class Report:
@@ -28,32 +28,34 @@ class Report:
 
     def watched(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """Return a checkpoint that also reports each point of the curve."""
-        return checkpoint if self._path is None else _Watched(checkpoint, self)
+        return checkpoint if self._path is None else _watched(checkpoint, self)
 
 
-class _Watched(Checkpoint):
-    """The last of a training's callbacks: the curve has the point of this step already."""
+def _watched(checkpoint: Checkpoint | None, report: Report) -> Checkpoint:
+    # Lightning takes seconds to import, and who only reads reports does not need it.
+    from tans_core.finetuning import checkpoint as module
 
-    state_key = Checkpoint.__qualname__  # its state may be that of a run without a report
+    class Watched(module.Checkpoint):
+        """The last of a training's callbacks: the curve has the point of this step already."""
 
-    def __init__(self, checkpoint: Checkpoint | None, report: Report) -> None:
-        path, every_s = (
-            (Path(os.devnull), float("inf")) if checkpoint is None else (checkpoint.path, checkpoint.every_s)
-        )
-        super().__init__(path, every_s)
-        self._report, self._told = report, 0
+        state_key = module.Checkpoint.__qualname__  # its state may be that of a run without a report
+        told = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._tell(pl_module)  # what it goes on from
+        def on_train_start(self, trainer: Any, *_: Any, **__: Any) -> None:
+            self.tell(trainer.lightning_module)  # what it goes on from
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *others: Any, **more: Any) -> None:
-        self._tell(trainer.lightning_module)
-        super().on_train_batch_end(trainer, *others, **more)
+        def on_train_batch_end(self, trainer: Any, *others: Any, **more: Any) -> None:
+            self.tell(trainer.lightning_module)
+            super().on_train_batch_end(trainer, *others, **more)
 
-    def _tell(self, module: Any) -> None:
-        for point in module.curve[self._told :]:
-            self._report(point=point)
-        self._told = len(module.curve)
+        def tell(self, training: Any) -> None:
+            for point in training.curve[self.told :]:
+                report(point=point)
+            self.told = len(training.curve)
+
+    if checkpoint is None:
+        return Watched(Path(os.devnull), float("inf"))
+    return Watched(checkpoint.path, checkpoint.every_s)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from tans_core.errors import StoreError, TansError
 from tans_core.http.job_store import FINAL, JobStore, Record
 from tans_core.http.problems import Problem
 from tans_core.http.settings import TOKEN_VARIABLE
-from tans_core.http.work import CANCELLED, cancelling, command, error_in, how_it_ended, served
+from tans_core.http.work import CANCELLED, command, error_in, how_it_ended, served
 from tans_core.io import read_json, remove_whole, write_text, writing
 from tans_core.options import FinetuneOptions
 
@@ -36,9 +36,11 @@ _KEPT = 100
 """Jobs that have ended and are still listed."""
 _STARTS = 3
 """How often a job is begun that ended with its service each time."""
-_GRACE_S = 20.0
+_GRACE_S, _FLOW_GRACE_S = 20.0, 300.0
 _COME_BACK_S = 60
 _LOGGED = 4000
+_AGAIN_S = 10.0
+"""How often a service asks whether the one that works at the jobs has ended."""
 _PRIORITY = 10
 """Of a process that works: requests go first."""
 
@@ -131,7 +133,7 @@ class Jobs:
             self._store.finish(record, "CANCELLED")
         elif process := self._running.get(name):
             assert self._tasks is not None
-            self._tasks.start_soon(_end, process, cancelling())
+            self._tasks.start_soon(_cancel, process)
         return self.get(name) or record
 
     async def own(self) -> None:
@@ -165,18 +167,19 @@ class Jobs:
 
     async def run(self) -> None:
         """Work at jobs until cancelled; then what runs is stopped, for the next service."""
-        if self._store.folder.is_dir():
-            with contextlib.suppress(HTTPException, StoreError):  # requests are told
-                await self.own()
         try:
             async with anyio.create_task_group() as self._tasks:
                 while True:
+                    if self._store.folder.is_dir():  # nothing is written to a project that has no jobs
+                        with contextlib.suppress(HTTPException, StoreError):  # requests are told
+                            await self.own()
                     while self._queue and len(self._running) < self._at_once:
                         name = self._queue.pop(0)
                         self._running[name] = None
                         self._tasks.start_soon(self._work_at, name)
                     self._changed = anyio.Event()
-                    await self._changed.wait()
+                    with anyio.move_on_after(None if self._lock.is_locked else _AGAIN_S):
+                        await self._changed.wait()
         finally:
             self._lock.release()
 
@@ -185,7 +188,7 @@ class Jobs:
             process = await self._start(name)
             self._running[name] = process
             if self._store.read(name).cancelled:  # while it was started
-                await _end(process, cancelling())
+                await _cancel(process)
             code = await process.wait()
             _kill_group(process.pid)  # what outlived it
             await to_thread.run_sync(self._conclude, name, code)
@@ -224,7 +227,9 @@ class Jobs:
         """Write down how a job ended whose process has ended by itself."""
         record, progress = self._store.read(name), self._store.progress(name)
         used = self._project / "runs" / (progress.run or "") / "predict.json"
-        if record.cancelled or (served() and code == CANCELLED):
+        if served() and record.cancelled and code not in (0, CANCELLED):
+            self._store.fail(record, TansError("The Prefect server did not say that the flow run has ended."))
+        elif record.cancelled or (served() and code == CANCELLED):
             self._store.finish(record, "CANCELLED")
         elif code == 0 and progress.run and used.is_file():
             self._store.finish(record, "COMPLETED", run=progress.run, accuracy=read_json(used)["test_accuracy"])
@@ -239,7 +244,7 @@ class Jobs:
     async def _interrupt(self, name: str) -> None:
         """Stop a job for the next service, which continues it."""
         if (process := self._running[name]) is not None:
-            await _end(process, signal.SIGTERM)
+            await _end(process)
         record = self._store.read(name)
         if record.state in FINAL:
             return
@@ -277,10 +282,17 @@ class Jobs:
         return "its turn" if not ahead else f"job {ahead[0]}" if len(ahead) == 1 else f"{len(ahead)} jobs before it"
 
 
-async def _end(process: anyio.abc.Process, number: signal.Signals) -> None:
+async def _cancel(process: anyio.abc.Process) -> None:
+    if served():  # it reads `job.json`, and ends with its flow run
+        with anyio.move_on_after(_FLOW_GRACE_S):
+            await process.wait()
+    await _end(process)
+
+
+async def _end(process: anyio.abc.Process) -> None:
     """Ask a process to end, and kill it with all that it started if it takes long."""
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
+        process.terminate()
         with anyio.move_on_after(_GRACE_S):
             await process.wait()
     _kill_group(process.pid)

@@ -29,7 +29,7 @@ def served() -> bool:
 
 
 def command(project: Path, job: Path, upload: str, options: Mapping[str, Any]) -> list[str]:
-    """Return the program that works at a job. `cancelling` is the signal that cancels the work.
+    """Return the program that works at a job. SIGTERM ends it; a flow goes on without it.
 
     Args:
         project: its folder.
@@ -39,7 +39,7 @@ def command(project: Path, job: Path, upload: str, options: Mapping[str, Any]) -
     """
     images, progress = str(job / upload), str(job / "progress")
     if served():
-        return [*_PYTHON, "flows.watch", json.dumps({"dataset": images, "progress": progress, **options})]
+        return [*_PYTHON, "flows.watch", str(job), json.dumps({"dataset": images, "progress": progress, **options})]
     given = ["--progress", progress, "--json", "--root", str(project)]
     return [*_PYTHON, "tans_core.cli", "finetune", images, *given, *_flags(options)]
 
@@ -47,11 +47,6 @@ def command(project: Path, job: Path, upload: str, options: Mapping[str, Any]) -
 def export_command(project: Path, run: str) -> list[str]:
     """Return the program that exports a network to ONNX."""
     return [*_PYTHON, "tans_core.cli", "export", run, "--json", "--root", str(project)]
-
-
-def cancelling() -> signal.Signals:
-    """Return the signal that cancels the work of a program. SIGTERM ends the program: a flow goes on without it."""
-    return signal.SIGINT if served() else signal.SIGTERM
 
 
 def _flags(options: Mapping[str, Any]) -> Iterator[str]:

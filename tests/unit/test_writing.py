@@ -20,6 +20,8 @@ from tans_core.errors import StoreError
 from tans_core.finetuning import checkpoint
 from tans_core.finetuning import finetune as finetuning
 from tans_core.gates import query
+from tans_core.options import FinetuneOptions
+from tans_core.reporting import Progress
 from tests.factories.images import write_class_folders
 from tests.factories.project import UNSEEN
 
@@ -71,7 +73,7 @@ def test_a_disk_that_is_full_after_a_fine_tuning_is_said_and_leaves_no_run(
 
 
 def test_a_broken_off_fine_tuning_goes_on_when_the_same_is_asked_again(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, asked = tans_core.list_models(project)[0].id, {"epochs": 3, "root": project}
     whole = tans_core.finetune(UNSEEN, model, **asked)
@@ -91,8 +93,12 @@ def test_a_broken_off_fine_tuning_goes_on_when_the_same_is_asked_again(
     assert len(list((project / ".resume/finetune").iterdir())) == 1
     other = tans_core.finetune(UNSEEN, model, **{**asked, "seed": 1})
     assert steps[5:] == list(range(1, 13)), "another seed is another fine-tuning"
-    again = tans_core.finetune(UNSEEN, model, **asked)
+    # It goes on with a report as without one.
+    options = FinetuneOptions(model=model, epochs=3)
+    again = tans_core.Service.open(project).finetune(UNSEEN, options, progress_file=tmp_path / "progress")
     assert steps[17:] == list(range(6, 13))
+    told = Progress.read(tmp_path / "progress")
+    assert (told.run, told.model, told.epochs, told.curve) == (again.folder.name, model, 3, again.curve)
     assert not list((project / ".resume/finetune").iterdir())
     kept = ("predict.json", "images.csv", "test.json")
     files = [[(run.folder / name).read_bytes() for name in kept] for run in (whole, again, other)]

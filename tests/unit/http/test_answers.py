@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tans_core as tans
 from tans_core.http.app import ModelOptions, ScanOptions
-from tans_core.options import RetrieveOptions
+from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.zoo.latency import Latency, Profile, add_latencies, network_key
 from tests.factories.http_service import JSON, PARQUET, ZIP, Served, as_parquet, problem, served, zipped
 from tests.factories.project import image_folder
@@ -142,6 +142,7 @@ def test_description_has_every_option_and_an_example_of_every_body(service: Serv
         ("/v1/retrieve", "post", RetrieveOptions),
         ("/v1/scan", "post", ScanOptions),
         ("/v1/models", "get", ModelOptions),
+        ("/v1/finetune", "post", FinetuneOptions),
     ):
         named = {one["name"]: one.get("description") for one in described["paths"][path][method]["parameters"]}
         assert named == {name: field.description for name, field in options.model_fields.items()}
