@@ -13,6 +13,9 @@ export class Problem extends Error {
   }
 }
 
+/** An error of what a person gave, found on the page itself. */
+export const refusal = (detail) => new Problem(0, { detail });
+
 let askToken = null;
 let asking = null;
 

@@ -1,6 +1,8 @@
 // Files that a person drops or chooses: their names and classes, thumbnails, and zips of them, written and read.
 // A zip here is at most 4 GB and 65,535 files (no Zip64); the service takes less.
 
+import { refusal } from "./api.js";
+
 const SPLITS = new Set(["train", "training", "val", "valid", "validation", "dev", "test", "testing"]);
 const PICTURE = /\.(jpe?g|png|gif|bmp|webp|tiff?|avif|jfif|ico)$/i;
 const MOST_FILES = 0xffff;
@@ -82,7 +84,7 @@ export async function thumbnail(file, side) {
 export async function zip(files, progress = () => {}) {
   const [parts, directory] = [[], []];
   let offset = 0;
-  if (files.length > MOST_FILES) throw new Error(`${files.length} files are too many here. Drop a zip of them.`);
+  if (files.length > MOST_FILES) throw refusal(`${files.length} files are too many here. Drop a zip of them.`);
   for (const [index, { name, file }] of files.entries()) {
     const data = new Uint8Array(await file.arrayBuffer());
     const path = new TextEncoder().encode(name);
@@ -108,7 +110,7 @@ export async function zip(files, progress = () => {}) {
     directory.push(bytes([[ENTRY, 4], [20, 2], ...common, [path.length, 2], ...none, [offset, 4]]), path);
     parts.push(local, path, file);
     offset += local.length + path.length + data.length;
-    if (offset > MOST_BYTES) throw new Error("More than 4 GB are too much here. A few hundred images are enough.");
+    if (offset > MOST_BYTES) throw refusal("More than 4 GB are too much here. A few hundred images are enough.");
     if (index % 50 === 0) progress(index / files.length);
   }
   const size = directory.reduce((sum, part) => sum + part.length, 0);

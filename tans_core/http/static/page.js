@@ -1,6 +1,6 @@
 // The page: images are gathered, packed and checked here; `ranking.js` ranks networks, `training.js` tunes one.
 
-import { call, onToken } from "./api.js";
+import { call, onToken, refusal } from "./api.js";
 import { $, conceal, guarded, h, name, reveal, say, several, takesDrops } from "./dom.js";
 import {
   chosenFiles,
@@ -46,7 +46,7 @@ async function take(files) {
   if (files.length === 1 && isArchive(files[0])) return useArchive(files[0].file);
   const depths = files.filter(isPicture).map((one) => one.name.split("/").length);
   if (!depths.length)
-    throw new Error("There is no image in this. Drop a folder of class folders, a zip of it, or pictures.");
+    throw refusal("There is no image in this. Drop a folder of class folders, a zip of it, or pictures.");
   const folders = new Set(files.filter(isPicture).map((one) => one.name.split("/")[0]));
   if (Math.max(...depths) === 1) return askClass(files.filter(isPicture));
   if (Math.max(...depths) === 2 && (folders.size === 1 || gathered.size)) {

@@ -1,6 +1,6 @@
 // One network is fine-tuned, watched, downloaded, and tried on new pictures.
 
-import { call, events, wait } from "./api.js";
+import { call, events, refusal, wait } from "./api.js";
 import { $, conceal, guarded, h, name, number, percent, reveal, say, several, takesDrops } from "./dom.js";
 import { chosenFiles, distinct, droppedFiles, isPicture, thumbnail, zip } from "./files.js";
 import { drawCurve } from "./plots.js";
@@ -63,7 +63,7 @@ async function watch(made) {
       }
     }
     if (!ENDED.has(job.state))
-      throw new Error("The service does not answer. Is `tans api` running? Then load this page again.");
+      throw refusal("The service does not answer. Is `tans api` running? Then load this page again.");
   });
   if (!signal.aborted) await listJobs();
 }
@@ -174,7 +174,7 @@ function offerTrying() {
 async function predict(files) {
   await guarded("trying", async () => {
     const pictures = distinct(files.filter(isPicture).map((one) => ({ ...one, name: one.name.split("/").pop() })));
-    if (!pictures.length) throw new Error("There is no image in this.");
+    if (!pictures.length) throw refusal("There is no image in this.");
     say("trying", `Sending ${several(pictures.length, "picture")} …`);
     const body = await zip(pictures);
     const { predictions } = await call("/v1/predict", {
