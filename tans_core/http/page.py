@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Response
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 FILES = "/static/"
@@ -31,9 +30,9 @@ class _Files(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Serve the page and its files, `house.css` of all pages among them."""
+    files = _Files(directory=_HERE, packages=[("tans_core", "templates")])
+    app.mount(FILES.rstrip("/"), files, name="static")
 
     @app.get("/", include_in_schema=False)
-    def page() -> Response:
-        return FileResponse(_HERE / "index.html", headers=_HEADERS)
-
-    app.mount(FILES.rstrip("/"), _Files(directory=_HERE, packages=[("tans_core", "templates")]), name="static")
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)

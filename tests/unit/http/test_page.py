@@ -32,11 +32,11 @@ def test_page_needs_no_token_but_what_it_asks_for_does(project: Path, tmp_path: 
         httpx.Client(base_url=running.client.base_url) as stranger,
     ):
         assert [stranger.get(path).status_code for path in ("/", "/static/page.js")] == [200, 200]
-        for path in ("/v1/models", "/v1/jobs", "/static", "/static/../v1/models", "//", "/static/%2e%2e/page.py"):
+        for path in ("/v1/models", "/v1/jobs", "/static", "/static/%2e%2e/page.py", "/static/nothing.js"):
             assert stranger.get(path).status_code in {401, 404}, path
 
 
-@pytest.mark.parametrize("name", ["../page.py", "..%2fpage.py", "%2e%2e/page.py", "", "house.css/..", "/etc/passwd"])
+@pytest.mark.parametrize("name", ["../page.py", "..%2fpage.py", "%2e%2e/page.py", "", "/etc/passwd"])
 def test_no_other_file_is_served(service: Served, name: str) -> None:
     problem(service.client.get(f"/static/{name}"), 404)
 
