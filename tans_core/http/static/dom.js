@@ -28,22 +28,37 @@ export const name = (text) => h("bdi", {}, text);
 
 /** Show a section, and bring it into view. */
 export function reveal(id) {
-  const section = $(id);
-  section.hidden = false;
-  for (const link of document.querySelectorAll("#steps a")) {
-    const there = !$(link.hash.slice(1)).hidden;
-    link.parentElement.classList.toggle("there", there);
-    link.ariaDisabled = there ? null : "true";
-    link.tabIndex = there ? 0 : -1;
-    link.ariaCurrent = link.hash === `#${id}` ? "step" : null;
-  }
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  section.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+  $(id).hidden = false;
+  mark(id);
+  into($(id), "start");
+}
+
+/** Show a section below the one that a person is at. */
+export function append(id) {
+  $(id).hidden = false;
+  mark();
 }
 
 /** Hide sections, since what they show is of other images. */
 export function conceal(...ids) {
   for (const id of ids) $(id).hidden = true;
+  mark();
+}
+
+/** Mark the steps that are there, and the one that a person is at. */
+function mark(current = null) {
+  for (const link of document.querySelectorAll("#steps a")) {
+    const there = !$(link.hash.slice(1)).hidden;
+    link.parentElement.classList.toggle("there", there);
+    link.ariaDisabled = there ? null : "true";
+    link.tabIndex = there ? 0 : -1;
+    if (current) link.ariaCurrent = link.hash === `#${current}` ? "step" : null;
+  }
+}
+
+function into(element, block) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element.scrollIntoView({ behavior: still ? "auto" : "smooth", block });
 }
 
 /** Say what happens in a section; screen readers read it out. */
@@ -64,6 +79,7 @@ export async function guarded(id, action) {
     const advice = (error.advice ?? []).map((line) => h("li", {}, line));
     box.replaceChildren(h("p", { class: "strong" }, error.message), ...(advice.length ? [h("ul", {}, ...advice)] : []));
     box.hidden = false;
+    into(box, "nearest");
     return undefined;
   }
 }

@@ -1,7 +1,7 @@
 // One network is fine-tuned, watched, downloaded, and tried on new pictures.
 
 import { call, events, refusal, wait } from "./api.js";
-import { $, conceal, guarded, h, name, number, percent, reveal, say, several, takesDrops } from "./dom.js";
+import { $, append, conceal, guarded, h, name, number, percent, reveal, say, several, takesDrops } from "./dom.js";
 import { chosenFiles, distinct, droppedFiles, isPicture, thumbnail, zip } from "./files.js";
 import { drawCurve } from "./plots.js";
 
@@ -168,7 +168,7 @@ function offerTrying() {
   $("trying").dataset.run = job.run;
   $("predictions").replaceChildren();
   say("trying", "");
-  $("trying").hidden = false;
+  append("trying");
 }
 
 async function predict(files) {
