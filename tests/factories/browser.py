@@ -36,7 +36,9 @@ class Page:
 
     def texts(self, selector: str) -> list[str]:
         found: list[str] = self.run(
-            "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)", selector
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".map((one) => one.textContent.replaceAll('\\u00a0', ' '))",
+            selector,
         )
         return found
 

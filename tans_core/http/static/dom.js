@@ -21,8 +21,8 @@ const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export const number = (value) => three.format(value);
 export const minus = (text) => text.replace("-", "−");
-export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-export const percent = (value) => `${(100 * value).toFixed(value > 0.995 && value < 1 ? 1 : 0)} %`;
+export const signed = (value) => `${value <= -0.005 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+export const percent = (value) => `${(100 * value).toFixed(0)}\u00a0%`;
 export const several = (count, one, many = `${one}s`) => `${counts.format(count)} ${count === 1 ? one : many}`;
 export const name = (text) => h("bdi", {}, text);
 

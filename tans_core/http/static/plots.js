@@ -101,8 +101,10 @@ export function drawFront(svg, all, fitting, chosen) {
   if (!chosen) return;
   const [x, y] = [toX(chosen.macs_m), toY(chosen.score)];
   svg.append(shape("circle", { class: "chosen", cx: x, cy: y, r: 9 }));
-  const rightOf = x > width / 2 ? { x: x - 14, "text-anchor": "end" } : { x: x + 14 };
-  svg.append(shape("text", { class: "name", y: y + 4, ...rightOf }, chosen.model));
+  const label = shape("text", { class: "name", y: Math.max(12, y - 13) }, chosen.model);
+  svg.append(label);
+  const room = label.getComputedTextLength();
+  label.setAttribute("x", Math.max(4, Math.min(x - room / 2, width - RIGHT - room)));
 }
 
 /** Draw a learning curve: validation accuracy from 0 to 1, and training loss by its highest value. */
