@@ -37,6 +37,7 @@ from tans_core.runtime import cores
 from tans_core.service import Service
 
 UPLOADS = 50
+PATIENCE_S = 1800.0
 TANS = (sys.executable, "-m", "tans_core.cli")
 ZIP, JSON = "application/zip", "application/json"
 
@@ -76,7 +77,7 @@ def measure(root: Path, count: int, side: int, rounds: int) -> dict[str, Any]:
         images, query = pack(folder, count, side), folder / "query.json"
         where = ["--root", str(root)]
         retrieve = [*TANS, "retrieve", str(images), "--json", *where]
-        command = seconds_of(lambda: subprocess.run(retrieve, check=True, stdout=subprocess.DEVNULL), 3)
+        command = seconds_of(lambda: subprocess.run(retrieve, check=True, stdout=subprocess.DEVNULL), min(3, rounds))
         subprocess.run([*TANS, "embed", str(images), "-o", str(query), *where], check=True, stdout=subprocess.DEVNULL)
         command_line = [*TANS, "api", "--port", "0", "--per-minute", "1000000", *where]
         with subprocess.Popen(
@@ -108,7 +109,7 @@ def searches(root: Path, query: Path, rounds: int) -> list[float]:
 
 def service_figures(address: str, pid: int, images: bytes, query: bytes, rounds: int) -> dict[str, Any]:
     """Return the times of single requests, and what many at a time were answered."""
-    with httpx.Client(base_url=address, timeout=300) as client:
+    with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
 
         def post(content: bytes, kind: str) -> httpx.Response:
             return client.post("/v1/retrieve", content=content, headers={"Content-Type": kind})
@@ -118,12 +119,13 @@ def service_figures(address: str, pid: int, images: bytes, query: bytes, rounds:
             post(content, kind).raise_for_status()
         of_zip = seconds_of(lambda: post(images, ZIP).raise_for_status(), rounds)
         of_query = seconds_of(lambda: post(query, JSON).raise_for_status(), rounds)
+        print({"zip": spread(of_zip), "query": spread(of_query)}, flush=True)
         process = psutil.Process(pid)
         before = process.memory_info().rss
 
         def send(_: int) -> int:
             return httpx.post(
-                f"{address}/v1/retrieve", content=images, headers={"Content-Type": ZIP}, timeout=300
+                f"{address}/v1/retrieve", content=images, headers={"Content-Type": ZIP}, timeout=PATIENCE_S
             ).status_code
 
         with ThreadPoolExecutor(UPLOADS) as threads:

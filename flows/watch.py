@@ -94,7 +94,7 @@ def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, job: Path) 
         if state is not None and state.is_final():
             if state.is_completed():
                 return 0
-            if state.is_cancelled():
+            if state.is_cancelled() or sent:  # a run that is cancelled in its training has crashed at first
                 return CANCELLED
             raise TansError(state.message or f"the flow run is {state.name}")
         working = state is not None and state.is_running()

@@ -53,12 +53,14 @@ class Record(Job):
         upload: the file with the images, below the job's folder.
         starts: how often work at it began and did not end by itself.
         cancelled: whether it shall end.
+        checkpoint: that an earlier process has left.
     """
 
     options: dict[str, Any]
     upload: str
     starts: int = 0
     cancelled: bool = False
+    checkpoint: str | None = None
 
 
 class JobStore:
@@ -116,8 +118,8 @@ class JobStore:
         progress = self.progress(record.id)
         if state != "COMPLETED":
             self.remove_runs(progress)
-            if progress.checkpoint:
-                (self.project / CHECKPOINTS / Path(progress.checkpoint).name).unlink(missing_ok=True)
+            for name in filter(None, (progress.checkpoint, record.checkpoint)):
+                (self.project / CHECKPOINTS / Path(name).name).unlink(missing_ok=True)
         self.tidy(self.write(_with(record, progress), state=state, waiting_for=None, **values))
 
     def tidy(self, record: Record) -> None:

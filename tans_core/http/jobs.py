@@ -269,7 +269,7 @@ class Jobs:
             if progress.flow_run is None:
                 self._store.remove_runs(progress)
                 (self._store.folder / record.id / "progress").unlink(missing_ok=True)
-            self._store.write(record, state="PENDING")
+            self._store.write(record, state="PENDING", checkpoint=progress.checkpoint or record.checkpoint)
             self._queue.append(record.id)
 
     def _before(self, name: str) -> str:

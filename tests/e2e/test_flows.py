@@ -106,7 +106,7 @@ def test_job_of_the_http_service_is_a_flow_run_that_outlives_it(
         assert second.client.delete(address).status_code == 202
         assert wait(lambda: second.client.get(address).json()["state"] == "CANCELLED", 300)
         assert wait(lambda: sorted(service.root.glob("runs/*")) == before, 60)
-    assert service.state(run["id"])["type"] == "CANCELLED"
+    assert service.until(run["id"], {"CANCELLED"}, 60)
 
 
 def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service) -> None:
