@@ -163,9 +163,14 @@ class Service:
         assert task is not None
         return self._ranked(task, scan, options)
 
-    def scan(self, path: Path, **options: Any) -> Scanned:
-        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`."""
-        return scan_path(path, self.project, self.limits, None, **options)[1]
+    def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
+        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.
+
+        With `query`, also return what a search needs of the images; None if the gate refuses them.
+        """
+        name = path.stem if query else None
+        task, scanned = scan_path(path, self.project, self.limits, None, name=name, **options)
+        return scanned, None if task is None else self.retriever.query(task)
 
     def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
         """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""
