@@ -39,6 +39,7 @@ class Index:
 
     Attributes:
         values: (M,) float32, capacity + start.
+        by_id: (M,) int64, the place of each row in the order of ids.
         capacity, start: (M,) float32.
         vectors: (M, d) float32, of unit norm.
     """
@@ -49,6 +50,7 @@ class Index:
         values = table["capacity"].to_numpy() + table["start"].to_numpy()
         order = np.argsort(-values, kind="stable")
         self.values: npt.NDArray[np.float32] = values[order]
+        self.by_id: Rows = order
         # Taken by numpy, which gives writable arrays, as torch wants them.
         self.capacity, self.start = (table[name].to_numpy()[order] for name in ("capacity", "start"))
         self.vectors = torch.from_numpy(matrix(table["vector"])[order])
@@ -126,7 +128,7 @@ class Index:
         """Return the rows of a block that are kept and may reach a score, and their scores."""
         some = None if kept is None else kept[begin:end]
         if some is not None and np.count_nonzero(some) * _GATHER < end - begin:
-            rows = np.flatnonzero(some)
+            rows: Rows = np.flatnonzero(some)
         elif self._coarse is not None and np.isfinite(least):
             most = self._coarse.bounds(query, begin, end).mul_(weight).numpy()
             most += self.values[begin:end]
@@ -137,7 +139,10 @@ class Index:
             return rows + begin, scores[rows]
         rows += begin
         picked = torch.from_numpy(self.vectors.numpy()[rows])
-        return rows, self.values[rows] + np.float32(weight) * torch.mv(picked, query).numpy()
+        scores = torch.mv(picked, query).numpy()
+        scores *= np.float32(weight)
+        scores += self.values[rows]
+        return rows, scores
 
     def _scores(self, query: torch.Tensor, weight: float, begin: int, end: int) -> npt.NDArray[np.float32]:
         scores: npt.NDArray[np.float32] = torch.mv(self.vectors[begin:end], query).numpy()
