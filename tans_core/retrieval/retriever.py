@@ -203,7 +203,7 @@ class Retriever:
         return _Search(*self.encode(task), kept, latencies)
 
     def _ranked(self, search: _Search, limit: int | None) -> Ranked:
-        index, weight = self.index, search.trust * float(self.space.fit_scale)
+        index, weight = self.index, search.trust * float(self.space.fit_scale.detach())
         rows = index.best(search.query, weight, limit, search.kept)
         parts = index.vectors.numpy()[rows], index.capacity[rows], index.start[rows]
         predicted = self.predict(search.query, *parts, search.trust)
