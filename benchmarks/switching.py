@@ -130,7 +130,7 @@ class Readers:
                 assert found["candidates"] == same, f"two answers of release {found['release']} differ"
 
 
-def switch(root: Path, first: str, rounds: int, rng: random.Random, stopped: threading.Event) -> int:
+def switch(root: Path, first: str, rounds: int, longest_s: float, rng: random.Random, stopped: threading.Event) -> int:
     """Run the writer until it has finished some rounds, killing it at random moments; return how often it died."""
     done, kills = root / "rounds.txt", 0
     done.touch()
@@ -140,14 +140,14 @@ def switch(root: Path, first: str, rounds: int, rng: random.Random, stopped: thr
         command = [sys.executable, "-c", program, str(root), first, str(done)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
-            time.sleep(rng.uniform(0, 10))
+            time.sleep(rng.uniform(0, longest_s))
             assert process.poll() is None, "the writer ended by an error"
             process.kill()
         kills += 1
     return kills
 
 
-def measure(source: Path, rounds: int, searches: int, readers: int, seed: int) -> dict[str, Any]:
+def measure(source: Path, rounds: int, searches: int, readers: int, longest_s: float, seed: int) -> dict[str, Any]:
     """Return what metrics/bench-switching.json holds."""
     seconds, ended = clock(), threading.Event()
     with tempfile.TemporaryDirectory() as made:
@@ -160,7 +160,7 @@ def measure(source: Path, rounds: int, searches: int, readers: int, seed: int) -
             for one in running:
                 one.add_done_callback(lambda future: failed.set() if future.exception() else None)
             try:
-                kills = switch(root, first, rounds, random.Random(seed), failed)
+                kills = switch(root, first, rounds, longest_s, random.Random(seed), failed)
             finally:
                 ended.set()
             for one in running:
@@ -192,10 +192,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200, help="how often to publish and to roll back")
     parser.add_argument("--searches", type=int, default=20_000)
     parser.add_argument("--readers", type=int, default=8)
+    parser.add_argument("--longest-s", type=float, default=20.0, help="longest time of a writer before it is killed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("metrics/bench-switching.json"))
     options = parser.parse_args()
-    figures = measure(options.root, options.rounds, options.searches, options.readers, options.seed)
+    figures = measure(options.root, options.rounds, options.searches, options.readers, options.longest_s, options.seed)
     print(json.dumps(figures, indent=2))
     write_json(figures, options.out)
 

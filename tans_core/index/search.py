@@ -28,8 +28,9 @@ _FIRST_BLOCK = 4096
 """Rows in the first block. Each further one has twice as many, so that many rows take few calls."""
 _GATHER = 32
 """Rows are picked one by one where fewer than one in so many is kept; else a block is computed whole."""
-_COARSE_FROM = 100_000
-"""Rows from which blocks after the first are read in rounded form, to find the rows that are worth computing."""
+COARSE_FROM = 300_000
+"""Rows from which blocks after the first are read in rounded form, to find the rows that are worth computing. With
+fewer, this takes longer than it saves."""
 _ROUNDING = 1e-4
 """More than what float32 loses of a score."""
 
@@ -44,8 +45,8 @@ class Index:
         vectors: (M, d) float32, of unit norm.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        """Keep the columns of a table of `index_table` that a search needs."""
+    def __init__(self, table: pa.Table, coarse_from: int = COARSE_FROM) -> None:
+        """Keep the columns of a table of `index_table` that a search needs; tests pass a smaller `coarse_from`."""
         table = table.sort_by("id")
         values = table["capacity"].to_numpy() + table["start"].to_numpy()
         order = np.argsort(-values, kind="stable")
@@ -54,7 +55,7 @@ class Index:
         # Taken by numpy, which gives writable arrays, as torch wants them.
         self.capacity, self.start = (table[name].to_numpy()[order] for name in ("capacity", "start"))
         self.vectors = torch.from_numpy(matrix(table["vector"])[order])
-        self._coarse = Coarse(self.vectors) if len(values) >= _COARSE_FROM else None
+        self._coarse = Coarse(self.vectors) if len(values) >= coarse_from else None
         self._columns = table.select(_COLUMNS).take(pa.array(order)).combine_chunks()
         self._numbers: dict[str, npt.NDArray[np.float64]] = {}
         self._names: dict[str, tuple[npt.NDArray[np.int64], list[str]]] = {}
