@@ -11,7 +11,6 @@ Writers hold `serving/.lock`.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -27,6 +26,7 @@ from tans_core.errors import NoReleaseError, StoreError, did_you_mean
 from tans_core.index.blobs import link_blob, mend, store_blob, writers_lock
 from tans_core.index.built import Built, fingerprints, keep_admitted, read_built, weight_names
 from tans_core.index.history import History, production_id, read_history
+from tans_core.index.listing import list_releases
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
@@ -42,17 +42,6 @@ _LEAVE_OUT = (
     "`tans build` leaves out newcomers that were rolled back; other networks follow from params.yaml. "
     "`tans publish --again` publishes them all the same."
 )
-
-
-@dataclass(frozen=True)
-class ReleaseInfo:
-    """A line of the list of releases. `withdrawn`: rolled back, and published again only by `--again`."""
-
-    id: str
-    created: str
-    models: int
-    production: bool
-    withdrawn: bool
 
 
 @dataclass(frozen=True)
@@ -83,22 +72,6 @@ def open_production(serving: Path) -> Release:
         StoreError: the release in `production` is missing, or another version of TANS made it.
     """
     return _open(serving, _production(serving))
-
-
-def list_releases(serving: Path) -> list[ReleaseInfo]:
-    """Return the releases that never went live, oldest first, then the others by their first time live."""
-    history, current = read_history(serving), production_id(serving)
-    withdrawn = history.withdrawn()
-    descriptions = {}
-    for path in (serving / "releases").glob("[!.]*/release.json"):
-        with contextlib.suppress(FileNotFoundError):  # pruned in this moment
-            descriptions[path.parent.name] = read_json(path)
-    never_live = sorted((one["created"], name) for name, one in descriptions.items() if name not in history.releases)
-    ordered = [*(name for _, name in never_live), *(name for name in history.releases if name in descriptions)]
-    return [
-        ReleaseInfo(name, one["created"], one["models"], name == current, name in withdrawn)
-        for name, one in ((name, descriptions[name]) for name in ordered)
-    ]
 
 
 def publish(

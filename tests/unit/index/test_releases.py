@@ -19,10 +19,10 @@ from safetensors.numpy import save_file
 
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError
+from tans_core.index.listing import list_releases
 from tans_core.index.releases import (
     FORMAT,
     add_models,
-    list_releases,
     open_pipeline,
     open_production,
     publish,
