@@ -127,6 +127,16 @@ class Killed:
         alive = processes_of_runs(self.root)
         return [run for run in active if run not in alive]
 
+    def record(self) -> dict[str, Any]:
+        """Return what was killed so far, and how all runs of the finished rounds ended."""
+        return {
+            "kills": self.killed.total(),
+            "killed": dict(sorted(self.killed.items())),
+            "newcomers": len(self.names),
+            "runs": dict(sorted(Counter(self.service.state(run)["type"].lower() for run in self.runs).items())),
+            "longest_healing_s": round(max(self.healed_s, default=0.0), 1),
+        }
+
     def check(self, finished: bool = False) -> None:
         """Assert that no newcomer is lost, doubled or half admitted, and that the release in production is whole.
 
@@ -219,21 +229,13 @@ def main() -> None:
                 killed.check()
                 killed.finish()
                 print(f"{killed.killed.total()} kills, the last of: {kind}; {seconds():.0f} s", flush=True)
-            ended = Counter(killed.service.state(run)["type"].lower() for run in killed.runs)
+                # After each round, so that a program that is stopped leaves what it measured.
+                result = killed.record() | {"seconds": round(seconds()), "seed": options.seed}
+                if options.out:
+                    write_json(result, options.out)
         finally:
             killed.service.stop()
-    result = {
-        "kills": killed.killed.total(),
-        "killed": dict(sorted(killed.killed.items())),
-        "newcomers": len(killed.names),
-        "runs": dict(sorted(ended.items())),
-        "longest_healing_s": round(max(killed.healed_s), 1),
-        "seconds": round(seconds()),
-        "seed": options.seed,
-    }
     print(json.dumps(result, indent=2))
-    if options.out:
-        write_json(result, options.out)
 
 
 if __name__ == "__main__":
