@@ -1,4 +1,4 @@
-"""What kills leave behind, put in order: runs without a process, their slots, processes without a run.
+"""What kills leave behind, put in order: runs without a process, processes without a run.
 
 The runner (`flows.runner`) looks once before it serves, and then every few seconds. It only touches runs of its own
 deployments. A process belongs to a run if its environment has the run's id and this project's folder: programs that a
@@ -18,7 +18,6 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -79,7 +78,6 @@ class Healer:
         """Put in order what earlier services left. No run of this runner has started yet."""
         with get_client(sync_client=True) as client:
             self._look(client, at_start=True)
-            self._free_slots(client)
 
     def watch(self) -> None:
         """Look every few seconds, in a thread that ends with this process."""
@@ -133,12 +131,6 @@ class Healer:
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 logger.warning("ended process %s, %s", process.pid, why)
-
-    def _free_slots(self, client: SyncPrefectClient) -> None:
-        """Free every slot: no run is alive that could hold one."""
-        for deployment in client.read_deployments(deployment_filter=self._filter()):
-            if limit := deployment.global_concurrency_limit:
-                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
     def _runs(self, client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
         found: list[FlowRun] = []
