@@ -11,6 +11,7 @@ Writers hold `serving/.lock`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
