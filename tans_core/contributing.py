@@ -46,7 +46,7 @@ def contribute(
         StoreError: the inbox is not writable.
     """
     from tans_core.io import atomic_folder, read_json, write_json
-    from tans_core.locks import hold
+    from tans_core.locks import inbox_lock
     from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, card_problems
     from tans_core.zoo.card import ModelCard
 
@@ -75,7 +75,7 @@ def contribute(
     if problems := card_problems(card):
         raise WeightsError(f"{folder / CARD_FILE}: {'; '.join(problems)}.")
     entry = project / "inbox" / folder.name
-    with hold(project / "inbox/.lock", "`tans contribute`"), atomic_folder(entry) as temporary:
+    with inbox_lock(project, "`tans contribute`"), atomic_folder(entry) as temporary:
         shutil.copyfile(folder / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
         write_json(card.to_dict(), temporary / CARD_FILE)
     return entry

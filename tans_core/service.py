@@ -78,7 +78,7 @@ class Service:
     def load(self) -> Self:
         """Read encoders, index and backbone."""
         reader = self.retriever
-        _ = reader.backbone, reader.encoder, reader.licences, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.backbone, reader.encoder, reader.index, reader.cards, reader.plus_minus, reader.refine_weights
         return self
 
     def warm(self) -> Self:
@@ -163,9 +163,14 @@ class Service:
         assert task is not None
         return self._ranked(task, scan, options)
 
-    def scan(self, path: Path, **options: Any) -> Scanned:
-        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`."""
-        return scan_path(path, self.project, self.limits, None, **options)[1]
+    def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
+        """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.
+
+        With `query`, also return what a search needs of the images; None if the gate refuses them.
+        """
+        name = path.stem if query else None
+        task, scanned = scan_path(path, self.project, self.limits, None, name=name, **options)
+        return scanned, None if task is None else self.retriever.query(task)
 
     def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
         """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""
@@ -255,7 +260,8 @@ class Service:
         return self._keep(dataset, self._ranked(task, scan, options), options)
 
     def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
-        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), options.refine))
+        choice = options.refine, options.prefer, options.per_task
+        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), *choice))
         if isinstance(task, Query):
             return Retrieval(candidates, None, self.release.id, None, None)
         return Retrieval(candidates, task.info, self.release.id, None, scan, self._known(task, scan))

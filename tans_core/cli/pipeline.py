@@ -136,10 +136,12 @@ def releases(as_json: AsJson = False, root: Root = None) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("release", "created", "models", "production", "withdrawn", right=("models",))
+    figures = {"weighted tau": "weighted_tau", "regret@1": "regret_at_1", "recall@1": "heldout_recall_at_1"}
+    shown = table("release", "parent", "models", *figures, "state", right=("models", *figures))
     for row in rows:
-        marks = ("yes" if row[name] else "" for name in ("production", "withdrawn"))
-        shown.add_row(row["id"], row["created"], str(row["models"]), *marks)
+        numbers = ("" if row[name] is None else f"{row[name]:.3f}" for name in figures.values())
+        state = "in production" if row["production"] else "withdrawn" if row["withdrawn"] else ""
+        shown.add_row(row["id"], row["parent"] or "", str(row["models"]), *numbers, state)
     stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from tans_core.errors import TansError, did_you_mean
-from tans_core.http import examples, problems
+from tans_core.http import examples, page, problems
 from tans_core.http.context import Context
 from tans_core.http.guard import Figures, Guard
 from tans_core.http.job_routes import router as job_router
@@ -30,7 +30,7 @@ from tans_core.http.run_routes import router as run_router
 from tans_core.http.settings import ApiOptions
 from tans_core.http.uploads import Slots, Spool, chunks, is_json, receive
 from tans_core.index.history import production_id
-from tans_core.index.releases import ReleaseInfo, list_releases
+from tans_core.index.listing import ReleaseInfo, list_releases
 from tans_core.options import GROUP_HELP, FinetuneOptions, RetrieveOptions
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate
@@ -48,6 +48,7 @@ class ScanOptions(Options):
     max_images: int | None = Field(None, ge=1, description="Open at most so many files, evenly over classes.")
     drop_empty_classes: bool = Field(False, description="Leave out classes without a usable image.")
     group: str | None = Field(None, description=GROUP_HELP)
+    query: bool = Field(False, description="Also return the query of these images, as `tans embed` makes it.")
 
 
 class ModelOptions(Constraints):
@@ -65,6 +66,7 @@ class Answer(BaseModel):
 class Scan(Answer):
     passed: bool = Field(description="Whether a search takes these images.")
     scan: dict[str, Any] = Field(description="As `tans tasks scan --json` prints it (docs/scan.md).")
+    query: Query | None = Field(description="For POST /v1/retrieve; null unless asked for and passed.")
 
 
 class Found(Answer):
@@ -144,6 +146,7 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     app.state.context = context
     app.include_router(job_router)
     app.include_router(run_router)
+    page.install(app)
 
     @app.post("/v1/scan", tags=["images"], openapi_extra=examples.IMAGES, response_description="The report")
     async def scan(request: Request, chosen: Annotated[ScanOptions, Parameters()]) -> Scan:
@@ -225,8 +228,8 @@ def _warm(live: Live) -> None:
 
 
 def _scan(service: Service, path: Path, scratch: Path, options: ScanOptions) -> Scan:
-    scanned = service.scan(path, scratch=scratch, **options.model_dump())
-    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=scanned.to_dict())
+    scanned, query = service.scan(path, scratch=scratch, **options.model_dump())
+    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=scanned.to_dict(), query=query)
 
 
 def _found(retrieval: Retrieval) -> Found:

@@ -13,11 +13,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tans_core.http.page import FILES
 from tans_core.http.problems import LAST, respond
 from tans_core.http.settings import ApiOptions
 
-OPEN = frozenset({"/health/live", "/health/ready", "/metrics"})
-"""For probes and monitoring: they need no token, and count for no rate."""
+OPEN = frozenset({"/", "/health/live", "/health/ready", "/metrics"})
+"""The page, and what probes and monitoring ask: they need no token, and count for no rate. So do the page's files."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _CLIENTS = 10_000
@@ -109,7 +110,7 @@ class Guard:
                 f"Host: got {headers.get('host', '')!r}, want the address of this service.\nUse 127.0.0.1, or a token."
             )
             return respond(421, text, release=None)
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(FILES):
             return None
         given = headers.get("authorization", "").encode("latin-1")
         if self._wanted is not None and not hmac.compare_digest(given, self._wanted):

@@ -102,6 +102,39 @@ def keep_admitted(
     }
 
 
+def place_once(place: Callable[[Sequence[Path]], pa.Table]) -> Callable[[Sequence[Path]], pa.Table]:
+    """Let `place` embed each newcomer once, however often it is asked for."""
+    placed: dict[str, pa.Table] = {}
+
+    def place_new(folders: Sequence[Path]) -> pa.Table:
+        if new := [folder for folder in folders if folder.name not in placed]:
+            rows = place(new)
+            placed.update((folder.name, rows.slice(row, 1)) for row, folder in enumerate(new))
+        return pa.concat_tables([placed[folder.name] for folder in folders])
+
+    return place_new
+
+
+def unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the rows of models that a release does not contain yet.
+
+    Raises:
+        StoreError: another space embedded the rows, or a known id has another card.
+    """
+    if space_of(rows.schema) != space_of(index.schema):
+        raise StoreError(
+            f"the new models were embedded by another space than that of release {current.id}. Admit them again."
+        )
+    known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
+    cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
+    clashes = sorted(
+        name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
+    )
+    if clashes:
+        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}. Rename these.")
+    return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
+
+
 def _intact(current: Release, folder: Path, name: str) -> Path:
     """Return an unchanged copy of a newcomer's published file.
 

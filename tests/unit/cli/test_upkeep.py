@@ -190,8 +190,8 @@ def test_terms_in_words_or_in_a_file_are_kept(tans: Tans, tuned: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([], 2, "--licence CC-BY-4.0"),
-        (["--licence", "LicenseRef-users-own"], 2, "have to know the licence"),
+        ([], 2, "Name it by --licence"),
+        (["--licence", "LicenseRef-users-own"], 2, "none is known for the images"),
         (["--licence", "MTI"], 2, "did you mean 'MIT'"),
         (["--licence", "LicenseRef-acme"], 2, "the terms of LicenseRef-acme are not known"),
         (["--licence", "MIT", "--terms", "params.yaml"], 2, "one licence of your own, but the licence is MIT"),
