@@ -14,17 +14,16 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from flows.serve import free_port, healthy, reaping, settings, start
+from flows.processes import Program, reaping
+from flows.serve import free_port, healthy, settings
 from tans_core.io import write_json
 from tans_core.runtime import clock, cores
-from tests.integration.test_pipeline import TASKS, small
+from tests.factories.small import TASKS, small
 
 ROOT = Path(__file__).resolve().parents[1]
 _RUN = re.compile(r"Running stage '([^']+)'")
@@ -53,14 +52,10 @@ def build(folder: Path, workers: int, tiny: bool) -> dict[str, object]:
     environment = settings(folder / "prefect", free_port(0))
     port = int(environment["PREFECT_API_URL"].rpartition(":")[2].partition("/")[0])
     with reaping() as started:
-        log = folder / "server.log"
-        with log.open("w") as output:
-            command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            started.append(start(command, lead, environment, output))
-        while not healthy(port):
-            if started[0].poll() is not None:
-                raise RuntimeError(f"the server ended:\n{log.read_text()}")
-            time.sleep(0.5)
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server = Program("server", command, lead, environment, lambda: healthy(port), folder / "server.log")
+        started.append(server)
+        server.start()
         scheduler = f"tcp://127.0.0.1:{free_port(0)}"
         dask(started, lead, environment, "scheduler", "--port", scheduler.rpartition(":")[2], "--no-dashboard")
         for own in clones:
@@ -145,12 +140,14 @@ def python(folder: Path, environment: dict[str, str], *arguments: str) -> None:
         raise RuntimeError(f"{' '.join(command)} in {folder}:\n" + "\n".join(log.read_text().splitlines()[-40:]))
 
 
-def dask(started: list[subprocess.Popen[bytes]], folder: Path, environment: dict[str, str], *words: str) -> None:
+def dask(started: list[Program], folder: Path, environment: dict[str, str], *words: str) -> None:
     """Start a part of the cluster in a clone."""
     name = "scheduler" if words[0] == "scheduler" else folder.name
-    command: Sequence[str] = [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1"]
-    with (folder.parent / f"{name}.log").open("a") as output:
-        started.append(start(command, folder, variables(folder, environment), output))
+    command = [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1"]
+    log = folder.parent / f"{name}.log"
+    # Workers wait for the scheduler, and the flow for workers.
+    started.append(Program(name, command, folder, variables(folder, environment), lambda: True, log))
+    started[-1].start()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def table(metrics: dict[str, Any]) -> str:
     """Return the Markdown between the README's comments: a table, best row first, and sentences about the pick."""
     accuracy, tasks = metrics["accuracy"], metrics["tasks"]
     mean = {name: accuracy[name]["mean"] for name in accuracy}
-    heads = ["start", "mean", *tasks, "M parameters", "M MACs"]
+    heads = ["choice", "mean", *tasks, "M parameters", "M MACs"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
     for name in sorted(mean, key=lambda name: (-mean[name], name)):
         cost = metrics["cost"][name]
@@ -43,7 +43,7 @@ def table(metrics: dict[str, Any]) -> str:
     sentences = [
         f"The picked network reaches a mean of {mean['picked']:.2f}.",
         f"Refined by eight probes, as `tans finetune` does by default, the pick reaches {mean['refined']:.2f}.",
-        f"Starts with a higher mean than *picked*: {', '.join(better) or 'none'}.",
+        f"Choices with a higher mean than *picked*: {', '.join(better) or 'none'}.",
         f"On one task, two seeds of the same network differ by {metrics['noise']['between_seeds']:.2f} on average.",
         "Parameters and MACs (multiply-accumulates of one image) are in millions, means over the tasks.",
     ]

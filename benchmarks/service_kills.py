@@ -127,11 +127,21 @@ class Killed:
         alive = processes_of_runs(self.root)
         return [run for run in active if run not in alive]
 
+    def record(self) -> dict[str, Any]:
+        """Return what was killed so far, and how all runs of the finished rounds ended."""
+        return {
+            "kills": self.killed.total(),
+            "killed": dict(sorted(self.killed.items())),
+            "newcomers": len(self.names),
+            "runs": dict(sorted(Counter(self.service.state(run)["type"].lower() for run in self.runs).items())),
+            "longest_healing_s": round(max(self.healed_s, default=0.0), 1),
+        }
+
     def check(self, finished: bool = False) -> None:
         """Assert that no newcomer is lost, doubled or half admitted, and that the release in production is whole.
 
         Args:
-            finished: no run is left, so all newcomers must be served, all slots free, and no process left.
+            finished: no run is left, so all newcomers must be served, and no process left.
         """
         kept = [self.root / "inbox" / name / WEIGHTS_FILE for name in self.names]
         # Admitted, and taken in by a build or not yet.
@@ -155,7 +165,6 @@ class Killed:
             assert len(ids) == len(self.before) + len(self.names), f"served: {len(ids)}"
             assert wait(lambda: not processes_of_runs(self.root), 120), f"left: {processes_of_runs(self.root)}"
             assert not self.ghosts()
-            assert slots(self.service) == 0, "a slot is taken by no run"
 
 
 def served(root: Path) -> set[str]:
@@ -188,11 +197,6 @@ def is_a(kind: str, command: str) -> bool:
     return "prefect.engine" in command if kind == "run" else "tans_core.stages" in command or "dvc" in command
 
 
-def slots(service: Service) -> int:
-    """Return how many slots of deployments are taken."""
-    return sum(one["active_slots"] for one in service.ask("v2/concurrency_limits/filter", {}))
-
-
 def pause_schedules(service: Service) -> None:
     """Let only the runs of this program run."""
     for deployment in service.ask("deployments/filter", {}):
@@ -219,21 +223,13 @@ def main() -> None:
                 killed.check()
                 killed.finish()
                 print(f"{killed.killed.total()} kills, the last of: {kind}; {seconds():.0f} s", flush=True)
-            ended = Counter(killed.service.state(run)["type"].lower() for run in killed.runs)
+                # After each round, so that a program that is stopped leaves what it measured.
+                result = killed.record() | {"seconds": round(seconds()), "seed": options.seed}
+                if options.out:
+                    write_json(result, options.out)
         finally:
             killed.service.stop()
-    result = {
-        "kills": killed.killed.total(),
-        "killed": dict(sorted(killed.killed.items())),
-        "newcomers": len(killed.names),
-        "runs": dict(sorted(ended.items())),
-        "longest_healing_s": round(max(killed.healed_s), 1),
-        "seconds": round(seconds()),
-        "seed": options.seed,
-    }
     print(json.dumps(result, indent=2))
-    if options.out:
-        write_json(result, options.out)
 
 
 if __name__ == "__main__":

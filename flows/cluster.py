@@ -17,12 +17,12 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from ruamel.yaml import YAML
 
-from flows.common import failed, project
+from flows.common import dvc, failed, project
 from tans_core import api
 from tans_core.errors import StoreError, TansError
 from tans_core.io import atomic_path, sha256_bytes, sha256_file, write_text
+from tans_core.locks import pipeline_lock
 from tans_core.params import load_params
-from tans_core.runtime import run_programs
 from tans_core.yaml_file import read_yaml
 
 PARTS = 8
@@ -96,14 +96,15 @@ def build_and_share(root: Path, stages: Sequence[str], built: Built, on_line: Ca
         TansError: a stage failed. The class is that of its exit code.
         StoreError: there is no remote, or it cannot be written.
     """
-    if receive(root, built):
-        # Outputs that the remote lacks are built here.
-        dvc(root, on_line, "pull", "--allow-missing", *(["--with-deps", *stages] if stages else []))
-    api.build(*stages, root=root, on_line=on_line)
-    if dvc(root, on_line, "push", *stages):
-        raise StoreError(f"{root}: `dvc push` failed; its message is above. Is a remote set (`dvc remote list`)?")
-    locks = read_yaml(root / "dvc.lock")["stages"]
-    return {name: {"lock": locks[name], "files": texts(root, locks[name])} for name in stages}
+    with pipeline_lock(root, "the flow `build-cluster`", on_line):
+        if receive(root, built):
+            # Outputs that the remote lacks are built here.
+            dvc(root, on_line, "pull", "--allow-missing", *(["--with-deps", *stages] if stages else []))
+        api.build(*stages, root=root, on_line=on_line)
+        if dvc(root, on_line, "push", *stages):
+            raise StoreError(f"{root}: `dvc push` failed; its message is above. Is a remote set (`dvc remote list`)?")
+        locks = read_yaml(root / "dvc.lock")["stages"]
+        return {name: {"lock": locks[name], "files": texts(root, locks[name])} for name in stages}
 
 
 def receive(root: Path, built: Built) -> bool:
@@ -126,11 +127,6 @@ def texts(root: Path, lock: Mapping[str, Any]) -> dict[str, str]:
     """Return the outputs of a stage that git keeps: those outside data/."""
     kept = [out["path"] for out in lock["outs"] if not out["path"].startswith("data/")]
     return {name: (root / name).read_text(encoding="utf-8") for name in kept}
-
-
-def dvc(root: Path, on_line: Callable[[str], None], *arguments: str) -> int:
-    """Run DVC, and return its exit code."""
-    return run_programs([[sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]], root, on_line)[0]
 
 
 def inputs_digest(root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Shared parts of the flows: readable errors, the runner they end with, artifacts."""
+"""Shared parts of the flows: readable errors, the runner they end with, DVC, artifacts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from flows import notices
 from tans_core.errors import GateError, TansError
 from tans_core.leash import die_with_parent
 from tans_core.project import find_root
+from tans_core.runtime import run_programs
 
 # The process id of the runner, in the environment of its runs.
 RUNNER = "TANS_RUNNER"
@@ -35,6 +37,11 @@ def tie_to_runner() -> None:
     """Let this run end with its runner, if it is one of `tans serve`: nobody could report or cancel it any more."""
     if runner := os.environ.get(RUNNER):
         die_with_parent(int(runner))
+
+
+def dvc(root: Path, on_line: Callable[[str], None], *arguments: str) -> int:
+    """Run DVC, and return its exit code. `on_line` is called with each line of its output."""
+    return run_programs([[sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]], root, on_line)[0]
 
 
 def failed(error: TansError) -> State[Any]:

@@ -1,4 +1,4 @@
-"""What is declared of each flow: limits, retries, schedules, triggers. `make serve` and prefect.yaml follow it."""
+"""What is declared of each flow: time limits, retries, schedules, triggers. `make serve` and prefect.yaml follow it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 from prefect.exceptions import FailedRun
@@ -30,8 +30,6 @@ class Declared:
         description: what it does, in one sentence.
         timeout_s: a run that takes longer fails. It is a limit for runs that hang, not a budget.
         retries: how often a run that failed starts again; never after an error that a user has to act on.
-        at_once: how many runs of one deployment there may be; None sets no limit.
-        when_busy: whether a run above this limit waits or is cancelled.
         cron: when it runs, in UTC; None means by hand or by a trigger.
         triggers: events that start a run, each as in prefect.yaml. All automations of the service are declared here.
     """
@@ -41,8 +39,6 @@ class Declared:
     description: str
     timeout_s: int
     retries: int = 0
-    at_once: int | None = None
-    when_busy: Literal["ENQUEUE", "CANCEL_NEW"] = "ENQUEUE"
     cron: str | None = None
     triggers: tuple[Mapping[str, Any], ...] = ()
 
@@ -53,7 +49,7 @@ class Declared:
 
 
 RETRY_DELAY_S = 10
-# `build` and `retrain` need no limit here: a lock file orders them, and it ends with its process.
+# None has a limit of concurrent runs: lock files order those that write, and end with their process.
 DECLARED = (
     Declared(
         "build",
@@ -70,8 +66,6 @@ DECLARED = (
         "Admit newcomers from the inbox.",
         timeout_s=HOUR_S,
         retries=1,
-        at_once=1,
-        when_busy="CANCEL_NEW",
         cron="*/5 * * * *",
     ),
     Declared(

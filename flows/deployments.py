@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
@@ -51,9 +50,6 @@ def deployments() -> list[RunnerDeployment]:
 
 def _deployment(one: Declared) -> RunnerDeployment:
     flow = getattr(importlib.import_module(f"flows.{one.module}"), one.function)
-    limit = one.at_once and ConcurrencyLimitConfig(
-        limit=one.at_once, collision_strategy=ConcurrencyLimitStrategy(one.when_busy)
-    )
     # With a slug and without `active`, a schedule that a person paused stays paused at the next start.
     schedules = one.cron and [
         DeploymentScheduleCreate(schedule=CronSchedule(cron=one.cron, timezone="UTC"), slug=one.name)
@@ -61,7 +57,6 @@ def _deployment(one: Declared) -> RunnerDeployment:
     made = flow.to_deployment(
         LOCAL,
         schedules=schedules or None,
-        concurrency_limit=limit or None,
         triggers=[DeploymentEventTrigger(**_named(trigger, LOCAL)) for trigger in one.triggers],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
@@ -97,8 +92,6 @@ def _entry(one: Declared, kind: str) -> dict[str, Any]:
         "work_pool": POOLS[kind],
         "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": folder}}],
     }
-    if one.at_once:
-        entry["concurrency_limit"] = {"limit": one.at_once, "collision_strategy": one.when_busy}
     if one.cron:
         entry["schedules"] = [{"cron": one.cron, "timezone": "UTC", "slug": one.name}]
     if one.triggers:

@@ -1,4 +1,4 @@
-"""What kills leave behind, put in order: runs without a process, their slots, processes without a run.
+"""What kills leave behind, put in order: runs without a process, processes without a run.
 
 The runner (`flows.runner`) looks once before it serves, and then every few seconds. It only touches runs of its own
 deployments. A process belongs to a run if its environment has the run's id and this project's folder: programs that a
@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,6 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
@@ -35,8 +35,9 @@ from flows.common import RUNNER
 EVERY_S = 10.0
 # A run is Pending while its process starts.
 PENDING_S = 60.0
-# A run has half a minute to end after it was asked to.
-CANCELLING_S = 45.0
+# Prefect's runner may miss that a run is cancelled, or not ask it to end for half a minute: its processes are killed
+# after this time. Ten seconds then are enough in all.
+CANCELLING_S, CANCELLED_EVERY_S = 5.0, 2.0
 # In the environment of the runner's processes: the project's folder, and Prefect's id of the run.
 PROJECT, FLOW_RUN = "TANS_SERVED_PROJECT", "PREFECT__FLOW_RUN_ID"
 AGAIN = "Finished stages and checkpoints are kept: run it again with `prefect deployment run`."
@@ -79,21 +80,37 @@ class Healer:
         """Put in order what earlier services left. No run of this runner has started yet."""
         with get_client(sync_client=True) as client:
             self._look(client, at_start=True)
-            self._free_slots(client)
 
     def watch(self) -> None:
         """Look every few seconds, in a thread that ends with this process."""
-        stop = threading.Event()
 
         def look() -> None:
-            while not stop.wait(EVERY_S):
+            looked = time.monotonic()
+            while True:
                 try:
                     with get_client(sync_client=True) as client:
-                        self._look(client)
+                        while True:
+                            time.sleep(CANCELLED_EVERY_S)
+                            self.end_cancelled(client)
+                            if time.monotonic() - looked >= EVERY_S:
+                                looked = time.monotonic()
+                                self._look(client)
                 except Exception as error:  # the server restarts, for example: the next look finds the same
                     logger.warning("looking for dead runs: %s", error)
+                    time.sleep(CANCELLED_EVERY_S)
 
         threading.Thread(target=look, name="healer", daemon=True).start()
+
+    def end_cancelled(self, client: SyncPrefectClient) -> None:
+        """Kill the processes of runs that were cancelled and do not end."""
+        runs = self._runs(client, StateType.CANCELLING)
+        late = [run for run in runs if run.state and _age_s(run.state) > CANCELLING_S]
+        processes = processes_of_runs(self.root) if late else {}
+        for run in late:
+            if found := processes.get(str(run.id)):
+                message = "It was cancelled, and did not end by itself: its processes were killed."
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+                self._end(found, "which was cancelled")
 
     def _look(self, client: SyncPrefectClient, at_start: bool = False) -> None:
         # Runs first: one that starts after this line is no business of this look.
@@ -102,11 +119,6 @@ class Healer:
         alive = {run for run, them in processes.items() if any(_is_child(one) for one in them)}
         for orphaned in processes.keys() - alive:
             self._end(processes[orphaned], "which a dead run left behind")
-        for run in runs:
-            if run.state and run.state.is_cancelling() and _age_s(run.state) > CANCELLING_S and str(run.id) in alive:
-                message = "It was cancelled, and did not end by itself: its processes were killed."
-                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
-                self._end(processes[str(run.id)], "which was cancelled")
         dead = {run.id for run in runs if str(run.id) not in alive}
         # Its runner reports a run's death at once, and says more: only what it missed is reported here.
         for run_id in dead if at_start else dead & self._dead_before:
@@ -133,12 +145,6 @@ class Healer:
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 logger.warning("ended process %s, %s", process.pid, why)
-
-    def _free_slots(self, client: SyncPrefectClient) -> None:
-        """Free every slot: no run is alive that could hold one."""
-        for deployment in client.read_deployments(deployment_filter=self._filter()):
-            if limit := deployment.global_concurrency_limit:
-                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))
 
     def _runs(self, client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
         found: list[FlowRun] = []

@@ -17,12 +17,19 @@ from tans_core.yaml_file import read_yaml
 
 # "Running stage 'zoo@trees':", "Stage 'base' didn't change, skipping"
 _STAGE = re.compile(r"^(?:Running stage|Stage) '(?P<stage>[^']+)'")
+# What DVC says of git and of itself between two stages.
+_HINT = re.compile(
+    r"\s*$|To track the changes|\tgit add |To enable auto staging|\tdvc config |Use `dvc push`|(Generat|Updat)ing lock"
+)
 EVERY_S = 2.0
 
 
 @contextlib.contextmanager
 def build_progress(root: Path, flow: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function for the lines of `dvc repro`: it logs them, and moves the artifact `<flow>-progress`."""
+    """Yield a function for the lines of `dvc repro`: it logs them, without hints of DVC, and moves the artifact.
+
+    The artifact is `<flow>-progress`.
+    """
     log = get_run_logger()
     total = count_stages(root)
     artifact = create_progress_artifact(0.0, key=f"{flow}-progress", description=f"0 of {total} stages")
@@ -32,7 +39,8 @@ def build_progress(root: Path, flow: str) -> Iterator[Callable[[str], None]]:
 
     def on_line(line: str) -> None:
         nonlocal told
-        log.info(line)
+        if not _HINT.match(line):
+            log.info(line)
         if match := _STAGE.match(line):
             reached[match["stage"]] = None
             if time.monotonic() - told >= EVERY_S:

@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 
-from flows.common import markdown_table
+from flows.common import dvc, markdown_table
 from flows.notices import REFUSED
 from flows.progress import build_progress
 from tans_core import api
@@ -68,9 +68,11 @@ def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> s
             record_failure(root, str(error))
             raise
         branch = commit(root, publication) if publication.outcome == "published" else ""
+    announce(publication, flow)
     if branch:
         push(root, branch)
-    announce(publication, flow)
+    if "refused" not in publication.outcome:
+        push_outputs(root)
     return publication.production
 
 
@@ -98,6 +100,21 @@ def push(root: Path, branch: str) -> None:
         log.info("pushed %s to %s", branch, remote)
     except CommitError as error:
         log.warning("%s was not pushed to %s: %s", branch, remote, error)
+
+
+def push_outputs(root: Path) -> None:
+    """Push the outputs of the stages to DVC's default remote, if one is set. A failure is only said."""
+    log, lines = get_run_logger(), list[str]()
+    if dvc(root, lines.append, "config", "core.remote"):
+        return  # DVC fails if none is set
+    if dvc(root, log.info, "push"):
+        log.warning(
+            "`dvc push` to %s failed, see above. The outputs are in this project's cache: run `dvc push` when the "
+            "remote can be reached; the next retraining that publishes pushes them, too.",
+            lines[-1],
+        )
+    else:
+        log.info("pushed the outputs of the stages to %s", lines[-1])
 
 
 def publish(root: Path) -> Publication:

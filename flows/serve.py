@@ -11,7 +11,6 @@ import contextlib
 import http.client
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -75,8 +74,6 @@ def run(root: Path, port: int) -> int:
     with only_service(root, home), reaping() as programs:
         end_noted(home / NOTE_FILE)
         port = free_port(port)
-        # Leases of runs of an earlier service: the runner frees their slots, and they must not be freed once more.
-        shutil.rmtree(home / "concurrency_leases", ignore_errors=True)
         log, registered = home / "server.log", home / "registered"
         environment = settings(home, port)
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
@@ -173,9 +170,6 @@ def settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_API_URL": f"{url(port)}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
-        # A server that starts again still knows which running run holds which slot.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
         # Streams a run's log, above all why it failed, to the shell that watches it.
         "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
         "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",

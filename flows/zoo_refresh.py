@@ -13,6 +13,7 @@ from flows.common import markdown_table, project
 from flows.declared import ADMITTED, declared
 from flows.triggers import retrain_if_due, skip_missed_runs
 from tans_core.inbox import Outcome, refresh
+from tans_core.locks import inbox_lock
 
 if TYPE_CHECKING:
     from tans_core.space.drift import Drift
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def zoo_refresh() -> Any:
     """Gate each newcomer. Serve those that pass at once, quarantine the others, and ask for a retraining if one is due.
 
-    Each admission emits an event.
+    Each admission emits an event. One run works and one waits for it. Any other one joins the run that waits.
     """
     root, log = project(), get_run_logger()
     skip_missed_runs()
@@ -33,7 +34,11 @@ def zoo_refresh() -> Any:
         log.info("the inbox is empty")
         retrain_if_due(root)
         return "nothing new"
-    outcome = refresh(root, emit_admission, on_wait=log.info)
+    with inbox_lock(root, "the flow `zoo-refresh`", log.info, join=True) as is_held:
+        if not is_held:
+            log.info("another run waits for the inbox; it admits all that is there when it starts, so this one ends")
+            return "joined a run that waits"
+        outcome = refresh(root, emit_admission)
     for entry, newcomer in outcome.admitted.items():
         log.info("admitted %s as %s", entry, newcomer.id)
     for entry, reason in outcome.refused.items():

@@ -210,8 +210,8 @@ def rollback(to: str | None = None, root: str | Path | None = None) -> str:
 
 def list_releases(root: str | Path | None = None) -> list[dict[str, Any]]:
     """Return each release, ordered by when it first went into production, as a dict of id, created (UTC, ISO 8601),
-    models (a count), production and withdrawn (bool)."""
-    from tans_core.index.releases import list_releases as list_all
+    models (a count), production and withdrawn (bool), parent (an id), and measures of its space (docs/metrics.md)."""
+    from tans_core.index.listing import list_releases as list_all
 
     return [asdict(one) for one in list_all(find_root(root) / "serving")]
 

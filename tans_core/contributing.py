@@ -46,7 +46,7 @@ def contribute(
         StoreError: the inbox is not writable.
     """
     from tans_core.io import atomic_folder, read_json, write_json
-    from tans_core.locks import hold
+    from tans_core.locks import inbox_lock
     from tans_core.zoo.admission import CARD_FILE, WEIGHTS_FILE, card_problems
     from tans_core.zoo.card import ModelCard
 
@@ -58,7 +58,9 @@ def contribute(
         dataset = read_json(folder / "params.json")["dataset"]
         start = str(read_json(folder / "provenance.json")["model_licence"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise WeightsError(f"{folder}: not a complete fine-tuning ({type(error).__name__}: {error}).") from error
+        raise WeightsError(
+            f"{folder}: not a complete fine-tuning ({type(error).__name__}: {error}). Run `tans finetune` again."
+        ) from error
     stated = _licence(images, licence, terms, card.licences.texts)
     new_name = name or card.home_task
     is_task = dataset == card.home_task and find_task_folder(project, dataset) is not None
@@ -73,7 +75,7 @@ def contribute(
     if problems := card_problems(card):
         raise WeightsError(f"{folder / CARD_FILE}: {'; '.join(problems)}.")
     entry = project / "inbox" / folder.name
-    with hold(project / "inbox/.lock", "`tans contribute`"), atomic_folder(entry) as temporary:
+    with inbox_lock(project, "`tans contribute`"), atomic_folder(entry) as temporary:
         shutil.copyfile(folder / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
         write_json(card.to_dict(), temporary / CARD_FILE)
     return entry
@@ -111,17 +113,21 @@ def _licence(images: Ancestor, stated: str | None, terms: str | Path | None, kno
     licence = Licence(images.licence) if stated is None else normalise(stated)
     if licence.expression == USERS_OWN or (stated is not None and licence.expression == UNSTATED):
         raise ParamsError(
-            f"licence: users of the network have to know the licence of its images, {images.name!r}. Pass it: "
-            "--licence CC-BY-4.0, another SPDX expression, or your terms in words."
+            f"licence: none is known for the images {images.name!r}. Name it by --licence: an SPDX expression, such as "
+            "CC-BY-4.0, or your terms in words."
         )
     if stated is None:
         return licence
     if images.licence not in (USERS_OWN, licence.expression):
         raise ParamsError(
-            f"licence: got {licence.expression}, but the task {images.name!r} has {images.licence}. Leave it out."
+            f"licence: got {licence.expression}, but the task {images.name!r} has {images.licence}. Leave out "
+            "--licence."
         )
     if licence.texts and " " not in stated.strip():
-        raise ParamsError(f"licence {stated!r}: no SPDX expression{suggest(stated)}, and no words.")
+        raise ParamsError(
+            f"licence {stated!r}: not an SPDX expression{suggest(stated)}. Pass one, such as CC-BY-4.0, or your terms "
+            "as a sentence."
+        )
     if terms is None:
         if lacking := [
             name for name, text in texts_of(licence.expression, {**known, **licence.texts}).items() if not text
@@ -132,14 +138,21 @@ def _licence(images: Ancestor, stated: str | None, terms: str | Path | None, kno
         return licence
     own = [name for name in texts_of(licence.expression) if name not in TEXTS]
     if len(own) != 1 or licence.texts:
-        raise ParamsError(f"terms: they need a LicenseRef-… of your own in --licence; got {stated}.")
+        raise ParamsError(
+            f"terms: a file of terms belongs to one licence of your own, but the licence is {stated}. Pass --licence "
+            "LicenseRef-<your name for it>, or leave out --terms."
+        )
     try:
         text = Path(terms).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise ParamsError(f"terms {terms}: cannot be read ({error}).") from None
     if not text or known.get(own[0], text) != text:
-        problem = "the network descends from images under other terms of this name" if text else "the file is empty"
-        raise ParamsError(f"terms {terms} of {own[0]}: {problem}.")
+        problem = (
+            "images that the network descends from have other terms of this name. Choose another name in --licence."
+            if text
+            else "the file is empty. Write the terms into it."
+        )
+        raise ParamsError(f"terms {terms} of {own[0]}: {problem}")
     return Licence(licence.expression, {own[0]: text})
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tans_core.errors import GateError, StoreError, TansError, WeightsError, WithdrawnReleaseError
-from tans_core.locks import hold, pipeline_lock
+from tans_core.locks import inbox_lock, pipeline_lock
 from tans_core.newcomers import ADMITTED, newcomer_folder
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def refresh(
     from tans_core.zoo.admission import discard, quarantine, waiting
 
     outcome, staging = Outcome(), root / ".resume/admission"
-    with hold(root / "inbox/.lock", "the admission of newcomers", on_wait):
+    with inbox_lock(root, "the admission of newcomers", on_wait):
         # Remains of a killed run.
         shutil.rmtree(staging, ignore_errors=True)
         release = open_production(root / "serving")
@@ -132,7 +132,7 @@ def remove(root: Path, models: Sequence[str]) -> str:
 
     # Not all are served: some were taken out by an earlier call.
     release = take_out([name for name in models if newcomer_folder(root / "data", name) is None])
-    with pipeline_lock(root, "`tans zoo remove`"), hold(root / "inbox/.lock", "`tans zoo remove`"):
+    with pipeline_lock(root, "`tans zoo remove`"), inbox_lock(root, "`tans zoo remove`"):
         for folder in (newcomer_folder(root / "data", name) for name in models):
             if folder is not None:
                 quarantine(folder, root / "quarantine", "removed by `tans zoo remove`")

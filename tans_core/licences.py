@@ -151,8 +151,8 @@ def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
         if isinstance(tree, Leaf):
             known.append(tree.name)
         elif tree is not None:
-            parts = ", ".join(sorted((leaf.name for leaf in tree.leaves), key=str.casefold))
-            problems.append(f"licence {_short(name)}: several licences, want one at a time: {parts}")
+            parts = ",".join(sorted((leaf.name for leaf in tree.leaves), key=str.casefold))
+            problems.append(f"licence {_short(name)}: an expression, want a list of licences: {parts}")
         else:
             problems.append(f"licence {_short(name)}: not an SPDX licence id{suggest(name)}")
     if problems:

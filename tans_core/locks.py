@@ -19,7 +19,8 @@ from tans_core.io import writing
 
 logger = logging.getLogger(__name__)
 PIPELINE = ".resume/repro.lock"
-_NEXT, _NEXT_IF_NEEDED = ".resume/repro.next.lock", ".resume/retrain.next.lock"
+INBOX = "inbox/.lock"
+_NEXT, _NEXT_IF_NEEDED, _NEXT_REFRESH = (f".resume/{name}.next.lock" for name in ("repro", "retrain", "refresh"))
 _POLL_S = 0.1
 
 
@@ -49,15 +50,37 @@ def pipeline_lock(
     Raises:
         StoreError: the folder is not writable.
     """
-    first_in_line = _lock(root / (_NEXT_IF_NEEDED if may_skip else _NEXT))
-    if join and not _acquired(first_in_line, 0):
+    first_in_line = root / (_NEXT_IF_NEEDED if may_skip else _NEXT)
+    with _hold_or_join(root / PIPELINE, first_in_line, work, on_wait, join) as is_held:
+        yield is_held
+
+
+@contextlib.contextmanager
+def inbox_lock(
+    root: Path, work: str, on_wait: Callable[[str], None] = logger.warning, *, join: bool = False
+) -> Iterator[bool]:
+    """Hold the lock of a project's inbox: of what admits newcomers, hands them in or takes them in.
+
+    Arguments, what it yields, and errors are those of `pipeline_lock`.
+    """
+    with _hold_or_join(root / INBOX, root / _NEXT_REFRESH, work, on_wait, join) as is_held:
+        yield is_held
+
+
+@contextlib.contextmanager
+def _hold_or_join(
+    path: Path, first_in_line: Path, work: str, on_wait: Callable[[str], None], join: bool
+) -> Iterator[bool]:
+    """Hold a lock, or yield False if `join` and another one with `join` waits for it already."""
+    line = _lock(first_in_line)
+    if join and not _acquired(line, 0):
         yield False
         return
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(hold(root / PIPELINE, work, on_wait))
+            stack.enter_context(hold(path, work, on_wait))
         finally:
-            first_in_line.release()
+            line.release()
         yield True
 
 

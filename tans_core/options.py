@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from tans_core.errors import ParamsError, did_you_mean
-from tans_core.retrieval.candidate import REFINED
+from tans_core.retrieval.candidate import REFINED, Prefer
 from tans_core.retrieval.constraints import Constraints, Options
 
 _Result = TypeVar("_Result")
@@ -33,6 +33,15 @@ class RetrieveOptions(Constraints):
         _Refine,
         Field(description="Run the first K on the images, and rank all again by the results; 0 runs none."),
     ] = 0
+    prefer: Annotated[
+        Prefer,
+        Field(
+            description="`small` and `fast` leave out networks that another one equals or beats in score and in "
+            "parameters, or in latency under the profile (without a profile: MACs). Those whose score is within the "
+            "interval of the best come first, the cheapest ahead.",
+        ),
+    ] = "accurate"
+    per_task: Annotated[_Count, Field(description="How many networks of one home task at most; all by default.")] = None
     group: _Group = None
 
 

@@ -23,7 +23,7 @@ from tans_core.errors import (
     did_you_mean,
 )
 from tans_core.io import read_json, writing
-from tans_core.locks import hold, pipeline_lock
+from tans_core.locks import inbox_lock, pipeline_lock
 from tans_core.newcomers import newcomer_folder, take_in
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def take_in_newcomers(root: Path, on_line: Callable[[str], None]) -> None:
         from tans_core.zoo.admission import quarantine
 
         # `tans zoo admit --again` puts a newcomer into data/ before it is live again.
-        with hold(root / "inbox/.lock", "`tans build`", on_line):
+        with inbox_lock(root, "`tans build`", on_line):
             for name, reason in rolled_back(read_history(root / "serving")).items():
                 folder = newcomer_folder(root / "data", name)
                 if folder is not None:

@@ -78,7 +78,7 @@ class Service:
     def load(self) -> Self:
         """Read encoders, index and backbone."""
         reader = self.retriever
-        _ = reader.backbone, reader.encoder, reader.licences, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.backbone, reader.encoder, reader.index, reader.cards, reader.plus_minus, reader.refine_weights
         return self
 
     def warm(self) -> Self:
@@ -260,7 +260,8 @@ class Service:
         return self._keep(dataset, self._ranked(task, scan, options), options)
 
     def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
-        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), options.refine))
+        choice = options.refine, options.prefer, options.per_task
+        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), *choice))
         if isinstance(task, Query):
             return Retrieval(candidates, None, self.release.id, None, None)
         return Retrieval(candidates, task.info, self.release.id, None, scan, self._known(task, scan))

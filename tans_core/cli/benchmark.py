@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     ("tans benchmark --networks 12 --minutes 20", "a part of the zoo, one seed; run again to go on"),
-    ("tans benchmark --networks 48 --seeds 3", "the full benchmark: hours on two cores, kept trial by trial"),
+    ("tans benchmark --networks 48 --seeds 3", "the full benchmark: hours on two cores, each fine-tuning kept"),
     ("tans benchmark --networks 0", "only by the trials that the build made; minutes"),
 )
 
@@ -31,7 +31,9 @@ def benchmark(
     points: Annotated[int, typer.Option(min=1, metavar="N", help="Validations during a fine-tuning.")] = 5,
     images: Annotated[
         int | None,
-        typer.Option(min=4, metavar="N", help="Images that scores may use; `transfer.probe_images` by default."),
+        typer.Option(
+            min=4, metavar="N", help="Images that transferability scores may use; `transfer.probe_images` by default."
+        ),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An unseen task; repeat it; all by default.")

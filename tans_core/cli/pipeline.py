@@ -30,7 +30,9 @@ def build(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Apply profiles/NAME.yaml to params.yaml first; the changes stay."),
+        typer.Option(
+            metavar="NAME", help="Apply the settings of profiles/NAME.yaml to params.yaml first; the changes stay."
+        ),
     ] = None,
     root: Root = None,
 ) -> None:
@@ -80,7 +82,10 @@ def _apply_profile(project: Path, name: str) -> None:
 def publish(
     again: Annotated[bool, typer.Option("--again", help="Publish it even if it was rolled back.")] = False,
     judge: Annotated[
-        bool, typer.Option("--judge", help="Publish it only if it is better than the release in production, or larger.")
+        bool,
+        typer.Option(
+            "--judge", help="Publish it only if it is better than the production release, or not worse and larger."
+        ),
     ] = False,
     root: Root = None,
 ) -> None:
@@ -131,10 +136,12 @@ def releases(as_json: AsJson = False, root: Root = None) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("release", "created", "models", "production", "withdrawn", right=("models",))
+    figures = {"weighted tau": "weighted_tau", "regret@1": "regret_at_1", "recall@1": "heldout_recall_at_1"}
+    shown = table("release", "parent", "models", *figures, "state", right=("models", *figures))
     for row in rows:
-        marks = ("yes" if row[name] else "" for name in ("production", "withdrawn"))
-        shown.add_row(row["id"], row["created"], str(row["models"]), *marks)
+        numbers = ("" if row[name] is None else f"{row[name]:.3f}" for name in figures.values())
+        state = "in production" if row["production"] else "withdrawn" if row["withdrawn"] else ""
+        shown.add_row(row["id"], row["parent"] or "", str(row["models"]), *numbers, state)
     stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
 
 

@@ -49,7 +49,8 @@ def retrieve(
     from tans_core.service import Service
 
     if (dataset is None) == (query is None):
-        raise ParamsError("want a data set or --query FILE, one of both. See `tans retrieve --help`.")
+        got = "neither" if query is None else "both"
+        raise ParamsError(f"got {got}: want a data set or --query FILE, not both. See `tans retrieve --help`.")
     # Probing has its own progress bar, and Rich cannot draw two live displays at once.
     with nullcontext() if options.refine else stderr().status("looking for networks"):
         service = Service.open(root)

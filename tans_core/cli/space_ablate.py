@@ -25,7 +25,7 @@ _TITLES = {"weighted_tau": "tau", "regret_at_1": "regret@1", "regret_at_3": "reg
 
 
 def ablate(
-    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="Fits per variant and fold.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, metavar="N", help="Trainings per variant and fold.")] = 5,
     only: Annotated[
         list[str] | None,
         typer.Option(

@@ -61,8 +61,8 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
     classes = classes[counts >= 2]
     if len(classes) < 2:
         raise TooFewImagesError(
-            f"task {task.info.name!r}: {len(classes)} classes have 2 images in the {split} split, want at least 2. "
-            "Add images."
+            f"task {task.info.name!r}: a probe needs 2 classes with 2 images or more in the {split} split, got "
+            f"{len(classes)}. Add images, or try without --refine."
         )
     share = min(images_per_class, max(2, most // len(classes)))
     chosen: list[int] = []

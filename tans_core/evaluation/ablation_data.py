@@ -204,6 +204,6 @@ def judged_tasks(data: SpaceData) -> int:
     if count == 0:
         raise StoreError(
             "no task has 4 networks of other sources that were both fine-tuned and probed on it. "
-            "Raise transfer.networks_per_task in params.yaml and run `dvc repro transfer`."
+            "Raise transfer.networks_per_task in params.yaml and run `tans build transfer`."
         )
     return count

@@ -132,7 +132,7 @@ def lay_out(places: Sequence[Place], vectors: Floats, method: Method = Method.TS
         StoreError: there are no places, or a vector is not finite.
     """
     if not places:
-        raise StoreError("the space is empty: there is neither a task nor a network to show. Run `dvc repro`.")
+        raise StoreError("the space is empty: there is neither a task nor a network to show. Run `tans build`.")
     if bad := [place.name for place, row in zip(places, vectors, strict=True) if not np.isfinite(row).all()]:
         raise StoreError(
             f"{len(bad)} vectors are not finite, such as those of {bad[:5]}. Run `dvc repro --force index`."

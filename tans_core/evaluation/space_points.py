@@ -85,5 +85,5 @@ def _check_features(release: Release, store: Path) -> None:
     described = release.space_dir / "space.json"
     wanted = read_json(described).get("trained_on", {}).get("task_features") if described.is_file() else None
     if wanted is not None and wanted != read_digests(store, "task_features")["task_features"]:
-        advice = "Run `dvc repro`." if release.id == PIPELINE else "Show what is built, without --production."
+        advice = "Run `tans build`." if release.id == PIPELINE else "Show what is built, without --production."
         raise StoreError(f"{store}: the space of {release.id} was made from other task features. {advice}")

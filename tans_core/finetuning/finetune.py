@@ -29,14 +29,13 @@ from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.finetuning.checkpoint import Checkpoint
 from tans_core.networks.family import Network
 from tans_core.networks.head import fit_head, head_sample
-from tans_core.networks.preprocess import Preprocess, calibrate, normalise
+from tans_core.networks.preprocess import EVAL_BATCH, Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
 from tans_core.recipe import Recipe
 from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning, training
 from tans_core.tasks.task import SPLITS, Task
 
 Precision = Literal["fp32", "bf16"]
-EVAL_BATCH = 256
 CALIBRATION_IMAGES = 128
 
 

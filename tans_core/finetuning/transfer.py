@@ -110,7 +110,8 @@ def plan_pairs(
         others = sorted((home for home in homes if home != task), key=lambda h, t=task: derive_seed(seed, "home", t, h))  # type: ignore[misc]
         if not others:
             raise ParamsError(
-                f"transfer: no network of another home than {task!r} to try on it. Add tasks to params.yaml."
+                f"transfer: all networks have the home task {task!r}, so none can be tried on it. Add another task to "
+                "tasks.meta_train in params.yaml."
             )
         queues = [sorted(homes[h], key=lambda c, t=task: derive_seed(seed, "pair", t, c.id)) for h in others]  # type: ignore[misc]
         turns = max(len(queue) for queue in queues)

@@ -66,4 +66,4 @@ def need_columns(table: pa.Table, names: Sequence[str], where: Path) -> None:
     """
     missing = [name for name in names if name not in table.column_names]
     if missing:
-        raise StoreError(f"{where}: lacks the columns {', '.join(missing)}. Build it again with `dvc repro`.")
+        raise StoreError(f"{where}: lacks the columns {', '.join(missing)}. Build it again with `tans build`.")

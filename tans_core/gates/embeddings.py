@@ -30,7 +30,7 @@ def check_embeddings(root: Path, tasks: Sequence[str]) -> None:
         GateError: rows are missing, duplicate or not finite; widths differ; a task or a class is missing.
         StoreError: a table is missing or of another version.
     """
-    run_gate("embeddings", embeddings_checks(root, tasks), root, "Run `dvc repro embed` again.")
+    run_gate("embeddings", embeddings_checks(root, tasks), root, "Run `tans build embed` again.")
 
 
 def embeddings_checks(root: Path, tasks: Sequence[str]) -> list[Check]:

@@ -28,7 +28,7 @@ def check_index(root: Path, tasks: Sequence[str]) -> None:
         GateError: a model of the table `models` is missing or duplicate; vectors lack unit length or the space's width.
         StoreError: a table is missing or of another version.
     """
-    run_gate("index", index_checks(root, tasks), root, "Run `dvc repro index` again.")
+    run_gate("index", index_checks(root, tasks), root, "Run `tans build index` again.")
 
 
 def index_checks(root: Path, tasks: Sequence[str]) -> list[Check]:

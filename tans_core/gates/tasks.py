@@ -28,7 +28,7 @@ def check_tasks(folders: list[Path], root: Path) -> None:
     """
     minimum = load_params(root).gates.min_images_per_task
     checks = [check for folder in folders for check in task_checks(folder, root, minimum)]
-    run_gate("tasks", checks, root, "Look at the task's source in params.yaml, then run `dvc repro` again.")
+    run_gate("tasks", checks, root, "Look at the task's source in params.yaml, then run `tans build` again.")
 
 
 def task_checks(folder: Path, root: Path, min_images: int) -> list[Check]:

@@ -35,7 +35,7 @@ def check_transfer(root: Path, tasks: Sequence[str]) -> None:
         GateError: rows are duplicate, of unknown task, network or kind, or out of range; or a task has none.
         StoreError: the table is missing or of another version.
     """
-    run_gate("transfer", transfer_checks(root, tasks), root, "Run `dvc repro transfer` again.")
+    run_gate("transfer", transfer_checks(root, tasks), root, "Run `tans build transfer` again.")
 
 
 def transfer_checks(root: Path, tasks: Sequence[str]) -> list[Check]:

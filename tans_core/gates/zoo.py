@@ -38,7 +38,7 @@ def check_zoo(tasks: Sequence[str], root: Path) -> None:
         DataError: `models.parquet` or a task is missing.
     """
     checks = [check for task in tasks for check in zoo_checks(task, root)]
-    hint = "Look at metrics/zoo and the sections `zoo` and `gates` of params.yaml, then run `dvc repro` again."
+    hint = "Look at metrics/zoo and the sections `zoo` and `gates` of params.yaml, then run `tans build` again."
     run_gate("zoo", checks, root, hint)
 
 
@@ -48,7 +48,7 @@ def zoo_checks(task: str, root: Path) -> list[Check]:
     folder = root / "data/zoo" / task
     path = folder / "models.parquet"
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Run `dvc repro zoo@{task}`.")
+        raise DataError(f"{path}: no such file. Run `tans build zoo@{task}`.")
     info, base = read_info(root / "data/tasks" / task), Base.open(root / "data/base")
     drawn = derive_seed(params.seed, "subnets", task)
     spaces = {family: base.space(family) for family in base.families}

@@ -30,7 +30,7 @@ from tans_core.http.run_routes import router as run_router
 from tans_core.http.settings import ApiOptions
 from tans_core.http.uploads import Slots, Spool, chunks, is_json, receive
 from tans_core.index.history import production_id
-from tans_core.index.releases import ReleaseInfo, list_releases
+from tans_core.index.listing import ReleaseInfo, list_releases
 from tans_core.options import GROUP_HELP, FinetuneOptions, RetrieveOptions
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate

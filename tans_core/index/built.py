@@ -51,7 +51,7 @@ def read_built(view: Release) -> tuple[pa.Table, dict[str, Path]]:
     _check_digest(view.store_dir, index)
     for folder in (view.space_dir, view.base_dir):
         if not folder.is_dir():
-            raise StoreError(f"{folder}: no such folder. Run `dvc repro` to build it.")
+            raise StoreError(f"{folder}: no such folder. Run `tans build` to build it.")
     _check_space(view.space_dir, index)
     files = _weights_of(index, view.root)
     for folder in (view.space_dir, view.base_dir):
@@ -93,13 +93,46 @@ def keep_admitted(
     if space_of(served.schema) != space_of(index.schema):
         if place is None:
             names = ", ".join(folders)
-            logger.warning("left out of the new release, embedded by another space: %s. Run `dvc repro` again.", names)
+            logger.warning("left out of the new release, embedded by another space: %s. Run `tans build` again.", names)
             return index, files
         rows = place(list(folders.values()))
     merged = pa.concat_tables([index, rows.select(index.column_names).cast(index.schema)])
     return merged, files | {
         name: _intact(current, folders[Path(name).parent.name], name) for name in weight_names(rows)
     }
+
+
+def place_once(place: Callable[[Sequence[Path]], pa.Table]) -> Callable[[Sequence[Path]], pa.Table]:
+    """Let `place` embed each newcomer once, however often it is asked for."""
+    placed: dict[str, pa.Table] = {}
+
+    def place_new(folders: Sequence[Path]) -> pa.Table:
+        if new := [folder for folder in folders if folder.name not in placed]:
+            rows = place(new)
+            placed.update((folder.name, rows.slice(row, 1)) for row, folder in enumerate(new))
+        return pa.concat_tables([placed[folder.name] for folder in folders])
+
+    return place_new
+
+
+def unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
+    """Return the rows of models that a release does not contain yet.
+
+    Raises:
+        StoreError: another space embedded the rows, or a known id has another card.
+    """
+    if space_of(rows.schema) != space_of(index.schema):
+        raise StoreError(
+            f"the new models were embedded by another space than that of release {current.id}. Admit them again."
+        )
+    known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
+    cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
+    clashes = sorted(
+        name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
+    )
+    if clashes:
+        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}. Rename these.")
+    return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
 
 
 def _intact(current: Release, folder: Path, name: str) -> Path:
@@ -138,7 +171,7 @@ def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
     for name in weight_names(index):
         path = data / inside(name)
         if not path.is_file():
-            raise StoreError(f"{path}: no such file, but the index names it. Run `dvc repro` to build it again.")
+            raise StoreError(f"{path}: no such file, but the index names it. Run `tans build` to build it again.")
         files |= {file.relative_to(data).as_posix(): file for file in sorted(path.parent.glob("*.safetensors"))}
     return files
 
@@ -146,7 +179,7 @@ def _weights_of(index: pa.Table, data: Path) -> dict[str, Path]:
 def _check_digest(store: Path, index: pa.Table) -> None:
     path = store / "index.digest"
     if not path.is_file():
-        raise StoreError(f"{path}: no such file. Run `dvc repro index`.")
+        raise StoreError(f"{path}: no such file. Run `tans build index`.")
     if path.read_text(encoding="utf-8").strip() != digest_of(index):
         raise StoreError(f"{store / 'index.lance'}: its rows do not match index.digest. Run `dvc repro --force index`.")
 
@@ -156,4 +189,4 @@ def _check_space(folder: Path, index: pa.Table) -> None:
     from tans_core.space.encoders import space_digest
 
     if space_digest(folder) != space_of(index.schema):
-        raise StoreError(f"{folder}: the index was embedded by another space. Run `dvc repro index`.")
+        raise StoreError(f"{folder}: the index was embedded by another space. Run `tans build index`.")

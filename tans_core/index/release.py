@@ -47,7 +47,7 @@ class Release:
         """
         path = self.root / inside(relative)
         if not path.is_file():
-            raise WeightsError(f"{path}: no such file in release {self.id}. Run `dvc repro`, then `tans publish`.")
+            raise WeightsError(f"{path}: no such file in release {self.id}. Run `tans build`, then `tans publish`.")
         self.check(relative.removesuffix(".safetensors") + ".")
         return path
 

@@ -25,8 +25,17 @@ import pyarrow as pa
 from tans_core.embeddings.store import digest_of, read_table, write_table
 from tans_core.errors import NoReleaseError, StoreError, did_you_mean
 from tans_core.index.blobs import link_blob, mend, store_blob, writers_lock
-from tans_core.index.built import Built, fingerprints, keep_admitted, read_built, weight_names
+from tans_core.index.built import (
+    Built,
+    fingerprints,
+    keep_admitted,
+    place_once,
+    read_built,
+    unknown_rows,
+    weight_names,
+)
 from tans_core.index.history import History, production_id, read_history
+from tans_core.index.listing import list_releases
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
@@ -42,17 +51,6 @@ _LEAVE_OUT = (
     "`tans build` leaves out newcomers that were rolled back; other networks follow from params.yaml. "
     "`tans publish --again` publishes them all the same."
 )
-
-
-@dataclass(frozen=True)
-class ReleaseInfo:
-    """A line of the list of releases. `withdrawn`: rolled back, and published again only by `--again`."""
-
-    id: str
-    created: str
-    models: int
-    production: bool
-    withdrawn: bool
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,6 @@ def open_production(serving: Path) -> Release:
     return _open(serving, _production(serving))
 
 
-def list_releases(serving: Path) -> list[ReleaseInfo]:
-    """Return the releases that never went live, oldest first, then the others by their first time live."""
-    history, current = read_history(serving), production_id(serving)
-    withdrawn = history.withdrawn()
-    descriptions = {}
-    for path in (serving / "releases").glob("[!.]*/release.json"):
-        with contextlib.suppress(FileNotFoundError):  # pruned in this moment
-            descriptions[path.parent.name] = read_json(path)
-    never_live = sorted((one["created"], name) for name, one in descriptions.items() if name not in history.releases)
-    ordered = [*(name for _, name in never_live), *(name for name in history.releases if name in descriptions)]
-    return [
-        ReleaseInfo(name, one["created"], one["models"], name == current, name in withdrawn)
-        for name, one in ((name, descriptions[name]) for name in ordered)
-    ]
-
-
 def publish(
     root: Path,
     serving: Path,
@@ -130,6 +112,11 @@ def publish(
     """
     view = open_pipeline(root)
     index, files = read_built(view)
+    if place is not None:
+        place = place_once(place)
+        # Others need not wait for this: below, only what was admitted meanwhile is embedded.
+        with contextlib.suppress(StoreError):
+            keep_admitted(open_production(serving), index, files, view.root, place)
     with writers_lock(serving):
         history = read_history(serving)
         built = draft = _draft(serving, history, index, files, view.params)
@@ -169,7 +156,7 @@ def add_models(serving: Path, rows: pa.Table, files: dict[str, Path], again: boo
         history, current = read_history(serving), open_production(serving)
         current.check()
         index = read_table(current.store_dir, "index")
-        new = _unknown_rows(current, index, rows)
+        new = unknown_rows(current, index, rows)
         if len(new) == 0:
             return current
         merged = pa.concat_tables([index, new.select(index.column_names).cast(index.schema)])
@@ -282,27 +269,11 @@ def _readable_production(serving: Path) -> Release | None:
     return current
 
 
-def _unknown_rows(current: Release, index: pa.Table, rows: pa.Table) -> pa.Table:
-    """Return the rows of models that a release does not contain yet."""
-    if space_of(rows.schema) != space_of(index.schema):
-        raise StoreError(
-            f"the new models were embedded by another space than that of release {current.id}. Embed them again."
-        )
-    known = dict(zip(index["id"].to_pylist(), index["card"].to_pylist(), strict=True))
-    cards = dict(zip(rows["id"].to_pylist(), rows["card"].to_pylist(), strict=True))
-    clashes = sorted(
-        name for name, card in cards.items() if name in known and json.loads(known[name]) != json.loads(card)
-    )
-    if clashes:
-        raise StoreError(f"release {current.id} has other models with the ids {', '.join(clashes)}.")
-    return rows.filter(pa.array([name not in known for name in rows["id"].to_pylist()], type=pa.bool_()))
-
-
 def _draft(serving: Path, history: History, index: pa.Table, files: dict[str, Path], params: dict[str, Any]) -> _Draft:
     """Store a release's files and return it with its id; equal content always has the same id."""
     missing = [name for name in weight_names(index) if name not in files]
     if missing:
-        raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}.")
+        raise StoreError(f"{len(missing)} models' weights are missing: {', '.join(missing[:5])}. Run `tans build`.")
     hashes = {name: store_blob(serving, files[name]) for name in sorted(files)}
     index = index.sort_by("id")
     content = {"files": hashes, "format": FORMAT, "index": digest_of(index), "params": params}

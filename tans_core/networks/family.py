@@ -275,5 +275,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], where: str) -> N
         if state[name].shape != wanted[name].shape
     ]
     if missing or unknown or shapes:
-        raise WeightsError(f"{where}: missing {missing[:5]}, unknown {unknown[:5]}, shapes {sorted(shapes)[:5]}.")
+        parts = (("lacks", missing), ("has unknown", unknown), ("has tensors of another shape:", sorted(shapes)))
+        said = "; ".join(f"{what} {', '.join(names[:5])}" for what, names in parts if names)
+        raise WeightsError(f"{where}: not the weights of this network: {said}. Compare the architecture with the file.")
     network.load_state_dict(dict(state))

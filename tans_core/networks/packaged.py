@@ -146,7 +146,8 @@ class Library(Family):
                 return self.build(architecture, num_classes)
         except (NotImplementedError, RuntimeError) as error:
             raise WeightsError(
-                f"architecture: {architecture.get('name')!r} cannot be built on the meta device, without real memory."
+                f"architecture: {architecture.get('name')!r} cannot be checked without loading it (it does not build "
+                "on torch's meta device), so it is not taken."
             ) from error
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 LOW_TRUST = 0.5
 """Trust below which a warning says that the data set is far from all training tasks of the space."""
+
+Prefer = Literal["accurate", "small", "fast"]
 
 REFINED = 8
 """Default number of networks that are run on a data set before one of them is fine-tuned."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -119,25 +119,6 @@ class Constraints(Options):
             return low is None and high is None
         return (low is None or value >= low) and (high is None or value <= high)
 
-    def where(self, expressions: Iterable[str], latencies: Mapping[str, float] | None = None) -> str | None:
-        """Return the limits as a filter for LanceDB; None for no limits.
-
-        Args:
-            expressions: the licences of the index's models, each once.
-            latencies: by id, in milliseconds, of the models that were timed under the profile.
-        """
-        parts = []
-        for column in COSTS:
-            low, high = self.range_of(column)
-            parts += [f"{column} >= {float(low)!r}"] if low is not None else []
-            parts += [f"{column} <= {float(high)!r}"] if high is not None else []
-        if self.licences is not None:
-            parts.append(_among("licence", [one for one in expressions if satisfied(one, self.licences)]))
-        if self.latency_profile is not None:
-            timed = (latencies or {}).items()
-            parts.append(_among("id", [model for model, value in timed if self.within("latency_ms", value)]))
-        return " AND ".join(parts) or None
-
     def fit(self, model: Any, latency_ms: float | None = None) -> bool:
         """Return whether a model's params_m, macs_m and licence satisfy them, and its latency; None if not timed."""
         costs = all(self.within(column, getattr(model, column)) for column in COSTS)
@@ -157,11 +138,6 @@ class Constraints(Options):
         if self.licences is not None:
             parts.append(f"--licence {','.join(self.licences) or 'none'}")
         return " and ".join(parts)
-
-
-def _among(column: str, values: Sequence[str]) -> str:
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({quoted})" if values else "false"
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:

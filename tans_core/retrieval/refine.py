@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tans_core.embeddings.probe import ProbeSample, probe, probe_sample
+from tans_core.errors import WeightsError
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.retrieval.candidate import Candidate
@@ -111,7 +112,7 @@ def refine(
     """
     sample = probe_sample(task, images_per_class, most_images)
     first = progress(candidates[:count], "probing networks")
-    probes = [_probe(*load(candidate.model), sample) for candidate in first]
+    probes = [_probe(candidate.model, load, sample) for candidate in first]
     predicted = np.array([candidate.predicted_score for candidate in candidates])
     scores = refined_scores(predicted, places, np.arange(len(probes)), np.array(probes), weights)
     all_probes: list[float | None] = [*probes, *[None] * (len(candidates) - len(probes))]
@@ -123,5 +124,9 @@ def refine(
     return [replace(candidate, rank=rank) for rank, candidate in enumerate(ordered, start=1)]
 
 
-def _probe(network: Network, preprocess: Preprocess, sample: ProbeSample) -> float:
-    return probe(network.to(device()), preprocess, sample).fit
+def _probe(model: str, load: Callable[[str], tuple[Network, Preprocess]], sample: ProbeSample) -> float:
+    network, preprocess = load(model)
+    try:
+        return probe(network.to(device()), preprocess, sample).fit
+    except WeightsError as error:
+        raise WeightsError(f"model {model!r}: {error} Run `tans zoo verify`, or search without --refine.") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,20 @@ import numpy.typing as npt
 import torch
 
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
-from tans_core.embeddings.store import matrix, open_table
+from tans_core.embeddings.store import open_table
 from tans_core.errors import DataError, NoModelFitsError, ParamsError, StoreError, did_you_mean
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
-from tans_core.index.search import columns_of, nearest
+from tans_core.index.search import Index, Kept, columns_of
 from tans_core.io import read_json, sha256_bytes
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
-from tans_core.retrieval.candidate import Candidate
+from tans_core.retrieval.candidate import Candidate, Prefer
 from tans_core.retrieval.constraints import COSTS, Constraints, nearest_miss
 from tans_core.retrieval.query import Query
+from tans_core.retrieval.ranking import Choice, Ranked, chosen_again, within
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
@@ -39,6 +41,19 @@ from tans_core.zoo.latency import medians
 from tans_core.zoo.weights import Base, fresh_classifier, load_model
 
 __all__ = ["Candidate", "Constraints", "Query", "Retriever"]
+
+REFINE_POOL = 10_000
+"""Models that are ranked again once some were probed: those of the highest predictions."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is searched for: a query (d,), among the models that satisfy constraints."""
+
+    query: npt.NDArray[np.float32]
+    trust: float
+    kept: Kept | None
+    latencies: Mapping[str, float]
 
 
 class Retriever:
@@ -53,7 +68,7 @@ class Retriever:
         if expected != loaded:
             raise StoreError(
                 f"release {release.id}: its index belongs to space {expected[:12]}, its space is {loaded[:12]}. "
-                "Run `dvc repro`."
+                "Run `tans build`."
             )
 
     @classmethod
@@ -90,9 +105,9 @@ class Retriever:
         return description
 
     @cached_property
-    def licences(self) -> tuple[str, ...]:
-        """The licences of the models, each once."""
-        return tuple(sorted(set(columns_of(self.table, "licence")["licence"].to_pylist())))
+    def index(self) -> Index:
+        """The models in memory."""
+        return Index.read(self.table)
 
     def latencies(self, constraints: Constraints) -> dict[str, float]:
         """Return the latency in milliseconds of each model that was timed under the profile of the constraints, by id.
@@ -112,18 +127,26 @@ class Retriever:
         Raises:
             NoModelFitsError: none does; names the nearest ones, and limits to relax for them.
         """
-        return self._count(constraints, self.latencies(constraints))
+        latencies = self.latencies(constraints)
+        kept = self._within(constraints, latencies)
+        return len(self.index) if kept is None else int(np.count_nonzero(kept))
 
-    def _count(self, constraints: Constraints, latencies: Mapping[str, float]) -> int:
-        count = int(self.table.count_rows(constraints.where(self.licences, latencies)))
-        if count == 0:
-            models = columns_of(self.table, "id", *COSTS, "licence").to_pylist()
+    def _within(self, constraints: Constraints, latencies: Mapping[str, float]) -> Kept | None:
+        kept = within(self.index, constraints, latencies)
+        if not len(self.index) or (kept is not None and not kept.any()):
+            models = self.index.rows(np.arange(len(self.index)), ["id", *COSTS, "licence"])
             timed = [{**model, "latency_ms": latencies.get(model["id"])} for model in models]
             raise NoModelFitsError(nearest_miss(timed, constraints))
-        return count
+        return kept
 
     def retrieve(
-        self, task: Task | Query, constraints: Constraints | None = None, top_k: int = 10, refine_first: int = 0
+        self,
+        task: Task | Query,
+        constraints: Constraints | None = None,
+        top_k: int = 10,
+        refine_first: int = 0,
+        prefer: Prefer = "accurate",
+        per_task: int | None = None,
     ) -> list[Candidate]:
         """Rank the models that satisfy the constraints for a task, best first.
 
@@ -132,21 +155,32 @@ class Retriever:
             constraints: on parameters, MACs, latency and licence; None for none.
             top_k: candidates at most.
             refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
+            prefer: `small` or `fast` leaves out models that another one equals or beats in score and in cost
+                (parameters; latency under the profile of the constraints, else MACs). Those within `plus_minus` of the
+                best score come first, the cheapest ahead.
+            per_task: candidates of one home task at most; None for no limit.
 
         Raises:
             TooFewImagesError: the task has no training image.
             NoModelFitsError: no model satisfies the constraints.
             ParamsError: networks cannot be probed for a query, which has no images.
         """
-        if isinstance(task, Query) and refine_first:
-            raise ParamsError(
-                f"--refine {refine_first}: a query file holds no images, so no network can be run on them. Leave it "
-                "out, or give the images."
-            )
-        candidates, places = self.rank(task, constraints, None if refine_first else top_k)
-        if isinstance(task, Query):
-            return candidates
-        return (self.refine(task, candidates, places, refine_first) if refine_first else candidates)[:top_k]
+        choice = Choice(top_k, prefer, per_task)
+        if refine_first:
+            if isinstance(task, Query):
+                no_images = "a query file holds no images, so no network can be run on them"
+                raise ParamsError(f"--refine {refine_first}: {no_images}. Leave it out, or give the images.")
+            candidates, places = self.rank(task, constraints, REFINE_POOL)
+            return chosen_again(self.refine(task, candidates, places, refine_first), choice)
+        search = self._search(task, constraints)
+        limit = top_k if prefer == "accurate" else len(self.index)
+        while True:
+            ranked = self._ranked(search, limit)
+            chosen = ranked.chosen(choice, self.plus_minus)
+            # With few of each home task, it may take more candidates to find enough.
+            if len(chosen.rows) == top_k or len(ranked.rows) < limit or limit >= len(self.index):
+                return chosen.candidates(search.query, search.trust, self.plus_minus)
+            limit *= 4
 
     def rank(
         self, task: Task | Query, constraints: Constraints | None = None, limit: int | None = None
@@ -157,44 +191,25 @@ class Retriever:
             TooFewImagesError, NoModelFitsError: as `retrieve`.
             DataError: other encoders made the query, or it is damaged.
         """
+        search = self._search(task, constraints)
+        ranked = self._ranked(search, limit)
+        candidates = ranked.candidates(search.query, search.trust, self.plus_minus)
+        return candidates, self.index.vectors.numpy()[ranked.rows]
+
+    def _search(self, task: Task | Query, constraints: Constraints | None) -> _Search:
         limits = constraints or Constraints()
         latencies = self.latencies(limits)
-        self._count(limits, latencies)
-        query, trust = self.encode(task)
-        matches = nearest(self.table, query, limits.where(self.licences, latencies))
-        # Copied, since torch needs writable arrays.
-        capacity, start = (matches[name].to_numpy().copy() for name in ("capacity", "start"))
-        vectors = matrix(matches["vector"])
-        predicted = self.predict(query, vectors, capacity, start, trust)
-        similarity = matches["similarity"].to_numpy()
-        columns = ["id", "home_task", "source", "licence", "val_accuracy", "params_m", "macs_m"]
-        rows = matches.select(columns).to_pylist()
+        kept = self._within(limits, latencies)
+        return _Search(*self.encode(task), kept, latencies)
+
+    def _ranked(self, search: _Search, limit: int | None) -> Ranked:
+        index, weight = self.index, search.trust * float(self.space.fit_scale.detach())
+        rows = index.best(search.query, weight, limit, search.kept)
+        parts = index.vectors.numpy()[rows], index.capacity[rows], index.start[rows]
+        predicted = self.predict(search.query, *parts, search.trust)
         # Equal scores are ordered by id, so that the order is the same on every machine.
-        order = sorted(range(len(rows)), key=lambda index: (-float(predicted[index]), rows[index]["id"]))
-        order = order[:limit]
-        candidates = [
-            Candidate(
-                rank=rank,
-                model=rows[index]["id"],
-                home_task=rows[index]["home_task"],
-                source=rows[index]["source"],
-                licence=rows[index]["licence"],
-                similarity=float(similarity[index]),
-                capacity=float(capacity[index]),
-                start=float(start[index]),
-                fit=float(predicted[index] - capacity[index] - start[index]),
-                trust=trust,
-                predicted_score=float(predicted[index]),
-                plus_minus=self.plus_minus,
-                score=float(predicted[index]),
-                home_accuracy=rows[index]["val_accuracy"],
-                params_m=rows[index]["params_m"],
-                macs_m=rows[index]["macs_m"],
-                latency_ms=latencies.get(rows[index]["id"]),
-            )
-            for rank, index in enumerate(order, start=1)
-        ]
-        return candidates, vectors[order]
+        order = np.lexsort((index.by_id[rows], -predicted))[:limit]
+        return Ranked(index, rows[order], predicted[order], search.latencies)
 
     def refine(
         self, task: Task, candidates: Sequence[Candidate], places: npt.NDArray[np.float32], count: int

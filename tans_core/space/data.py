@@ -161,7 +161,7 @@ def assemble(
         task_cards = [card for card in cards if card.home_task == task]
         if len(task_cards) < 2 or len(features.of(task)) == 0:
             raise StoreError(
-                f"task {task!r}: {len(task_cards)} models, {len(features.of(task))} features. Run `dvc repro embed`."
+                f"task {task!r}: {len(task_cards)} models, {len(features.of(task))} features. Run `tans build embed`."
             )
         sources.append(task_cards[0].source)
     accuracies = np.array(

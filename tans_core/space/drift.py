@@ -131,7 +131,9 @@ class DriftReference:
             card.home_task if card.home_task in known and not card.general else f"({card.id})" for card in models.cards
         )
         if len(known) < 2:
-            raise StoreError(f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `dvc repro embed`.")
+            raise StoreError(
+                f"drift needs networks of at least 2 home tasks, got {len(known)}. Run `tans build embed`."
+            )
         functional, topology = models.functional, models.topology
         mean, deviation = functional.mean(axis=0), functional.std(axis=0)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
@@ -164,7 +166,7 @@ class DriftReference:
         got, want = (topology.shape[1], functional.shape[1]), (self.slots.shape[1], self.functional.shape[1])
         if got != want:
             raise StoreError(
-                f"newcomers: topology and functional widths are {got}, the space's {want}. Run `dvc repro`."
+                f"newcomers: topology and functional widths are {got}, the space's {want}. Run `tans build`."
             )
         distances = _distances(_standardise(functional, self.mean, self.scale), self.functional)
         new_slots = ((topology < self.slots[0]) | (topology > self.slots[1])).sum(axis=1)

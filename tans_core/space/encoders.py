@@ -148,12 +148,12 @@ class CrossModalSpace(nn.Module):
         """
         path = folder / "space.json"
         if not path.is_file():
-            raise StoreError(f"{path}: no such file. Run `dvc repro space`.")
+            raise StoreError(f"{path}: no such file. Run `tans build space`.")
         description = read_json(path)
         if description.get("objective") != cls.objective:
             raise StoreError(
                 f"{path}: got objective {description.get('objective')!r}, want {cls.objective!r}. "
-                "Run `dvc repro space` and publish again."
+                "Run `tans build space` and publish again."
             )
         space = cls(**description["dims"])
         load_state(space, load_tensors(folder / "space.safetensors"), str(folder / "space.safetensors"))
@@ -200,7 +200,7 @@ def space_digest(folder: Path) -> str:
     """Return the SHA-256 of a space's weights, which identifies it."""
     path = folder / "space.safetensors"
     if not path.is_file():
-        raise StoreError(f"{path}: no such file. Run `dvc repro space`.")
+        raise StoreError(f"{path}: no such file. Run `tans build space`.")
     return sha256_file(path)
 
 

@@ -142,7 +142,7 @@ def read_info(folder: Path) -> TaskInfo:
     """
     path = folder / "task.json"
     if not path.is_file():
-        raise DataError(f"{path}: no such file. Run `dvc repro` to build the tasks of params.yaml.")
+        raise DataError(f"{path}: no such file. Run `tans build` to build the tasks of params.yaml.")
     raw: dict[str, Any] = read_json(path)
     if "image_size_px" in raw:  # an older version, in which all images of a task had one size
         raw["stored_size_px"] = raw.pop("image_size_px")
@@ -153,7 +153,7 @@ def read_info(folder: Path) -> TaskInfo:
             raw[key] = tuple(raw[key])
         return TaskInfo(**raw)
     except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a task of this version ({error}). Run `dvc repro` to build it again.") from error
+        raise DataError(f"{path}: not a task of this version ({error}). Run `tans build` to build it again.") from error
 
 
 def read_task(folder: Path) -> Task:

@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from tans_core.errors import DataError, ParamsError
-from tans_core.finetuning.finetune import EVAL_BATCH
-from tans_core.networks.preprocess import Preprocess
+from tans_core.networks.preprocess import EVAL_BATCH, Preprocess
 from tans_core.runtime import cores, keep_freed_memory
 from tans_core.tasks.chunks import Chunks, square
 from tans_core.tasks.decode import UnreadableImageError, decode, fit, planes

@@ -71,8 +71,8 @@ def build_base(
     space = implementation.space(settings)
     if recipe.start_share and not implementation.base_weights(space):
         raise ParamsError(
-            f"base: start_share: got {recipe.start_share:g} for {family}, want 0: it starts from random weights. "
-            "Set it under base.families, for families that start from published weights."
+            f"base: start_share: got {recipe.start_share:g} for {family}, want 0: this family starts from random "
+            "weights. Set it to 0; for families that start from published weights, set it under base.families."
         )
     torch.manual_seed(derive_seed(seed, "base"))
     network = space.supernet(num_classes=2)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tans_core.io import atomic_path, read_json
 from tans_core.networks.family import SearchSpace, Supernet
-from tans_core.networks.preprocess import Preprocess, balanced_indices, calibrate
+from tans_core.networks.preprocess import EVAL_BATCH, Preprocess, balanced_indices, calibrate
 from tans_core.networks.registry import get_family
 from tans_core.runtime import derive_seed, progress
 from tans_core.tasks.task import Task
@@ -207,8 +207,8 @@ class _SizedImages:
 
 
 @torch.no_grad()
-def accuracy_on_normalised(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
+def accuracy_on_normalised(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of normalised images (N, 3, H, W) whose labels (N,) a network in eval mode predicts."""
-    batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    batches = zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
     correct = sum(int((network(x).argmax(dim=1) == y).sum()) for x, y in batches)
     return correct / len(labels)

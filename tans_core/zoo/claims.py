@@ -92,5 +92,5 @@ def spread_of_answers(card: ModelCard, weights: Path) -> float:
     with statistics_of(network, pixels):
         outputs = run(pixels)
     if not bool((as_stored.isfinite() & outputs.isfinite()).all()):
-        raise WeightsError("the network answers noise with NaN or infinity: its weights are damaged.")
+        raise WeightsError("a test with random images gave NaN or infinity: its weights are damaged. Save them again.")
     return float(outputs.std(dim=0).max())

@@ -21,7 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 import tans_core as tans
 from flows.retrain import retrain
 from flows.zoo_refresh import zoo_refresh
-from tans_core.index.releases import list_releases
+from tans_core.index.listing import list_releases
 from tans_core.publishing import read_decisions
 from tests.factories.project import UNSEEN
 from tests.factories.service import BUILT

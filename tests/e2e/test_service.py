@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 from benchmarks.service_kills import Killed, commands, is_a
 from flows.notices import QUARANTINED
+from tans_core.runtime import clock
 from tests.factories.processes import wait_until_gone
 from tests.factories.service import FINAL, under_dvc, wait
 
@@ -52,15 +54,25 @@ def received() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         server.shutdown()
 
 
-def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_seconds(killed: Killed) -> None:
+def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_ten_seconds(killed: Killed) -> None:
     service = killed.service
-    run = service.begin("finetune/local", dataset="patches", epochs=100_000)
-    service.until(run, {"RUNNING"})
+    runs = [service.begin("finetune/local", dataset="patches", epochs=100_000) for _ in range(2)]
+    for run in runs:
+        service.until(run, {"RUNNING"})
     time.sleep(5)  # in the training, not on the way to it
-    (engine,) = [pid for pid, command in commands(killed.root).items() if is_a("run", command)]
-    service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-    assert wait_until_gone(engine, 60.0)
-    assert service.until(run, FINAL, 180)["type"] == "CANCELLED"
+    deaf, *others = [pid for pid, command in commands(killed.root).items() if is_a("run", command)]
+    assert len(others) == 1
+    os.kill(deaf, signal.SIGSTOP)  # it cannot end itself when it is asked to
+    seconds = clock()
+    subprocess.run([sys.executable, "-c", "import prefect.flows"], check=True)
+    limit_s = max(10.0, 5 * seconds())  # a busy machine has longer
+    seconds = clock()
+    for run in runs:
+        service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    for run in runs:
+        assert service.until(run, FINAL, limit_s - seconds())["type"] == "CANCELLED"
+    for engine in (deaf, *others):
+        assert wait_until_gone(engine, limit_s - seconds())
 
 
 @pytest.mark.parametrize("kind", ["run", "server", "service"])

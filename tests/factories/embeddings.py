@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 
 import numpy as np
+import pyarrow as pa
 
 from tans_core.embeddings.scores import ScoreRows
-from tans_core.embeddings.store import FeatureRows, ModelRows
+from tans_core.embeddings.store import FeatureRows, ModelRows, vectors
 from tans_core.space.objective import SpaceRecipe
 from tans_core.zoo.card import ModelCard
 from tests.factories.project import PARAMS
@@ -35,6 +36,36 @@ def card(model_id: str, home_task: str, source: str = "source", licence: str = "
         "weights": f"zoo/{home_task}/elastic-residual.safetensors",
     }
     return ModelCard.model_validate({**values, **changes})
+
+
+def clustered_index(rows: int, dim: int = 64, spread: float = 0.8, seed: int = 0) -> pa.Table:
+    """Return an index of random models in clusters, 50 of each home task, as large as needed.
+
+    Args:
+        rows: how many models.
+        dim: of the space.
+        spread: standard deviation of a model's value; the default zoo has .85.
+        seed: of all numbers.
+    """
+    rng = np.random.default_rng(seed)
+    homes = rng.integers(max(rows // 50, 2), size=rows)
+    # As in the default zoo: cosines around .6 within a home task, and around .16 between them.
+    places = (0.4 + rng.standard_normal((homes.max() + 1, dim), dtype=np.float32))[homes]
+    places += 0.7 * rng.standard_normal((rows, dim), dtype=np.float32)
+    places /= np.linalg.norm(places, axis=1, keepdims=True)
+    capacity, start = (spread * 0.7 * rng.standard_normal(rows, dtype=np.float32) for _ in range(2))
+    texts = {"family": "elastic-residual", "source": "source", "licence": "MIT"}
+    return pa.table(
+        {
+            "id": [f"m.{number:08d}" for number in range(rows)],
+            "home_task": pa.array(np.char.add("task-", homes.astype(np.str_))),
+            **{name: pa.repeat(text, rows) for name, text in texts.items()},
+            **{name: rng.random(rows) for name in ("params_m", "macs_m", "val_accuracy")},
+            "capacity": capacity,
+            "start": start,
+            "vector": vectors(places),
+        }
+    )
 
 
 def linked_tables(tasks: int = 12, models: int = 8, sources: int = 4, seed: int = 0) -> tuple[ModelRows, FeatureRows]:

@@ -52,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         base=with_family("base", **RECIPE, steps=3, start_share=0.5, subnets=3),
         zoo=with_family("zoo", **RECIPE, steps=3, subnets=4),
         finetune=with_family("finetune", **RECIPE),
-        evaluate={**PARAMS["evaluate"], "longer": 3},
+        evaluate={**PARAMS["evaluate"], "steps": 2, "longer": 3},
     )
     before = {card.id: card for card in tans.list_models(root)}
     for names in NAMES:

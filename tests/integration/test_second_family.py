@@ -46,7 +46,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(site)
         get_family.cache_clear()
         data = {**PARAMS["data"], "stored_size_px": SIDE_PX}
-        yield build_project(tmp_path_factory.mktemp("mixed"), networks=NETWORKS, data=data)
+        evaluated = {**PARAMS["evaluate"], "steps": 2}
+        yield build_project(tmp_path_factory.mktemp("mixed"), networks=NETWORKS, data=data, evaluate=evaluated)
     get_family.cache_clear()
 
 

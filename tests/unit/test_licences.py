@@ -236,7 +236,7 @@ def test_accepted_licences_are_spelt_as_spdx_does() -> None:
             ["MIT", "Apache 2.0", "x" * 10_000],
             r"'Apache 2.0'.*did you mean 'Apache-2.0'\?.*; licence 'x{60}…': not an SPDX",
         ),
-        (["OFL-1.1 AND MIT"], "'OFL-1.1 AND MIT': several licences, want one at a time: MIT, OFL-1.1"),
+        (["OFL-1.1 AND MIT"], "'OFL-1.1 AND MIT': an expression, want a list of licences: MIT,OFL-1.1"),
         ([""], "licence '': not an SPDX licence id"),
         (["\x1b[31m"], r"licence '\[31m'"),
         (["Font-exception-2.0"], "not an SPDX licence id"),

@@ -1,4 +1,4 @@
-"""The pipeline's lock: who waits says for whom, a killed holder frees it, and no more than one run waits."""
+"""Locks of the pipeline and the inbox: who waits says for whom, a killed holder frees it, only one run waits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tans_core.locks import is_building, pipeline_lock
+import pytest
+
+from tans_core.locks import inbox_lock, is_building, pipeline_lock
 
 HOLDER = """
 import sys, time
@@ -46,7 +50,8 @@ def test_killed_holder_frees_the_lock_and_a_waiting_one_ends_at_once(tmp_path: P
     assert lines == [] and not is_building(tmp_path)
 
 
-def test_one_run_waits_and_the_others_join_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock", [pipeline_lock, inbox_lock])
+def test_one_run_waits_and_the_others_join_it(lock: Callable[..., Any], tmp_path: Path) -> None:
     order: list[str] = []
     waits = threading.Event()
 
@@ -55,18 +60,18 @@ def test_one_run_waits_and_the_others_join_it(tmp_path: Path) -> None:
             order.append(line)
             waits.set()
 
-        with pipeline_lock(tmp_path, "second", said, join=True) as is_held:
+        with lock(tmp_path, "second", said, join=True) as is_held:
             assert is_held
             order.append("second works")
 
-    with pipeline_lock(tmp_path, "first", join=True):
+    with lock(tmp_path, "first", join=True):
         # The same thread may enter it again, as a flow that calls `tans build` does.
-        with pipeline_lock(tmp_path, "inner"):
+        with lock(tmp_path, "inner"):
             pass
         second = threading.Thread(target=wait)
         second.start()
         assert waits.wait(30)
-        with pipeline_lock(tmp_path, "third", join=True) as is_held:
+        with lock(tmp_path, "third", join=True) as is_held:
             assert not is_held
         order.append("first ends")
     second.join(30)

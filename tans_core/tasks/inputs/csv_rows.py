@@ -145,7 +145,7 @@ def _records(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
     except (csv.Error, *BROKEN) as error:
         if len(lines) > 1:
             _check_quote(path, number + 1, lines, columns, " or more")
-        raise DataError(f"{path}, after row {number}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
+        raise DataError(f"{path}, row {number + 1}: {first_line(error)}. Save it as CSV UTF-8 again.") from error
 
 
 def _check_quote(path: Path, number: int, lines: Sequence[str], columns: Columns, more: str = "") -> None:

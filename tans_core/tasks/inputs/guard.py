@@ -59,7 +59,7 @@ class ZipGuard(_Guard):
         size = left if size < 0 else min(size, left)
         if size > max(2**17, self._entries * _ZIP_ENTRY_BYTES):
             raise ArchiveError(
-                f"{self._path}: a directory of {size:,} bytes, too many for {self._entries:,} entries. "
+                f"{self._path}: its list of files has {size:,} bytes, too many for {self._entries:,} entries. "
                 "Pack it in parts, or unpack it and scan the folder."
             )
         data = self._file.read(size)

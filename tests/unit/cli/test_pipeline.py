@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tans_core.cli.pipeline import _count_stages
+from tans_core.io import read_json
 from tests.factories.challenges import REVERSED, built
 from tests.factories.processes import wait_until_gone
 from tests.factories.releases import build
@@ -96,7 +97,11 @@ def test_publish_names_the_release_that_is_listed_as_production(tans: Tans, proj
     rows = json.loads(tans("releases", "--json", "--root", project).out)
     assert next(row["id"] for row in rows if row["production"]) in published.out
     shown = tans("releases", "--root", project).out
-    assert [line.split()[-1] for line in shown.splitlines() if rows[0]["id"] in line] == ["yes"]
+    recorded = read_json(project / "data/space/space.json")["metrics"]
+    figures = [recorded["elsewhere"]["weighted_tau"], recorded["elsewhere"]["regret_at_1"]]
+    figures.append(recorded["heldout"]["recall_at_1"])
+    wanted = [str(rows[0]["models"]), *(f"{one:.3f}" for one in figures), "in", "production"]
+    assert [line.split()[1:] for line in shown.splitlines() if rows[0]["id"] in line] == [wanted]
 
 
 def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again(tans: Tans, tmp_path: Path) -> None:
@@ -112,7 +117,8 @@ def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again
         (4, False, True),
     ]
     shown = tans("releases", "--root", tmp_path).out
-    assert [line.split()[-2:] for line in shown.splitlines() if listed[1]["id"] in line] == [["4", "yes"]]
+    words = [line.split() for line in shown.splitlines() if line.startswith(listed[1]["id"])]
+    assert words == [[listed[1]["id"], listed[0]["id"], "4", "withdrawn"]]
     assert listed[1]["id"] in tans("publish", "--again", "--root", tmp_path).out
 
 

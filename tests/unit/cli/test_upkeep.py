@@ -190,11 +190,11 @@ def test_terms_in_words_or_in_a_file_are_kept(tans: Tans, tuned: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([], 2, "--licence CC-BY-4.0"),
-        (["--licence", "LicenseRef-users-own"], 2, "have to know the licence"),
+        ([], 2, "Name it by --licence"),
+        (["--licence", "LicenseRef-users-own"], 2, "none is known for the images"),
         (["--licence", "MTI"], 2, "did you mean 'MIT'"),
         (["--licence", "LicenseRef-acme"], 2, "the terms of LicenseRef-acme are not known"),
-        (["--licence", "MIT", "--terms", "params.yaml"], 2, "need a LicenseRef"),
+        (["--licence", "MIT", "--terms", "params.yaml"], 2, "one licence of your own, but the licence is MIT"),
         (["--licence", "LicenseRef-acme", "--terms", "nowhere.txt"], 2, "cannot be read"),
         (["--licence", "MIT", "--name", UNSEEN], 2, "Pass another name"),
         (["--licence", "MIT", "--name", "a/b"], 7, "home_task"),
@@ -227,7 +227,7 @@ def test_terms_that_contradict_those_of_an_ancestor_are_refused(tans: Tans, tune
     (copy / "card.json").write_text(json.dumps(card))
     (tmp_path / "terms.txt").write_text("Ask Acme first.")
     options = ("--licence", "LicenseRef-acme", "--root", tuned.parents[1])
-    assert "under other terms" in tans("contribute", copy, *options, "--terms", tmp_path / "terms.txt").err
+    assert "have other terms of this name" in tans("contribute", copy, *options, "--terms", tmp_path / "terms.txt").err
     assert tans("contribute", copy, *options).code == 0
 
 

@@ -39,10 +39,6 @@ def test_each_pool_gets_what_make_serve_serves(kind: str) -> None:
         one = MADE[function.replace("_", "-")]
         assert one.name == "local" and one.entrypoint == f"{file[:-3].replace('/', '.')}.{function}"
         assert one.description == entry["description"]
-        limit = entry.get("concurrency_limit", {})
-        assert one.concurrency_limit == limit.get("limit")
-        if one.concurrency_options:
-            assert one.concurrency_options.collision_strategy.value == limit["collision_strategy"]
         crons = [schedule.schedule.cron for schedule in one.schedules or []]
         assert crons == [schedule["cron"] for schedule in entry.get("schedules", [])]
         events = [sorted(trigger.expect) for trigger in one.triggers]

@@ -97,7 +97,7 @@ refresh(Path(sys.argv[1]), lambda newcomer, release: None, settle_s=0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [4])
+@pytest.mark.parametrize("kills", [3])
 def test_of_an_admission_that_is_killed_again_and_again_nothing_is_half_admitted_or_lost(
     root: Path, kills: int
 ) -> None:
@@ -109,7 +109,7 @@ def test_of_an_admission_that_is_killed_again_and_again_nothing_is_half_admitted
     before = served(root)
     script = KILLED.format(here=str(Path(__file__).parents[3]))
     for kill in range(kills):
-        subprocess.run([sys.executable, "-c", script, root, f"{0.2 + 0.5 * kill}"], check=False, capture_output=True)
+        subprocess.run([sys.executable, "-c", script, root, f"{0.2 + 0.8 * kill}"], check=False, capture_output=True)
         check_whole(root, names, before)
     refresh(root, lambda newcomer, release: None, settle_s=0)
     assert len(served(root)) == len(before) + len(names)

@@ -14,7 +14,8 @@ import yaml
 from flows.zoo_refresh import Outcome, refresh, report
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, WeightsError
-from tans_core.index.releases import list_releases, open_production, rollback
+from tans_core.index.listing import list_releases
+from tans_core.index.releases import open_production, rollback
 from tans_core.networks.registry import get_family
 from tans_core.newcomers import newcomer_folders, waiting
 from tans_core.project import take_in_newcomers

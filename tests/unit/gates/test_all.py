@@ -38,4 +38,4 @@ def test_missing_part_is_named(project: Path, tmp_path: Path, caplog: pytest.Log
     shutil.copytree(project, root)
     shutil.rmtree(root / "data/zoo/bars")
     assert main(["--root", str(root)]) == 4
-    assert "dvc repro zoo@bars" in caplog.text
+    assert "tans build zoo@bars" in caplog.text

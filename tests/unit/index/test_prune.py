@@ -15,9 +15,10 @@ import pytest
 
 from tans_core.errors import StoreError, WithdrawnReleaseError
 from tans_core.index.blobs import store_blob
+from tans_core.index.listing import list_releases
 from tans_core.index.prune import prune_releases
 from tans_core.index.release import Release
-from tans_core.index.releases import add_models, list_releases, open_production, publish, rollback
+from tans_core.index.releases import add_models, open_production, publish, rollback
 from tests.factories.releases import arrival, build, ids, rows_of
 
 LATER = datetime.now(UTC) + timedelta(days=1)

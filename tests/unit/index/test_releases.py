@@ -19,10 +19,10 @@ from safetensors.numpy import save_file
 
 from tans_core.embeddings.store import read_table
 from tans_core.errors import NoReleaseError, ParamsError, StoreError, WeightsError
+from tans_core.index.listing import list_releases
 from tans_core.index.releases import (
     FORMAT,
     add_models,
-    list_releases,
     open_pipeline,
     open_production,
     publish,
@@ -184,18 +184,27 @@ def test_publish_keeps_models_that_wait_for_the_next_build(project: Path, servin
     assert "newcomer" not in ids(publish(build(project, models=5), serving))
 
 
-def test_publish_of_another_space_places_waiting_models_anew(project: Path, serving: Path) -> None:
+def test_publish_of_another_space_places_waiting_models_anew_while_others_are_admitted(
+    project: Path, serving: Path
+) -> None:
     publish(project, serving)
-    card, files = arrival(project / "data")
-    add_models(serving, rows_of([card]), files)
-    folders: list[Path] = []
+    arrived = {name: arrival(project / "data", name) for name in ("newcomer", "late")}
+    placed: list[list[str]] = []
+
+    def admit(name: str) -> None:
+        card, files = arrived[name]
+        add_models(serving, rows_of([card]), files)
 
     def place(found: Sequence[Path]) -> pa.Table:
-        folders.extend(found)
-        return rows_of([card], "space-2")
+        placed.append([folder.name for folder in found])
+        if len(placed) == 1:
+            admit("late")  # which needs the lock
+        return rows_of([arrived[name][0] for name in placed[-1]], "space-2")
 
-    assert "newcomer" in ids(publish(build(project, models=4, space="space-2"), serving, place=place))
-    assert folders == [project / "data/arrivals/newcomer"]
+    admit("newcomer")
+    release = publish(build(project, models=4, space="space-2"), serving, place=place)
+    assert {"newcomer", "late"} <= set(ids(release))
+    assert placed == [["newcomer"], ["late"]]
 
 
 def test_publish_of_another_space_leaves_waiting_models_out(

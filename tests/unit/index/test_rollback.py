@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 
 from tans_core.errors import StoreError, WithdrawnReleaseError
 from tans_core.index import history, releases
+from tans_core.index.listing import list_releases
 from tans_core.index.releases import (
     add_models,
-    list_releases,
     open_production,
     publish,
     rollback,
@@ -32,6 +32,7 @@ def test_rollback_moves_back_and_publish_again_moves_on(project: Path, serving: 
     assert open_production(serving) == second
     assert rollback(serving, first.id) == first
     assert [one.production for one in list_releases(serving)] == [True, False, False]
+    assert [one.parent for one in list_releases(serving)] == [None, first.id, second.id]
     with pytest.raises(
         StoreError, match=r"no release was in production before .* `tans rollback --to ID` goes to another"
     ):

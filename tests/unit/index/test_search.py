@@ -4,15 +4,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tans_core.embeddings.store import open_table, write_table
 from tans_core.errors import StoreError
 from tans_core.index.schema import index_table, space_of
-from tans_core.index.search import nearest
+from tans_core.index.search import Index, Kept
 from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
+from tans_core.retrieval.ranking import within
 from tans_core.space.encoders import Places
-from tests.factories.embeddings import card
+from tests.factories.embeddings import card, clustered_index
 
 
 @pytest.fixture(scope="module")
@@ -33,39 +35,74 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Any:
 QUERY = np.array([1.0, 0.0], dtype=np.float32)
 
 
-def test_all_models_come_nearest_first_with_their_cosine(table: Any) -> None:
-    found = nearest(table, QUERY)
-    assert found["id"].to_pylist() == [f"m.{n:02d}" for n in range(40)]
-    np.testing.assert_allclose(found["similarity"].to_numpy(), np.cos(np.linspace(0, np.pi, 40)), atol=1e-6)
+def ids(index: Index, query: Any, weight: float = 1.0, limit: int | None = None, kept: Kept | None = None) -> list[str]:
+    """Search, and return the ids of what was found, best first, those of equal score by id."""
+    rows = index.best(np.asarray(query, dtype=np.float32), weight, limit, kept)
+    order = np.lexsort((index.by_id[rows], -index.scores(query, weight)[rows]))
+    return [row["id"] for row in index.rows(rows[order][:limit])]
 
 
-def test_capacity_and_start_stand_beside_the_place(table: Any) -> None:
-    found = nearest(table, QUERY, "macs_m <= 3.0")
-    np.testing.assert_allclose(found["capacity"].to_numpy(), np.linspace(0, np.pi, 40)[:3], atol=1e-6)
-    np.testing.assert_allclose(found["start"].to_numpy(), -np.linspace(0, np.pi, 40)[:3], atol=1e-6)
+def test_models_come_by_value_and_weighted_cosine(table: Any) -> None:
+    index = Index.read(table)
+    assert ids(index, QUERY) == [f"m.{n:02d}" for n in range(40)]
+    assert ids(index, QUERY, limit=3) == ["m.00", "m.01", "m.02"]
+    assert ids(index, QUERY, weight=-1.0, limit=2) == ["m.39", "m.38"]
+    np.testing.assert_allclose(index.capacity, -index.start)
+    assert index.rows(np.array([0]), ["id", "macs_m"]) == [{"id": index.rows(np.array([0]))[0]["id"], "macs_m": 1.0}]
 
 
 @pytest.mark.parametrize(
-    ("where", "wanted"),
+    ("limits", "wanted"),
     [
-        ("params_m <= 1.5", list(range(20, 40))),
-        ("macs_m <= 3.0", [0, 1, 2]),
-        ("params_m <= 1.5 AND macs_m <= 22.0", [20, 21]),
-        ("licence IN ('Apache-2.0 AND CC0-1.0') AND macs_m <= 4.0", [0, 2]),
-        ("false", []),
+        ({"max_params_m": 1.5}, list(range(20, 40))),
+        ({"max_macs_m": 3}, [0, 1, 2]),
+        ({"max_params_m": 1.5, "max_macs_m": 22}, [20, 21]),
+        ({"licences": ["Apache-2.0", "CC0-1.0"], "max_macs_m": 4}, [0, 2]),
+        ({"licences": ["ISC"]}, []),
     ],
 )
-def test_filter_is_applied_before_the_search(table: Any, where: str, wanted: list[int]) -> None:
-    found = nearest(table, QUERY, where, limit=20)
-    assert found["id"].to_pylist() == [f"m.{n:02d}" for n in wanted]
+def test_limits_apply_before_the_search(table: Any, limits: dict[str, Any], wanted: list[int]) -> None:
+    index = Index.read(table)
+    kept = within(index, Constraints.read(**limits), {})
+    assert ids(index, QUERY, limit=20, kept=kept) == [f"m.{n:02d}" for n in wanted]
+    assert ids(index, QUERY, limit=2, kept=kept) == [f"m.{n:02d}" for n in wanted[:2]]
 
 
 @pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 0.0], [3.0, 4.0]])
-def test_query_that_is_no_unit_vector_is_refused_instead_of_answered_with_nothing(
-    table: Any, query: list[float]
-) -> None:
+def test_query_that_is_no_unit_vector_is_refused(table: Any, query: list[float]) -> None:
     with pytest.raises(StoreError, match="unit"):
-        nearest(table, np.array(query, dtype=np.float32))
+        Index.read(table).best(np.array(query, dtype=np.float32), 1.0, 3)
+
+
+def test_search_that_skips_rows_finds_what_brute_force_does() -> None:
+    """With rounded copies and without; where values or cosines decide, and where few or many are kept."""
+    table, rng = clustered_index(40_000, dim=12, seed=1), np.random.default_rng(2)
+    indices = Index(table), Index(table, coarse_from=1)
+    index = indices[0]
+    vectors, values = index.vectors.numpy().astype(np.float64), index.values.astype(np.float64)
+    assert (np.diff(values) <= 0).all()
+    for number in range(100):
+        query = vectors[rng.integers(len(index))] + rng.normal(size=12) * 0.2
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        weight = float(rng.choice([0.0, 0.05, 0.3, 1.0, 5.0, 200.0, -1.0]))
+        share, limit = rng.choice([1.0, 0.5, 0.05, 0.01, 0.0005]), int(rng.choice([1, 10, 300]))
+        kept = None if share == 1 else rng.random(len(index)) < share
+        scores = values + weight * (vectors @ query)
+        allowed = np.arange(len(index)) if kept is None else np.flatnonzero(kept)
+        wanted = allowed[np.argsort(-scores[allowed])[:limit]]
+        found = indices[number % 2].best(query, weight, limit, kept)
+        assert len(np.unique(found)) == len(found) and np.isin(found, allowed).all()
+        assert np.isin(wanted, found).all(), (number, weight, share, limit)
+        # No more than those that float32 cannot tell apart from the last.
+        assert len(found) <= len(wanted) + np.count_nonzero(np.abs(scores - scores[wanted[-1]]) < 2e-3)
+
+
+def test_models_of_equal_score_are_all_found() -> None:
+    table = clustered_index(5000, dim=4)
+    same = pa.array(np.zeros(5000, dtype=np.float32))
+    for name in ("capacity", "start"):
+        table = table.set_column(table.column_names.index(name), name, same)
+    assert len(Index(table).best(np.array([1, 0, 0, 0], dtype=np.float32), 0.0, 10)) == 5000
 
 
 LICENCES: dict[str, list[set[str]]] = {
@@ -133,7 +170,7 @@ def test_a_thousand_sets_of_limits_give_what_brute_force_does_and_advice_that_ho
         for one in models
     ]
     write_table(tmp_path, "index", index_table(cards, Places(vectors, zeros, zeros), "space"))
-    found, empty, query = open_table(tmp_path, "index"), 0, vectors[0]
+    index, empty, query = Index.read(open_table(tmp_path, "index")), 0, vectors[0]
     order = [models[index] for index in np.argsort(-(vectors @ query), kind="stable")]
     for _ in range(1000):
         limits = drawn(rng)
@@ -141,7 +178,9 @@ def test_a_thousand_sets_of_limits_give_what_brute_force_does_and_advice_that_ho
         profile = constraints.latency_profile
         latencies = {one["id"]: one["latencies"][profile] for one in models if profile in one["latencies"]}
         wanted = [one["id"] for one in order if allows(limits, one)]
-        assert nearest(found, query, constraints.where(LICENCES, latencies))["id"].to_pylist() == wanted, limits
+        kept = within(index, constraints, latencies)
+        assert ids(index, query, kept=kept) == wanted, limits
+        assert ids(index, query, limit=5, kept=kept) == wanted[:5], limits
         fitting = [one["id"] for one in order if constraints.fit(SimpleNamespace(**one), latencies.get(one["id"]))]
         assert fitting == wanted, limits
         if not wanted:

@@ -111,6 +111,28 @@ def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, tas
     assert retriever.retrieve(task, top_k=2, refine_first=4) == refined[:2]
 
 
+def test_few_of_each_home_task_are_the_best_of_each(retriever: Retriever, task: Task) -> None:
+    ranked = retriever.retrieve(task, top_k=16)
+    first = {home: next(one for one in ranked if one.home_task == home) for home in {one.home_task for one in ranked}}
+    wanted = sorted((one.model for one in first.values()), key=[one.model for one in ranked].index)
+    for top_k in (1, len(wanted), 16):
+        found = retriever.retrieve(task, top_k=top_k, per_task=1)
+        assert [one.model for one in found] == wanted[:top_k]
+        assert [one.rank for one in found] == list(range(1, len(found) + 1))
+
+
+def test_preference_for_small_ones_leaves_out_what_another_beats(retriever: Retriever, task: Task) -> None:
+    ranked = retriever.retrieve(task, top_k=16)
+    for refine_first in (0, 4):
+        found = retriever.retrieve(task, top_k=16, refine_first=refine_first, prefer="small")
+        scored = ranked if not refine_first else retriever.retrieve(task, top_k=16, refine_first=refine_first)
+        front = {a.model for a in scored if all(b is a or b.score < a.score or b.params_m > a.params_m for b in scored)}
+        assert {one.model for one in found} >= front
+        assert max(scored, key=lambda one: one.score).score in {one.score for one in found}
+        near = [one.params_m for one in found if one.score >= scored[0].score - one.plus_minus]
+        assert near == sorted(near)
+
+
 def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: Task) -> None:
     plain = retriever.retrieve(task, top_k=5)
 

@@ -126,9 +126,9 @@ def test_space_is_named_by_its_weights(space: CrossModalSpace, tmp_path: Path) -
 
 
 def test_missing_space_names_the_stage_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="dvc repro space"):
+    with pytest.raises(StoreError, match="tans build space"):
         CrossModalSpace.load(tmp_path)
-    with pytest.raises(StoreError, match="dvc repro space"):
+    with pytest.raises(StoreError, match="tans build space"):
         space_digest(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_space_of_another_objective_is_refused(
 ) -> None:
     space.save(tmp_path, {})
     write_json(read_json(tmp_path / "space.json") | changed, tmp_path / "space.json")
-    wanted = rf"space\.json: got objective {changed['objective']!r}, want 'tans'.*dvc repro space"
+    wanted = rf"space\.json: got objective {changed['objective']!r}, want 'tans'.*tans build space"
     with pytest.raises(StoreError, match=wanted):
         CrossModalSpace.load(tmp_path)
 

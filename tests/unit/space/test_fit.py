@@ -21,6 +21,7 @@ RECIPE = space_recipe(
     dim=16, steps=300, positives=4, pairs_per_step=128, functional_noise=0.5, matching_weight=1.0, weight_decay=0.01
 )
 SHORT = replace(RECIPE, steps=6, pairs_per_step=16)
+LONGER = replace(SHORT, steps=410)
 SEEN, UNSEEN = tuple(range(8)), tuple(range(8, 12))
 
 
@@ -95,12 +96,20 @@ def test_without_accuracies_capacity_and_start_stay_at_nothing(data: SpaceData) 
     assert all(not part.any() for part in space.parts(data.topology, data.functional))
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data: SpaceData) -> tuple[CrossModalSpace, list[dict[str, float]]]:
+    return fit_on(data, range(4), LONGER, log_every=50, seed=0)
+
+
 @pytest.mark.parametrize("at", [199, 200, 409])
 def test_run_killed_at_any_step_ends_with_the_same_bytes(
-    data: SpaceData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    data: SpaceData,
+    uninterrupted: tuple[CrossModalSpace, list[dict[str, float]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
 ) -> None:
-    recipe = replace(SHORT, steps=410)
-    whole, wanted = fit_on(data, range(4), recipe, log_every=50, seed=0)
+    recipe, (whole, wanted) = LONGER, uninterrupted
     with monkeypatch.context() as patched, pytest.raises(StoppedError):
         patched.setattr(TansObjective, "loss", stopping(TansObjective.loss, at))
         fit_on(data, range(4), recipe, log_every=50, seed=0, resume_folder=tmp_path)
