@@ -51,7 +51,9 @@ class Page:
         try:
             WebDriverWait(self.driver, limit_s, 0.05).until(lambda _: self.run(f"return Boolean({condition})"))
         except Exception as error:
-            raise AssertionError(f"{condition}: not within {limit_s} s; {self.run(f'return {said}')}") from error
+            raise AssertionError(
+                f"{condition}: not within {limit_s} s; {self.run(f'return {said}')} {self.errors()}"
+            ) from error
 
     def drop(self, selector: str, paths: Sequence[Path]) -> None:
         """Drop files and folders on an element, as from a file manager."""

@@ -103,8 +103,8 @@ export function drawFront(svg, all, fitting, chosen) {
   svg.append(shape("circle", { class: "chosen", cx: x, cy: y, r: 9 }));
   const label = shape("text", { class: "name", y: Math.max(12, y - 13) }, chosen.model);
   svg.append(label);
-  const room = label.getComputedTextLength();
-  label.setAttribute("x", Math.max(4, Math.min(x - room / 2, width - RIGHT - room)));
+  const length = label.getComputedTextLength();
+  label.setAttribute("x", Math.max(4, Math.min(x - length / 2, width - RIGHT - length)));
 }
 
 /** Draw a learning curve: validation accuracy from 0 to 1, and training loss by its highest value. */
