@@ -136,12 +136,15 @@ def releases(as_json: AsJson = False, root: Root = None) -> None:
     if as_json:
         print_json(rows)
         return
-    figures = {"weighted tau": "weighted_tau", "regret@1": "regret_at_1", "recall@1": "heldout_recall_at_1"}
+    figures = {"tau": "weighted_tau", "regret": "regret_at_1", "recall": "heldout_recall_at_1"}
     shown = table("release", "parent", "models", *figures, "state", right=("models", *figures))
+    shown.padding = (0, 1, 0, 0)
     for row in rows:
         numbers = ("" if row[name] is None else f"{row[name]:.3f}" for name in figures.values())
-        state = "in production" if row["production"] else "withdrawn" if row["withdrawn"] else ""
-        shown.add_row(row["id"], row["parent"] or "", str(row["models"]), *numbers, state)
+        state = "live" if row["production"] else "withdrawn" if row["withdrawn"] else ""
+        # Two whole ids would not fit into 80 columns.
+        parent = (row["parent"] or "").rpartition("-")[2]
+        shown.add_row(row["id"], parent, str(row["models"]), *numbers, state)
     stdout().print(shown if rows else "no releases yet: `tans build`, then `tans publish`")
 
 

@@ -85,6 +85,7 @@ THROUGH_DATA = {
         "licences",
         "spdx",
         "index.releases",
+        "index.listing",
         "index.release",
         "index.built",
         "index.history",

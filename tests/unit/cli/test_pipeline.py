@@ -100,7 +100,7 @@ def test_publish_names_the_release_that_is_listed_as_production(tans: Tans, proj
     recorded = read_json(project / "data/space/space.json")["metrics"]
     figures = [recorded["elsewhere"]["weighted_tau"], recorded["elsewhere"]["regret_at_1"]]
     figures.append(recorded["heldout"]["recall_at_1"])
-    wanted = [str(rows[0]["models"]), *(f"{one:.3f}" for one in figures), "in", "production"]
+    wanted = [str(rows[0]["models"]), *(f"{one:.3f}" for one in figures), "live"]
     assert [line.split()[1:] for line in shown.splitlines() if rows[0]["id"] in line] == [wanted]
 
 
@@ -118,7 +118,7 @@ def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again
     ]
     shown = tans("releases", "--root", tmp_path).out
     words = [line.split() for line in shown.splitlines() if line.startswith(listed[1]["id"])]
-    assert words == [[listed[1]["id"], listed[0]["id"], "4", "withdrawn"]]
+    assert words == [[listed[1]["id"], listed[0]["id"].split("-")[1], "4", "withdrawn"]]
     assert listed[1]["id"] in tans("publish", "--again", "--root", tmp_path).out
 
 
