@@ -200,18 +200,9 @@ def open_dataset(
 
     if isinstance(dataset, Task):
         return dataset, None
-    folder = find_task_folder(root, str(dataset))
-    if folder is not None:
-        return read_task(folder), None
-    path = path_of(dataset)
-    if not path.exists():
-        known = [info.name for info in task_infos(root)]
-        tasks = f"one of the {len(known)} tasks" if known else "a task (no task is built yet)"
-        raise UnknownTaskError(
-            f"{str(dataset)!r}: neither a path nor {tasks} in {root / 'data'}"
-            f"{did_you_mean(str(dataset), known)}.\n"
-            "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
-        )
+    path = task_or_path(dataset, root)
+    if find_task_folder(root, str(dataset)) == path:
+        return read_task(path), None
     name = printable(path.resolve().name) or "data"
     task, scanned = scan_path(
         path,
@@ -231,6 +222,24 @@ def open_dataset(
         scanned.verdict.raise_on_failure(details / "scan.html")
     assert task is not None
     return task, scanned
+
+
+def task_or_path(given: str | Path, root: Path) -> Path:
+    """Return the folder of the task of this name, else the path; `./name` is always the path.
+
+    Raises:
+        UnknownTaskError: there is neither.
+    """
+    folder = find_task_folder(root, str(given))
+    path = folder or path_of(given)
+    if not path.exists():
+        known = [info.name for info in task_infos(root)]
+        tasks = f"one of the {len(known)} tasks" if known else "a task (no task is built yet)"
+        raise UnknownTaskError(
+            f"{str(given)!r}: neither a path nor {tasks} in {root / 'data'}{did_you_mean(str(given), known)}.\n"
+            "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
+        )
+    return path
 
 
 def path_of(given: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast
@@ -56,6 +57,24 @@ class FinetuneOptions(Constraints):
         ),
     ] = None
     rank: Annotated[int, Field(ge=1, description="The network of this rank in the retrieval.")] = 1
+    top_k: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="Train so many networks of the retrieval for a part of their runs; the better half goes on, "
+            "until one is left.",
+        ),
+    ] = 1
+    budget: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]+(\.[0-9]+)?[smh]$",
+            description="Time for all runs together, such as 90s, 10m or 1h: networks whose run does not fit are left "
+            "out. It goes with more than one network. No limit by default.",
+            json_schema_extra={"metavar": "TIME"},
+        ),
+    ] = None
     refine: Annotated[
         _Refine,
         Field(
@@ -67,6 +86,9 @@ class FinetuneOptions(Constraints):
     max_images: Annotated[_Count, Field(description="Open at most so many files of a path, evenly over classes.")] = (
         None
     )
+    weigh_classes: Annotated[
+        bool, Field(description="Let classes count the same in the loss, however many images they have.")
+    ] = False
     seed: Annotated[
         int,
         Field(ge=0, lt=2**63, description="Seed of the new classifier, the order of images and the augmentation."),
@@ -76,12 +98,23 @@ class FinetuneOptions(Constraints):
     @classmethod
     def read(cls, **values: Any) -> FinetuneOptions:
         options = super().read(**values)
-        choosing = sorted({*Constraints.model_fields, "rank", "refine"} & options.model_fields_set)
+        choosing = sorted({*Constraints.model_fields, "rank", "top_k", "refine"} & options.model_fields_set)
         changed = [name for name in choosing if getattr(options, name) != cls.model_fields[name].default]
         if options.model is not None and changed:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise ParamsError(f"--model names the network already. Leave out --model, or {flags}.")
+        if options.top_k > 1 and options.rank > 1:
+            raise ParamsError("--rank takes one network, --top-k several. Leave out one of them.")
+        if options.top_k == 1 and options.budget is not None:
+            raise ParamsError("--budget chooses among several networks. Add --top-k, such as --top-k 4.")
         return options
+
+    @property
+    def budget_s(self) -> float:
+        """The budget in seconds; infinite without one."""
+        if self.budget is None:
+            return math.inf
+        return float(self.budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.budget[-1]]
 
 
 def takes(options: type[Options], command: bool = False) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from tans_core.io import write_json
 from tans_core.known import say_known
 
 if TYPE_CHECKING:
@@ -88,13 +89,16 @@ class FinetuneRun:
         task: the data set's class names, sizes, counts.
         release: id of the release that the model came from.
         folder: `runs/<id>` with `weights.safetensors`, `card.json`, `predict.json`, `report.html`, … (docs/use.md).
-        curve: one dict per point: step, epoch, train_loss, val_accuracy (0..1), seconds.
+        curve: one dict per point: step, epoch, train_loss, val_accuracy (0..1), seconds; and val_balanced where the
+            classes are uneven: the mean of the classes' accuracies, by which the weights were chosen.
         best_val_accuracy: of the weights that were kept, on the validation split, 0..1.
         test_accuracy: of the same weights, on the test split, 0..1; nothing was chosen by it.
         seconds: of training and measuring.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
         known: by task of the zoo, how many of the images the zoo was trained on; if any, `test_accuracy` is too high.
         test: figures of the test split: intervals, classes, confusions, calibration (`tans_core.use.judge.Judgement`).
+        leaderboard: with `top_k`, a dict for each network that was considered, this one first: rank, model,
+            val_accuracy (the best on its way; None if it was not trained), epochs, seconds, outcome.
     """
 
     model: str
@@ -108,6 +112,7 @@ class FinetuneRun:
     scan: Scanned | None
     known: Mapping[str, int] = field(default_factory=dict)
     test: Mapping[str, Any] = field(default_factory=dict)
+    leaderboard: Sequence[Mapping[str, Any]] = ()
 
     @property
     def warning(self) -> str:
@@ -123,9 +128,11 @@ class FinetuneRun:
 
 
 def write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> None:
-    """Write `report.html` of a run."""
+    """Write `report.html` of a run, and `leaderboard.json` of several."""
     from tans_core.views.run_page import write_run_page
 
+    if run.leaderboard:
+        write_json(run.leaderboard, run.folder / "leaderboard.json")
     judged, size = outcome.judgement, result.preprocess.image_size_px
     facts = [
         ("Validation accuracy", f"{run.best_val_accuracy:.3f}"),
@@ -137,6 +144,8 @@ def write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> 
         ("Calibration error", f"{judged.calibration_error:.3f} (before: {judged.calibration_error_before:.3f})"),
         ("Time", f"{run.seconds:.1f} s"),
     ]
+    if "val_balanced" in run.curve[0]:
+        facts.insert(1, ("Balanced validation accuracy", f"{max(one['val_balanced'] for one in run.curve):.3f}"))
     write_run_page(
         run.folder / "report.html",
         title=(run.model, run.task.name),
@@ -146,4 +155,5 @@ def write_report(run: FinetuneRun, result: FinetuneResult, outcome: Outcome) -> 
         judgement=judged,
         mistakes=outcome.mistakes,
         warning=run.warning,
+        leaderboard=run.leaderboard,
     )

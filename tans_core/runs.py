@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tans_core.dataset import path_of
+from tans_core.dataset import path_of, task_or_path
 from tans_core.options import FinetuneOptions, takes
 from tans_core.project import find_root
 from tans_core.results import FinetuneRun
@@ -34,7 +34,7 @@ def finetune(
         progress: show a progress bar on stderr.
 
     Returns:
-        The run. Its folder holds the weights as safetensors and their card.
+        The run. Its folder holds the weights as safetensors and their card. With `top_k` it is the winner's.
 
     Raises:
         ParamsError: an option is wrong, or no model has this rank; nothing was read.
@@ -77,7 +77,8 @@ def predict(
     Args:
         run: as for `load`; `load(run).predict(images)` is the same, and loads the network once for many calls.
         images: an image file; a folder, zip or tar of any layout; a CSV with a column of paths; Parquet with images.
-            They need no labels; where the name of a folder or a column tells a class, it is the truth.
+            They need no labels; where the name of a folder or a column tells a class, it is the truth. Or the name of
+            a task of the project, all its splits; `./name` is the path of this name.
         split: `train`, `val` or `test`: only the images of this split of the run, recognised by their pixels. On the
             data set of the run, `test` gives the reported test accuracy.
         root: as for `load`.
@@ -87,7 +88,7 @@ def predict(
         ParamsError: no such split.
         DataError: the path cannot be read, or none of its images.
     """
-    return load(run, root=root).predict(path_of(images), split)
+    return load(run, root=root).predict(task_or_path(images, find_root(root)), split)
 
 
 def export(
@@ -117,4 +118,5 @@ def export(
     """
     from tans_core.use.export import export as write
 
-    return write(load(run, root=root), form, path_of(out) if out else None, path_of(images) if images else None)
+    compared = task_or_path(images, find_root(root)) if images else None
+    return write(load(run, root=root), form, path_of(out) if out else None, compared)

@@ -6,7 +6,7 @@ A release is read once. The options of a request are checked before any of its i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +20,6 @@ from tans_core.io import write_json
 from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
-from tans_core.recipe import for_family
 from tans_core.results import FinetuneRun, Retrieval, write_report
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
@@ -185,7 +184,7 @@ class Service:
         progress: bool = False,
         progress_file: Path | None = None,
     ) -> FinetuneRun:
-        """Fine-tune one network on a data set; see `tans_core.api.finetune`.
+        """Fine-tune one network on a data set, or the best of several; see `tans_core.api.finetune`.
 
         Args:
             dataset, options, progress: as there.
@@ -205,15 +204,16 @@ class Service:
                 max_images=options.max_images,
                 on_folder=lambda folder: report(folder=folder.name),
             )
-        model = options.model
-        if model is None:
+        models = [options.model] if options.model is not None else []
+        if not models:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}
-            search = RetrieveOptions(**limits, top_k=options.rank, refine=options.refine)
-            found = self._retrieve(dataset, task, scan, search)
+            # Some more than are asked for: with a budget, those whose run does not fit are left out.
+            most = max(options.rank, options.top_k * (2 if options.budget else 1))
+            found = self._retrieve(dataset, task, scan, RetrieveOptions(**limits, top_k=most, refine=options.refine))
             assert found.folder is not None
             report(folder=found.folder.name)
-            model = found[options.rank - 1].model
-        return self._finetune(dataset, task, scan, model, options, progress, report)
+            models = [one.model for one in found[options.rank - 1 :]]
+        return self._finetune(dataset, task, scan, models, options, progress, report)
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
@@ -285,57 +285,50 @@ class Service:
         dataset: str | Path | Task,
         task: Task,
         scan: Scanned | None,
-        model: str,
+        models: Sequence[str],
         options: FinetuneOptions,
         progress: bool,
         report: Report,
     ) -> FinetuneRun:
-        from tans_core.finetuning.checkpoint import checkpoint_of
-        from tans_core.finetuning.finetune import finetune as train
-        from tans_core.finetuning.fits import fit_key
         from tans_core.finetuning.run import write_run
+        from tans_core.finetuning.tuning import choose, leaderboard, tunings_of
         from tans_core.use.outcome import write_outcome
 
-        card, recipe = self.retriever.card(model), self.retriever.recipe(model)
-        defaults = for_family(self.release.params["finetune"], card.family)
-        epochs = options.epochs or defaults["epochs"]
-        settings: dict[str, Any] = {"epochs": epochs, "batch_size": defaults["batch_size"], "seed": options.seed}
-        network = self.retriever.load_model(model, task.info.num_classes, seed=options.seed)
-        written = {**settings, "recipe": recipe.model_dump(mode="json"), "dataset": name_of(dataset), "model": model}
-        tuned = card.model_copy(update={"recipe": recipe})  # the card records this project's recipe for its family
+        tunings = tunings_of(self.retriever, models, task, options, self.project / CHECKPOINTS, progress)
         known = self._known(task, scan)
-        key = fit_key(network, task, card.preprocess, recipe, settings)
         # Made before the training: a folder without write permission is an error at once.
-        with (
-            run_folder(self.project, "finetune") as folder,
-            checkpoint_of(self.project / CHECKPOINTS, key) as checkpoint,
-        ):
+        with run_folder(self.project, "finetune") as folder:
             report(folder=folder.name)
-            report(run=folder.name, model=model, epochs=epochs, checkpoint=f"{key}.ckpt")
-            # Validated once per epoch; the best weights are chosen by that.
-            watched = report.watched(checkpoint)
-            budgeted = {**settings, "eval_points": epochs, "progress": progress, "checkpoint": watched}
-            result = train(network, task, card.preprocess, recipe, **budgeted)
-            _write_scan(scan, folder)
-            outcome = write_outcome(folder, network, result, task, tuned)
-            run = FinetuneRun(
-                model=model,
-                task=task.info,
-                release=self.release.id,
-                folder=folder,
-                curve=result.curve,
-                best_val_accuracy=result.best_val_accuracy,
-                test_accuracy=result.test_accuracy,
-                seconds=result.seconds,
-                scan=scan,
-                known=known,
-                test=outcome.judgement.to_dict(),
-            )
-            write_report(run, result, outcome)
-            # The last: the folder has its weights when it is whole.
-            write_run(
-                folder, result=result, task=task, card=tuned, settings=written, release=self.release.id, known=known
-            )
+            rivals = choose(list(tunings.values()), options.top_k, options.budget_s)
+            model = next(one.model for one in rivals if one.fits)
+            tuning, network = tunings[model], tunings[model].build()
+            with tuning.checkpoint() as checkpoint:
+                epochs, file = tuning.settings["epochs"], f"{tuning.key}.ckpt"
+                report(run=folder.name, model=model, epochs=epochs, checkpoint=file)
+                result = tuning.run(network, report.watched(checkpoint))
+                _write_scan(scan, folder)
+                outcome = write_outcome(folder, network, result, task, tuning.card)
+                run = FinetuneRun(
+                    model=model,
+                    task=task.info,
+                    release=self.release.id,
+                    folder=folder,
+                    curve=result.curve,
+                    best_val_accuracy=result.best_val_accuracy,
+                    test_accuracy=result.test_accuracy,
+                    seconds=result.seconds,
+                    scan=scan,
+                    known=known,
+                    test=outcome.judgement.to_dict(),
+                    leaderboard=leaderboard(rivals, result.curve) if options.top_k > 1 else (),
+                )
+                write_report(run, result, outcome)
+                asked = {**tuning.written, "dataset": name_of(dataset), "budget": options.budget}
+                # The last: the folder has its weights when it is whole.
+                of_run: dict[str, Any] = {"release": self.release.id, "known": known}
+                write_run(folder, result=result, task=task, card=tuning.card, settings=asked, **of_run)
+            for one in rivals:
+                tunings[one.model].forget()
         return run
 
 

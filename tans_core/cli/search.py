@@ -90,7 +90,7 @@ def finetune(
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
-    """Fine-tune one network on a data set, and keep its weights."""
+    """Fine-tune one network on a data set, or the best of several, and keep its weights."""
     from tans_core.service import Service
 
     run = Service.open(root).finetune(dataset, options, progress=not as_json, progress_file=progress)
@@ -149,20 +149,23 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
 def _show_run(run: FinetuneRun) -> None:
     console = stdout()
     _show_data_set(console, run.task, run.scan)
-    shown = table(
-        "epoch", "training loss", "validation accuracy", "seconds", right=("epoch", "training loss", "seconds")
-    )
-    shown.columns[2].justify = "right"
+    balanced = ("balanced",) if "val_balanced" in run.curve[0] else ()
+    numbers = ("epoch", "training loss", "validation accuracy", *balanced, "seconds")
+    shown = table(*numbers, right=numbers)
     for point in run.curve:
         shown.add_row(
             f"{point['epoch']:g}",
             f"{point['train_loss']:.3f}",
             f"{point['val_accuracy']:.3f}",
+            *(f"{point['val_balanced']:.3f}" for _ in balanced),
             f"{point['seconds']:.1f}",
         )
     console.print(shown)
+    if run.leaderboard:
+        _show_leaderboard(console, run)
+    by = "best balanced validation accuracy, validation accuracy" if balanced else "best validation accuracy,"
     console.print(
-        f"{run.model}: test accuracy [bold]{run.test_accuracy:.3f}[/], with the weights of best validation accuracy, "
+        f"{run.model}: test accuracy [bold]{run.test_accuracy:.3f}[/], with the weights of {by} "
         f"{run.best_val_accuracy:.3f}; {run.seconds:.1f} s.",
         highlight=False,
         soft_wrap=True,
@@ -178,6 +181,16 @@ def _show_run(run: FinetuneRun) -> None:
         console.print(f"warning: {run.warning}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Report: {run.folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"Weights, card and curve: {run.folder}", highlight=False, soft_wrap=True)
+
+
+def _show_leaderboard(console: Console, run: FinetuneRun) -> None:
+    numbers = ("validation accuracy", "epochs", "seconds")
+    shown = table("rank", "model", *numbers, "outcome", right=("rank", *numbers))
+    for one in run.leaderboard:
+        accuracy = "" if one["val_accuracy"] is None else f"{one['val_accuracy']:.3f}"
+        figures = (accuracy, f"{one['epochs']:g}", f"{one['seconds']:.1f}")
+        shown.add_row(str(one["rank"]), one["model"], *figures, one["outcome"])
+    console.print(shown)
 
 
 def _show_data_set(console: Console, task: TaskInfo, scan: Scanned | None) -> None:

@@ -27,9 +27,9 @@ def predict(
     images: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGES",
+            metavar="IMAGES|TASK",
             help="An image, a folder, zip or tar of any layout, a CSV of paths, or Parquet files; without labels or "
-            "with.",
+            "with. Or the name of a task of the project.",
         ),
     ],
     split: Annotated[

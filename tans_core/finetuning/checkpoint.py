@@ -22,7 +22,10 @@ EVERY_S = 15.0
 """Seconds of training between checkpoints; at least twenty times as long as one takes to write."""
 _SHARE = 20
 _KEPT = 5
-"""Checkpoints of other, unfinished runs that stay."""
+
+
+class PausedError(Exception):
+    """A training stopped at the step that it was to stop at. Its state is in the checkpoint; no test was made."""
 
 
 class Checkpoint(pl.Callback):
@@ -30,25 +33,35 @@ class Checkpoint(pl.Callback):
 
     Data order and augmentation follow from the seed and the step (`TrainBatches`). The state has the rest: weights,
     optimizer, schedule, the best weights so far, the curve, and the generators that dropout draws from.
+
+    Attributes:
+        stop_at: a step, before the last one, after which the state is written and PausedError raised; None goes on.
     """
 
     def __init__(self, path: Path, every_s: float) -> None:
         self.path, self.every_s = path, every_s
+        self.stop_at: int | None = None
         self.due = time.monotonic() + every_s
         self._generators: dict[str, Any] | None = None
 
     def found(self) -> Path | None:
         """Return the file to go on from; one that is damaged is removed."""
+        step, _ = self.reached()
+        if step:
+            logger.info("going on from step %d (%s)", step, self.path)
+        return self.path if step else None
+
+    def reached(self) -> tuple[int, list[dict[str, float]]]:
+        """Return the step to go on from, and the curve up to it; 0 without a file. One that is damaged is removed."""
         if not self.path.is_file():
-            return None
+            return 0, []
         try:
-            step = int(torch.load(self.path, map_location="cpu", weights_only=True)["global_step"])
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            return int(state["global_step"]), state["curve"]
         except Exception as error:  # torch may fail in any way on a damaged file
             logger.warning("%s: damaged (%s: %s); starting again.", self.path, type(error).__name__, error)
             self.path.unlink(missing_ok=True)
-            return None
-        logger.info("going on from step %d (%s)", step, self.path)
-        return self.path
+            return 0, []
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -66,6 +79,10 @@ class Checkpoint(pl.Callback):
         self._generators = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        if trainer.global_step == self.stop_at:
+            with atomic_path(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+            raise PausedError
         # Not after the last step: only the test is left, and Lightning would take an end for a beginning.
         if time.monotonic() < self.due or trainer.global_step >= trainer.num_training_batches:
             return
@@ -82,12 +99,13 @@ class Checkpoint(pl.Callback):
 
 
 @contextlib.contextmanager
-def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
+def checkpoint_of(folder: Path, key: str, kept: int = _KEPT) -> Iterator[Checkpoint | None]:
     """Yield the checkpoint of a fine-tuning, which is removed if the code within succeeds.
 
     Args:
         folder: of all checkpoints of the project.
         key: a hash of all that determines the fine-tuning.
+        kept: how many checkpoints of others stay.
 
     Yields:
         None if the same fine-tuning runs in another process, which uses it.
@@ -103,7 +121,7 @@ def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
     try:
         others = [one for one in folder.glob("*.ckpt") if one != path]
         with contextlib.suppress(FileNotFoundError):  # another fine-tuning ends in this moment
-            for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+            for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-kept]:
                 old.unlink()
         yield Checkpoint(path, EVERY_S)
         path.unlink(missing_ok=True)

@@ -17,25 +17,33 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
 from tans_core.finetuning.checkpoint import Checkpoint
+from tans_core.finetuning.measure import (
+    Precision,
+    accuracy_of,
+    balanced_accuracy_of,
+    class_weights,
+    logits_of,
+    uneven,
+    validation_steps,
+)
 from tans_core.networks.family import Network
 from tans_core.networks.head import fit_head, head_sample
-from tans_core.networks.preprocess import EVAL_BATCH, Preprocess, calibrate, normalise
+from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
 from tans_core.recipe import Recipe
 from tans_core.runtime import clock, derive_seed, device, keep_freed_memory, quiet_lightning, training
 from tans_core.tasks.task import SPLITS, Task
 
-Precision = Literal["fp32", "bf16"]
 CALIBRATION_IMAGES = 128
 
 
@@ -45,7 +53,7 @@ class FinetuneResult:
 
     Attributes:
         curve: one dict per validation: step and epoch (completed so far), train_loss (mean since the previous one),
-            val_accuracy in 0..1, seconds (since the start).
+            val_accuracy in 0..1, seconds (since the start); val_balanced where weights are chosen by it.
         best_step: the step whose weights were kept.
         best_val_accuracy: their accuracy on the validation split, in 0..1.
         test_accuracy: their accuracy on the test split, in 0..1.
@@ -83,6 +91,8 @@ def finetune(
     progress: bool = False,
     precision: Precision = "fp32",
     checkpoint: Checkpoint | None = None,
+    by_class: bool = False,
+    weigh_classes: bool = False,
 ) -> FinetuneResult:
     """Train all weights of `model`, whose classifier is fresh; afterwards the model has the weights that were kept.
 
@@ -104,6 +114,9 @@ def finetune(
         precision: "bf16" runs under autocast, where that is faster; weights stay float32.
         checkpoint: of the same call, to which the state is written, and from which a killed run goes on. The result is
             that of a run without interruption; `seconds` leaves out the time between.
+        by_class: where the training images of the classes are uneven, keep the weights of the best balanced accuracy on
+            the validation split; points of the curve have it as `val_balanced`.
+        weigh_classes: classes count the same in the loss, however many images they have.
 
     Raises:
         ParamsError: the budget is not exactly one of epochs and steps.
@@ -128,10 +141,12 @@ def finetune(
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
-    module = _Finetuning(model, total, recipe)
+    weights = class_weights(labels, task.info.num_classes) if weigh_classes else None
+    module = _Finetuning(model, total, recipe, weights)
     best = _BestByValidation(
         task, on_task, run_device, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
+    best.by_class = by_class and uneven(labels)
     callbacks: list[pl.Callback] = [best]
     if progress and sys.stderr.isatty():
         from tans_core.finetuning.progress import FinetuneBar
@@ -156,7 +171,7 @@ def finetune(
     logits = logits_of(model, test_images, mean=mean, std=std, precision=precision)
     seconds = best.seconds()
     cost = cost_of(model, on_task.image_size_px)
-    results = (best.step, best.accuracy, _accuracy(logits, test_labels), seconds)
+    results = (best.step, best.accuracy, accuracy_of(logits, test_labels), seconds)
     return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, logits.cpu(), best.weights)
 
 
@@ -174,15 +189,15 @@ def calibrate_on_task(
 
 
 class _Finetuning(pl.LightningModule):
-    def __init__(self, model: Network, total: int, recipe: Recipe) -> None:
+    def __init__(self, model: Network, total: int, recipe: Recipe, weights: Tensor | None) -> None:
         super().__init__()
-        self.model, self.total, self.recipe = model, total, recipe
+        self.model, self.total, self.recipe, self.weights = model, total, recipe, weights
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
-        loss = F.cross_entropy(self.model(images).float(), labels)
+        loss = F.cross_entropy(self.model(images).float(), labels, self.weights)
         self.losses.append(loss.detach())
         return loss
 
@@ -216,7 +231,8 @@ class _BestByValidation(pl.Callback):
         self.mean, self.std = preprocess.mean, preprocess.std
         self.info, self.points, self.per_epoch, self.precision = task.info, points, per_epoch, precision
         self.elapsed, self.before_s = elapsed, 0.0
-        self.step, self.accuracy = 0, -1.0
+        self.by_class = False
+        self.step, self.accuracy, self.score = 0, -1.0, -1.0
         self.weights: dict[str, Tensor] = {}
 
     def seconds(self) -> float:
@@ -224,10 +240,11 @@ class _BestByValidation(pl.Callback):
         return self.before_s + self.elapsed()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "accuracy": self.accuracy, "weights": self.weights, "seconds": self.seconds()}
+        best = {"step": self.step, "accuracy": self.accuracy, "score": self.score, "weights": self.weights}
+        return {**best, "seconds": self.seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.step, self.accuracy = state_dict["step"], state_dict["accuracy"]
+        self.step, self.accuracy, self.score = (state_dict[name] for name in ("step", "accuracy", "score"))
         self.weights = {name: value.cpu() for name, value in state_dict["weights"].items()}
         self.before_s = state_dict["seconds"]
 
@@ -248,61 +265,16 @@ class _BestByValidation(pl.Callback):
                 "choose another model: this one's weights may be broken."
             )
         model = pl_module.model
-        val_accuracy = measure_accuracy(
-            model, self.images, self.labels, mean=self.mean, std=self.std, precision=self.precision
-        )
+        logits = logits_of(model, self.images, mean=self.mean, std=self.std, precision=self.precision)
         model.train()
+        val_accuracy = score = accuracy_of(logits, self.labels)
         point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": val_accuracy}
+        if self.by_class:
+            score = point["val_balanced"] = balanced_accuracy_of(logits, self.labels)
         pl_module.curve.append({**point, "seconds": self.seconds()})
-        if val_accuracy >= self.accuracy:
-            self.step, self.accuracy = step, val_accuracy
+        if score >= self.score:
+            self.step, self.accuracy, self.score = step, val_accuracy, score
             self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def validation_steps(total: int, points: int) -> frozenset[int]:
-    """Return the steps, counted from 1, after which a run of `total` steps is validated; `total` is always one."""
-    return frozenset(-(-total * point // points) for point in range(1, points + 1))
-
-
-def measure_accuracy(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    precision: Precision = "fp32",
-) -> float:
-    """Return the share of images whose label the model, in eval mode, predicts, in 0..1.
-
-    Args:
-        model: on the images' device; left in eval mode.
-        images: (N, 3, H, W) uint8, N at least 1.
-        labels: (N,) int64.
-        mean: 3 channel means in 0..1.
-        std: 3 channel deviations in 0..1.
-        precision: as in `finetune`.
-    """
-    logits = logits_of(model, images, mean=mean, std=std, precision=precision)
-    return _accuracy(logits, labels)
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
-
-
-def logits_of(
-    model: nn.Module,
-    images: Tensor,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    precision: Precision = "fp32",
-) -> Tensor:
-    """Return the logits (N, K) float32 of the model, in eval mode, on the images' device; arguments as above."""
-    model.eval()
-    with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        return torch.cat([model(normalise(batch, mean, std)).float() for batch in images.split(EVAL_BATCH)])
 
 
 def _trainer(run_device: torch.device, precision: str, callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -17,7 +17,9 @@ from tans_core import io
 from tans_core import recipe as recipe_module
 from tans_core.finetuning import batches as batches_module
 from tans_core.finetuning import finetune as finetune_module
-from tans_core.finetuning.finetune import Precision, finetune
+from tans_core.finetuning import measure as measure_module
+from tans_core.finetuning.finetune import finetune
+from tans_core.finetuning.measure import Precision
 from tans_core.io import read_json, sha256_bytes, write_json
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
@@ -119,5 +121,5 @@ def _task_digest(task: Task) -> str:
 @cache
 def code_digest(*more: ModuleType) -> str:
     """Return a hash of the code that computes a fit, and of the modules `more`."""
-    modules = (batches_module, finetune_module, pixels_module, recipe_module, *more)
+    modules = (batches_module, finetune_module, measure_module, pixels_module, recipe_module, *more)
     return io.code_digest([*(module.__file__ or "" for module in modules), *network_files()])

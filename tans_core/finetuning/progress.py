@@ -1,4 +1,4 @@
-"""The progress bar of fine-tuning."""
+"""What a terminal shows of a fine-tuning: an estimate before it starts, then a bar."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def say_estimate(model: str, steps: int, seconds: float) -> None:
+    """Say on stderr how long the whole run of a network will take."""
+    about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    text = f"{model}: {steps:,} steps, about {about}"
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class FinetuneBar(pl.Callback):

@@ -54,7 +54,9 @@ def _flags(options: Mapping[str, Any]) -> Iterator[str]:
         extra = FinetuneOptions.model_fields[name].json_schema_extra
         flag = extra.get("option") if isinstance(extra, dict) else None
         text = ",".join(value) if isinstance(value, list | tuple) else str(value)
-        if value is not None:
+        if isinstance(value, bool):
+            yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
+        elif value is not None:
             yield f"{flag or '--' + name.replace('_', '-')}={text}"
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from tans_core.finetuning.finetune import FinetuneResult, logits_of
+from tans_core.finetuning.finetune import FinetuneResult
+from tans_core.finetuning.measure import logits_of
 from tans_core.finetuning.run import tuned_card
 from tans_core.io import write_csv, write_json
 from tans_core.networks.family import Network

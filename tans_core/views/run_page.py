@@ -36,6 +36,7 @@ def write_run_page(
     judgement: Judgement,
     mistakes: Sequence[Mistake],
     warning: str = "",
+    leaderboard: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the page of a run. Names of files and classes come from outside and are escaped.
 
@@ -48,6 +49,7 @@ def write_run_page(
         judgement: on the test split.
         mistakes: the worst ones.
         warning: why the test accuracy is too high; empty if it is not.
+        leaderboard: of the networks that were compared on the way; see `FinetuneRun`.
     """
     environment = page_environment("tans_core.views")
     environment.filters["name"] = _name
@@ -57,6 +59,7 @@ def write_run_page(
         title=title,
         facts=facts,
         warning=warning,
+        leaderboard=leaderboard,
         judged=judgement,
         classes=worst_first[:CLASSES_SHOWN],
         hidden_classes=len(worst_first) - len(worst_first[:CLASSES_SHOWN]),

@@ -49,6 +49,7 @@ def make_run(
     steps: int = 12,
     network: Network | None = None,
     stored_size_px: int = SIZE_PX,
+    lr: float = 0.02,
     **of: Any,
 ) -> Run:
     """Scan a folder, tune a network on it, and write the run.
@@ -59,6 +60,7 @@ def make_run(
         steps: of the fine-tuning.
         network: by default a tiny one of 16 pixels.
         stored_size_px: of the scan.
+        lr: of the recipe.
         of: fields of the card of another network: `family`, `architecture`, `preprocess`.
     """
     with scan(pictures, stored_size_px=stored_size_px, workers=0) as scanned:
@@ -68,7 +70,7 @@ def make_run(
         of = {"architecture": network.architecture.model_dump(mode="json")}
     home = card("home.1", "elsewhere").model_copy(update=of)
     settings = {"steps": steps, "batch_size": 8, "seed": 3}
-    result = finetune(network, task, home.preprocess, Recipe(lr=0.02), **settings, eval_points=min(steps, 3))
+    result = finetune(network, task, home.preprocess, Recipe(lr=lr), **settings, eval_points=min(steps, 3))
     folder.mkdir(parents=True)
     write_outcome(folder, network, result, task, home)
     write_run(folder, result=result, task=task, card=home, settings=settings)

@@ -223,8 +223,11 @@ def test_finetuning_starts_from_the_first_refined_model_and_keeps_its_weights(pr
     assert (asked["dataset"], asked["model"], asked["epochs"], asked["seed"]) == (UNSEEN, run.model, 2, 0)
     assert json.loads((run.folder / "provenance.json").read_text())["release"] == run.release
     assert run.test["accuracy"] == run.test_accuracy and "Worst mistakes" in (run.folder / "report.html").read_text()
-    found = tans.predict(run, project / "data/tasks" / UNSEEN, split="test")
-    assert found.accuracy == run.test_accuracy
+    for images in (UNSEEN, project / "data/tasks" / UNSEEN):
+        found = tans.predict(run, images, split="test", root=project)
+        assert found.accuracy == run.test_accuracy and found.missing == 0
+    with pytest.raises(errors.UnknownTaskError, match=f"did you mean '{UNSEEN}'"):
+        tans.predict(run, UNSEEN[:-1], root=project)
     assert tans.load(run.folder.name, root=project).card.model == run.model
 
 

@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import tans_core
-from tests.factories.images import write_class_folders
+from tans_core.finetuning import finetune as finetune_module
+from tans_core.finetuning import tuning
+from tests.factories.images import encoded, write_class_folders
 from tests.factories.project import UNSEEN
 from tests.unit.cli.conftest import Tans
 
@@ -125,6 +129,40 @@ def test_finetuning_as_json(tans: Tans, project: Path) -> None:
     assert json.loads(Path(answer["folder"], "params.json").read_text())["seed"] == 5
 
 
+def test_several_under_one_budget_end_with_a_leaderboard_and_a_killed_one_goes_on(
+    tans: Tans, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("finetune", UNSEEN, "--top-k", 4, "--budget", "10m", "--epochs", 4, "--root", project)
+    plain, checkpoints = finetune_module.finetune, project / ".resume/finetune"
+    trained: list[int | None] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trained.append(options["checkpoint"].stop_at)
+        if len(trained) == 6:
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(tuning, "finetune", counted)
+    assert tans(*command).code == 130
+    steps = trained[0] or 0
+    assert trained == [steps] * 4 + [2 * steps] * 2 and len(list(checkpoints.glob("*.ckpt"))) == 4
+    done = tans(*command, "--json")
+    assert done.code == 0, done.err
+    assert trained[6:] == [2 * steps, None], "those that were done are not trained again"
+    answer = json.loads(done.out)
+    board = answer["leaderboard"]
+    assert [one["epochs"] for one in board] == [4, 2, 1, 1] and board[0]["outcome"] == "winner"
+    assert board[0]["model"] == answer["model"] and board[0]["val_accuracy"] == answer["best_val_accuracy"]
+    assert board[0]["val_accuracy"] >= max(one["val_accuracy"] for one in board)
+    assert not any(checkpoints.iterdir())
+    page = Path(answer["folder"], "report.html").read_text()
+    assert all(one["model"] in page for one in board)
+    shown = tans("finetune", UNSEEN, "--top-k", 2, "--epochs", 2, "--root", project)
+    assert [row[-1] for row in table_rows(shown.out)[-2:]] == ["winner", "stopped"]
+    refused = tans("finetune", UNSEEN, "--top-k", 4, "--budget", "0.001s", "--root", project)
+    assert refused.code == 2 and "Raise --budget" in refused.err and not any(checkpoints.iterdir())
+
+
 def test_a_last_batch_of_one_image_is_no_trouble(tans: Tans, project: Path, tmp_path: Path) -> None:
     # Batches of eight: the ninth would be one by itself. That it is left out: `finetuning/test_batches.py`.
     for split, each in (("train", {"ash": 5, "oak": 4}), ("val", {"ash": 4, "oak": 5}), ("test", {"ash": 1, "oak": 8})):
@@ -134,6 +172,27 @@ def test_a_last_batch_of_one_image_is_no_trouble(tans: Tans, project: Path, tmp_
     answer = json.loads(done.out)
     assert answer["task"]["counts"] == {"train": 9, "val": 9, "test": 9}
     assert len(answer["curve"]) == 2 and 0 <= answer["test_accuracy"] <= 1
+
+
+def test_classes_of_uneven_size_count_the_same_in_the_choice_of_weights(
+    tans: Tans, project: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("common", 76), ("rare", 8)):  # noise: nothing can be learned
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            (tmp_path / name / f"{index}.png").write_bytes(encoded(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)))
+    command = ("finetune", tmp_path, "--epochs", 4, "--refine", 0, "--json", "--root", project)
+    answers = [json.loads(tans(*command, *more).out) for more in ((), ("--weigh-classes",))]
+    plain, weighed = (answer["curve"] for answer in answers)
+    for answer in answers:
+        points = answer["curve"]
+        kept = max(range(4), key=lambda number: (points[number]["val_balanced"], number))
+        assert answer["best_val_accuracy"] == points[kept]["val_accuracy"]
+        assert "Balanced validation accuracy" in Path(answer["folder"], "report.html").read_text()
+        assert answer["test"]["majority_share"] > 0.85 > answer["test"]["balanced_accuracy"]
+    assert [one["train_loss"] for one in plain] != [one["train_loss"] for one in weighed]
+    assert "best balanced validation accuracy" in tans(*command[:-3], "--root", project).out
 
 
 @pytest.mark.parametrize("other", [("--rank", 2), ("--refine", 0), ("--max-params-m", 1), ("--licence", "MIT")])

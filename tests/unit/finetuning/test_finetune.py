@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
-from tans_core.finetuning.finetune import FinetuneResult, finetune, measure_accuracy, validation_steps
+from tans_core.finetuning.finetune import FinetuneResult, finetune
+from tans_core.finetuning.measure import measure_accuracy, validation_steps
 from tans_core.networks.family import Network
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import Task

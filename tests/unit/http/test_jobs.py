@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import tans_core as tans
+from tans_core.http.work import command
 from tests.factories.archives import zip_bomb
 from tests.factories.http_service import ZIP, Served, problem, served, zipped
 from tests.factories.images import encoded
@@ -242,3 +243,11 @@ def test_wrong_request_is_refused_before_its_images_are_kept(service: Served, pr
         pass
     assert service.client.get("/v1/jobs").json() == {"jobs": []}
     assert [path.name for path in (project / ".resume/jobs").iterdir()] == ["in-use.lock"]
+
+
+def test_program_of_a_job_gets_each_option_as_the_command_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    options = {"weigh_classes": True, "epochs": 3, "licences": ["MIT", "ISC"], "model": None}
+    words = command(Path("project"), Path("job"), "a.zip", options)
+    assert words[-3:] == ["--weigh-classes", "--epochs=3", "--licence=MIT,ISC"]
+    assert command(Path("project"), Path("job"), "a.zip", {"weigh_classes": False})[-1] == "--no-weigh-classes"

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tans_core.errors import DataError, ParamsError, WeightsError
-from tans_core.finetuning.finetune import logits_of
+from tans_core.finetuning.measure import logits_of
 from tans_core.tasks.task import write_task
 from tans_core.use.images import list_images
 from tans_core.use.model import TunedModel
