@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tans_core.params import ReleaseParams, read_section
 from tans_core.publishing import LOG_FILE, Publication, publish_built
 from tans_core.retraining import record_failure
 
+Log = logging.Logger | logging.LoggerAdapter[Any]
 PUBLISHED = "tans.space.published"
 EVENTS = {"published": PUBLISHED, "refused": REFUSED}
 MEASURES = {"measure": "measure", "before": "in production", "after": "built", "change": "difference", "p": "p"}
@@ -72,7 +74,7 @@ def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> s
     if branch:
         push(root, branch)
     if "refused" not in publication.outcome:
-        push_outputs(root)
+        push_outputs(root, get_run_logger())
     return publication.production
 
 
@@ -102,11 +104,12 @@ def push(root: Path, branch: str) -> None:
         log.warning("%s was not pushed to %s: %s", branch, remote, error)
 
 
-def push_outputs(root: Path) -> None:
+def push_outputs(root: Path, log: Log) -> None:
     """Push the outputs of the stages to DVC's default remote, if one is set. A failure is only said."""
-    log, lines = get_run_logger(), list[str]()
-    if dvc(root, lines.append, "config", "core.remote"):
-        return  # DVC fails if none is set
+    lines: list[str] = []
+    # Says nothing if none is set.
+    if dvc(root, lines.append, "config", "core.remote") or not lines:
+        return
     if dvc(root, log.info, "push"):
         log.warning(
             "`dvc push` to %s failed, see above. The outputs are in this project's cache: run `dvc push` when the "

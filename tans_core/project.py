@@ -6,6 +6,7 @@ import contextlib
 import re
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -261,4 +262,9 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
         f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
         "  Finished stages are kept. Fix the cause, then run `tans build` again."
     )
+    if stage_code < 0:  # it could not say why
+        message = (
+            f"stage {stage!r} was killed ({signal.Signals(-stage_code).name}): by someone, or for lack of memory.\n"
+            "  Finished stages and checkpoints are kept: run `tans build` again."
+        )
     raise GateError(message, tuple(refused)) if kind is GateError else kind(message)

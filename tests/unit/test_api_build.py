@@ -27,10 +27,18 @@ stages:
     cmd: echo one > first.txt
     outs: [first.txt]
   second:
-    cmd: python -c "import sys, pathlib; print('working'); sys.exit(int(pathlib.Path('code.txt').read_text()))"
+    cmd: exec python second.py
     deps: [first.txt, code.txt]
 """
     (tmp_path / "dvc.yaml").write_text(stages)
+    (tmp_path / "second.py").write_text("""
+import os, pathlib, sys
+print("working", flush=True)
+code = int(pathlib.Path("code.txt").read_text())
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+""")
     return tmp_path
 
 
@@ -39,13 +47,20 @@ def test_every_exit_code_of_a_stage_has_its_error() -> None:
     assert dict(zip((2, 3, 4, 6, 7), kinds, strict=True)) == _ERROR_OF_EXIT_CODE
 
 
-@pytest.mark.parametrize(("code", "kind"), [(3, errors.GateError), (9, errors.TansError)])
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (3, errors.GateError, "failed with exit code 3"),
+        (9, errors.TansError, "failed with exit code 9"),
+        (-9, errors.TansError, r"was killed \(SIGKILL\)"),
+    ],
+)
 def test_build_ends_with_the_error_of_the_stage_that_failed(
-    pipeline: Path, code: int, kind: type[errors.TansError]
+    pipeline: Path, code: int, kind: type[errors.TansError], words: str
 ) -> None:
     (pipeline / "code.txt").write_text(str(code))
     lines: list[str] = []
-    with pytest.raises(errors.TansError, match=f"'second' failed with exit code {code}") as caught:
+    with pytest.raises(errors.TansError, match=f"'second' {words}") as caught:
         tans.build(root=pipeline, jobs=1, on_line=lines.append)
     assert type(caught.value) is kind
     assert "working" in lines

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from flows.publishing import EVENTS, payload, publish, report, summary
+from flows.publishing import EVENTS, payload, publish, push_outputs, report, summary
 from tans_core.errors import WithdrawnReleaseError
 from tans_core.index.history import production_id
 from tans_core.index.releases import open_production, rollback
@@ -73,3 +76,26 @@ def test_only_what_was_rolled_back_is_an_error_while_nothing_is_served(tmp_path:
     assert production_id(tmp_path / "serving") is None
     with pytest.raises(WithdrawnReleaseError):
         publish(tmp_path)
+
+
+def test_outputs_are_pushed_where_dvc_has_a_default_remote_and_a_failure_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, remote, log = tmp_path / "project", tmp_path / "remote", logging.getLogger("test")
+    (root / ".dvc").mkdir(parents=True)
+    config = "[core]\n    no_scm = true\n    analytics = false\n"
+    (root / ".dvc/config").write_text(config)
+    (root / "dvc.yaml").write_text("stages: {one: {cmd: echo done > made, outs: [made]}}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=root, check=True)
+    with caplog.at_level(logging.INFO, "test"):
+        push_outputs(root, log)
+        assert not caplog.records
+        (root / ".dvc/config").write_text(f"{config}    remote = shared\n['remote \"shared\"']\n    url = {remote}\n")
+        push_outputs(root, log)
+        assert caplog.messages[-1] == "pushed the outputs of the stages to shared"
+        assert [path.read_text() for path in remote.rglob("*") if path.is_file()] == ["done\n"]
+        remote.rename(tmp_path / "lost")
+        remote.touch()  # no folder
+        push_outputs(root, log)
+        assert caplog.messages[-1].startswith("`dvc push` to shared failed, see above.")
+        assert caplog.records[-1].levelname == "WARNING"
