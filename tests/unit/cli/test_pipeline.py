@@ -117,7 +117,7 @@ def test_publish_of_what_was_rolled_back_ends_with_6_until_it_is_asked_for_again
         (4, False, True),
     ]
     shown = tans("releases", "--root", tmp_path).out
-    words = [line.split() for line in shown.splitlines() if line.startswith(listed[1]["id"])]
+    words = [line.split() for line in shown.splitlines() if line.split()[:1] == [listed[1]["id"]]]
     assert words == [[listed[1]["id"], listed[0]["id"].split("-")[1], "4", "withdrawn"]]
     assert listed[1]["id"] in tans("publish", "--again", "--root", tmp_path).out
 
