@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRunPolicy, State
 from prefect.runtime import flow_run
@@ -20,6 +21,7 @@ from prefect.states import Failed
 
 from flows import notices
 from tans_core.errors import GateError, TansError
+from tans_core.index.history import production_id
 from tans_core.leash import die_with_parent
 from tans_core.project import find_root
 from tans_core.runtime import run_programs
@@ -50,13 +52,18 @@ def failed(error: TansError) -> State[Any]:
     A run is tried again only after an error of no particular class, such as a stage that was killed.
     """
     text = f"{type(error).__name__}: {error}"
-    get_run_logger().error(text)
+    in_production = f"In production: {production_id(project() / 'serving') or 'no release'}."
+    get_run_logger().error(f"{text}\n{in_production}")
     if isinstance(error, GateError):
         notices.gate_failed("\n".join([str(error), *(one for one in error.failures if one not in str(error))]))
     if type(error) is not TansError and flow_run.id:
         # Without this update the run is only tried once more, in vain.
         with contextlib.suppress(Exception), get_client(sync_client=True) as client:
             client.update_flow_run(UUID(flow_run.id), empirical_policy=FlowRunPolicy(retries=0))
+    if flow_run.id:
+        key = artifact_key(str(flow_run.flow_name), "failed")
+        with contextlib.suppress(Exception):  # without a server the log has it all
+            create_markdown_artifact(f"# Failed\n\n{text}\n\n{in_production}\n", key=key, description="Why")
     return Failed(message=text)
 
 

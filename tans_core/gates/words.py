@@ -27,16 +27,18 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
         return f"{column}: {detail['missing_count']:,} of {len(kwargs['value_set']):,} have no row: {examples}"
     if "unexpected_count" not in detail:
         return f"{column}: {_aggregate(kind)} is {_number(detail['observed_value'])}, want {bounds}"
+    is_fact = kwargs.get("value_set") == [True]
     wanted = {
         "expect_column_values_to_not_be_null": "null or NaN",
         "expect_column_values_to_be_unique": "not unique",
         "expect_column_values_to_be_json_parseable": "not JSON",
         "expect_column_values_to_match_regex": f"not of the form {kwargs.get('regex')}",
-        "expect_column_values_to_be_in_set": f"not in {_list(kwargs.get('value_set') or [])}",
+        "expect_column_values_to_be_in_set": f"not {'in ' * (not is_fact)}{_list(kwargs.get('value_set') or [])}",
         "expect_column_values_to_be_between": f"not {bounds}",
     }.get(kind, kind)
     share = f" (allowed: {1 - kwargs['mostly']:.0%})" if kwargs.get("mostly", 1.0) < 1 else ""
-    return f"{column}: {detail['unexpected_count']:,} of {rows:,} {wanted}{share}{_examples(detail, key, column)}"
+    examples = _examples(detail, key, key if is_fact else column)
+    return f"{column}: {detail['unexpected_count']:,} of {rows:,} {wanted}{share}{examples}"
 
 
 def exception_of(result: dict[str, Any]) -> dict[str, Any] | None:

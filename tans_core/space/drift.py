@@ -82,7 +82,7 @@ class DriftVerdict:
         counts = f"{self.far} of {self.newcomers} newcomers are far ({self.far_homes} of {self.homes} home tasks"
         lines = [f"{counts}; p = {self.p_value:.2g} by chance)."]
         if not self.due:
-            return f"{lines[0]} The space still serves them."
+            return f"{lines[0]} They are served all the same."
         lines[0] += " Retraining is due: `tans build`, then `tans publish`."
         if self.foreign:
             lines.append(

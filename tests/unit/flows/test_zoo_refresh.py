@@ -130,7 +130,7 @@ def test_report_says_by_all_newcomers_whether_to_retrain(root: Path) -> None:
     assert len(outcome.admitted) == 1 and len(outcome.drift) == 2
     verdict = judge_drift(list(outcome.drift.values()))
     assert f"{verdict.far} of 2 newcomers are far (" in report(outcome)
-    assert ("Retraining is due" if verdict.due else "The space still serves them") in report(outcome)
+    assert ("Retraining is due" if verdict.due else "They are served all the same") in report(outcome)
 
 
 def test_early_end_loses_nothing_and_doubles_nothing(root: Path) -> None:

@@ -51,7 +51,7 @@ def test_good_newcomer_passes_and_leaves_a_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "changes", "words"),
     [
-        (poisoned("stem.weight", math.nan), {}, "not in True, for example weights.safetensors:stem.weight"),
+        (poisoned("stem.weight", math.nan), {}, "not True, for example weights.safetensors:stem.weight"),
         (poisoned("stem.norm.bias", math.inf), {}, "finite: 1 of"),
         (poisoned("stem.norm.running_var", -1.0), {}, "a variance below zero"),
         ({name: value * 0 for name, value in tensors().items()}, {}, "spread_of_answers: 1 of 1 not"),

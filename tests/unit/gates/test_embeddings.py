@@ -61,7 +61,7 @@ def changed_vector(table: pa.Table, column: str, row: int, vector: list[float]) 
 @pytest.mark.parametrize(
     ("column", "vector", "words"),
     [
-        ("functional", [1.0, float("nan"), 0, 0, 0], "functional_finite: 1 of 8 not in True, for example m2"),
+        ("functional", [1.0, float("nan"), 0, 0, 0], "functional_finite: 1 of 8 not True, for example m2"),
         ("functional", [float("inf"), 0.0, 0, 0, 0], "functional_finite: 1 of 8"),
         ("functional", [0.0] * 5, "functional_norm: 1 of 8 not above 0, for example m2 (0)"),
         ("functional", [1.0] * 4, "functional_dim: 1 of 8 not exactly 5, for example m2 (4)"),
@@ -76,7 +76,7 @@ def test_bad_vector_fails(tmp_path: Path, column: str, vector: list[float], word
 
 def test_bad_feature_fails(tmp_path: Path) -> None:
     bad = changed_vector(features(), "feature", 0, [float("nan")] * 4)
-    with pytest.raises(GateError, match="feature_finite: 1 of 10 not in True, for example leaves"):
+    with pytest.raises(GateError, match="feature_finite: 1 of 10 not True, for example leaves"):
         gate(models(), bad, tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_good_index_passes(tmp_path: Path) -> None:
             "vector_norm: 1 of 6 not at least 0.999 and at most 1.001, for example m1 (2)",
         ),
         ("vector", [1.0, 0.0, 0.0], "vector_dim: 1 of 6 not exactly 4, for example m1 (3)"),
-        ("vector", [float("nan"), 1.0, 0.0, 0.0], "vector_finite: 1 of 6 not in True, for example m1"),
+        ("vector", [float("nan"), 1.0, 0.0, 0.0], "vector_finite: 1 of 6 not True, for example m1"),
         ("id", "m0", "id: 2 of 6 not unique, for example m0"),
         ("id", "stranger", "id: 1 of 6 have no row: m1"),
         ("card", "{", "card: 1 of 6 not JSON, for example m1"),

@@ -81,7 +81,7 @@ def test_message_names_the_gate_the_next_command_and_the_report(tmp_path: Path) 
             lambda: expect.between("accuracy", 0.3, None, mostly=0.9),
             "(allowed: 10%), for example a (0.1)",
         ),
-        (good_frame().assign(accuracy=[True, False, True]), lambda: expect.true("accuracy"), "1 of 3 not in True"),
+        (good_frame().assign(accuracy=[True, False, True]), lambda: expect.true("accuracy"), "1 of 3 not True"),
     ],
 )
 def test_each_kind_of_failure_is_readable(tmp_path: Path, frame: pd.DataFrame, expectation: object, words: str) -> None:

@@ -147,7 +147,7 @@ def with_wrong_counts(task: Task) -> Task:
         ),
         (without_licence, "licence_letters: 1 of 1 not at least 1"),
         (without_spread, "std_low: 1 of 1 not above 0"),
-        (with_wrong_counts, "counts_match: 1 of 1 not in True"),
+        (with_wrong_counts, "counts_match: 1 of 1 not True"),
     ],
 )
 def test_bad_description_fails(tmp_path: Path, change: Callable[[Task], Task], words: str) -> None:

@@ -60,9 +60,9 @@ def test_good_table_passes(tmp_path: Path) -> None:
         ("kind", 2, None, "kind: 1 of 8 "),
         ("seed", 1, 0, "trial: 2 of 8 not unique, for example finetune of m2 on leaves, seed 0"),
         ("seed", 0, -1, "seed: 1 of 8 "),
-        ("task", 2, "strange", "task_known: 1 of 8 not in True, for example probe of m0 on strange, seed 0"),
-        ("model", 2, "m9", "model_known: 1 of 8 not in True, for example probe of m9 on leaves, seed 0"),
-        ("model", 0, "m1", "away_from_home: 1 of 8 not in True, for example finetune of m1 on leaves, seed 0"),
+        ("task", 2, "strange", "task_known: 1 of 8 not True, for example probe of m0 on strange, seed 0"),
+        ("model", 2, "m9", "model_known: 1 of 8 not True, for example probe of m9 on leaves, seed 0"),
+        ("model", 0, "m1", "away_from_home: 1 of 8 not True, for example finetune of m1 on leaves, seed 0"),
     ],
 )
 def test_bad_row_fails(tmp_path: Path, replace: Replace, column: str, row: int, value: object, words: str) -> None:

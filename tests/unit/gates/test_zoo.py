@@ -98,7 +98,7 @@ def test_unreadable_card_fails(tmp_path: Path, replace: Replace, text: str) -> N
 
 def test_columns_that_contradict_the_card_fail(tmp_path: Path, replace: Replace) -> None:
     table = replace(card_table([make_card(index) for index in range(6)]), "params_m", 3, 9.0)
-    with pytest.raises(GateError, match="columns_match: 1 of 6 not in True, for example leaves-3"):
+    with pytest.raises(GateError, match="columns_match: 1 of 6 not True, for example leaves-3"):
         gate(table, tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_finite_weights_pass(tmp_path: Path) -> None:
 def test_weights_that_are_not_finite_fail(tmp_path: Path) -> None:
     write_weights(tmp_path, **{"head.weight": np.array([1, np.nan], np.float32)})
     with pytest.raises(
-        GateError, match=r"finite: 1 of 4 not in True, for example elastic-residual.safetensors:head.weight"
+        GateError, match=r"finite: 1 of 4 not True, for example elastic-residual.safetensors:head.weight"
     ):
         gate_weights(tmp_path)
 
