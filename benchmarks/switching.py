@@ -60,6 +60,7 @@ def write_forever(root: Path, first: str, done: Path) -> None:
         # A killed round may have left its release live.
         rollback(root / "serving", first)
         add_models(root / "serving", mine, {card["weights"]: weights}, again=True)
+        time.sleep(random.uniform(0, 1))  # so that readers get it
         rollback(root / "serving", first)
         with done.open("a", encoding="utf-8") as file:
             file.write(f"{name}\n")
