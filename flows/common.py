@@ -41,9 +41,14 @@ def tie_to_runner() -> None:
         die_with_parent(int(runner))
 
 
-def dvc(root: Path, on_line: Callable[[str], None], *arguments: str) -> int:
-    """Run DVC, and return its exit code. `on_line` is called with each line of its output."""
-    return run_programs([[sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]], root, on_line)[0]
+def dvc(root: Path, on_line: Callable[[str], None], *arguments: str, limit_s: float | None = None) -> int:
+    """Run DVC, and return its exit code. `on_line` is called with each line of its output.
+
+    Raises:
+        TimeoutError: it took longer than `limit_s`, and was ended.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    return run_programs([command], root, on_line, limit_s=limit_s)[0]
 
 
 def failed(error: TansError) -> State[Any]:

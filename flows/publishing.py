@@ -28,6 +28,8 @@ Log = logging.Logger | logging.LoggerAdapter[Any]
 PUBLISHED = "tans.space.published"
 EVENTS = {"published": PUBLISHED, "refused": REFUSED}
 MEASURES = {"measure": "measure", "before": "in production", "after": "built", "change": "difference", "p": "p"}
+_PUSH_S = 1800.0
+"""A push holds DVC's lock, and later builds wait for it."""
 TASKS = {
     "task": "task",
     "networks": "networks",
@@ -110,7 +112,12 @@ def push_outputs(root: Path, log: Log) -> None:
     # Says nothing if none is set.
     if dvc(root, lines.append, "config", "core.remote") or not lines:
         return
-    if dvc(root, log.info, "push"):
+    try:
+        failed = dvc(root, log.info, "push", limit_s=_PUSH_S) != 0
+    except TimeoutError as error:
+        log.warning("`dvc push` was ended: %s", error)
+        failed = True
+    if failed:
         log.warning(
             "`dvc push` to %s failed, see above. The outputs are in this project's cache: run `dvc push` when the "
             "remote can be reached; the next retraining that publishes pushes them, too.",

@@ -3,7 +3,7 @@
 `python -m flows.watch JOB PARAMETERS` takes the job's folder, and the flow's parameters as JSON. The folder's file
 `progress` gets the id of the flow run; started again with it, the program goes on waiting. It cancels the flow run once
 `job.json` says so. It exits with 0 if the run succeeded, with 130 if it was cancelled, else with 1 and the reason on
-stderr.
+stderr. Without PARAMETERS it only cancels the flow run, unless that has ended.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tans_core.reporting import Progress, Report
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import State
 
 CANCELLED = 130
 _LOOK_S = 1.0
@@ -32,15 +33,19 @@ _ANSWER_WITHIN_S = 600.0
 
 def main() -> int:
     """Create the flow run that the arguments describe, or find it again, and wait for its end."""
-    job, parameters = Path(sys.argv[1]), json.loads(sys.argv[2])
+    job, given = Path(sys.argv[1]), sys.argv[2:]
     report, flow_run = Report(job / "progress"), Progress.read(job / "progress").flow_run
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
+        if not given:
+            if flow_run is not None and not _has_ended(client.read_flow_run(UUID(flow_run)).state):
+                _cancel(client, UUID(flow_run))
+            return 0
         if flow_run is None:
             if _is_cancelled(job):
                 return CANCELLED
-            flow_run = _create(client, parameters)
+            flow_run = _create(client, job.name, json.loads(given[0]))
             report(flow_run=flow_run)
         return _wait(client, UUID(flow_run), report, job)
 
@@ -49,7 +54,17 @@ def _is_cancelled(job: Path) -> bool:
     return bool(read_json(job / "job.json")["cancelled"])
 
 
-def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
+def _has_ended(state: State | None) -> bool:
+    return state is not None and state.is_final()
+
+
+def _cancel(client: SyncPrefectClient, flow_run: UUID) -> None:
+    from prefect.states import Cancelling
+
+    client.set_flow_run_state(flow_run, Cancelling())
+
+
+def _create(client: SyncPrefectClient, job: str, parameters: dict[str, Any]) -> str:
     import httpx
     from prefect.exceptions import ObjectNotFound
 
@@ -59,7 +74,9 @@ def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
     for kind in (LOCAL, *POOLS):  # the first that there is gets the run
         try:
             deployment = client.read_deployment_by_name(f"finetune/{kind}")
-            return str(client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id)
+            # A second request with the same key, such as after a lost answer, gets the first one's run.
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=job)
+            return str(run.id)
         except ObjectNotFound:
             continue
         except httpx.HTTPError as error:
@@ -72,7 +89,6 @@ def _create(client: SyncPrefectClient, parameters: dict[str, Any]) -> str:
 def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, job: Path) -> int:
     import httpx
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Cancelling
 
     told: str | None = "nothing yet"
     sent, answered = False, time.monotonic()
@@ -80,7 +96,7 @@ def _wait(client: SyncPrefectClient, flow_run: UUID, report: Report, job: Path) 
         try:
             run = client.read_flow_run(flow_run)
             if not sent and _is_cancelled(job):
-                client.set_flow_run_state(flow_run, Cancelling())
+                _cancel(client, flow_run)
                 sent = True
             answered = time.monotonic()
         except ObjectNotFound:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tans_core.errors import ParamsError
-from tans_core.io import remove_whole, writing
+from tans_core.io import read_json, remove_whole, writing
 from tans_core.project import find_root
+from tans_core.reporting import FINAL
 
 if TYPE_CHECKING:
     from tans_core.index.prune import Removal
@@ -65,8 +66,9 @@ def prune(
     """Remove what is old and not needed any more. What serves, and what a rollback returns to, stays.
 
     Removed are releases (`keep` and `days`), stored weights that no release has, and, if they have not changed for
-    `days`: runs of scans and retrievals, the reports of newcomers and of comparisons, and checkpoints of killed
-    stages. It may run beside a service, a build and a publish. If it is interrupted, the next call continues.
+    `days`: runs of scans and retrievals, the reports of newcomers and of comparisons, checkpoints of killed stages,
+    and jobs of `tans api` that have ended. It may run beside a service, a build and a publish. If it is interrupted,
+    the next call continues.
 
     Args:
         root: the project's folder; None takes the nearest one that holds params.yaml, from here upwards.
@@ -118,7 +120,14 @@ def _candidates(root: Path, finetuned: bool, quarantine: bool) -> Iterator[tuple
     for path in sorted((root / ".resume").glob("[!.]*/")):
         if path.name not in _IN_USE:
             parts = sorted(path.glob("[!.]*/")) if path.name in _DIVIDED else [path]
-            yield from (("resume", part) for part in parts)
+            yield from (("resume", part) for part in parts if path.name != "jobs" or _has_ended(part))
+
+
+def _has_ended(job: Path) -> bool:
+    try:
+        return read_json(job / "job.json")["state"] in FINAL
+    except (OSError, ValueError, LookupError, TypeError):  # a service of another version may know it
+        return False
 
 
 def _changed(path: Path) -> float:

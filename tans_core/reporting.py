@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from tans_core.io import writing
 
 if TYPE_CHECKING:
     from tans_core.finetuning.checkpoint import Checkpoint
+
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+"""The last states of a job of `tans api`."""
 
 
 class Report:
@@ -84,14 +88,17 @@ class Progress:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file; a missing one says nothing, and a line that is being written does not count yet."""
+        """Read a file; a missing one says nothing, nor does a line that is being written or that is damaged."""
         progress = cls()
         try:
             lines = path.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return progress
         for line in lines:
-            progress._add(json.loads(line))
+            with contextlib.suppress(ValueError):  # a full disk, or a killed writer, has cut it off
+                said = json.loads(line)
+                if isinstance(said, dict):
+                    progress._add(said)
         return progress
 
     def _add(self, said: Mapping[str, Any]) -> None:

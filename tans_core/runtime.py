@@ -143,6 +143,7 @@ def run_programs(
     cwd: Path,
     on_line: Callable[[str], None],
     environment: Mapping[str, str] | None = None,
+    limit_s: float | None = None,
 ) -> list[int]:
     """Run programs side by side, pass their output on line by line, and return their exit codes.
 
@@ -154,6 +155,10 @@ def run_programs(
         cwd: their working folder.
         on_line: called from this thread with each line of stdout or stderr.
         environment: variables in addition to this process's own.
+        limit_s: seconds after which they are ended.
+
+    Raises:
+        TimeoutError: they took longer.
     """
     binaries = str(Path(sys.executable).parent)
     variables = {
@@ -180,8 +185,12 @@ def run_programs(
             processes.append(process)
             threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
         running = len(processes)
+        end = None if limit_s is None else time.monotonic() + limit_s
         while running:
-            line = lines.get()
+            try:
+                line = lines.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError(f"not done after {limit_s:g} s") from None
             if line is None:
                 running -= 1
             else:

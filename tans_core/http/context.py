@@ -28,7 +28,6 @@ class Context:
         live: the release in production.
         slots: of requests that read images.
         jobs: fine-tunings.
-        hidden: folders that texts must not show, each with a pattern of what follows it.
         spool: the folder for requests; there is none before the service starts.
         exporting: held while a network is exported.
         ending: whether the service ends, so that answers without an end have to.
@@ -39,7 +38,6 @@ class Context:
     live: Live
     slots: Slots
     jobs: Jobs
-    hidden: dict[Path, str] = field(default_factory=dict)
     spool: Spool | None = None
     exporting: anyio.Lock = field(default_factory=anyio.Lock)
     ending: Callable[[], bool] = lambda: False

@@ -16,9 +16,10 @@ from starlette.exceptions import HTTPException
 from tans_core.errors import ParamsError, did_you_mean
 from tans_core.http import examples
 from tans_core.http.context import Here
-from tans_core.http.job_store import FINAL, Job, Record
+from tans_core.http.job_store import Job, Record
 from tans_core.http.uploads import receive
 from tans_core.options import FinetuneOptions
+from tans_core.reporting import FINAL
 from tans_core.service import Service
 
 router = APIRouter(tags=["fine-tuning"])

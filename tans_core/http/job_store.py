@@ -6,23 +6,25 @@ of this process.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, Field
 
 from tans_core.dataset import scan_folder
 from tans_core.errors import TansError
 from tans_core.http.problems import Problem
-from tans_core.io import write_text
-from tans_core.reporting import Progress
+from tans_core.io import read_json, write_text
+from tans_core.reporting import FINAL, Progress
 from tans_core.service import CHECKPOINTS
 
 JOBS = ".resume/jobs"
-FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 _ID = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-[0-9a-f]{6}")
 
@@ -68,6 +70,7 @@ class JobStore:
 
     Attributes:
         folder: of all of them.
+        turn: held from the reading of a record to its writing.
 
     Args:
         project: its folder.
@@ -76,6 +79,7 @@ class JobStore:
 
     def __init__(self, project: Path, describe: Callable[[TansError], Problem]) -> None:
         self.project, self.folder, self._describe = project, project / JOBS, describe
+        self.turn = threading.RLock()
 
     def names(self) -> list[str]:
         """Return all names, the newest first."""
@@ -88,11 +92,14 @@ class JobStore:
         """Return what was written last."""
         return Record.model_validate_json((self.folder / name / "job.json").read_bytes())
 
-    def write(self, record: Record, **values: Any) -> Record:
-        """Change some fields."""
-        record = record.model_copy(update=values)
-        write_text(record.model_dump_json(), self.folder / record.id / "job.json")
-        return record
+    def write(self, name: str, **values: Any) -> Record:
+        """Change some fields of what was written last, and return it. A job that has ended stays as it is."""
+        with self.turn:
+            record = self.read(name)
+            if record.state not in FINAL:
+                record = record.model_copy(update=values)
+                write_text(record.model_dump_json(), self.folder / name / "job.json")
+            return record
 
     def get(self, name: str) -> Record | None:
         """Return a job as it is now, with what its process has reported; None if there is none of this name."""
@@ -105,22 +112,25 @@ class JobStore:
             return None
         if record.state in FINAL:
             return record
-        seen = _with(record, progress)
+        seen = record.model_copy(update=_seen(progress))
         if record.state == "RUNNING" and progress.waiting_for is not None:
             return seen.model_copy(update={"state": "PENDING", "waiting_for": progress.waiting_for})
         return seen
 
-    def fail(self, record: Record, error: TansError) -> None:
-        self.finish(record, "FAILED", problem=self._describe(error))
+    def fail(self, name: str, error: TansError) -> None:
+        self.finish(name, "FAILED", problem=self._describe(error))
 
-    def finish(self, record: Record, state: str, **values: Any) -> None:
-        """Write down the end of a job, and remove its images and all else that is not needed any more."""
-        progress = self.progress(record.id)
-        if state != "COMPLETED":
-            self.remove_runs(progress)
-            for name in filter(None, (progress.checkpoint, record.checkpoint)):
-                (self.project / CHECKPOINTS / Path(name).name).unlink(missing_ok=True)
-        self.tidy(self.write(_with(record, progress), state=state, waiting_for=None, **values))
+    def finish(self, name: str, state: str, **values: Any) -> None:
+        """Write down the end of a job, unless it has one, and remove all that is not needed any more."""
+        with self.turn:
+            record, progress = self.read(name), self.progress(name)
+            if record.state not in FINAL:
+                if state != "COMPLETED":
+                    self.remove_runs(progress)
+                    for one in filter(None, (progress.checkpoint, record.checkpoint)):
+                        _remove_checkpoint(self.project / CHECKPOINTS / Path(one).name)
+                record = self.write(name, **_seen(progress), state=state, waiting_for=None, **values)
+            self.tidy(record)
 
     def tidy(self, record: Record) -> None:
         """Remove what a job that has ended does not need any more."""
@@ -130,13 +140,31 @@ class JobStore:
         for name in ("progress", "errors"):
             (folder / name).unlink(missing_ok=True)
 
+    def result(self, progress: Progress) -> dict[str, Any] | None:
+        """Return the values of a job that is done; None unless its run is whole: with the weights all of it is there."""
+        folder = self.project / "runs" / (progress.run or ".")
+        if not (folder / "weights.safetensors").is_file():
+            return None
+        try:
+            return {"run": progress.run, "accuracy": read_json(folder / "predict.json")["test_accuracy"]}
+        except (FileNotFoundError, ValueError, LookupError):
+            return None
+
     def remove_runs(self, progress: Progress) -> None:
         """Remove the runs that a process has begun, and did not remove."""
         for run in progress.folders:
             shutil.rmtree(self.project / "runs" / Path(run).name, ignore_errors=True)
 
 
-def _with(record: Record, progress: Progress) -> Record:
+def _seen(progress: Progress) -> dict[str, Any]:
     epoch = round(progress.curve[-1]["epoch"]) if progress.curve else 0
-    seen = {"model": progress.model, "epoch": epoch, "epochs": progress.epochs, "curve": progress.curve}
-    return record.model_copy(update=seen)
+    return {"model": progress.model, "epoch": epoch, "epochs": progress.epochs, "curve": progress.curve}
+
+
+def _remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, unless the same fine-tuning runs in another process, which uses it."""
+    if path.is_file():
+        lock = path.with_suffix(".lock")
+        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)

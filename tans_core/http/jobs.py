@@ -10,11 +10,10 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -25,22 +24,32 @@ from filelock import FileLock, Timeout
 from starlette.exceptions import HTTPException
 
 from tans_core.errors import StoreError, TansError
-from tans_core.http.job_store import FINAL, JobStore, Record
+from tans_core.http.job_store import JobStore, Record
 from tans_core.http.problems import Problem
-from tans_core.http.settings import TOKEN_VARIABLE
-from tans_core.http.work import CANCELLED, command, error_in, how_it_ended, served
-from tans_core.io import read_json, remove_whole, write_text, writing
+from tans_core.http.work import (
+    CANCELLED,
+    cancel_command,
+    command,
+    end,
+    environment,
+    error_in,
+    how_it_ended,
+    kill_group,
+    served,
+)
+from tans_core.io import remove_whole, write_text, writing
 from tans_core.options import FinetuneOptions
+from tans_core.reporting import FINAL
 
 _KEPT = 100
 """Jobs that have ended and are still listed."""
 _STARTS = 3
 """How often a job is begun that ended with its service each time."""
-_GRACE_S, _FLOW_GRACE_S = 20.0, 300.0
+_FLOW_GRACE_S = 300.0
 _COME_BACK_S = 60
 _LOGGED = 4000
 _AGAIN_S = 10.0
-"""How often a service asks whether the one that works at the jobs has ended."""
+"""How often a service asks whether the one that works at the jobs has ended, and tries to write what it could not."""
 _PRIORITY = 10
 """Of a process that works: requests go first."""
 
@@ -61,7 +70,7 @@ class Jobs:
         self._project, self._store = project, JobStore(project, describe)
         self._at_once, self._most = at_once, at_once + waiting
         self._lock = FileLock(self._store.folder / "in-use.lock", thread_local=False)
-        self._turn = threading.Lock()
+        self._owned = False
         self._queue: list[str] = []
         self._running: dict[str, anyio.abc.Process | None] = {}
         self._arriving = 0
@@ -85,12 +94,15 @@ class Jobs:
 
         Raises:
             HTTPException: 429, too many wait already.
+            StoreError: the project cannot be written.
         """
         if len(self._queue) + len(self._running) + self._arriving >= self._most:
             text = f"{self._most} fine-tunings run or wait already.\nSend it again later (Retry-After), or cancel one."
             raise HTTPException(429, text, {"Retry-After": str(_COME_BACK_S)})
+        with writing(self._store.folder):
+            self._store.folder.mkdir(parents=True, exist_ok=True)
+            room = Path(tempfile.mkdtemp(prefix=".", dir=self._store.folder))
         self._arriving += 1
-        room = Path(tempfile.mkdtemp(prefix=".", dir=self._store.folder))
         try:
             yield room
         finally:
@@ -115,7 +127,8 @@ class Jobs:
         self._changed.set()
         ended = [job.id for job in await to_thread.run_sync(self.all) if job.state in FINAL]
         for old in ended[_KEPT:]:
-            await to_thread.run_sync(remove_whole, folder / old)
+            with contextlib.suppress(OSError):  # the next request tries it again
+                await to_thread.run_sync(remove_whole, folder / old)
         return self.get(record.id) or record
 
     async def cancel(self, name: str) -> Record:
@@ -124,16 +137,15 @@ class Jobs:
         Raises:
             HTTPException: 409, it has ended.
         """
-        record = self._store.read(name)
+        record = await to_thread.run_sync(partial(self._store.write, name, cancelled=True))
         if record.state in FINAL:
             raise HTTPException(409, f"The job {name} has ended already: {record.state}.")
-        record = self._store.write(record, cancelled=True)
-        if name in self._queue:
-            self._queue.remove(name)
-            self._store.finish(record, "CANCELLED")
-        elif process := self._running.get(name):
+        if process := self._running.get(name):
             assert self._tasks is not None
             self._tasks.start_soon(_cancel, process)
+        elif name not in self._running and self._store.progress(name).flow_run is None:  # else its watcher cancels it
+            self._queue = [one for one in self._queue if one != name]
+            await to_thread.run_sync(self._store.finish, name, "CANCELLED")
         return self.get(name) or record
 
     async def own(self) -> None:
@@ -143,44 +155,51 @@ class Jobs:
             HTTPException: 503, another service has them.
             StoreError: the project cannot be written.
         """
-        if not self._lock.is_locked:
+        if not self._owned:
             await to_thread.run_sync(self._own)
             self._changed.set()
 
     def _own(self) -> None:
         folder = self._store.folder
-        with self._turn:
-            if self._lock.is_locked:
+        with self._store.turn, writing(folder):
+            if self._owned:  # by a request that this one waited for
                 return
-            with writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                try:
-                    self._lock.acquire(timeout=0)
-                except Timeout:
-                    text = "Another service works at the jobs of this project.\nSend the request to that one."
-                    raise HTTPException(503, text) from None
-            for left in folder.glob(".*"):
-                shutil.rmtree(left, ignore_errors=True)
-            for name in reversed(self._store.names()):
-                with contextlib.suppress(ValueError):  # of another version
-                    self._resume(self._store.read(name))
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                text = "Another service works at the jobs of this project.\nSend the request to that one."
+                raise HTTPException(503, text) from None
+            try:
+                for left in folder.glob(".*"):
+                    shutil.rmtree(left, ignore_errors=True)
+                queue = [name for name in reversed(self._store.names()) if self._resume(name)]
+            except BaseException:
+                self._lock.release()
+                raise
+            self._queue, self._owned = queue, True
 
     async def run(self) -> None:
         """Work at jobs until cancelled; then what runs is stopped, for the next service."""
         try:
             async with anyio.create_task_group() as self._tasks:
                 while True:
-                    if self._store.folder.is_dir():  # nothing is written to a project that has no jobs
-                        with contextlib.suppress(HTTPException, StoreError):  # requests are told
+                    try:
+                        if self._store.folder.is_dir():  # nothing is written to a project that has no jobs
                             await self.own()
+                    except (HTTPException, StoreError):  # requests are told
+                        pass
+                    except Exception:
+                        logger.exception("the jobs of the project cannot be taken over")
                     while self._queue and len(self._running) < self._at_once:
                         name = self._queue.pop(0)
                         self._running[name] = None
                         self._tasks.start_soon(self._work_at, name)
                     self._changed = anyio.Event()
-                    with anyio.move_on_after(None if self._lock.is_locked else _AGAIN_S):
+                    with anyio.move_on_after(None if self._owned else _AGAIN_S):
                         await self._changed.wait()
         finally:
+            self._owned = False
             self._lock.release()
 
     async def _work_at(self, name: str) -> None:
@@ -190,24 +209,51 @@ class Jobs:
             if self._store.read(name).cancelled:  # while it was started
                 await _cancel(process)
             code = await process.wait()
-            _kill_group(process.pid)  # what outlived it
-            await to_thread.run_sync(self._conclude, name, code)
+            kill_group(process.pid)  # what outlived it
+            if code not in (0, CANCELLED):
+                await self._cancel_flow_run(name)
+            await self._write_end(name, partial(self._conclude, name, code))
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await self._interrupt(name)
+                try:
+                    await self._interrupt(name)
+                except Exception:
+                    logger.exception("job %s", name)
             raise
         except Exception as error:
             logger.exception("job %s", name)
+            if (started := self._running[name]) is not None:
+                await end(started)
             text = f"Its process could not be run ({type(error).__name__}). The log of the service has more."
-            self._store.fail(self._store.read(name), TansError(text))
+            failure = error if isinstance(error, TansError) else TansError(text)
+            await self._write_end(name, partial(self._store.fail, name, failure))
         finally:
             del self._running[name]
             self._changed.set()
 
+    async def _write_end(self, name: str, write: Callable[[], None]) -> None:
+        """Write down how a job ended, as soon as the disk takes it."""
+        while True:
+            try:
+                await to_thread.run_sync(write)
+                return
+            except Exception:
+                logger.exception("job %s: its end cannot be written", name)
+                if self._store.get(name) is None:  # its folder was removed
+                    return
+                await anyio.sleep(_AGAIN_S)
+
+    async def _cancel_flow_run(self, name: str) -> None:
+        """Cancel what the Prefect server still does for a job whose watcher has failed."""
+        if self._store.progress(name).flow_run is not None:
+            with anyio.move_on_after(_FLOW_GRACE_S), contextlib.suppress(OSError):
+                asked = cancel_command(self._store.folder / name)
+                await anyio.run_process(asked, check=False, cwd=self._project, env=environment())
+
     async def _start(self, name: str) -> anyio.abc.Process:
-        folder, record = self._store.folder / name, self._store.read(name)
-        record = self._store.write(record, state="RUNNING", starts=record.starts + 1)
-        variables = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+        folder = self._store.folder / name
+        with self._store.turn:
+            record = self._store.write(name, state="RUNNING", starts=self._store.read(name).starts + 1)
         with (folder / "errors").open("wb") as errors:
             # From this thread, which lives as long as the service: on Linux the process ends with it.
             process = await anyio.open_process(
@@ -216,7 +262,7 @@ class Jobs:
                 stdout=errors,
                 stderr=errors,
                 cwd=self._project,
-                env=variables,
+                env=environment(),
                 start_new_session=True,
             )
         with contextlib.suppress(OSError):
@@ -225,52 +271,63 @@ class Jobs:
 
     def _conclude(self, name: str, code: int) -> None:
         """Write down how a job ended whose process has ended by itself."""
-        record, progress = self._store.read(name), self._store.progress(name)
-        used = self._project / "runs" / (progress.run or "") / "predict.json"
-        if served() and record.cancelled and code not in (0, CANCELLED):
-            self._store.fail(record, TansError("The Prefect server did not say that the flow run has ended."))
-        elif record.cancelled or (served() and code == CANCELLED):
-            self._store.finish(record, "CANCELLED")
-        elif code == 0 and progress.run and used.is_file():
-            self._store.finish(record, "COMPLETED", run=progress.run, accuracy=read_json(used)["test_accuracy"])
-        else:
-            text = (self._store.folder / name / "errors").read_text(encoding="utf-8", errors="replace")
-            error = error_in(text) if code > 0 else None
-            if error is None:
-                error = TansError(how_it_ended(code, len(progress.curve)))
-                logger.error("job %s: %s\n%s", name, error, text[-_LOGGED:])
-            self._store.fail(record, error)
+        with self._store.turn:
+            record, progress = self._store.read(name), self._store.progress(name)
+            if served() and record.cancelled and code not in (0, CANCELLED):
+                self._store.fail(name, TansError("The Prefect server did not say that the flow run has ended."))
+            elif record.cancelled or (served() and code == CANCELLED):
+                self._store.finish(name, "CANCELLED")
+            elif code == 0 and (result := self._store.result(progress)):
+                self._store.finish(name, "COMPLETED", **result)
+            else:
+                text = (self._store.folder / name / "errors").read_text(encoding="utf-8", errors="replace")
+                error = error_in(text) if code > 0 else None
+                if error is None:
+                    error = TansError(how_it_ended(code, len(progress.curve)))
+                    logger.error("job %s: %s\n%s", name, error, text[-_LOGGED:])
+                self._store.fail(name, error)
 
     async def _interrupt(self, name: str) -> None:
         """Stop a job for the next service, which continues it."""
         if (process := self._running[name]) is not None:
-            await _end(process)
-        record = self._store.read(name)
-        if record.state in FINAL:
-            return
-        if record.cancelled and not served():
-            self._store.finish(record, "CANCELLED")
-            return
-        where = "it goes on at the Prefect server" if served() else "it was stopped"
-        logger.warning("job %s: %s; the next `tans api` of this project continues it.", name, where)
-        self._store.write(record, state="PENDING", starts=max(0, record.starts - 1))
+            await end(process)
+        with self._store.turn:
+            record = self._store.read(name)
+            if record.state in FINAL:
+                return
+            if record.cancelled and not served():
+                self._store.finish(name, "CANCELLED")
+                return
+            where = "it goes on at the Prefect server" if served() else "it was stopped"
+            logger.warning("job %s: %s; the next `tans api` of this project continues it.", name, where)
+            self._store.write(name, state="PENDING", starts=max(0, record.starts - 1))
 
-    def _resume(self, record: Record) -> None:
-        """Put a job of an earlier service in order."""
-        progress = self._store.progress(record.id)
+    def _resume(self, name: str) -> bool:
+        """Put a job of an earlier service in order, and return whether it is to be worked at."""
+        try:
+            record, progress = self._store.read(name), self._store.progress(name)
+        except ValueError:  # of another version
+            return False
         if record.state in FINAL:
             self._store.tidy(record)
-        elif record.cancelled and progress.flow_run is None:
-            self._store.finish(record, "CANCELLED")
+            return False
+        if progress.flow_run is not None:  # starts of a watcher do not count
+            waits = None if served() else "a `tans api` with PREFECT_API_URL: the Prefect server works at it"
+            self._store.write(name, state="PENDING", waiting_for=waits)
+            return served()
+        if record.cancelled:
+            self._store.finish(name, "CANCELLED")
+        elif result := self._store.result(progress):
+            self._store.finish(name, "COMPLETED", **result)
         elif record.starts >= _STARTS:
             text = f"The service ended {record.starts} times while it worked at this job, so it is not begun again."
-            self._store.fail(record, TansError(text))
+            self._store.fail(name, TansError(text))
         else:
-            if progress.flow_run is None:
-                self._store.remove_runs(progress)
-                (self._store.folder / record.id / "progress").unlink(missing_ok=True)
-            self._store.write(record, state="PENDING", checkpoint=progress.checkpoint or record.checkpoint)
-            self._queue.append(record.id)
+            self._store.remove_runs(progress)
+            (self._store.folder / name / "progress").unlink(missing_ok=True)
+            self._store.write(name, state="PENDING", checkpoint=progress.checkpoint or record.checkpoint)
+            return True
+        return False
 
     def _before(self, name: str) -> str:
         """Return what a job waits for."""
@@ -286,19 +343,4 @@ async def _cancel(process: anyio.abc.Process) -> None:
     if served():  # it reads `job.json`, and ends with its flow run
         with anyio.move_on_after(_FLOW_GRACE_S):
             await process.wait()
-    await _end(process)
-
-
-async def _end(process: anyio.abc.Process) -> None:
-    """Ask a process to end, and kill it with all that it started if it takes long."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-        with anyio.move_on_after(_GRACE_S):
-            await process.wait()
-    _kill_group(process.pid)
-    await process.wait()
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+    await end(process)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ from tans_core.errors import DataError, TansError
 from tans_core.http import examples
 from tans_core.http.context import Here
 from tans_core.http.uploads import receive
-from tans_core.http.work import error_in, export_command, how_it_ended
+from tans_core.http.work import environment, error_in, export_command, how_it_ended
 from tans_core.use.images import list_images
 from tans_core.use.model import USE_FILE, TunedModel, UseCard
 from tans_core.use.predictions import Predictions
@@ -95,14 +95,14 @@ def _found(here: Here, run: str) -> Path:
 Found = Annotated[Path, Depends(_found)]
 
 
-@router.post("/v1/predict", openapi_extra=examples.PICTURES, responses={200: examples.GUESSED})
-async def predict(here: Here, request: Request, folder: Found) -> Guesses:
+@router.post("/v1/predict", openapi_extra=examples.PICTURES, responses={200: examples.GUESSED}, response_model=Guesses)
+async def predict(here: Here, request: Request, folder: Found) -> Response:
     """Predict the classes of an image, or of a zip of images of any layout. Nothing of them is kept."""
     with here.slots.admitted():
         async with here.room() as room:
             path = await receive(request, room, here.options, pictures=True)
             most = here.options.max_images
-            return _guesses(folder.name, await here.slots.work(lambda: _predict(folder, path, most)))
+            return await here.slots.work(lambda: _answer(folder.name, _predict(folder, path, most)))
 
 
 @router.get("/v1/runs/{run}")
@@ -132,9 +132,9 @@ async def file(here: Here, folder: Found, name: str) -> FileResponse:
         raise HTTPException(404, f"There is no file {name!r}.\nWant one of {', '.join(_FILES)}.")
     path = folder / _FILES[name]
     if name.startswith(_ONNX) and not path.is_file():
-        with here.slots.admitted():
-            async with here.exporting:
-                if not path.is_file():
+        async with here.exporting:
+            if not path.is_file():
+                with here.slots.admitted():  # one export alone takes the place of an upload
                     await _export(here.project, folder)
     if not path.is_file():
         raise HTTPException(404, f"The run {folder.name} has no {name}: it is of an earlier version of TANS.")
@@ -162,10 +162,11 @@ def _model(folder: Path, _changed: int) -> TunedModel:
     return TunedModel.load(folder)
 
 
-def _guesses(run: str, predictions: Predictions) -> Guesses:
+def _answer(run: str, predictions: Predictions) -> Response:
     plain: dict[str, Any] = predictions.to_dict()
     rows = [{**row, "image": row["name"]} for row in plain.pop("predictions")]
-    return Guesses.model_validate({**plain, "run": run, "predictions": rows})
+    guesses = Guesses.model_validate({**plain, "run": run, "predictions": rows})
+    return Response(guesses.model_dump_json(), media_type="application/json")
 
 
 def _exports() -> bool:
@@ -176,8 +177,12 @@ async def _export(project: Path, folder: Path) -> None:
     """Export a network in a process of its own: torch's tracer changes settings of the whole process."""
     if not _exports():
         raise HTTPException(501, "This service cannot export ONNX.\nInstall there: pip install 'tans[export]'")
-    with anyio.fail_after(_EXPORT_S):
-        done = await anyio.run_process(export_command(project, folder.name), check=False)
+    try:
+        with anyio.fail_after(_EXPORT_S):
+            done = await anyio.run_process(export_command(project, folder.name), check=False, env=environment())
+    except TimeoutError:
+        text = f"The export took more than {_EXPORT_S / 60:.0f} minutes and was ended.\nAsk again when less is to do."
+        raise HTTPException(503, text) from None
     if done.returncode:
         text = done.stderr.decode(errors="replace")
         raise error_in(text) or TansError(how_it_ended(done.returncode, 0))

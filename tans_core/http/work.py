@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.abc
+
 from tans_core import errors
 from tans_core.errors import TansError
+from tans_core.http.settings import TOKEN_VARIABLE
 from tans_core.options import FinetuneOptions
 
 CANCELLED = 130
 """The exit code of a program whose flow was cancelled by somebody else."""
 
+_GRACE_S = 20.0
 _PYTHON = (sys.executable, "-m", "tans_core.leash", sys.executable, "-m")
 _DETAILS = re.compile(r"^ *Details: .*\n?", re.MULTILINE)
 _ERROR = re.compile(r"^(?P<kind>[A-Z]\w+): ", re.MULTILINE)
@@ -44,9 +50,35 @@ def command(project: Path, job: Path, upload: str, options: Mapping[str, Any]) -
     return [*_PYTHON, "tans_core.cli", "finetune", images, *given, *_flags(options)]
 
 
+def cancel_command(job: Path) -> list[str]:
+    """Return the program that cancels the flow run of a job, if the Prefect server still works at it."""
+    return [*_PYTHON, "flows.watch", str(job)]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of such a program: those of this process, without the token of the service."""
+    return {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+
+
 def export_command(project: Path, run: str) -> list[str]:
     """Return the program that exports a network to ONNX."""
     return [*_PYTHON, "tans_core.cli", "export", run, "--json", "--root", str(project)]
+
+
+async def end(process: anyio.abc.Process) -> None:
+    """Ask a process to end, and kill it with all that it started if it takes long."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        with anyio.move_on_after(_GRACE_S):
+            await process.wait()
+    kill_group(process.pid)
+    await process.wait()
+
+
+def kill_group(pid: int) -> None:
+    """Kill what a process has started, and the process itself if it has not ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _flags(options: Mapping[str, Any]) -> Iterator[str]:

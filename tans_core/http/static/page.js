@@ -206,7 +206,7 @@ function findings(scan) {
 
 function listen() {
   const given = (files) => guarded("images", () => take(files));
-  const dropped = async (transfer) => given(await droppedFiles(transfer));
+  const dropped = (transfer) => guarded("images", async () => given(await droppedFiles(transfer)));
   takesDrops(document.body, dropped);
   takesDrops($("drop"), dropped);
   for (const id of ["choose-folder", "choose-file"]) {

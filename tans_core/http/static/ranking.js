@@ -20,18 +20,30 @@ export async function rank(source) {
   await guarded("networks", async () => {
     reveal("networks");
     say("networks", "Ranking …");
-    const [found, listed] = await Promise.all([search({}), call("/v1/models", { query: { limit: 1000 } })]);
-    state.families = new Map(listed.models.map((card) => [card.id, card.family]));
-    Object.assign(state, { all: found, fitting: found });
+    const [found, cards] = await Promise.all([search({}), allCards()]);
+    const families = new Map(cards.map((card) => [card.id, card.family]));
+    Object.assign(state, { all: found, fitting: found, families });
     makeLimits();
     $("refine").checked = false;
     show();
   });
 }
 
+async function allCards() {
+  const cards = [];
+  for (let total = 1; cards.length < total;) {
+    const page = await call("/v1/models", { query: { limit: 1000, offset: cards.length } });
+    if (!page.models.length) break; // another release is in production now
+    cards.push(...page.models);
+    total = page.total;
+  }
+  return cards;
+}
+
 async function search(limits, refine = 0) {
   state.abort?.abort();
   state.abort = new AbortController();
+  const { signal } = state.abort;
   const body = refine
     ? state.source.body
     : new Blob([JSON.stringify(state.source.query)], { type: "application/json" });
@@ -39,7 +51,7 @@ async function search(limits, refine = 0) {
   const progress = refine
     ? (share) => say("networks", share < 1 ? "Sending the images …" : "Running 8 networks …")
     : undefined;
-  const answer = await call("/v1/retrieve", { method: "POST", query, body, progress, signal: state.abort.signal });
+  const answer = await call("/v1/retrieve", { method: "POST", query, body, progress, signal });
   return answer.candidates;
 }
 
@@ -107,11 +119,13 @@ async function rankAgain() {
     const families = new Set(checked("families"));
     state.fitting = [];
     const refine = $("refine").checked ? 8 : 0;
+    const searching = search(limits, refine);
+    const { signal } = state.abort; // of this search: a later one has its own
     try {
-      const found = await search(limits, refine);
+      const found = await searching;
       state.fitting = found.filter((one) => families.has(state.families.get(one.model)) || !unchecked("families"));
     } finally {
-      if (!state.abort.signal.aborted) show();
+      if (!signal.aborted) show();
     }
   });
 }

@@ -36,12 +36,19 @@ export function prepare(candidate, source) {
 }
 
 async function begin() {
+  const [button, wanted] = [$("start").querySelector("button"), chosen];
+  if (button.disabled) return;
+  button.disabled = true; // a second click would make a second job
   await guarded("tuning", async () => {
     const query = { model: chosen.model, epochs: $("epochs").value || null };
-    const progress = (share) => say("tuning", share < 1 ? "Sending the images …" : "Starting …");
+    const progress = (share) => {
+      if (chosen === wanted) say("tuning", share < 1 ? "Sending the images …" : "Starting …");
+    };
     const made = await call("/v1/finetune", { method: "POST", query, body: images.body, progress });
-    await watch(made);
+    if (chosen === wanted) watch(made);
+    else await listJobs();
   });
+  button.disabled = false;
 }
 
 /** Follow a job to its end. */
@@ -55,12 +62,19 @@ async function watch(made) {
     // The service may be started again meanwhile, and continues the job.
     for (let losses = 0; !ENDED.has(job.state) && losses < MOST_LOSSES; losses++) {
       if (losses) await wait(2);
+      if (signal.aborted) return; // `job` is another one now
       try {
-        for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) show(news);
+        for await (const news of events(`/v1/jobs/${encodeURIComponent(made.id)}/events`, signal)) {
+          if (signal.aborted) return;
+          show(news);
+          losses = 0;
+        }
       } catch (error) {
         if (!(error instanceof TypeError)) throw error; // a TypeError: no connection
+        if (signal.aborted) return;
         say("tuning", "The connection is lost. Trying again …");
       }
+      if (signal.aborted) return;
     }
     if (!ENDED.has(job.state))
       throw refusal("The service does not answer. Is `tans api` running? Then load this page again.");
@@ -269,7 +283,7 @@ $("start").addEventListener("submit", (event) => {
 $("cancel").addEventListener("click", () =>
   guarded("tuning", () => call(`/v1/jobs/${encodeURIComponent(job.id)}`, { method: "DELETE" })),
 );
-takesDrops($("trying"), async (transfer) => predict(await droppedFiles(transfer)));
+takesDrops($("trying"), (transfer) => guarded("trying", async () => predict(await droppedFiles(transfer))));
 $("try-files").addEventListener("change", async () => {
   await predict(chosenFiles($("try-files")));
   $("try-files").value = "";
