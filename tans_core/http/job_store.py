@@ -117,6 +117,11 @@ class JobStore:
             return seen.model_copy(update={"state": "PENDING", "waiting_for": progress.waiting_for})
         return seen
 
+    def begin(self, name: str) -> Record:
+        """Write down that work at a job begins."""
+        with self.turn:
+            return self.write(name, state="RUNNING", starts=self.read(name).starts + 1)
+
     def fail(self, name: str, error: TansError) -> None:
         self.finish(name, "FAILED", problem=self._describe(error))
 
@@ -141,7 +146,7 @@ class JobStore:
             (folder / name).unlink(missing_ok=True)
 
     def result(self, progress: Progress) -> dict[str, Any] | None:
-        """Return the values of a job that is done; None unless its run is whole: with the weights all of it is there."""
+        """Return the last values of a job; None unless its run is whole. The weights appear with all the rest."""
         folder = self.project / "runs" / (progress.run or ".")
         if not (folder / "weights.safetensors").is_file():
             return None

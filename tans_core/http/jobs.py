@@ -204,6 +204,15 @@ class Jobs:
 
     async def _work_at(self, name: str) -> None:
         try:
+            await self._bring_to_end(name)
+        except Exception:  # it ends neither the work at other jobs nor the service
+            logger.exception("job %s: the next `tans api` of this project continues it", name)
+        finally:
+            del self._running[name]
+            self._changed.set()
+
+    async def _bring_to_end(self, name: str) -> None:
+        try:
             process = await self._start(name)
             self._running[name] = process
             if self._store.read(name).cancelled:  # while it was started
@@ -215,10 +224,7 @@ class Jobs:
             await self._write_end(name, partial(self._conclude, name, code))
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                try:
-                    await self._interrupt(name)
-                except Exception:
-                    logger.exception("job %s", name)
+                await self._interrupt(name)
             raise
         except Exception as error:
             logger.exception("job %s", name)
@@ -227,9 +233,6 @@ class Jobs:
             text = f"Its process could not be run ({type(error).__name__}). The log of the service has more."
             failure = error if isinstance(error, TansError) else TansError(text)
             await self._write_end(name, partial(self._store.fail, name, failure))
-        finally:
-            del self._running[name]
-            self._changed.set()
 
     async def _write_end(self, name: str, write: Callable[[], None]) -> None:
         """Write down how a job ended, as soon as the disk takes it."""
@@ -252,8 +255,7 @@ class Jobs:
 
     async def _start(self, name: str) -> anyio.abc.Process:
         folder = self._store.folder / name
-        with self._store.turn:
-            record = self._store.write(name, state="RUNNING", starts=self._store.read(name).starts + 1)
+        record = await to_thread.run_sync(self._store.begin, name)
         with (folder / "errors").open("wb") as errors:
             # From this thread, which lives as long as the service: on Linux the process ends with it.
             process = await anyio.open_process(
@@ -280,7 +282,8 @@ class Jobs:
             elif code == 0 and (result := self._store.result(progress)):
                 self._store.finish(name, "COMPLETED", **result)
             else:
-                text = (self._store.folder / name / "errors").read_text(encoding="utf-8", errors="replace")
+                errors = self._store.folder / name / "errors"
+                text = errors.read_text(encoding="utf-8", errors="replace") if errors.is_file() else ""
                 error = error_in(text) if code > 0 else None
                 if error is None:
                     error = TansError(how_it_ended(code, len(progress.curve)))
