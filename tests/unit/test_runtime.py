@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tans_core.runtime import choose_precision, clock, computes_bf16, derive_seed, progress, run_program
+from tans_core.runtime import choose_precision, clock, computes_bf16, derive_seed, progress, run_program, run_programs
 from tests.factories.processes import alive, wait_until_gone
 
 
@@ -50,6 +50,14 @@ def test_bytes_that_are_no_text_do_not_end_the_program(tmp_path: Path) -> None:
     code = r"import sys; sys.stdout.buffer.write(b'a\xffb\n')"
     assert run_program([sys.executable, "-c", code], tmp_path, lines.append) == 0
     assert lines == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+def test_program_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    lines: list[str] = []
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with pytest.raises(TimeoutError, match="not done after 1 s"):
+        run_programs([[sys.executable, "-c", code]], tmp_path, lines.append, limit_s=1)
+    assert not any(alive(int(line)) for line in lines)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
