@@ -225,6 +225,8 @@ def _warm(live: Live) -> None:
         live.warm()
     except TansError as error:
         logger.warning("not ready: %s", error)
+    except Exception:  # requests are told
+        logger.exception("not ready")
 
 
 def _scan(service: Service, path: Path, scratch: Path, options: ScanOptions) -> Scan:
