@@ -47,7 +47,11 @@ class ParamsError(TansError):
 
 
 class DivergedError(ParamsError):
-    """A training's loss is no longer finite."""
+    """A training's loss is no longer finite; `curve` has the points before (`FinetuneResult.curve`)."""
+
+    def __init__(self, message: str, curve: Sequence[dict[str, float]] = ()) -> None:
+        super().__init__(message)
+        self.curve = list(curve)
 
 
 class GateError(TansError):

@@ -71,7 +71,7 @@ class Progress:
         run: the one that will hold the result, once the training has begun.
         model: that it starts from.
         epochs: of the whole training.
-        checkpoint: the file that a killed training goes on from.
+        checkpoints: the files that killed trainings go on from.
         curve: the points so far; see `FinetuneResult.curve`.
         flow_run: the id of the flow run that does the work, if a Prefect server has it.
         waiting_for: what this flow run waits for.
@@ -81,7 +81,7 @@ class Progress:
     run: str | None = None
     model: str | None = None
     epochs: int | None = None
-    checkpoint: str | None = None
+    checkpoints: list[str] = field(default_factory=list)
     curve: list[dict[str, float]] = field(default_factory=list)
     flow_run: str | None = None
     waiting_for: str | None = None
@@ -104,6 +104,8 @@ class Progress:
     def _add(self, said: Mapping[str, Any]) -> None:
         if "folder" in said:
             self.folders.append(said["folder"])
+        elif "checkpoint" in said:
+            self.checkpoints.append(said["checkpoint"])
         elif "point" in said:
             self.curve.append(said["point"])
         else:

@@ -299,12 +299,11 @@ class Service:
         # Made before the training: a folder without write permission is an error at once.
         with run_folder(self.project, "finetune") as folder:
             report(folder=folder.name)
-            rivals = choose(list(tunings.values()), options.top_k, options.budget_s)
+            rivals = choose(list(tunings.values()), options.budget_s, lambda one: report(checkpoint=f"{one.key}.ckpt"))
             model = next(one.model for one in rivals if one.fits)
             tuning, network = tunings[model], tunings[model].build()
             with tuning.checkpoint() as checkpoint:
-                epochs, file = tuning.settings["epochs"], f"{tuning.key}.ckpt"
-                report(run=folder.name, model=model, epochs=epochs, checkpoint=file)
+                report(run=folder.name, model=model, epochs=tuning.settings["epochs"])
                 result = tuning.run(network, report.watched(checkpoint))
                 _write_scan(scan, folder)
                 outcome = write_outcome(folder, network, result, task, tuning.card)
@@ -323,7 +322,8 @@ class Service:
                     leaderboard=leaderboard(rivals, result.curve) if options.top_k > 1 else (),
                 )
                 write_report(run, result, outcome)
-                asked = {**tuning.written, "dataset": name_of(dataset), "budget": options.budget}
+                asked = {**tuning.written, "batch_size": result.batch_size}
+                asked |= {"dataset": name_of(dataset), "budget": options.budget}
                 # The last: the folder has its weights when it is whole.
                 of_run: dict[str, Any] = {"release": self.release.id, "known": known}
                 write_run(folder, result=result, task=task, card=tuning.card, settings=asked, **of_run)

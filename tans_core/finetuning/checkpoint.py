@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -21,11 +21,20 @@ logger = logging.getLogger(__name__)
 EVERY_S = 15.0
 """Seconds of training between checkpoints; at least twenty times as long as one takes to write."""
 _SHARE = 20
-_KEPT = 5
+_KEPT_S = 7 * 24 * 3600.0
+"""How long the files of an abandoned fine-tuning stay. One that runs changes its own all the time."""
 
 
 class PausedError(Exception):
     """A training stopped at the step that it was to stop at. Its state is in the checkpoint; no test was made."""
+
+
+class Reached(NamedTuple):
+    """How far a checkpoint is: the step, 0 without one; the curve up to it; the size of its batches."""
+
+    step: int = 0
+    curve: Sequence[dict[str, float]] = ()
+    batch_size: int | None = None
 
 
 class Checkpoint(pl.Callback):
@@ -46,22 +55,22 @@ class Checkpoint(pl.Callback):
 
     def found(self) -> Path | None:
         """Return the file to go on from; one that is damaged is removed."""
-        step, _ = self.reached()
+        step = self.reached().step
         if step:
             logger.info("going on from step %d (%s)", step, self.path)
         return self.path if step else None
 
-    def reached(self) -> tuple[int, list[dict[str, float]]]:
-        """Return the step to go on from, and the curve up to it; 0 without a file. One that is damaged is removed."""
+    def reached(self) -> Reached:
+        """Return how far the file is; one that is damaged is removed."""
         if not self.path.is_file():
-            return 0, []
+            return Reached()
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            return int(state["global_step"]), state["curve"]
+            return Reached(int(state["global_step"]), state["curve"], state["batch_size"])
         except Exception as error:  # torch may fail in any way on a damaged file
             logger.warning("%s: damaged (%s: %s); starting again.", self.path, type(error).__name__, error)
             self.path.unlink(missing_ok=True)
-            return 0, []
+            return Reached()
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -99,13 +108,14 @@ class Checkpoint(pl.Callback):
 
 
 @contextlib.contextmanager
-def checkpoint_of(folder: Path, key: str, kept: int = _KEPT) -> Iterator[Checkpoint | None]:
+def checkpoint_of(folder: Path, key: str) -> Iterator[Checkpoint | None]:
     """Yield the checkpoint of a fine-tuning, which is removed if the code within succeeds.
+
+    Files of others that have not changed for a week are removed.
 
     Args:
         folder: of all checkpoints of the project.
         key: a hash of all that determines the fine-tuning.
-        kept: how many checkpoints of others stay.
 
     Yields:
         None if the same fine-tuning runs in another process, which uses it.
@@ -119,10 +129,10 @@ def checkpoint_of(folder: Path, key: str, kept: int = _KEPT) -> Iterator[Checkpo
         yield None
         return
     try:
-        others = [one for one in folder.glob("*.ckpt") if one != path]
-        with contextlib.suppress(FileNotFoundError):  # another fine-tuning ends in this moment
-            for old in sorted(others, key=lambda one: one.stat().st_mtime)[:-kept]:
-                old.unlink()
+        for other in [*folder.glob("*.ckpt"), *folder.glob("*.json")]:
+            with contextlib.suppress(FileNotFoundError):  # another fine-tuning ends in this moment
+                if other.stem != key and time.time() - other.stat().st_mtime > _KEPT_S:
+                    other.unlink()
         yield Checkpoint(path, EVERY_S)
         path.unlink(missing_ok=True)
     finally:

@@ -6,13 +6,18 @@ until one is left. A learning rate falls over the whole run, so each share is th
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tans_core.errors import ParamsError
+from tans_core.errors import DivergedError, ParamsError
+from tans_core.runtime import clock
+
+logger = logging.getLogger(__name__)
 
 Curve = list[dict[str, float]]
+OUT_OF_MEMORY = "out of memory"
 
 
 def score(point: Mapping[str, float]) -> float:
@@ -26,32 +31,41 @@ class Entrant:
 
     Attributes:
         model: its id.
-        whole_s: seconds of its whole run: estimated, then measured.
+        whole_s: seconds of its whole run: estimated, then measured; infinite if a step does not fit into memory.
         curve: of its run so far; see `FinetuneResult`.
-        fits: whether its run fits into the budget.
+        used_s: seconds of its run so far.
+        fits: whether its run fits into the budget, and goes on.
+        failed: why it cannot go on, in words.
     """
 
     model: str
     whole_s: float
     curve: Curve = field(default_factory=list)
+    used_s: float = 0.0
     fits: bool = True
+    failed: str = ""
+
+    def __post_init__(self) -> None:
+        if math.isinf(self.whole_s):
+            self.fits, self.failed = False, OUT_OF_MEMORY
 
     @property
     def accuracy(self) -> float:
         """The best validation accuracy so far (`score`); -1 before there is one."""
         return max(map(score, self.curve), default=-1.0)
 
-    @property
-    def used_s(self) -> float:
-        return self.curve[-1]["seconds"] if self.curve else 0.0
-
     def go_on(self, curve: Curve, share: float) -> None:
         """Take the curve up to a share of the run, and the pace of its later part, which lacks the start's costs."""
-        self.curve = curve
-        if len(curve) > 1:
-            first, last = curve[0], curve[-1]
-            pace = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
-            self.whole_s = pace * last["step"] / share
+        first, last = curve[0] if len(curve) > 1 else {"seconds": 0.0, "step": 0}, curve[-1]
+        pace = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+        self.curve, self.used_s, self.whole_s = curve, last["seconds"], pace * last["step"] / share
+
+    def give_up(self, error: ParamsError, seconds: float) -> None:
+        """Leave the contest, some seconds after what it had reached."""
+        self.fits, self.failed = False, OUT_OF_MEMORY
+        self.used_s += seconds
+        if isinstance(error, DivergedError):
+            self.failed, self.curve = "diverged", error.curve or self.curve
 
 
 def admit(entrants: Iterable[Entrant], most: int, budget_s: float) -> list[Entrant]:
@@ -63,12 +77,13 @@ def admit(entrants: Iterable[Entrant], most: int, budget_s: float) -> list[Entra
     seen: list[Entrant] = []
     for one in entrants:
         others = [other.whole_s for other in seen if other.fits]
-        one.fits = seconds_left([*others, one.whole_s], 0, halvings_of(most)) <= budget_s
+        one.fits &= seconds_left([*others, one.whole_s], 0, halvings_of(most)) <= budget_s
         seen.append(one)
         if len(others) + one.fits == most:
             break
-    if not any(one.fits for one in seen):
-        fastest = min(seen, key=lambda one: one.whole_s)
+    able = [one for one in seen if not one.failed]
+    if able and not any(one.fits for one in able):
+        fastest = min(able, key=lambda one: one.whole_s)
         raise ParamsError(
             f"--budget: got {budget_s:.0f} s, want at least {math.ceil(fastest.whole_s)} s, which the fastest of "
             f"{len(seen)} networks takes, {fastest.model}. Raise --budget, lower --epochs, or set limits such as "
@@ -82,9 +97,13 @@ def contest(entrants: Sequence[Entrant], train: Callable[[Entrant, float], Curve
 
     Args:
         entrants: from `admit`, the most promising first.
-        train: trains an entrant up to a share of its run, and returns the curve up to there.
+        train: trains an entrant up to a share of its run, and returns the curve up to there. One that raises
+            ParamsError, diverged or out of memory, leaves the contest.
         most: as for `admit`.
         budget_s: seconds for all runs together, that of the winner included. It is checked before each round.
+
+    Raises:
+        ParamsError: all left.
     """
     halvings = halvings_of(most)
     count = sum(one.fits for one in entrants)
@@ -100,7 +119,18 @@ def contest(entrants: Sequence[Entrant], train: Callable[[Entrant, float], Curve
             return
         share = 2.0 ** (turn - halvings)
         for one in kept:
-            one.go_on(train(one, share), share)
+            elapsed = clock()
+            try:
+                one.go_on(train(one, share), share)
+            except ParamsError as error:
+                logger.warning("%s: %s", one.model, error)
+                one.give_up(error, elapsed())
+    if not any(one.fits for one in entrants):
+        left = ", ".join(f"{one.model} ({one.failed})" for one in entrants if one.failed)
+        raise ParamsError(
+            f"--top-k {most}: no network is left, want one: {left}. Lower finetune.batch_size if memory runs out, or "
+            "choose others by limits such as --max-macs-m."
+        )
     winner = max((one for one in entrants if one.fits), key=lambda one: one.accuracy)
     for one in entrants:
         one.fits = one is winner

@@ -29,6 +29,7 @@ def estimate_seconds(
 
     Raises:
         ParamsError, TooFewImagesError: as `finetune`.
+        RuntimeError: a step does not fit into memory.
     """
     counts = {split: len(task.where(split)) for split in ("train", "val")}
     steps = epochs * batches_per_epoch(counts["train"], batch_size)

@@ -63,6 +63,7 @@ class FinetuneResult:
         preprocess: how the tuned network's input images are prepared.
         test_logits: of the test split, (n, K) float32, on the CPU.
         state_dict: the kept weights, on the CPU.
+        batch_size: of the run.
     """
 
     curve: list[dict[str, float]]
@@ -75,6 +76,7 @@ class FinetuneResult:
     preprocess: Preprocess
     test_logits: Tensor
     state_dict: dict[str, Tensor]
+    batch_size: int
 
 
 def finetune(
@@ -142,7 +144,7 @@ def finetune(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
     weights = class_weights(labels, task.info.num_classes) if weigh_classes else None
-    module = _Finetuning(model, total, recipe, weights)
+    module = _Finetuning(model, total, recipe, weights, batch_size)
     best = _BestByValidation(
         task, on_task, run_device, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
@@ -171,8 +173,8 @@ def finetune(
     logits = logits_of(model, test_images, mean=mean, std=std, precision=precision)
     seconds = best.seconds()
     cost = cost_of(model, on_task.image_size_px)
-    results = (best.step, best.accuracy, accuracy_of(logits, test_labels), seconds)
-    return FinetuneResult(module.curve, *results, cost.params_m, cost.macs_m, on_task, logits.cpu(), best.weights)
+    results = (best.step, best.accuracy, accuracy_of(logits, test_labels), seconds, cost.params_m, cost.macs_m)
+    return FinetuneResult(module.curve, *results, on_task, logits.cpu(), best.weights, batch_size)
 
 
 @torch.no_grad()
@@ -189,8 +191,9 @@ def calibrate_on_task(
 
 
 class _Finetuning(pl.LightningModule):
-    def __init__(self, model: Network, total: int, recipe: Recipe, weights: Tensor | None) -> None:
+    def __init__(self, model: Network, total: int, recipe: Recipe, weights: Tensor | None, batch_size: int) -> None:
         super().__init__()
+        self.batch_size = batch_size
         self.model, self.total, self.recipe, self.weights = model, total, recipe, weights
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
@@ -207,7 +210,7 @@ class _Finetuning(pl.LightningModule):
         return self.recipe.optimizers(body, head, self.total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= {"curve": self.curve, "losses": self.losses}
+        checkpoint |= {"curve": self.curve, "losses": self.losses, "batch_size": self.batch_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curve = checkpoint["curve"]
@@ -262,7 +265,8 @@ class _BestByValidation(pl.Callback):
             raise DivergedError(
                 f"Fine-tuning on {self.info.name}: the loss was {loss} by step {step}, want a finite one. Lower the "
                 f"learning rate (now {pl_module.recipe.lr:g}, from the model's card, or finetune in params.yaml), or "
-                "choose another model: this one's weights may be broken."
+                "choose another model: this one's weights may be broken.",
+                pl_module.curve,
             )
         model = pl_module.model
         logits = logits_of(model, self.images, mean=self.mean, std=self.std, precision=self.precision)

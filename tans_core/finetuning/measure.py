@@ -22,29 +22,6 @@ def validation_steps(total: int, points: int) -> frozenset[int]:
     return frozenset(-(-total * point // points) for point in range(1, points + 1))
 
 
-def measure_accuracy(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    precision: Precision = "fp32",
-) -> float:
-    """Return the share of images whose label the model, in eval mode, predicts, in 0..1.
-
-    Args:
-        model: on the images' device; left in eval mode.
-        images: (N, 3, H, W) uint8, N at least 1.
-        labels: (N,) int64.
-        mean: 3 channel means in 0..1.
-        std: 3 channel deviations in 0..1.
-        precision: as in `finetune`.
-    """
-    logits = logits_of(model, images, mean=mean, std=std, precision=precision)
-    return accuracy_of(logits, labels)
-
-
 def accuracy_of(logits: Tensor, labels: Tensor) -> float:
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
@@ -57,7 +34,15 @@ def logits_of(
     std: tuple[float, float, float],
     precision: Precision = "fp32",
 ) -> Tensor:
-    """Return the logits (N, K) float32 of the model, in eval mode, on the images' device; arguments as above."""
+    """Return the logits (N, K) float32 of the model, in eval mode.
+
+    Args:
+        model: on the images' device; left in eval mode.
+        images: (N, 3, H, W) uint8, N at least 1.
+        mean: 3 channel means in 0..1.
+        std: 3 channel deviations in 0..1.
+        precision: as in `finetune`.
+    """
     model.eval()
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return torch.cat([model(normalise(batch, mean, std)).float() for batch in images.split(EVAL_BATCH)])

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tans_core.errors import DivergedError, ParamsError, StoreError
+from tans_core.errors import ParamsError, StoreError
 from tans_core.finetuning.batches import batches_per_epoch
 from tans_core.finetuning.checkpoint import Checkpoint, PausedError, checkpoint_of
 from tans_core.finetuning.contest import Curve, Entrant, admit, contest, halvings_of, score
@@ -86,37 +86,57 @@ class Tuning:
     def key(self) -> str:
         """A hash of all that determines it."""
         settings = {**self.settings, "eval_points": self.eval_points, "weigh_classes": self.weigh_classes}
+        settings["alone"] = self.rivals == 1  # its checkpoint may have smaller batches
         return fit_key(self.build(), self.task, self.card.preprocess, self.recipe, settings)
 
     @cached_property
     def seconds(self) -> float:
-        """The seconds that the whole will take, estimated once: a run that was killed goes on with the same."""
+        """The seconds that the whole will take, estimated once: a run that was killed goes on with the same.
+
+        They are infinite if a step does not fit into memory.
+        """
         path = self.resume / f"{self.key}.json"
         try:
             return float(read_json(path)["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             fit = {"epochs": self.settings["epochs"], "batch_size": self.settings["batch_size"]}
-            found = estimate_seconds(self.build(), self.task, self.card.preprocess, **fit, eval_points=self.eval_points)
+            fit["eval_points"] = self.eval_points
+            try:
+                found = estimate_seconds(self.build(), self.task, self.card.preprocess, **fit)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                return math.inf
             write_json({"seconds": found}, path)
             return found
 
     def checkpoint(self) -> AbstractContextManager[Checkpoint | None]:
-        return checkpoint_of(self.resume, self.key, kept=5 + self.rivals)
+        return checkpoint_of(self.resume, self.key)
 
     def run(self, network: Network, checkpoint: Checkpoint | None) -> FinetuneResult:
         """Train a network that `build` made, going on from the checkpoint.
 
-        If memory runs out, it begins again with batches of half the size.
+        If memory runs out, it begins again with batches of half the size, unless it has rivals.
+
+        Raises:
+            ParamsError: memory runs out all the same.
         """
         options: dict[str, Any] = {**self.settings, "eval_points": self.eval_points, "progress": self.progress}
         options |= {"by_class": True, "weigh_classes": self.weigh_classes, "checkpoint": checkpoint}
+        if checkpoint is not None:
+            options["batch_size"] = checkpoint.reached().batch_size or options["batch_size"]
         start = {name: value.clone() for name, value in network.state_dict().items()}
         while True:
             try:
                 return finetune(network, self.task, self.card.preprocess, self.recipe, **options)
             except RuntimeError as error:
-                if options["batch_size"] < 4 or not _out_of_memory(error):
+                if not _out_of_memory(error):
                     raise
+                if self.rivals > 1 or options["batch_size"] < 4:
+                    raise ParamsError(
+                        f"{self.card.id}: out of memory with batches of {options['batch_size']} images. Lower "
+                        "finetune.batch_size, or choose a smaller network, such as by --max-macs-m."
+                    ) from error
             options["batch_size"] //= 2
             logger.warning("Out of memory: beginning again with batches of %d images.", options["batch_size"])
             network.load_state_dict(start)
@@ -128,6 +148,7 @@ class Tuning:
 
         Raises:
             StoreError: the checkpoint cannot be written, or another process has it.
+            ParamsError: the loss stopped being finite, or memory runs out.
         """
         stop = math.ceil(share * self.steps)
         curve: Curve = []
@@ -135,25 +156,31 @@ class Tuning:
         with contextlib.suppress(PausedError), self.checkpoint() as checkpoint:
             if checkpoint is None:
                 raise StoreError(f"{self.resume}: another process does the same fine-tuning. Wait for its end.")
-            if checkpoint.reached()[0] < stop:
+            if checkpoint.reached().step < stop:
                 checkpoint.stop_at = stop
                 with contextlib.suppress(PausedError):
                     self.run(self.build(), checkpoint)
-            _, curve = checkpoint.reached()
+            curve = list(checkpoint.reached().curve)
             raise PausedError
         return [point for point in curve if point["step"] <= stop]
 
     def forget(self) -> None:
-        """Remove its files from the folder of checkpoints."""
-        for suffix in ("ckpt", "json"):
-            (self.resume / f"{self.key}.{suffix}").unlink(missing_ok=True)
+        """Remove its files from the folder of checkpoints, unless another process uses them."""
+        with self.checkpoint() as checkpoint:  # its end removes that file
+            if checkpoint is not None:
+                (self.resume / f"{self.key}.json").unlink(missing_ok=True)
+
+    def say(self) -> None:
+        """Say on a terminal how long it will take."""
+        if self.progress and sys.stderr.isatty() and math.isfinite(self.seconds):
+            say_estimate(self.card.id, self.steps, self.seconds)
 
 
 def tunings_of(
     retriever: Retriever, models: Sequence[str], task: Task, options: FinetuneOptions, resume: Path, progress: bool
 ) -> dict[str, Tuning]:
     """Return the fine-tunings of a retriever's models on a task, by model, with the settings of its release."""
-    tunings = {}
+    tunings, rivals = {}, min(options.top_k, len(models))
     for model in models:
         card = retriever.card(model)
         own = for_family(retriever.release.params["finetune"], card.family)
@@ -162,7 +189,7 @@ def tunings_of(
             card.model_copy(update={"recipe": retriever.recipe(model)}),
             partial(retriever.load_model, model, task.info.num_classes, seed=options.seed),
             task,
-            *(settings, options.top_k, resume, progress, options.weigh_classes),
+            *(settings, rivals, resume, progress, options.weigh_classes),
         )
     return tunings
 
@@ -172,23 +199,26 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def choose(tunings: Sequence[Tuning], most: int, budget_s: float) -> list[Entrant]:
-    """Train up to `most` fine-tunings in turns; leave the one with `fits` set to be trained to its end.
+def choose(
+    tunings: Sequence[Tuning], budget_s: float, on_checkpoint: Callable[[Tuning], None] = lambda one: None
+) -> list[Entrant]:
+    """Train fine-tunings in turns; leave the one with `fits` set to be trained to its end.
 
     Args:
-        tunings: in the order in which they are tried.
-        most: how many networks to try.
+        tunings: in the order in which they are tried, as many as there are rivals.
         budget_s: seconds for all, the winner's whole run included; `inf` sets no limit.
+        on_checkpoint: called before a fine-tuning writes files to the folder of checkpoints.
 
     Returns:
         Those that were looked at, in the same order.
 
     Raises:
-        ParamsError: no run fits into the budget, or a run is too short to be halved.
+        ParamsError: no run fits into the budget, a run is too short to be halved, or all diverged or lacked memory.
     """
-    if most == 1:
-        if tunings[0].progress and sys.stderr.isatty():
-            say_estimate(tunings[0].card.id, tunings[0].steps, tunings[0].seconds)
+    most = tunings[0].rivals
+    if most == 1 and math.isinf(budget_s):
+        on_checkpoint(tunings[0])
+        tunings[0].say()
         return [Entrant(tunings[0].card.id, 0.0)]
     by_model = {one.card.id: one for one in tunings}
     for one in tunings:
@@ -198,22 +228,23 @@ def choose(tunings: Sequence[Tuning], most: int, budget_s: float) -> list[Entran
                 f"least {2 ** halvings_of(most)} to compare networks on the way. Raise --epochs, or lower --top-k."
             )
 
+    def entrants() -> Iterator[Entrant]:
+        for one in tunings:
+            on_checkpoint(one)
+            yield Entrant(one.card.id, one.seconds)
+
     def train(entrant: Entrant, share: float) -> Curve:
-        try:
-            return by_model[entrant.model].run_to(share)
-        except DivergedError as error:
-            logger.warning("%s: %s", entrant.model, error)
-            return []
+        return by_model[entrant.model].run_to(share)
 
     try:
-        looked_at = admit((Entrant(one.card.id, one.seconds) for one in tunings), most, budget_s)
+        looked_at = admit(entrants(), most, budget_s)
     except ParamsError:
         for one in tunings:
-            one.forget()
+            if not (one.resume / f"{one.key}.ckpt").exists():  # a killed run may go on with another budget
+                one.forget()
         raise
-    if tunings[0].progress and sys.stderr.isatty():
-        for entrant in looked_at:
-            say_estimate(entrant.model, by_model[entrant.model].steps, entrant.whole_s)
+    for entrant in looked_at:
+        by_model[entrant.model].say()
     contest(looked_at, train, most, budget_s)
     return looked_at
 
@@ -223,17 +254,15 @@ def leaderboard(entrants: Sequence[Entrant], curve: Curve) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     for one in sorted(entrants, key=lambda one: (not one.fits, -one.accuracy)):
         reached = curve if one.fits else one.curve
-        outcome = "left out: over the budget"
-        if reached:
-            outcome = "winner" if one.fits else "stopped"
+        outcome = one.failed or ("stopped" if reached else "left out: over the budget")
         rows.append(
             {
                 "rank": len(rows) + 1,
                 "model": one.model,
                 "val_accuracy": max(reached, key=score)["val_accuracy"] if reached else None,
                 "epochs": reached[-1]["epoch"] if reached else 0.0,
-                "seconds": reached[-1]["seconds"] if reached else 0.0,
-                "outcome": outcome,
+                "seconds": reached[-1]["seconds"] if one.fits else one.used_s,
+                "outcome": "winner" if one.fits else outcome,
             }
         )
     return rows

@@ -40,7 +40,7 @@ class Job(BaseModel):
     epoch: int = Field(default=0, description="How many epochs are finished.")
     epochs: int | None = Field(default=None, description="How many there will be, once that is known.")
     curve: list[dict[str, float]] = Field(
-        default=[], description="A point an epoch: step, epoch, train_loss, val_accuracy (0..1), seconds."
+        default=[], description="A point a validation: step, epoch, train_loss, val_accuracy (0..1), seconds."
     )
     run: str | None = Field(default=None, description="The run that holds the result, once the job is COMPLETED.")
     accuracy: float | None = Field(default=None, description="On the test split, 0..1, with the weights kept.")
@@ -55,14 +55,14 @@ class Record(Job):
         upload: the file with the images, below the job's folder.
         starts: how often work at it began and did not end by itself.
         cancelled: whether it shall end.
-        checkpoint: that an earlier process has left.
+        checkpoints: that earlier processes may have left.
     """
 
     options: dict[str, Any]
     upload: str
     starts: int = 0
     cancelled: bool = False
-    checkpoint: str | None = None
+    checkpoints: list[str] = []
 
 
 class JobStore:
@@ -132,7 +132,7 @@ class JobStore:
             if record.state not in FINAL:
                 if state != "COMPLETED":
                     self.remove_runs(progress)
-                    for one in filter(None, (progress.checkpoint, record.checkpoint)):
+                    for one in {*progress.checkpoints, *record.checkpoints}:
                         _remove_checkpoint(self.project / CHECKPOINTS / Path(one).name)
                 record = self.write(name, **_seen(progress), state=state, waiting_for=None, **values)
             self.tidy(record)
@@ -167,9 +167,10 @@ def _seen(progress: Progress) -> dict[str, Any]:
 
 
 def _remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint, unless the same fine-tuning runs in another process, which uses it."""
-    if path.is_file():
+    """Remove a checkpoint with its estimate, unless the same fine-tuning runs in another process, which uses it."""
+    files = [one for suffix in (".ckpt", ".json") if (one := path.with_suffix(suffix)).is_file()]
+    if files:
         lock = path.with_suffix(".lock")
         with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
-            path.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+            for one in (*files, lock):
+                one.unlink(missing_ok=True)

@@ -328,7 +328,7 @@ class Jobs:
         else:
             self._store.remove_runs(progress)
             (self._store.folder / name / "progress").unlink(missing_ok=True)
-            self._store.write(name, state="PENDING", checkpoint=progress.checkpoint or record.checkpoint)
+            self._store.write(name, state="PENDING", checkpoints=[*record.checkpoints, *progress.checkpoints])
             return True
         return False
 

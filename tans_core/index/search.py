@@ -86,10 +86,6 @@ class Index:
         taken: list[dict[str, Any]] = self._columns.select(columns).take(pa.array(rows)).to_pylist()
         return taken
 
-    def scores(self, query: npt.NDArray[np.float32], weight: float) -> npt.NDArray[np.float32]:
-        """Return the scores of all rows, (M,)."""
-        return self._scores(_checked(query), weight, 0, len(self))
-
     def best(
         self, query: npt.NDArray[np.float32], weight: float, limit: int | None = None, kept: Kept | None = None
     ) -> Rows:

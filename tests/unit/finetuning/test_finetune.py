@@ -12,7 +12,7 @@ import torch
 
 from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.finetune import FinetuneResult, finetune
-from tans_core.finetuning.measure import measure_accuracy, validation_steps
+from tans_core.finetuning.measure import accuracy_of, logits_of, validation_steps
 from tans_core.networks.family import Network
 from tans_core.recipe import Recipe
 from tans_core.tasks.task import Task
@@ -89,7 +89,8 @@ def test_kept_weights_are_those_of_the_best_validation(make_task: Any, make_netw
         images, labels = (
             torch.from_numpy(part) for part in (task.pixels(16, split=split), task.labels[task.where(split)])
         )
-        assert measure_accuracy(fresh, images, labels, mean=task.info.mean, std=task.info.std) == reported
+        logits = logits_of(fresh, images, mean=task.info.mean, std=task.info.std)
+        assert accuracy_of(logits, labels) == reported
     assert all(torch.equal(value.cpu(), result.state_dict[name]) for name, value in network.state_dict().items())
 
 

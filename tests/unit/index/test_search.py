@@ -38,7 +38,8 @@ QUERY = np.array([1.0, 0.0], dtype=np.float32)
 def ids(index: Index, query: Any, weight: float = 1.0, limit: int | None = None, kept: Kept | None = None) -> list[str]:
     """Search, and return the ids of what was found, best first, those of equal score by id."""
     rows = index.best(np.asarray(query, dtype=np.float32), weight, limit, kept)
-    order = np.lexsort((index.by_id[rows], -index.scores(query, weight)[rows]))
+    scores = index.values[rows] + np.float32(weight) * (index.vectors.numpy()[rows] @ query)
+    order = np.lexsort((index.by_id[rows], -scores))
     return [row["id"] for row in index.rows(rows[order][:limit])]
 
 
