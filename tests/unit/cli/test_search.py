@@ -8,6 +8,7 @@ import pytest
 import tans_core
 from tans_core.finetuning import finetune as finetune_module
 from tans_core.finetuning import tuning
+from tans_core.reporting import Progress
 from tests.factories.images import encoded, write_class_folders
 from tests.factories.project import UNSEEN
 from tests.unit.cli.conftest import Tans
@@ -130,7 +131,7 @@ def test_finetuning_as_json(tans: Tans, project: Path) -> None:
 
 
 def test_several_under_one_budget_end_with_a_leaderboard_and_a_killed_one_goes_on(
-    tans: Tans, project: Path, monkeypatch: pytest.MonkeyPatch
+    tans: Tans, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("finetune", UNSEEN, "--top-k", 4, "--budget", "10m", "--epochs", 4, "--root", project)
     plain, checkpoints = finetune_module.finetune, project / ".resume/finetune"
@@ -143,9 +144,12 @@ def test_several_under_one_budget_end_with_a_leaderboard_and_a_killed_one_goes_o
         return plain(*arguments, **options)
 
     monkeypatch.setattr(tuning, "finetune", counted)
-    assert tans(*command).code == 130
+    said = tmp_path / "progress"
+    assert tans(*command, "--progress", said).code == 130
     steps = trained[0] or 0
     assert trained == [steps] * 4 + [2 * steps] * 2 and len(list(checkpoints.glob("*.ckpt"))) == 4
+    # The service removes those of a job that failed.
+    assert {Path(name).stem for name in Progress.read(said).checkpoints} == {one.stem for one in checkpoints.iterdir()}
     done = tans(*command, "--json")
     assert done.code == 0, done.err
     assert trained[6:] == [2 * steps, None], "those that were done are not trained again"
@@ -157,8 +161,11 @@ def test_several_under_one_budget_end_with_a_leaderboard_and_a_killed_one_goes_o
     assert not any(checkpoints.iterdir())
     page = Path(answer["folder"], "report.html").read_text()
     assert all(one["model"] in page for one in board)
-    shown = tans("finetune", UNSEEN, "--top-k", 2, "--epochs", 2, "--root", project)
-    assert [row[-1] for row in table_rows(shown.out)[-2:]] == ["winner", "stopped"]
+    sizes = sorted(one.params_m for one in tans_core.list_models(project))
+    limit = sizes[1]
+    within = sum(size <= limit for size in sizes)
+    shown = tans("finetune", UNSEEN, "--top-k", 64, "--max-params-m", limit, "--epochs", 2, "--root", project)
+    assert [row[-1] for row in table_rows(shown.out)[-within:]] == ["winner", *["stopped"] * (within - 1)]
     refused = tans("finetune", UNSEEN, "--top-k", 4, "--budget", "0.001s", "--root", project)
     assert refused.code == 2 and "Raise --budget" in refused.err and not any(checkpoints.iterdir())
 

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,14 @@ def test_the_same_command_in_two_shells_shares_no_checkpoint_and_a_failure_keeps
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
-def test_only_the_latest_few_of_abandoned_runs_stay(tmp_path: Path) -> None:
-    for number in range(8):
-        (tmp_path / f"{number}.ckpt").write_bytes(b"")
-        os.utime(tmp_path / f"{number}.ckpt", (number, number))
-    with checkpoint_of(tmp_path, "0"):
+def test_files_of_others_stay_for_a_week_however_many_there_are(tmp_path: Path) -> None:
+    """A contest that runs has one for each of its networks; those of abandoned runs are old."""
+    day = 24 * 3600.0
+    for number in range(20):
+        for suffix, days in (("ckpt", number), ("json", number + 10)):
+            path = tmp_path / f"{number}.{suffix}"
+            path.write_bytes(b"")
+            os.utime(path, (time.time() - days * day,) * 2)
+    with checkpoint_of(tmp_path, "19"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{number}.ckpt" for number in range(3, 8)]
+    assert {path.name for path in tmp_path.iterdir()} == {*(f"{number}.ckpt" for number in range(7)), "19.json"}

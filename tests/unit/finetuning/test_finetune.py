@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tans_core.errors import ParamsError, TooFewImagesError, WeightsError
+from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.finetune import FinetuneResult, finetune
 from tans_core.finetuning.measure import accuracy_of, logits_of, validation_steps
 from tans_core.networks.family import Network
@@ -202,6 +202,9 @@ def test_a_loss_that_is_not_finite_is_said(make_task: Any, make_network: Any) ->
     torch.nn.init.constant_(network.classifier.weight, float("nan"))
     with pytest.raises(ParamsError, match="the loss was nan by step 5"):
         run(network, make_task())
+    with pytest.raises(DivergedError) as caught:
+        run(make_network(), make_task(), recipe=Recipe(lr=1e30, warmup=0.5), steps=8, eval_points=8)
+    assert 0 < len(caught.value.curve) < 8 and caught.value.curve[-1]["seconds"] > 0
 
 
 @pytest.mark.parametrize(

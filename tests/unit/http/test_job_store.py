@@ -20,7 +20,8 @@ from tans_core.http import job_store, jobs, problems
 from tans_core.http.job_store import JOBS, JobStore, Record
 from tans_core.http.jobs import Jobs
 from tans_core.io import writing
-from tans_core.reporting import FINAL
+from tans_core.reporting import FINAL, Report
+from tans_core.service import CHECKPOINTS
 
 
 def made(root: Path, at_once: int = 1, waiting: int = 9) -> Jobs:
@@ -178,3 +179,20 @@ def test_prune_removes_only_jobs_that_have_ended(tmp_path: Path) -> None:
     tans.prune(tmp_path, days=0)
     left = {path.name for path in (tmp_path / JOBS).iterdir()}
     assert left == {names["PENDING"], names["RUNNING"]}
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "COMPLETED"])
+def test_job_that_failed_leaves_no_checkpoint_of_any_of_its_networks(tmp_path: Path, state: str) -> None:
+    name = put(tmp_path, 1, checkpoints=["old.ckpt"])
+    store, checkpoints = JobStore(tmp_path, lambda error: pytest.fail(str(error))), tmp_path / CHECKPOINTS
+    report = Report(store.folder / name / "progress")
+    for key in ("first", "second"):
+        report(checkpoint=f"{key}.ckpt")
+    report(run="run", model="second", epochs=3)
+    checkpoints.mkdir(parents=True)
+    for file in ("old.ckpt", "first.ckpt", "first.json", "second.json", "other.ckpt", "other.json"):
+        (checkpoints / file).write_bytes(b"")
+    store.finish(name, state)
+    left = {path.name for path in checkpoints.iterdir()}
+    assert (left == {"other.ckpt", "other.json"}) == (state != "COMPLETED")
+    assert store.read(name).model == "second"
