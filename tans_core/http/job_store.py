@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,11 @@ from tans_core.service import CHECKPOINTS
 JOBS = ".resume/jobs"
 
 _ID = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-[0-9a-f]{6}")
+
+
+def id_of(moment: datetime) -> str:
+    """Return a new job's id. Ids are in the order of time, within a second too."""
+    return f"{moment:%Y-%m-%dT%H-%M-%S}-{moment.microsecond // 245:03x}{secrets.token_hex(2)[:3]}"
 
 
 class Job(BaseModel):

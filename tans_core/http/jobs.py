@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from filelock import FileLock, Timeout
 from starlette.exceptions import HTTPException
 
 from tans_core.errors import StoreError, TansError
-from tans_core.http.job_store import JobStore, Record
+from tans_core.http.job_store import JobStore, Record, id_of
 from tans_core.http.problems import Problem
 from tans_core.http.work import (
     CANCELLED,
@@ -113,7 +112,7 @@ class Jobs:
         """Make a folder with images a job, and begin it when it is its turn."""
         moment = datetime.now(UTC)
         record = Record(
-            id=f"{moment.strftime('%Y-%m-%dT%H-%M-%S')}-{secrets.token_hex(3)}",
+            id=id_of(moment),
             state="PENDING",
             created=moment.isoformat(timespec="seconds"),
             options=options.model_dump(mode="json", exclude_unset=True),

@@ -100,7 +100,7 @@ def test_with_a_home_task_its_accuracy_is_measured_there(tans: Tans, root: Path,
     ("said", "told"),
     [
         (("add", "resnet81", "--package", "torchvision"), "did you mean 'resnet18'"),
-        (("add", "resnet34", "--package", "torchvision"), "missing"),
+        (("add", "resnet34", "--package", "torchvision"), "lacks"),
         (("add", "resnet18", "--package", "torchvision", "--home-task", "nowhere"), "no task of this name"),
         (("add", "resnet18", "--package", "torchvision", "--home-task", "../bars"), "no task of this name"),
     ],
