@@ -18,8 +18,8 @@ PROFILE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-service check format serve clean
-.PHONY: bench-api bench-cluster bench-export bench-index bench-kills bench-resume bench-scan bench-service-kills bench-space bench-switching
-.PHONY: bench-transfer
+.PHONY: bench-api bench-cluster bench-export bench-index bench-kills bench-resume bench-scan
+.PHONY: bench-service-kills bench-space bench-switching bench-transfer
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,7 @@ bench-space: install ## Fit the published space, compared with a plain loop (min
 bench-export: install ## Compare exports of every family with the networks (minutes); writes metrics/bench-export.json
 	$(BIN)/python -m benchmarks.export_parity --out metrics/bench-export.json
 
-bench-index: install ## Time the search of 14,000 to a million models against LanceDB (minutes); writes metrics/bench-index.json
+bench-index: install ## Time the search of up to a million models (minutes); writes metrics/bench-index.json
 	$(BIN)/python -m benchmarks.index
 
 bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
@@ -72,7 +72,7 @@ bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); wr
 bench-service-kills: install ## Kill a served project 30 times (an hour); writes metrics/bench-service-kills.json
 	$(BIN)/python -m benchmarks.service_kills --out metrics/bench-service-kills.json
 
-bench-switching: install ## Search while releases change and their writer is killed (an hour); writes metrics/bench-switching.json
+bench-switching: install ## Search while releases change (an hour); writes metrics/bench-switching.json
 	$(BIN)/python -m benchmarks.switching
 
 bench-transfer: install ## Judge rankings on sources left out (an hour); writes metrics/bench-transfer.json

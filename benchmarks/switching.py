@@ -181,8 +181,6 @@ def measure(source: Path, rounds: int, searches: int, readers: int, longest_s: f
         "searches": reading.counts.total(),
         "releases_seen": len(reading.answers),
         "of_first": reading.counts[first],
-        "errors": 0,
-        "mixed": 0,
         "slowest_s": round(reading.slowest_s, 3),
         "seconds": round(time.monotonic() - start),
     }

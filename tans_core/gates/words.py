@@ -33,7 +33,9 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
         "expect_column_values_to_be_unique": "not unique",
         "expect_column_values_to_be_json_parseable": "not JSON",
         "expect_column_values_to_match_regex": f"not of the form {kwargs.get('regex')}",
-        "expect_column_values_to_be_in_set": f"not {'in ' * (not is_fact)}{_list(kwargs.get('value_set') or [])}",
+        "expect_column_values_to_be_in_set": "not True"
+        if is_fact
+        else f"not in {_list(kwargs.get('value_set') or [])}",
         "expect_column_values_to_be_between": f"not {bounds}",
     }.get(kind, kind)
     share = f" (allowed: {1 - kwargs['mostly']:.0%})" if kwargs.get("mostly", 1.0) < 1 else ""

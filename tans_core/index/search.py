@@ -23,7 +23,7 @@ from tans_core.index.coarse import Coarse
 Rows = npt.NDArray[np.int64]
 Kept = npt.NDArray[np.bool_]
 
-_COLUMNS = ("id", "family", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy")
+_COLUMNS = ("id", "home_task", "source", "licence", "params_m", "macs_m", "val_accuracy")
 _FIRST_BLOCK = 4096
 """Rows in the first block. Each further one has twice as many, so that many rows take few calls."""
 _GATHER = 32
