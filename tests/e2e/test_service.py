@@ -65,15 +65,14 @@ def test_run_that_is_cancelled_in_mid_fine_tuning_ends_within_seconds(killed: Ki
     os.kill(deaf, signal.SIGSTOP)  # it cannot end itself when it is asked to
     seconds = clock()
     subprocess.run([sys.executable, "-c", "import prefect.flows"], check=True)
-    limit_s = max(30.0, 10 * seconds())  # three seconds where nothing else runs, seven for the deaf one
-    seconds = clock()
+    limit_s = max(10.0, 5 * seconds())  # a busy machine has longer
     for run in runs:
         service.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert wait_until_gone(others[0], limit_s)
+    # The deaf one is killed five seconds later. A run that ends itself says first that it crashed.
     for run in runs:
-        # The run that ends itself says first that it crashed.
-        service.until(run, {"CANCELLED"}, limit_s - seconds())
-    for engine in (deaf, *others):
-        assert wait_until_gone(engine, limit_s - seconds())
+        service.until(run, {"CANCELLED"}, 3 * limit_s)
+    assert wait_until_gone(deaf, limit_s)
 
 
 @pytest.mark.parametrize("kind", ["run", "server", "service"])
