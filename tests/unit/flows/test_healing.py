@@ -52,6 +52,8 @@ def test_processes_are_found_by_run_and_only_those_of_the_project(
     for process in found["one"]:
         process.kill()
     run.wait()
+    # The child has no parent here that waits for it.
+    assert all(wait_until_gone(process.pid) for process in found["one"])
     assert processes_of_runs(tmp_path) == {}
 
 
