@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 
 # The unseen task that `make run` retrieves and fine-tunes for, and the number of epochs.
 TASK ?= animals
-EPOCHS ?= 5
+EPOCHS ?= 3
 
 # `make PROFILE=full run` first merges profiles/full.yaml into params.yaml: the large zoo.
 PROFILE ?=

@@ -1,7 +1,7 @@
 """Fine-tune several networks on one task under one budget.
 
 A strategy is a way of choosing where to start; it may choose several networks (its draws). A network chosen by several
-strategies is trained once for each seed.
+strategies is trained once for each of their seeds.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def compare(
     budget: Budget,
     resume: Path | None = None,
 ) -> list[FitRow]:
-    """Fine-tune every strategy's networks on the task, once a seed.
+    """Fine-tune a network of every strategy on the task for each seed.
 
-    All networks of one seed see the same batches in the same order.
+    All networks of one seed see the same batches in the same order. The draws of a strategy take turns at the seeds.
 
     Args:
         task: unseen by all of them.
@@ -55,7 +55,9 @@ def compare(
         (strategy, draw, seed, contender)
         for strategy, contenders in strategies.items()
         for draw, contender in enumerate(contenders)
-        for seed in seeds
+        # A strategy's draws take the seeds in turns, so that many draws cost no more than one.
+        for turn, seed in enumerate(seeds)
+        if draw % len(seeds) == turn % len(contenders)
     ]
     distinct = {
         (network.label, seed): network

@@ -135,11 +135,13 @@ def finetune(
     images, labels = _to_device(task, on_task, "train", run_device)
     total = _total_steps(epochs, steps, batches_per_epoch(len(images), batch_size))
     model.to(run_device)
-    calibrate_on_task(model, task, on_task, seed, precision)
+    # Features rounded to bf16 can be far off on images unlike those of the pretraining.
+    training_precision = model.training_precision(precision, run_device.type)
+    calibrate_on_task(model, task, on_task, seed, training_precision)
     if recipe.head == "fitted":
         chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(run_device)
         head_data = normalise(images[chosen], mean, std), labels[chosen]
-        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, precision))
+        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, training_precision))
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
@@ -164,7 +166,7 @@ def finetune(
         # Lightning's loader uses a deprecated name of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         torch.manual_seed(derive_seed(seed, "dropout"))
-        _trainer(run_device, model.training_precision(precision, run_device.type), callbacks).fit(
+        _trainer(run_device, training_precision, callbacks).fit(
             module, train_dataloaders=batches, ckpt_path=checkpoint.found() if checkpoint else None
         )
     model.load_state_dict(best.weights)
@@ -178,9 +180,7 @@ def finetune(
 
 
 @torch.no_grad()
-def calibrate_on_task(
-    model: Network, task: Task, preprocess: Preprocess, seed: int, precision: Precision = "fp32"
-) -> None:
+def calibrate_on_task(model: Network, task: Task, preprocess: Preprocess, seed: int, precision: str = "fp32") -> None:
     """Set a network's BatchNorm statistics to those of up to `CALIBRATION_IMAGES` random training images of a task."""
     members = task.where("train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))

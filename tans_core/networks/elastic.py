@@ -13,6 +13,7 @@ Axes: B images, H = W pixels, D feature width, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from tans_core.errors import ParamsError, WeightsError, problems
 from tans_core.networks.family import Family, Network, Supernet, read_architecture
-from tans_core.networks.slicing import batch_norm, cut, slice_weights
+from tans_core.networks.slicing import conv_norm, cut, slice_weights
 
 Stride = Annotated[int, Field(ge=1, le=2)]
 
@@ -225,8 +226,7 @@ class _ConvNorm(nn.Module):
             # Slicing computes the same sums. oneDNN's strided 1 x 1 convolution corrupts memory in its backward pass on
             # several threads (torch 2.14.1).
             hidden, stride = hidden[:, :, ::stride, ::stride], 1
-        hidden = F.conv2d(hidden, weight, stride=stride, padding=kernel // 2)
-        return batch_norm(self.norm, hidden)
+        return conv_norm(hidden, weight, self.norm, partial(F.conv2d, stride=stride, padding=kernel // 2))
 
 
 class _Block(nn.Module):

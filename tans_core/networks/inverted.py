@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -19,7 +20,8 @@ import torch.nn.functional as F  # noqa: N812
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tans_core.networks.slicing import batch_norm, slice_weights
+from tans_core.networks.depthwise import depthwise_conv
+from tans_core.networks.slicing import conv_norm, slice_weights
 
 Kernel = Literal[3, 5, 7]
 Channels = Annotated[int, Field(ge=1, le=4096)]
@@ -86,9 +88,8 @@ class ConvNorm(nn.Module):
         padding = total_padding // 2 if self.late_padding else kernel // 2
         if self.late_padding and total_padding % 2:
             hidden, padding = F.pad(hidden, (padding, total_padding - padding) * 2), 0
-        groups = outputs if self.depthwise else 1
-        hidden = F.conv2d(hidden, weight, stride=self.stride, padding=padding, groups=groups)
-        return batch_norm(self.norm, hidden)
+        convolve = partial(depthwise_conv if self.depthwise else F.conv2d, stride=self.stride, padding=padding)
+        return conv_norm(hidden, weight, self.norm, convolve)
 
 
 class SqueezeExcite(nn.Module):

@@ -66,27 +66,36 @@ class Preprocess(BaseModel):
 
 
 @contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode; afterwards each module is in its mode of before."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
     """Make BatchNorm use the statistics of each batch; afterwards the network is as before.
 
     Dropout and everything else stay in eval mode. Yields the BatchNorm layers.
     """
-    modes = [(module, module.training) for module in network.modules()]
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     saved_buffers = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     momenta = [norm.momentum for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.train()
-    try:
-        yield norms
-    finally:
-        for norm, momentum, buffers in zip(norms, momenta, saved_buffers, strict=True):
-            norm.momentum = momentum
-            for name, value in norm.named_buffers(recurse=False):
-                value.copy_(buffers[name])
-        for module, training in modes:
-            module.training = training
+    with evaluating(network):
+        for norm in norms:
+            norm.train()
+        try:
+            yield norms
+        finally:
+            for norm, momentum, buffers in zip(norms, momenta, saved_buffers, strict=True):
+                norm.momentum = momentum
+                for name, value in norm.named_buffers(recurse=False):
+                    value.copy_(buffers[name])
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def slice_weights(full: Tensor, shape: torch.Size) -> Tensor:
@@ -37,20 +39,29 @@ def cut(network: nn.Module, tensors: Mapping[str, Tensor], elastic: str = "stage
     return {name: slice_weights(tensors[name], value.shape) for name, value in wanted.items()}
 
 
-def batch_norm(norm: nn.BatchNorm2d, hidden: Tensor) -> Tensor:
-    """Apply the first C channels of a BatchNorm to (B, C, H, W)."""
-    channels = hidden.shape[1]
+def conv_norm(hidden: Tensor, weight: Tensor, norm: nn.BatchNorm2d, convolve: Convolution) -> Tensor:
+    """Convolve (B, C, H, W) without bias, then apply the first channels of a BatchNorm.
+
+    Args:
+        hidden: the input.
+        weight: (outputs, ...), of the convolution.
+        norm: its first `outputs` channels are used.
+        convolve: maps the input, a weight and a bias (outputs,) or None to the output.
+
+    Returns:
+        (B, outputs, H', W').
+    """
+    channels = len(weight)
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-    return F.batch_norm(
-        hidden,
-        norm.running_mean[:channels],
-        norm.running_var[:channels],
-        norm.weight[:channels],
-        norm.bias[:channels],
-        training=norm.training,
-        momentum=norm.momentum,
-        eps=norm.eps,
-    )
+    mean, variance = norm.running_mean[:channels], norm.running_var[:channels]
+    scale, shift = norm.weight[:channels], norm.bias[:channels]
+    # On the meta device, which computes shapes alone, each operation counts.
+    if norm.training or torch.is_grad_enabled() or hidden.is_meta:
+        hidden = convolve(hidden, weight, None)
+        return F.batch_norm(hidden, mean, variance, scale, shift, norm.training, norm.momentum, norm.eps)
+    # Fixed statistics are a factor of the weights and a bias: one pass over the output less.
+    factor = scale / (variance + norm.eps).sqrt()
+    return convolve(hidden, weight * factor.view(-1, 1, 1, 1), shift - mean * factor)
 
 
 def _contains(full: Tensor, part: Tensor) -> bool:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from tans_core.networks.preprocess import evaluating
+
 _LEVELS = 7
 """Resolutions: the input's, half, a quarter, and so on; smaller ones count as the last."""
 _DECAY = 0.8
@@ -96,15 +98,9 @@ def trace(network: nn.Module, function: Callable[[Tensor], Tensor], image_size_p
         function: takes images (1, 3, S, S): the network itself, or its `features`.
         image_size_px: S.
     """
-    modes = [(module, module.training) for module in network.modules()]
     network_device = next(network.parameters()).device
-    network.eval()
-    try:
-        with torch.no_grad(), _Recorder() as recorder:
-            function(torch.zeros(1, 3, image_size_px, image_size_px, device=network_device))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(network), torch.no_grad(), _Recorder() as recorder:
+        function(torch.zeros(1, 3, image_size_px, image_size_px, device=network_device))
     return Trace(tuple(recorder.layers), sum(parameter.numel() for parameter in network.parameters()))
 
 

@@ -112,8 +112,8 @@ def build_zoo(
         candidates = list(itertools.product(sample_members(space, sampling.select_from, sampling_seed), sizes_px))
         described = [(space.describe(member), size) for member, size in candidates]
         codes = np.stack([implementation.topology(architecture, size) for architecture, size in described])
-        macs_m = [implementation.cost(architecture, size, info.num_classes).macs_m for architecture, size in described]
-        extend_front(codes.astype(np.float64), macs_m, measure, sampling.subnets)
+        log_macs = codes[:, -1].astype(np.float64)  # the last value of a code, without the classifier
+        extend_front(codes.astype(np.float64), np.exp(log_macs).tolist(), measure, sampling.subnets)
     else:
         members = sample_members(space, sampling.subnets, sampling_seed)
         candidates = list(zip(members, itertools.cycle(sizes_px), strict=False))

@@ -107,11 +107,10 @@ def train_supernet(
     keep_freed_memory()
     quiet_lightning()
     network.train()  # Lightning does not change the mode of a network
+    precision = network.training_precision(recipe.precision, device().type)
     if recipe.recipe.head == "fitted":
         # Also when resuming from a checkpoint, to get the same learning rate.
-        recipe = replace(
-            recipe, recipe=recipe.recipe.scaled_by_fit(_fit_heads(network, heads, data, recipe.precision, seed))
-        )
+        recipe = replace(recipe, recipe=recipe.recipe.scaled_by_fit(_fit_heads(network, heads, data, precision, seed)))
     module = _SupernetModule(network, heads, data, recipe, seed)
     callbacks: list[Callback] = [_Bar(description)] if show_progress() else []
     checkpoint = None
@@ -125,7 +124,6 @@ def train_supernet(
         checkpoint = last if last.is_file() else None
         if checkpoint:
             logger.info("resuming %s from %s", description, checkpoint)
-    precision = network.training_precision(recipe.precision, device().type)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,

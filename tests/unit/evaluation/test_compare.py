@@ -44,11 +44,21 @@ def test_a_network_that_two_strategies_name_is_trained_once_a_seed() -> None:
     built: list[tuple[str, int]] = []
     strategies = {"picked": [contender("one", built)], "random": [contender("three", built), contender("one", built)]}
     rows = compare(grating_task(), strategies, seeds=[0, 1], budget=BUDGET)
-    assert len(built) == len(set(built)) == 4
+    assert len(built) == len(set(built)) == 3
     by_slot = {(row.strategy, row.draw, row.seed): row for row in rows}
-    assert list(by_slot) == [(s, d, seed) for s, d in (("picked", 0), ("random", 0), ("random", 1)) for seed in (0, 1)]
-    assert by_slot["picked", 0, 0].fit is by_slot["random", 1, 0].fit
+    # The draws of a strategy take turns at the seeds.
+    assert list(by_slot) == [("picked", 0, 0), ("picked", 0, 1), ("random", 0, 0), ("random", 1, 1)]
+    assert by_slot["picked", 0, 1].fit is by_slot["random", 1, 1].fit
     assert by_slot["picked", 0, 0].fit is not by_slot["picked", 0, 1].fit
+
+
+@pytest.mark.parametrize(("draws", "seeds"), [(1, 3), (2, 3), (3, 3), (5, 3), (3, 1)])
+def test_each_draw_and_each_seed_gets_its_turn(draws: int, seeds: int) -> None:
+    strategies = {"random": [contender("x" * (1 + draw)) for draw in range(draws)]}
+    budget = Budget(steps=1, batch_size=8, eval_points=1)
+    rows = compare(grating_task(), strategies, seeds=list(range(seeds)), budget=budget)
+    assert {row.draw for row in rows} == set(range(draws)) and {row.seed for row in rows} == set(range(seeds))
+    assert len(rows) == max(draws, seeds)
 
 
 def test_all_get_the_same_budget_and_validations() -> None:
