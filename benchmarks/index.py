@@ -27,7 +27,7 @@ from tans_core.embeddings.store import open_table, write_table
 from tans_core.index.search import Index
 from tans_core.io import write_json
 from tans_core.retrieval.constraints import Constraints
-from tans_core.retrieval.ranking import within
+from tans_core.retrieval.limits import within
 from tans_core.runtime import cores
 from tests.factories.embeddings import clustered_index
 

@@ -35,14 +35,13 @@ def list_models(
     from tans_core.errors import UnknownTaskError, did_you_mean
 
     retriever = api.Service.open(root).retriever
-    cards, latencies = list(retriever.cards.values()), retriever.latencies(options)
+    cards = list(retriever.cards.values())
     homes = {card.home_task for card in cards}
     if task is not None and task not in homes:
         raise UnknownTaskError(
             f"{task!r}: no network has this home task{did_you_mean(task, homes)}. `tans tasks list` shows the tasks."
         )
-    in_limits = [card for card in cards if options.fit(card, latencies.get(card.id))]
-    chosen = [card for card in in_limits if task is None or card.home_task == task]
+    chosen = [card for card in retriever.cards_within(options) if task in (None, card.home_task)]
     if plot is not None:
         from tans_core.evaluation.front import draw_front
         from tans_core.evaluation.plots import to_png
@@ -53,6 +52,7 @@ def list_models(
     if as_json:
         print_json([card.to_dict() for card in chosen])
         return
+    latencies = retriever.beside(options).get("latency_ms", {})
     timed = ("latency (ms)",) if options.latency_profile else ()
     right = ("classes", "val accuracy", "params (M)", "MACs (M)", *timed)
     rows = table("model", "home task", "licence", *right, right=right)

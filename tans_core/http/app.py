@@ -175,12 +175,8 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     def models(request: Request, chosen: Annotated[ModelOptions, Parameters()]) -> Models:
         """List the networks in production."""
         service = opened(request)
-        latencies = service.retriever.latencies(chosen)
-        cards = [
-            card
-            for card in service.retriever.cards.values()
-            if chosen.task in (None, card.home_task) and chosen.fit(card, latencies.get(card.id))
-        ]
+        fitting = service.retriever.cards_within(chosen)
+        cards = [card for card in fitting if chosen.task in (None, card.home_task)]
         shown = cards[chosen.offset : chosen.offset + chosen.limit]
         return Models(release=service.release.id, total=len(cards), models=[card.to_dict() for card in shown])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,12 +14,73 @@ from tans_core.errors import ParamsError, problems
 from tans_core.licences import check_accepted, lacking, satisfied
 
 Millions = Annotated[float | None, Field(gt=0, allow_inf_nan=False)]
+Megabytes = Annotated[float | None, Field(gt=0, allow_inf_nan=False, json_schema_extra={"metavar": "MB"})]
+Pixels = Annotated[int | None, Field(gt=0, json_schema_extra={"metavar": "PX"})]
+Share = Annotated[float | None, Field(ge=0, le=1, json_schema_extra={"metavar": "SHARE"})]
 Milliseconds = Annotated[float | None, Field(gt=0, allow_inf_nan=False, json_schema_extra={"metavar": "MS"})]
+Names = Annotated[tuple[str, ...] | None, Field(json_schema_extra={"metavar": "TASK"})]
 
-COSTS = ("params_m", "macs_m")
-"""Columns of the index that a range can be set on."""
-RANGES = {"params_m": "M parameters", "macs_m": "M MACs", "latency_ms": "ms"}
-"""All that a range can be set on, and the units. Latencies depend on a profile, so the index does not contain them."""
+
+@dataclass(frozen=True)
+class Range:
+    """What a least and a greatest value can be set for, by `min_` and `max_` with its name.
+
+    Attributes:
+        unit: for messages.
+        column: of the index; None for values that the index does not contain.
+        factor: that turns the column into the value.
+        shown: whether messages name the value without a limit on it as well.
+        digits: of a limit in advice.
+        unknown: what to do about a model without a value, which no limit lets in.
+    """
+
+    unit: str
+    column: str | None = None
+    factor: float = 1.0
+    shown: bool = False
+    digits: int = 2
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class NameSet:
+    """What a set of names can be given for.
+
+    Attributes:
+        column: of the index.
+        lacks: from a model's value and the given names, those that would have to change to let it in.
+        option: of the command.
+        advice: to change them.
+    """
+
+    column: str
+    lacks: Callable[[str, Sequence[str]], Sequence[str]]
+    option: str
+    advice: str
+
+
+def _licences_lacking(licence: str, accepted: Sequence[str]) -> Sequence[str]:
+    return () if satisfied(licence, accepted) else lacking(licence, accepted)
+
+
+RANGES = {
+    "params_m": Range("M parameters", "params_m", shown=True),
+    "macs_m": Range("M MACs", "macs_m", shown=True),
+    # Files of weights are shared by networks, so this is the size of one network's own: four bytes a parameter.
+    "weights_mb": Range("MB", "params_m", factor=4.0),
+    "input_size_px": Range("px", digits=4),
+    "home_accuracy": Range("at home", "val_accuracy", unknown="leave out --min-home-accuracy"),
+    "latency_ms": Range("ms", unknown="time it"),
+}
+"""All ranges. Input sizes are on the cards; latencies depend on a profile."""
+SETS = {
+    "licences": NameSet("licence", _licences_lacking, "--licence", "accept --licence {} as well"),
+    "home": NameSet("home_task", lambda task, wanted: () if task in wanted else (task,), "--home", "add --home {}"),
+    "not_home": NameSet(
+        "home_task", lambda task, refused: (task,) if task in refused else (), "--not-home", "leave out --not-home {}"
+    ),
+}
+"""All sets of names."""
 
 _PROFILE = re.compile(r"(cpu|cuda)-([1-9][0-9]{0,3})-threads-batch-([1-9][0-9]{0,4})")
 
@@ -42,7 +104,7 @@ class Options(BaseModel):
 
 
 class Constraints(Options):
-    """Ranges of costs and of latency under one profile, and licences; None sets no limit."""
+    """The limits: `RANGES`, with the profile of a latency, and `SETS`; None sets no limit."""
 
     min_params_m: Annotated[Millions, Field(description="The fewest parameters, in millions.")] = None
     max_params_m: Annotated[Millions, Field(description="The most parameters, in millions.")] = None
@@ -52,6 +114,17 @@ class Constraints(Options):
     max_macs_m: Annotated[Millions, Field(description="The most multiply-accumulates of one image, in millions.")] = (
         None
     )
+    min_weights_mb: Annotated[Megabytes, Field(description="The smallest weights, in megabytes, as float32.")] = None
+    max_weights_mb: Annotated[Megabytes, Field(description="The largest weights, in megabytes, as float32.")] = None
+    min_input_size_px: Annotated[Pixels, Field(description="The smallest side of the input images, in pixels.")] = None
+    max_input_size_px: Annotated[Pixels, Field(description="The largest side of the input images, in pixels.")] = None
+    min_home_accuracy: Annotated[
+        Share,
+        Field(
+            description="The lowest validation accuracy on the network's own home task, 0 to 1: no measure of its "
+            "accuracy on your images. Networks without a home task do not qualify."
+        ),
+    ] = None
     min_latency_ms: Annotated[
         Milliseconds, Field(description="The shortest time for a batch, in milliseconds, under the latency profile.")
     ] = None
@@ -75,8 +148,14 @@ class Constraints(Options):
             json_schema_extra={"option": "--licence", "metavar": "ID"},
         ),
     ] = None
+    home: Annotated[
+        Names, Field(description="Only networks of this home task, or of several with commas. All by default.")
+    ] = None
+    not_home: Annotated[
+        Names, Field(description="No networks of this home task, or of several with commas. None by default.")
+    ] = None
 
-    @field_validator("licences", mode="before")
+    @field_validator(*SETS, mode="before")
     @classmethod
     def _several(cls, value: Any) -> Any:
         values = [value] if isinstance(value, str) else value
@@ -94,11 +173,10 @@ class Constraints(Options):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        for column in RANGES:
-            low, high = self.range_of(column)
+        for name in RANGES:
+            low, high = self.range_of(name)
             if low is not None and high is not None and low > high:
-                least, most = (f"--{end}-{column.replace('_', '-')} ({end}_{column})" for end in ("min", "max"))
-                raise ValueError(f"{least}: got {low:g}, want at most the {high:g} of {most}")
+                raise ValueError(f"min_{name}: got {low:g}, want at most the {high:g} of max_{name}")
         if self.range_of("latency_ms") != (None, None) and self.latency_profile is None:
             raise ValueError(
                 "latency_profile: missing; want the profile that the limit is for, such as cpu-1-threads-batch-1. "
@@ -108,35 +186,24 @@ class Constraints(Options):
             raise ValueError("latency_profile: limits nothing without max_latency_ms or min_latency_ms")
         return self
 
-    def range_of(self, column: str) -> tuple[float | None, float | None]:
-        """Return the minimum and the maximum of a column."""
-        return getattr(self, f"min_{column}"), getattr(self, f"max_{column}")
+    def range_of(self, name: str) -> tuple[float | None, float | None]:
+        """Return the least and the greatest value of a range."""
+        return getattr(self, f"min_{name}", None), getattr(self, f"max_{name}", None)
 
-    def within(self, column: str, value: float | None) -> bool:
-        """Return whether a value is within the range of a column. An unknown one is not, if there is a limit."""
-        low, high = self.range_of(column)
-        if value is None:
-            return low is None and high is None
-        return (low is None or value >= low) and (high is None or value <= high)
-
-    def fit(self, model: Any, latency_ms: float | None = None) -> bool:
-        """Return whether a model's params_m, macs_m and licence satisfy them, and its latency; None if not timed."""
-        costs = all(self.within(column, getattr(model, column)) for column in COSTS)
-        allowed = self.licences is None or satisfied(model.licence, self.licences)
-        return costs and allowed and self.within("latency_ms", latency_ms)
+    def limits(self, name: str) -> bool:
+        """Return whether a range is limited."""
+        return self.range_of(name) != (None, None)
 
     def in_words(self) -> str:
         """Return the limits as text for a message; empty if there are none."""
         parts = []
-        for column in RANGES:
-            option = column.replace("_", "-")
-            low, high = self.range_of(column)
-            parts += [f"--min-{option} {low:g}"] if low is not None else []
-            parts += [f"--max-{option} {high:g}"] if high is not None else []
+        for name in RANGES:
+            ends = zip(("min", "max"), self.range_of(name), strict=True)
+            parts += [f"{_option(end, name)} {value:g}" for end, value in ends if value is not None]
         if self.latency_profile is not None:
             parts.append(f"--latency-profile {self.latency_profile}")
-        if self.licences is not None:
-            parts.append(f"--licence {','.join(self.licences) or 'none'}")
+        given = {one.option: getattr(self, name) for name, one in SETS.items()}
+        parts += [f"{option} {','.join(names) or 'none'}" for option, names in given.items() if names is not None]
         return " and ".join(parts)
 
 
@@ -144,31 +211,35 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
     """Return a message: no model fits, which ones come nearest, and which limits to relax for them.
 
     Args:
-        models: each with id, params_m, macs_m and licence; and latency_ms if it was timed under the profile.
+        models: each with id, the columns of `SETS`, and a value or None for each of `RANGES`.
         constraints: satisfied by none of them.
     """
     if not models:
         return "the index has no model. Run `tans build`, then `tans publish`."
-    accepted = constraints.licences
-    licences = {model["licence"] for model in models}
-    missing = {name: () if accepted is None else lacking(name, accepted) for name in licences}
-    timed = [one for one in models if constraints.latency_profile is None or one.get("latency_ms") is not None]
-    measured = [(one, _excess(one, constraints), missing[one["licence"]]) for one in timed or models]
-    # One model that needs other costs only, one that needs licences only; if there is neither, one that needs both.
+    # Rather those of which all is known that a limit compares.
+    unknown = [[name for name in RANGES if constraints.limits(name) and one.get(name) is None] for one in models]
+    least = min(map(len, unknown))
+    measured = [
+        (one, _excess(one, constraints), _lacks(one, constraints), lacking_values)
+        for one, lacking_values in zip(models, unknown, strict=True)
+        if len(lacking_values) == least
+    ]
+
+    def order(row: tuple[Mapping[str, Any], float, Mapping[str, Sequence[str]], Sequence[str]]) -> Any:
+        return sum(map(len, row[2].values())), row[1], row[0]["id"]
+
+    # One model that misses ranges only, one that misses sets only; if there is neither, one that misses both.
     ways = [[row for row in measured if not row[2]], [row for row in measured if row[1] <= 1]]
-    nearest = [min(way, key=lambda row: (len(row[2]), row[1], row[0]["id"])) for way in ways if way]
-    nearest = nearest or [min(measured, key=lambda row: (len(row[2]), row[1], row[0]["id"]))]
+    nearest = [min(way, key=order) for way in ways if way] or [min(measured, key=order)]
     lines = []
-    for model, _, to_accept in nearest:
-        known = {unit: model[column] for column, unit in RANGES.items() if model.get(column) is not None}
-        costs = ", ".join(f"{value:.3g} {unit}" for unit, value in known.items())
+    for model, _, names, missing in nearest:
+        values = {name: model.get(name) for name, one in RANGES.items() if one.shown or constraints.limits(name)}
+        shown = ", ".join(f"{value:.3g} {RANGES[name].unit}" for name, value in values.items() if value is not None)
         advice = _relaxed(model, constraints)
-        if to_accept:
-            advice.append(f"accept --licence {','.join(to_accept)} as well")
-        if not timed:
-            advice.append("time it")
-        lines.append(f"  {model['id']} ({costs}): {' and '.join(advice)}")
-    if untimed := len(models) - len(timed):
+        advice += [SETS[name].advice.format(",".join(some)) for name, some in names.items()]
+        advice += [RANGES[name].unknown for name in missing]
+        lines.append(f"  {model['id']} ({shown}): {' and '.join(advice)}")
+    if untimed := sum("latency_ms" in missing for missing in unknown):
         device, threads, batch = _PROFILE.fullmatch(constraints.latency_profile or "").groups()  # type: ignore[union-attr]
         command = f"tans zoo profile --device {device} --threads {threads} --batch {batch}"
         lines.append(f"  {untimed:,} were not timed under {constraints.latency_profile}. Run `{command}`.")
@@ -176,14 +247,27 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
     return "\n".join([summary, *lines])
 
 
+def _option(end: str, name: str) -> str:
+    return f"--{end}-{name.replace('_', '-')}"
+
+
+def _lacks(model: Mapping[str, Any], constraints: Constraints) -> dict[str, Sequence[str]]:
+    """Return by set the names that would have to change to let a model in; nothing for a set that it satisfies."""
+    given = {name: getattr(constraints, name) for name in SETS}
+    lacks = {
+        name: SETS[name].lacks(model[SETS[name].column], names) for name, names in given.items() if names is not None
+    }
+    return {name: names for name, names in lacks.items() if names}
+
+
 def _excess(model: Mapping[str, Any], constraints: Constraints) -> float:
     """Return the largest factor by which a model misses a range; 1 if it misses none."""
     factors = [1.0]
-    for column in RANGES:
-        low, high = constraints.range_of(column)
-        if model.get(column) is None:
+    for name in RANGES:
+        low, high = constraints.range_of(name)
+        if model.get(name) is None:
             continue
-        value = max(float(model[column]), 1e-9)
+        value = max(float(model[name]), 1e-9)
         factors += [low / value] if low is not None else []
         factors += [value / high] if high is not None else []
     return max(factors)
@@ -191,19 +275,21 @@ def _excess(model: Mapping[str, Any], constraints: Constraints) -> float:
 
 def _relaxed(model: Mapping[str, Any], constraints: Constraints) -> list[str]:
     advice = []
-    for column in RANGES:
-        low, high = constraints.range_of(column)
-        if model.get(column) is None:
+    for name, one in RANGES.items():
+        low, high = constraints.range_of(name)
+        if model.get(name) is None:
             continue
-        option, value = column.replace("_", "-"), float(model[column])
+        value = float(model[name])
         if low is not None and value < low:
-            advice.append(f"lower --min-{option} to {_two_digits(value, math.floor):g}")
+            advice.append(f"lower {_option('min', name)} to {_rounded(value, math.floor, one.digits):g}")
         if high is not None and value > high:
-            advice.append(f"raise --max-{option} to {_two_digits(value, math.ceil):g}")
+            advice.append(f"raise {_option('max', name)} to {_rounded(value, math.ceil, one.digits):g}")
     return advice
 
 
-def _two_digits(value: float, rounding: Callable[[float], int]) -> float:
-    """Round a number above 0 to two significant digits, down or up."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+def _rounded(value: float, rounding: Callable[[float], int], digits: int) -> float:
+    """Round a number from 0 to some significant digits, down or up."""
+    if value == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
     return round(rounding(round(value / unit, 9)) * unit, 12)

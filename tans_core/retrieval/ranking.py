@@ -1,6 +1,6 @@
-"""Which models may answer, and in which order: limits, preferences, and how many of one home task.
+"""In which order models answer, and how many of one home task.
 
-Axes: M models of the index, N candidates.
+Axes: N candidates.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tans_core.index.search import Index, Kept, Rows
-from tans_core.licences import satisfied
+from tans_core.index.search import Index, Rows
 from tans_core.retrieval.candidate import Candidate, Prefer
-from tans_core.retrieval.constraints import RANGES, Constraints
+from tans_core.retrieval.limits import by_row
 
 Floats = npt.NDArray[np.floating]
 
@@ -70,7 +69,7 @@ class Ranked:
         if prefer == "accurate":
             return self.predicted
         if prefer == "fast" and self.latencies:
-            return timings(self.index, self.latencies)[self.rows]
+            return by_row(self.index, self.latencies)[self.rows]
         return self.index.numbers(_COST[prefer])[self.rows]
 
     def candidates(self, query: npt.NDArray[np.float32], trust: float, plus_minus: float) -> list[Candidate]:
@@ -113,41 +112,6 @@ def chosen_again(candidates: Sequence[Candidate], choice: Choice) -> list[Candid
     tolerance = max((one.plus_minus for one in candidates), default=0.0)
     order = choice.of(scores, costs, [one.home_task for one in candidates], tolerance)
     return [replace(candidates[position], rank=rank) for rank, position in enumerate(order, start=1)]
-
-
-def timings(index: Index, latencies: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """Return the latencies of all models, (M,); NaN for those that were not timed."""
-    numbers, ids = index.names("id")
-    return np.array([latencies.get(name, np.nan) for name in ids], dtype=np.float64)[numbers]
-
-
-def within(index: Index, constraints: Constraints, latencies: Mapping[str, float]) -> Kept | None:
-    """Return which models satisfy the constraints, (M,); None if there are none.
-
-    Args:
-        index: the models.
-        constraints: on them.
-        latencies: by id, in milliseconds, of the models that were timed under the profile of the constraints.
-    """
-    kept: Kept | None = None
-
-    def narrow(more: Kept) -> Kept:
-        return more if kept is None else kept & more
-
-    for column in RANGES:
-        low, high = constraints.range_of(column)
-        if low is None and high is None:
-            continue
-        values = timings(index, latencies) if column == "latency_ms" else index.numbers(column)
-        if low is not None:
-            kept = narrow(values >= low)
-        if high is not None:
-            kept = narrow(values <= high)
-    if constraints.licences is not None:
-        numbers, expressions = index.names("licence")
-        accepted = [satisfied(expression, constraints.licences) for expression in expressions]
-        kept = narrow(np.array(accepted, dtype=np.bool_)[numbers])
-    return kept
 
 
 def frugal(scores: Floats, costs: Floats, tolerance: float) -> Rows:

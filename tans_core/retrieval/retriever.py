@@ -18,7 +18,7 @@ import torch
 
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
 from tans_core.embeddings.store import open_table
-from tans_core.errors import DataError, NoModelFitsError, ParamsError, StoreError, did_you_mean
+from tans_core.errors import DataError, ParamsError, StoreError, did_you_mean
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.search import Index, Kept, columns_of
@@ -28,9 +28,10 @@ from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
 from tans_core.retrieval.candidate import Candidate, Prefer
-from tans_core.retrieval.constraints import COSTS, Constraints, nearest_miss
+from tans_core.retrieval.constraints import Constraints
+from tans_core.retrieval.limits import Beside, check_homes, require_some, within
 from tans_core.retrieval.query import Query
-from tans_core.retrieval.ranking import Choice, Ranked, chosen_again, within
+from tans_core.retrieval.ranking import Choice, Ranked, chosen_again
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
@@ -109,35 +110,34 @@ class Retriever:
         """The models in memory."""
         return Index.read(self.table)
 
-    def latencies(self, constraints: Constraints) -> dict[str, float]:
-        """Return the latency in milliseconds of each model that was timed under the profile of the constraints, by id.
+    def beside(self, constraints: Constraints) -> Beside:
+        """Return what the constraints compare and the index does not contain: by range, by id.
 
-        The file is read each time, so that new timings count at once.
-
-        Raises:
-            StoreError: it is not a file of `tans zoo profile`.
+        The file of latencies is read each time, so that new timings count at once. Raises StoreError for a bad one.
         """
-        if constraints.latency_profile is None or self._latency is None:
-            return {}
-        return medians(self._latency, constraints.latency_profile, self.cards)
+        values: dict[str, Mapping[str, float]] = {}
+        if constraints.limits("input_size_px"):
+            values["input_size_px"] = {name: card.preprocess.image_size_px for name, card in self.cards.items()}
+        if constraints.latency_profile is not None and self._latency is not None:
+            values["latency_ms"] = medians(self._latency, constraints.latency_profile, self.cards)
+        return values
 
     def fitting(self, constraints: Constraints) -> int:
         """Count the models that satisfy the constraints.
 
         Raises:
             NoModelFitsError: none does; names the nearest ones, and limits to relax for them.
+            ParamsError: no model has a home task that they name.
         """
-        latencies = self.latencies(constraints)
-        kept = self._within(constraints, latencies)
+        kept = require_some(self.index, constraints, self.beside(constraints))
         return len(self.index) if kept is None else int(np.count_nonzero(kept))
 
-    def _within(self, constraints: Constraints, latencies: Mapping[str, float]) -> Kept | None:
-        kept = within(self.index, constraints, latencies)
-        if not len(self.index) or (kept is not None and not kept.any()):
-            models = self.index.rows(np.arange(len(self.index)), ["id", *COSTS, "licence"])
-            timed = [{**model, "latency_ms": latencies.get(model["id"])} for model in models]
-            raise NoModelFitsError(nearest_miss(timed, constraints))
-        return kept
+    def cards_within(self, constraints: Constraints) -> list[ModelCard]:
+        """Return the cards of the models that satisfy the constraints, in the order of their ids; there may be none."""
+        check_homes(self.index, constraints)
+        kept = within(self.index, constraints, self.beside(constraints))
+        rows = np.arange(len(self.index)) if kept is None else np.flatnonzero(kept)
+        return sorted((self.cards[row["id"]] for row in self.index.rows(rows, ["id"])), key=lambda card: card.id)
 
     def retrieve(
         self,
@@ -152,7 +152,7 @@ class Retriever:
 
         Args:
             task: only its training images are used; or what `query` made of them.
-            constraints: on parameters, MACs, latency and licence; None for none.
+            constraints: None for none.
             top_k: candidates at most.
             refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
             prefer: `small` or `fast` leaves out models that another one equals or beats in score and in cost
@@ -198,9 +198,9 @@ class Retriever:
 
     def _search(self, task: Task | Query, constraints: Constraints | None) -> _Search:
         limits = constraints or Constraints()
-        latencies = self.latencies(limits)
-        kept = self._within(limits, latencies)
-        return _Search(*self.encode(task), kept, latencies)
+        beside = self.beside(limits)
+        kept = require_some(self.index, limits, beside)
+        return _Search(*self.encode(task), kept, beside.get("latency_ms", {}))
 
     def _ranked(self, search: _Search, limit: int | None) -> Ranked:
         index, weight = self.index, search.trust * float(self.space.fit_scale.detach())

@@ -1,6 +1,5 @@
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from tans_core.embeddings.store import open_table, write_table
-from tans_core.errors import StoreError
+from tans_core.errors import NoModelFitsError, StoreError
 from tans_core.index.schema import index_table, space_of
 from tans_core.index.search import Index, Kept
-from tans_core.retrieval.constraints import RANGES, Constraints, nearest_miss
-from tans_core.retrieval.ranking import within
+from tans_core.retrieval.constraints import RANGES, Constraints
+from tans_core.retrieval.limits import require_some, within
 from tans_core.space.encoders import Places
 from tests.factories.embeddings import card, clustered_index
 
@@ -113,6 +112,8 @@ LICENCES: dict[str, list[set[str]]] = {
     "CC0-1.0 OR OFL-1.1": [{"CC0-1.0"}, {"OFL-1.1"}],
 }
 """Each expression with the sets of licences of which any one suffices."""
+HOMES = ["t0", "t1", "t2", "t3"]
+SCALES = {"weights_mb": 4, "home_accuracy": 0.01}
 PROFILES = ("cpu-1-threads-batch-1", "cuda-1-threads-batch-64")
 
 
@@ -120,11 +121,16 @@ def drawn(rng: np.random.Generator) -> dict[str, Any]:
     """Draw limits on some of all that can be limited."""
     limits: dict[str, Any] = {}
     for column in RANGES:
-        low, high = sorted(rng.uniform(0.1, 100, 2).round(1))
-        limits |= {f"min_{column}": low} if rng.random() < 0.25 else {}
-        limits |= {f"max_{column}": high} if rng.random() < 0.35 else {}
+        low, high = sorted(SCALES.get(column, 1) * rng.uniform(0.1, 100, 2).round(1))
+        if column == "input_size_px":
+            low, high = int(low) + 1, int(high) + 1
+        limits |= {f"min_{column}": low} if rng.random() < 0.2 else {}
+        limits |= {f"max_{column}": high} if rng.random() < 0.25 and column != "home_accuracy" else {}
     if any("latency" in name for name in limits):
         limits["latency_profile"] = PROFILES[rng.integers(2)]
+    for option in ("home", "not_home"):
+        if rng.random() < 0.15:
+            limits[option] = list(rng.choice(HOMES, size=rng.integers(1, 4), replace=False))
     if rng.random() < 0.5:
         names = ["MIT", "CC0-1.0", "ISC", "OFL-1.1"]
         limits["licences"] = list(rng.choice(names, size=rng.integers(1, 4), replace=False))
@@ -139,6 +145,8 @@ def allows(limits: dict[str, Any], model: dict[str, Any]) -> bool:
             value = values[name[4:]]
             if value is None or (value < limit if name.startswith("min_") else value > limit):
                 return False
+    if model["home_task"] not in limits.get("home", HOMES) or model["home_task"] in limits.get("not_home", []):
+        return False
     accepted = limits.get("licences")
     return accepted is None or any(choice <= set(accepted) for choice in LICENCES[model["licence"]])
 
@@ -150,23 +158,29 @@ def test_a_thousand_sets_of_limits_give_what_brute_force_does_and_advice_that_ho
             "id": f"m'{number:02d}",
             "params_m": round(float(rng.uniform(0.1, 100)), 1),
             "macs_m": round(float(rng.uniform(0.1, 100)), 1),
+            "input_size_px": int(rng.integers(1, 100)),
+            "home_accuracy": round(float(rng.uniform(0, 1)), 3) if rng.random() < 0.9 else None,
+            "home_task": HOMES[number % 3 + (number % 7 == 0)],
             "licence": list(LICENCES)[number % 4],
             # Timed under one profile, under both, or under none.
             "latencies": {name: round(float(rng.uniform(0.1, 100)), 1) for name in PROFILES if rng.random() < 0.7},
         }
         for number in range(50)
     ]
+    for one in models:
+        one["weights_mb"] = 4 * one["params_m"]
     vectors = rng.normal(size=(50, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     zeros = np.zeros(50, dtype=np.float32)
     cards = [
         card(
             one["id"],
-            "t",
+            one["home_task"],
             licence=one["licence"],
             licences=dict.fromkeys(("code", "weights", "data"), one["licence"]),
             params_m=one["params_m"],
             macs_m=one["macs_m"],
+            val_accuracy=one["home_accuracy"],
         )
         for one in models
     ]
@@ -177,17 +191,19 @@ def test_a_thousand_sets_of_limits_give_what_brute_force_does_and_advice_that_ho
         limits = drawn(rng)
         constraints = Constraints.read(**limits)
         profile = constraints.latency_profile
-        latencies = {one["id"]: one["latencies"][profile] for one in models if profile in one["latencies"]}
+        beside = {
+            "latency_ms": {one["id"]: one["latencies"][profile] for one in models if profile in one["latencies"]},
+            "input_size_px": {one["id"]: one["input_size_px"] for one in models},
+        }
         wanted = [one["id"] for one in order if allows(limits, one)]
-        kept = within(index, constraints, latencies)
+        kept = within(index, constraints, beside)
         assert ids(index, query, kept=kept) == wanted, limits
         assert ids(index, query, limit=5, kept=kept) == wanted[:5], limits
-        fitting = [one["id"] for one in order if constraints.fit(SimpleNamespace(**one), latencies.get(one["id"]))]
-        assert fitting == wanted, limits
         if not wanted:
             empty += 1
-            told = nearest_miss([{**one, "latency_ms": latencies.get(one["id"])} for one in models], constraints)
-            for line in told.splitlines()[1:]:
+            with pytest.raises(NoModelFitsError) as caught:
+                require_some(index, constraints, beside)
+            for line in str(caught.value).splitlines()[1:]:
                 _check_advice(line, limits, {one["id"]: one for one in models})
     assert 50 < empty < 900
 
@@ -201,6 +217,14 @@ def _check_advice(line: str, limits: dict[str, Any], models: dict[str, dict[str,
         relaxed[option.replace("-", "_")] = float(value)
     for names in re.findall(r"accept --licence (\S+) as well", line):
         relaxed["licences"] = [*limits["licences"], *names.split(",")]
+    for name in re.findall(r"add --home (\S+)", line):
+        relaxed["home"] = [*limits["home"], name]
+    for name in re.findall(r"leave out --not-home (\S+)", line):
+        relaxed["not_home"] = [task for task in limits["not_home"] if task != name]
+    if "leave out --min-home-accuracy" in line:
+        relaxed.pop("min_home_accuracy")
+    if "time it" in line:
+        relaxed = {name: value for name, value in relaxed.items() if "latency" not in name}
     model = models[line.split(" (")[0].strip()]
     assert relaxed != limits and allows(relaxed, model) and not allows(limits, model), line
 

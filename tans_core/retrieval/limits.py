@@ -1,0 +1,92 @@
+"""Which models of an index may answer. Axes: M models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tans_core.errors import NoModelFitsError, ParamsError, did_you_mean
+from tans_core.index.search import Index, Kept
+from tans_core.retrieval.constraints import RANGES, SETS, Constraints, nearest_miss
+
+Beside = Mapping[str, Mapping[str, float]]
+"""Values of models that the index does not contain: by range, by id."""
+
+
+def by_row(index: Index, values: Mapping[str, float]) -> npt.NDArray[np.float64]:
+    """Return values that are given by id for all models, (M,); NaN for those that have none."""
+    numbers, ids = index.names("id")
+    return np.array([values.get(name, np.nan) for name in ids], dtype=np.float64)[numbers]
+
+
+def values_of(index: Index, name: str, beside: Beside) -> npt.NDArray[np.float64]:
+    """Return what a range compares, (M,); NaN where it is unknown."""
+    one = RANGES[name]
+    return by_row(index, beside.get(name, {})) if one.column is None else index.numbers(one.column) * one.factor
+
+
+def within(index: Index, constraints: Constraints, beside: Beside) -> Kept | None:
+    """Return which models satisfy the constraints, (M,); None if there are none.
+
+    Args:
+        index: the models.
+        constraints: on them.
+        beside: values of the ranges that the index does not contain.
+    """
+    kept: Kept | None = None
+
+    def narrow(more: Kept) -> Kept:
+        return more if kept is None else kept & more
+
+    for name in filter(constraints.limits, RANGES):
+        low, high = constraints.range_of(name)
+        values = values_of(index, name, beside)
+        if low is not None:
+            kept = narrow(values >= low)
+        if high is not None:
+            kept = narrow(values <= high)
+    for name, one in SETS.items():
+        given = getattr(constraints, name)
+        if given is not None:
+            numbers, texts = index.names(one.column)
+            kept = narrow(np.array([not one.lacks(text, given) for text in texts], dtype=np.bool_)[numbers])
+    return kept
+
+
+def check_homes(index: Index, constraints: Constraints) -> None:
+    """Raise ParamsError if the constraints name a home task that no model has."""
+    _, tasks = index.names("home_task")
+    wrong = [
+        f"{option}: no network has the home task {name!r}{did_you_mean(name, tasks)}"
+        for option in ("home", "not_home")
+        for name in getattr(constraints, option) or ()
+        if name not in tasks
+    ]
+    if wrong:
+        raise ParamsError("; ".join(wrong) + ".")
+
+
+def require_some(index: Index, constraints: Constraints, beside: Beside) -> Kept | None:
+    """Return the same as `within`.
+
+    Raises:
+        NoModelFitsError: no model satisfies the constraints; names the nearest ones, and limits to relax for them.
+        ParamsError: no model has a home task that they name.
+    """
+    check_homes(index, constraints)
+    kept = within(index, constraints, beside)
+    if not len(index) or (kept is not None and not kept.any()):
+        raise NoModelFitsError(nearest_miss(_models(index, beside), constraints))
+    return kept
+
+
+def _models(index: Index, beside: Beside) -> list[dict[str, Any]]:
+    models = index.rows(np.arange(len(index)), ["id", *dict.fromkeys(one.column for one in SETS.values())])
+    for name in RANGES:
+        for model, value in zip(models, values_of(index, name, beside).tolist(), strict=True):
+            model[name] = None if math.isnan(value) else value
+    return models
