@@ -25,6 +25,7 @@ from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
 
 if TYPE_CHECKING:
+    from tans_core.answers import Explainer
     from tans_core.dataset import Scanned
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
@@ -74,6 +75,13 @@ class Service:
 
         return Retriever.open(self.release, self.project / "latency")
 
+    @cached_property
+    def explainer(self) -> Explainer:
+        """What explains the answers of the release."""
+        from tans_core.answers import Explainer  # imports scikit-learn
+
+        return Explainer(self.retriever, self.project / "data")
+
     def load(self) -> Self:
         """Read encoders, index and backbone."""
         reader = self.retriever
@@ -114,15 +122,22 @@ class Service:
             self._limits = stamp, QueryLimits.of(self.project, self.release.params)
         return self._limits[1]
 
-    def retrieve(self, dataset: str | Path | Task | Query, options: RetrieveOptions | None = None) -> Retrieval:
-        """Find the networks to start from for a data set; see `tans_core.api.retrieve`."""
+    def retrieve(
+        self, dataset: str | Path | Task | Query, options: RetrieveOptions | None = None, html: Path | None = None
+    ) -> Retrieval:
+        """Find the networks to start from for a data set; see `tans_core.api.retrieve`. `html`: a page to write."""
         options = options or RetrieveOptions()
         if isinstance(dataset, Query):
-            return self._keep("query", self.search(dataset, options), options)
-        with self._gate(dataset) as gate:
-            self.retriever.fitting(options)
-            task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
-        return self._retrieve(dataset, task, scan, options)
+            task: Task | Query = dataset
+            found = self._keep("query", self.search(dataset, options), options)
+        else:
+            with self._gate(dataset) as gate:
+                self.retriever.fitting(options)
+                task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
+            found = self._keep(dataset, self._ranked(task, scan, options), options)
+        if html is not None:
+            self.explainer.write_page(html, task, found, options)
+        return found
 
     def search(
         self,
@@ -209,7 +224,8 @@ class Service:
             limits = {name: getattr(options, name) for name in Constraints.model_fields}
             # Some more than are asked for: with a budget, those whose run does not fit are left out.
             most = max(options.rank, options.top_k * (2 if options.budget else 1))
-            found = self._retrieve(dataset, task, scan, RetrieveOptions(**limits, top_k=most, refine=options.refine))
+            search = RetrieveOptions(**limits, top_k=most, refine=options.refine)
+            found = self._keep(dataset, self._ranked(task, scan, search), search)
             assert found.folder is not None
             report(folder=found.folder.name)
             models = [one.model for one in found[options.rank - 1 :]]
@@ -253,11 +269,6 @@ class Service:
             limits = options.in_words()
             within = f"satisfy {limits}" if limits else "are in production"
             raise ParamsError(f"--rank: got {options.rank}, want at most {count}: {count} models {within}.")
-
-    def _retrieve(
-        self, dataset: str | Path | Task, task: Task, scan: Scanned | None, options: RetrieveOptions
-    ) -> Retrieval:
-        return self._keep(dataset, self._ranked(task, scan, options), options)
 
     def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
         choice = options.refine, options.prefer, options.per_task

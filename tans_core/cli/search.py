@@ -41,6 +41,9 @@ def retrieve(
         Path | None,
         typer.Option(metavar="FILE", help="What `tans embed` made of a data set, instead of the data set itself."),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page that explains the answer, as one HTML file.")
+    ] = None,
     as_json: AsJson = False,
     root: Root = None,
 ) -> None:
@@ -54,11 +57,13 @@ def retrieve(
     # Probing has its own progress bar, and Rich cannot draw two live displays at once.
     with nullcontext() if options.refine else stderr().status("looking for networks"):
         service = Service.open(root)
-        retrieval = service.retrieve(Query.read(query) if query else str(dataset), options)
+        retrieval = service.retrieve(Query.read(query) if query else str(dataset), options, html)
     if as_json:
         print_json(retrieval.to_dict())
-    else:
-        _show_retrieval(retrieval, dataset or "PATH", probed=options.refine > 0)
+        return
+    _show_retrieval(retrieval, dataset or "PATH", probed=options.refine > 0)
+    if html is not None:
+        stdout().print(f"Explained in {html}", markup=False, highlight=False, soft_wrap=True)
 
 
 def embed(

@@ -5,7 +5,7 @@ Axes: P places, D tasks, M models, d space dimension.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -25,6 +25,9 @@ _NEIGHBOURS = 5
 _JUDGED = 3000
 
 Floats = npt.NDArray[np.float32]
+
+QUERY = "your images"
+"""Name of the data set on the map of an answer."""
 
 
 class Kind(StrEnum):
@@ -146,6 +149,19 @@ def lay_out(places: Sequence[Place], vectors: Floats, method: Method = Method.TS
     positions = positions / max(float(np.abs(positions).max()), 1e-12)
     figures = _figures(places, vectors, positions, seed)
     return SpaceMap(tuple(places), positions.astype(np.float32), method, seed, figures, _nearest_tasks(places, vectors))
+
+
+def map_answer(networks: Sequence[Place], vectors: Floats, tasks: Mapping[str, Floats], query: Floats) -> SpaceMap:
+    """Project an answer by PCA: its M networks, all tasks, and the data set as the place `QUERY`.
+
+    Args:
+        networks: of the answer, best first.
+        vectors: (M, d) float32 of unit norm, of the networks.
+        tasks: (d,) float32 of each task; may be empty.
+        query: (d,) float32 of the data set.
+    """
+    places = [*networks, *(Place(Kind.TASK, name, name, "") for name in tasks), Place(Kind.QUERY, QUERY, QUERY, "")]
+    return lay_out(places, np.concatenate([vectors, np.stack([*tasks.values(), query])]), Method.PCA)
 
 
 def _pca(vectors: Floats, fitted_on: Floats) -> npt.NDArray[np.float64]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from tans_core.io import write_text
 from tans_core.pages import page_environment, png_uri
-from tans_core.text import shown
 from tans_core.use.judge import Judgement
+from tans_core.views.pictures import short_name, thumbnail
 
 CLASSES_SHOWN = 100
 MATRIX_CLASSES = 30
@@ -52,7 +50,7 @@ def write_run_page(
         leaderboard: of the networks that were compared on the way; see `FinetuneRun`.
     """
     environment = page_environment("tans_core.views")
-    environment.filters["name"] = _name
+    environment.filters["name"] = short_name
     environment.filters["share"] = lambda value: "–" if value is None else f"{value:.3f}"
     worst_first = sorted(judgement.classes, key=lambda one: 2.0 if one.recall is None else one.recall)
     page = environment.get_template("run.html.j2").render(
@@ -68,7 +66,7 @@ def write_run_page(
         curve=_curve(curve, best_step),
         points=curve,
         best_step=best_step,
-        mistakes=[(png_uri(_thumb(image)), *rest) for image, *rest in mistakes],
+        mistakes=[(png_uri(thumbnail(image, _THUMB_PX)), *rest) for image, *rest in mistakes],
         wrong=judgement.images - sum(one.right for one in judgement.classes),
     )
     write_text(page, path)
@@ -111,19 +109,3 @@ def _curve(curve: Sequence[Mapping[str, float]], best_step: int) -> dict[str, An
         "highest": f"{highest:.3g}",
         "last": int(last),
     }
-
-
-def _thumb(image: npt.NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    if picture.width > _THUMB_PX:
-        picture = picture.resize((_THUMB_PX, _THUMB_PX), Image.Resampling.LANCZOS)
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def _name(text: str, limit: int = 80) -> str:
-    """Return a name, without its middle if it is long."""
-    if len(text) > limit:
-        text = f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-    return shown(text)
