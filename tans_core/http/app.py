@@ -26,16 +26,18 @@ from tans_core.http.job_routes import router as job_router
 from tans_core.http.job_store import JOBS
 from tans_core.http.jobs import Jobs
 from tans_core.http.live import Live
+from tans_core.http.map_routes import router as map_router
 from tans_core.http.run_routes import router as run_router
 from tans_core.http.settings import ApiOptions
-from tans_core.http.uploads import Slots, Spool, chunks, is_json, receive
+from tans_core.http.uploads import Slots, Spool, is_json, read_query, receive
 from tans_core.index.history import production_id
 from tans_core.index.listing import ReleaseInfo, list_releases
 from tans_core.options import GROUP_HELP, FinetuneOptions, RetrieveOptions
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate
 from tans_core.retrieval.constraints import Constraints, Options
-from tans_core.retrieval.query import MAX_BYTES, Query
+from tans_core.retrieval.limits import timed_profiles
+from tans_core.retrieval.query import Query
 from tans_core.service import Service
 from tans_core.tasks.task import TaskInfo
 
@@ -79,6 +81,7 @@ class Found(Answer):
 class Models(Answer):
     total: int = Field(description="How many networks are within the limits.")
     models: list[dict[str, Any]] = Field(description="Their cards (docs/cards.md), ordered by id.")
+    latency_profiles: tuple[str, ...] = Field(description="The profiles under which networks were timed.")
 
 
 class Model(Answer):
@@ -146,6 +149,7 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     app.state.context = context
     app.include_router(job_router)
     app.include_router(run_router)
+    app.include_router(map_router)
     page.install(app)
 
     @app.post("/v1/scan", tags=["images"], openapi_extra=examples.IMAGES, response_description="The report")
@@ -163,8 +167,8 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
         """Find the networks to start from for a zip, a Parquet file, or a query of `tans embed`. Nothing is kept."""
         with slots.admitted():
             if is_json(request):
-                body = b"".join([chunk async for chunk in chunks(request, MAX_BYTES, options.patience_s)])
-                return await slots.work(lambda: _found(opened(request).search(Query.parse(body, "query.json"), chosen)))
+                query = await read_query(request, options.patience_s)
+                return await slots.work(lambda: _found(opened(request).search(query, chosen)))
             async with context.room() as room:
                 path = await receive(request, room, options)
                 return await slots.work(
@@ -178,7 +182,9 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
         fitting = service.retriever.cards_within(chosen)
         cards = [card for card in fitting if chosen.task in (None, card.home_task)]
         shown = cards[chosen.offset : chosen.offset + chosen.limit]
-        return Models(release=service.release.id, total=len(cards), models=[card.to_dict() for card in shown])
+        profiles = timed_profiles(project / "latency", service.retriever.cards)
+        listed = [card.to_dict() for card in shown]
+        return Models(release=service.release.id, total=len(cards), models=listed, latency_profiles=profiles)
 
     @app.get("/v1/models/{model}", tags=["release"])
     def model(request: Request, model: str) -> Model:

@@ -31,6 +31,9 @@ IMAGES_OR_QUERY = _body(
     {**_FILES, JSON: {"schema": Query.model_json_schema(), "example": _QUERY}},
     "A zip of class folders, a Parquet file with images, or what `tans embed` wrote, as it is: no form.",
 )
+QUERY = _body(
+    {JSON: {"schema": Query.model_json_schema(), "example": _QUERY}}, "What `tans embed` wrote, as it is: no form."
+)
 PROBLEM: dict[str, Any] = {
     "description": "A problem document (RFC 9457), for every error",
     "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},

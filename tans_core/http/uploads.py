@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from tans_core.errors import DataError
 from tans_core.http.settings import ApiOptions
+from tans_core.retrieval.query import MAX_BYTES, Query
 
 ARCHIVES = ("application/zip", "application/x-zip-compressed")
 TABLES = ("application/vnd.apache.parquet", "application/x-parquet")
@@ -130,6 +131,16 @@ async def receive(request: Request, room: Path, options: ApiOptions, pictures: b
     if start not in _SUFFIXES and not picture:
         raise _unsupported("The body is neither a zip nor Parquet, by its first bytes.")
     return part.rename(folder / f"upload{_SUFFIXES.get(start, '')}")
+
+
+async def read_query(request: Request, patience_s: float) -> Query:
+    """Read a body that is a query.
+
+    Raises:
+        HTTPException: as `chunks`.
+        DataError: it is no query.
+    """
+    return Query.parse(b"".join([chunk async for chunk in chunks(request, MAX_BYTES, patience_s)]), "query.json")
 
 
 async def chunks(request: Request, most: int, patience_s: float) -> AsyncIterator[bytes]:

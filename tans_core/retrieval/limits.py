@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tans_core.errors import NoModelFitsError, ParamsError, did_you_mean
+from tans_core.errors import NoModelFitsError, ParamsError, StoreError, did_you_mean
 from tans_core.index.search import Index, Kept
 from tans_core.retrieval.constraints import RANGES, SETS, Constraints, nearest_miss
+from tans_core.zoo.card import ModelCard
+from tans_core.zoo.latency import medians
 
 Beside = Mapping[str, Mapping[str, float]]
 """Values of models that the index does not contain: by range, by id."""
@@ -82,6 +86,15 @@ def require_some(index: Index, constraints: Constraints, beside: Beside) -> Kept
     if not len(index) or (kept is not None and not kept.any()):
         raise NoModelFitsError(nearest_miss(_models(index, beside), constraints))
     return kept
+
+
+def timed_profiles(folder: Path, cards: Mapping[str, ModelCard]) -> tuple[str, ...]:
+    """Return the profiles of a folder of latencies under which one of these models was timed, by name."""
+    names = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(StoreError):  # a damaged file: a search that names it says so
+            names += [path.stem] if medians(folder, path.stem, cards) else []
+    return tuple(names)
 
 
 def _models(index: Index, beside: Beside) -> list[dict[str, Any]]:

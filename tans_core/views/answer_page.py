@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.ticker import MaxNLocator
 
 from tans_core.evaluation.space_map import Kind, SpaceMap
 from tans_core.io import write_text
@@ -36,6 +37,8 @@ _KINDS = {
     "fit": "its fit to these images",
 }
 _WORTH_SAYING = 0.05
+_SAME = 1.02
+_LINE_PX = 15
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,10 @@ def _reasons(one: Candidate, shown: Sequence[Candidate], pool: Sequence[Candidat
     first = shown[0]
     if one is not first:
         behind = first.score - one.score
-        gap = "equal to the first" if behind < 0.005 else f"{behind:.2f} behind the first"
-        said.append(f"{gap.capitalize()}, {_times(one.macs_m, first.macs_m)} the compute.")
+        gap = f"{abs(behind):.2f} {'behind' if behind > 0 else 'ahead of'} the first"
+        said.append(
+            f"{'Equal to the first' if abs(behind) < 0.005 else gap}, {_times(one.macs_m, first.macs_m)} the compute."
+        )
     return " ".join(said)
 
 
@@ -146,7 +151,7 @@ def _runner_up(shown: Sequence[Candidate]) -> dict[str, Any] | None:
     }
     if first.latency_ms is not None and second.latency_ms is not None:
         costs["ms for a batch"] = _change(first.latency_ms, second.latency_ms)
-    gap = first.score - second.score
+    gap = abs(first.score - second.score)
     apart = "more than" if gap > first.plus_minus else "less than"
     words = (
         f"The scores differ by {gap:.2f}, {apart} the interval of ±{first.plus_minus:.2f} that held four in five "
@@ -171,12 +176,12 @@ def _bar(one: Candidate, shown: Sequence[Candidate]) -> dict[str, str]:
 
 
 def pareto(networks: Sequence[Candidate]) -> list[Candidate]:
-    """Return the networks than which no other has fewer or equal MACs and a higher score, cheapest first."""
+    """Return the networks than which none of the same MACs (within 2 %) or fewer has a higher score, cheapest first."""
     front: list[Candidate] = []
-    for one in sorted(networks, key=lambda one: (one.macs_m, -one.predicted_score)):
-        if not front or one.predicted_score > front[-1].predicted_score:
+    for one in sorted(networks, key=lambda one: (-one.predicted_score, one.macs_m)):
+        if not front or one.macs_m * _SAME < front[-1].macs_m:
             front.append(one)
-    return front
+    return front[::-1]
 
 
 def _plot(pool: Sequence[Candidate], shown: Sequence[Candidate]) -> dict[str, Any]:
@@ -212,14 +217,16 @@ def _plot(pool: Sequence[Candidate], shown: Sequence[Candidate]) -> dict[str, An
     ]
     decades = range(math.floor(least / math.log(10)), math.ceil(most / math.log(10)) + 1)
     ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
-    heights = np.linspace(low + room, high - room, 5) if high - low > 2 * room else [low + room]
+    heights = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
     return {
         "size": (_WIDTH, _HEIGHT, _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM),
         "marks": marks,
         "front": " ".join(f"{right:.1f},{height:.1f}" for right, height in steps),
         "best": front,
         "x": [(f"{x(tick):.1f}", f"{tick:g}") for tick in ticks if least <= math.log(tick) <= most],
-        "y": [(f"{y(tick):.1f}", f"{tick:+.1f}") for tick in heights],
+        "y": [
+            (f"{y(tick):.1f}", f"{tick:+g}") for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high
+        ],
     }
 
 
@@ -235,16 +242,20 @@ def _map(mapped: SpaceMap, shown: Sequence[Candidate]) -> dict[str, Any]:
         return {
             "x": f"{left:.1f}",
             "y": f"{_MAP_PX / 2 - y * half:.1f}",
+            "label": _MAP_PX / 2 - y * half,
             "end": left > _WIDTH * 0.7,
             "name": place.name,
             "near": place.name in nearest,
             "rank": ranks.get(place.name),
         }
 
-    networks = [at(index) for index in mapped.of(Kind.MODEL)]
+    networks, tasks = ([at(index) for index in mapped.of(kind)] for kind in (Kind.MODEL, Kind.TASK))
+    lowest = 0.0
+    for one in sorted((one for one in tasks if one["near"]), key=lambda one: one["label"]):
+        lowest = one["label"] = max(one["label"], lowest + _LINE_PX)  # a line for each name
     return {
         "size": (_WIDTH, _MAP_PX),
-        "tasks": [at(index) for index in mapped.of(Kind.TASK)],
+        "tasks": tasks,
         "networks": [one for one in networks if one["rank"] is None],
         "ranked": [one for one in networks if one["rank"] is not None],
         "query": at(mapped.of(Kind.QUERY)[0]),

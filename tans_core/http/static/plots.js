@@ -107,6 +107,55 @@ export function drawFront(svg, all, fitting, chosen) {
   label.setAttribute("x", Math.max(4, Math.min(x - length / 2, width - RIGHT - length)));
 }
 
+const MAP_PAD = 24;
+const STAR = "M0-13 3.4-4.1 12.9-4 5.3 1.7 8 10.8 0 5.6-8 10.8-5.3 1.7-12.9-4-3.4-4.1Z";
+
+/** Draw the images among tasks and networks. `first`, `within`: sets of networks; `chosen`: one of them, or undefined. */
+export function drawMap(svg, places, { first, within, chosen }) {
+  const width = Math.max(260, svg.clientWidth || svg.parentElement.clientWidth || 600);
+  const height = Math.round(Math.min(width, 480));
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("height", height);
+  const toX = (place) => width / 2 + place.x * (width / 2 - MAP_PAD);
+  const toY = (place) => height / 2 - place.y * (height / 2 - MAP_PAD);
+  const near = places.filter((one) => one.kind === "task" && one.similarity !== null);
+  const nearest = [...near].sort((one, other) => other.similarity - one.similarity).map((one) => one.name);
+  const words = nearest.length ? `The nearest tasks are ${nearest.join(", ")}. The table below lists them.` : "";
+  svg.replaceChildren(
+    shape("title", { id: "map-title" }, "Your images among tasks and networks"),
+    shape("desc", { id: "map-words" }, words),
+  );
+  const draw = (kind, attributes, one) => {
+    const mark = shape(kind, attributes);
+    mark.append(shape("title", {}, one.name));
+    svg.append(mark);
+  };
+  const order = (one) => (within.has(one.name) ? 1 : 0) + (first.has(one.name) ? 1 : 0);
+  const networks = places.filter((one) => one.kind === "network").sort((one, other) => order(one) - order(other));
+  for (const one of networks) {
+    const kind = ["out", "in", "best"][order(one)];
+    draw("circle", { class: kind, cx: toX(one), cy: toY(one), r: kind === "best" ? 5 : 3 }, one);
+  }
+  for (const one of places.filter((place) => place.kind === "task")) {
+    const kind = near.includes(one) ? "task near" : "task";
+    draw("rect", { class: kind, x: toX(one) - 5, y: toY(one) - 5, width: 10, height: 10 }, one);
+  }
+  const query = places.find((one) => one.kind === "query");
+  draw("path", { class: "query", d: STAR, transform: `translate(${toX(query)} ${toY(query)})` }, query);
+  const named = [...near, ...networks.filter((one) => one.name === chosen)].sort((a, b) => toY(a) - toY(b));
+  let lowest = 0;
+  for (const one of named) {
+    lowest = Math.max(toY(one) + 4, lowest + 14); // a line for each name
+    const label = shape("text", { class: one.kind === "network" ? "name" : "", y: lowest }, one.name);
+    svg.append(label);
+    const length = label.getComputedTextLength();
+    const right = toX(one) + 10;
+    label.setAttribute("x", right + length > width ? Math.max(2, toX(one) - 10 - length) : right);
+  }
+  const ring = networks.find((one) => one.name === chosen);
+  if (ring) svg.append(shape("circle", { class: "chosen", cx: toX(ring), cy: toY(ring), r: 9 }));
+}
+
 /** Draw a learning curve: validation accuracy from 0 to 1, and training loss by its highest value. */
 export function drawCurve(svg, curve, epochs) {
   const last = Math.max(epochs || 1, ...curve.map((one) => one.epoch));

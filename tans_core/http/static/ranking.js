@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { $, guarded, h, minus, name, number, percent, reveal, say, several, signed } from "./dom.js";
-import { drawFront, front } from "./plots.js";
+import { drawFront, drawMap, front } from "./plots.js";
 import { prepare } from "./training.js";
 
 const MOST = 500;
@@ -11,43 +11,46 @@ const LOW_TRUST = 0.5;
 const PAUSE_MS = 150;
 const LONG_PAUSE_MS = 1000; // the images are sent again
 
-/** `source`: the images and their query. `all`: without limits; `fitting`: within them. `families`: by network. */
-const state = { source: null, all: [], fitting: [], families: new Map(), shown: PAGE, abort: null };
+/** `source`: the images and their query. `all`: without limits; `fitting`: within them. `cards`: by network. */
+const state = { source: null, all: [], fitting: [], cards: new Map(), map: null, shown: PAGE, abort: null };
 
 /** Rank networks for images: `{name, body, query, pictures}`. */
 export async function rank(source) {
-  Object.assign(state, { source, shown: PAGE });
+  Object.assign(state, { source, shown: PAGE, map: null });
   await guarded("networks", async () => {
     reveal("networks");
     say("networks", "Ranking …");
     const [found, cards] = await Promise.all([search({}), allCards()]);
-    const families = new Map(cards.map((card) => [card.id, card.family]));
-    Object.assign(state, { all: found, fitting: found, families });
+    Object.assign(state, { all: found, fitting: found, cards });
     makeLimits();
     $("refine").checked = false;
     show();
+    const map = await call("/v1/map", { method: "POST", body: asQuery(source) });
+    if (state.source === source) state.map = map;
+    showMap();
   });
 }
 
+const asQuery = (source) => new Blob([JSON.stringify(source.query)], { type: "application/json" });
+
 async function allCards() {
-  const cards = [];
-  for (let total = 1; cards.length < total;) {
-    const page = await call("/v1/models", { query: { limit: 1000, offset: cards.length } });
+  const cards = new Map();
+  for (let total = 1; cards.size < total;) {
+    const page = await call("/v1/models", { query: { limit: 1000, offset: cards.size } });
     if (!page.models.length) break; // another release is in production now
-    cards.push(...page.models);
+    for (const card of page.models) cards.set(card.id, card);
+    choices($("latency-profile"), "any", page.latency_profiles, String);
     total = page.total;
   }
   return cards;
 }
 
-async function search(limits, refine = 0) {
+async function search(limited, refine = 0) {
   state.abort?.abort();
   state.abort = new AbortController();
   const { signal } = state.abort;
-  const body = refine
-    ? state.source.body
-    : new Blob([JSON.stringify(state.source.query)], { type: "application/json" });
-  const query = { ...limits, top_k: MOST, ...(refine ? { refine } : {}) };
+  const body = refine ? state.source.body : asQuery(state.source);
+  const query = { ...limited, top_k: MOST, ...(refine ? { refine } : {}) };
   const progress = refine
     ? (share) => say("networks", share < 1 ? "Sending the images …" : "Running 8 networks …")
     : undefined;
@@ -72,12 +75,17 @@ function limit(id) {
 }
 
 function makeLimits() {
+  const cards = state.all.map((one) => state.cards.get(one.model)).filter(Boolean);
   const licences = [...new Set(state.all.flatMap((one) => one.licence.split(/\s+(?:AND|OR)\s+|[()]/)))]
     .filter(Boolean)
     .sort();
-  const families = [...new Set(state.families.values())].sort();
+  const families = [...new Set(cards.map((card) => card.family))].sort();
+  const sizes = [...new Set(cards.map((card) => card.preprocess.image_size_px))].sort((a, b) => a - b);
   fill($("families"), families);
   fill($("licences"), licences);
+  fill($("homes"), [...new Set(state.all.map((one) => one.home_task))].sort());
+  choices($("input-size"), "any", sizes.slice(0, -1), (size) => `at most ${size} px`);
+  $("latency").hidden = $("latency-profile").length < 2;
   $("families").hidden = families.length < 2;
   noLimits();
 }
@@ -89,13 +97,36 @@ function fill(fieldset, values) {
   fieldset.replaceChildren(fieldset.querySelector("legend"), ...boxes);
 }
 
+function choices(select, none, values, text) {
+  const options = values.map((value) => h("option", { value: String(value) }, text(value)));
+  select.replaceChildren(h("option", { value: "" }, none), ...options);
+}
+
 const checked = (id) => [...$(id).querySelectorAll("input:checked")].map((box) => box.value);
-const unchecked = (id) => $(id).querySelectorAll("input:not(:checked)").length;
+const unchecked = (id) => [...$(id).querySelectorAll("input:not(:checked)")].map((box) => box.value);
 
 function noLimits() {
-  for (const id of Object.keys(COSTS)) $(id).value = 100;
-  for (const box of $("limits").querySelectorAll("fieldset input")) box.checked = true;
+  const refine = $("refine").checked;
+  $("limits").reset();
+  $("refine").checked = refine;
   sayLimits();
+}
+
+/** The limits and the order, as the service takes them; null for what is not limited. */
+function limits() {
+  const [profile, most] = [$("latency-profile").value, $("latency-most").value];
+  const timed = profile && Number(most) > 0;
+  return {
+    ...Object.fromEntries(Object.keys(COSTS).map((id) => [`max_${COSTS[id]}`, limit(id)])),
+    min_home_accuracy: $("home-accuracy").valueAsNumber / 100 || null,
+    max_input_size_px: $("input-size").value || null,
+    latency_profile: timed ? profile : null,
+    max_latency_ms: timed ? most : null,
+    licences: unchecked("licences").length ? checked("licences").join(",") : null,
+    not_home: unchecked("homes").join(",") || null,
+    prefer: $("prefer").value,
+    per_task: Number($("per-task").value) >= 1 ? $("per-task").value : null,
+  };
 }
 
 function sayLimits() {
@@ -105,25 +136,30 @@ function sayLimits() {
     $(`${id}-value`).textContent = text;
     $(id).setAttribute("aria-valuetext", text);
   }
-  const refused = unchecked("licences");
+  const floor = $("home-accuracy").valueAsNumber;
+  const least = floor ? `at least ${floor} % on its own task, which is not yours` : "any";
+  $("home-accuracy-value").textContent = least;
+  $("home-accuracy").setAttribute("aria-valuetext", least);
+  const refused = unchecked("licences").length;
   $("licence-count").textContent = refused
     ? `Licences: ${checked("licences").length} accepted, ${refused} not`
     : "Licences: all accepted";
+  const left = unchecked("homes").length;
+  $("home-count").textContent = left ? `Home tasks: all but ${left}` : "Home tasks: all";
 }
 
 async function rankAgain() {
   sayLimits();
   await guarded("networks", async () => {
-    const limits = Object.fromEntries(Object.keys(COSTS).map((id) => [`max_${COSTS[id]}`, limit(id)]));
-    if (unchecked("licences")) limits.licences = checked("licences").join(",");
     const families = new Set(checked("families"));
     state.fitting = [];
     const refine = $("refine").checked ? 8 : 0;
-    const searching = search(limits, refine);
+    const searching = search(limits(), refine);
     const { signal } = state.abort; // of this search: a later one has its own
     try {
       const found = await searching;
-      state.fitting = found.filter((one) => families.has(state.families.get(one.model)) || !unchecked("families"));
+      const all = !unchecked("families").length;
+      state.fitting = found.filter((one) => all || families.has(state.cards.get(one.model)?.family));
     } finally {
       if (!signal.aborted) show();
     }
@@ -167,6 +203,33 @@ function show() {
   const high = Math.max(...visible.map((one) => one.score + one.plus_minus));
   $("ranking").replaceChildren(...visible.map((one, index) => item(one, index, best.has(one.model), low, high)));
   $("more").hidden = fitting.length <= shown;
+  showMap();
+}
+
+/** The map of the images, tasks and networks, and the tasks nearest to the images as a table. */
+function showMap() {
+  $("map-figure").hidden = !state.map;
+  if (!state.map) return;
+  const { places, trustworthiness } = state.map;
+  const nearest = places
+    .filter((one) => one.kind === "task" && one.similarity !== null)
+    .sort((one, other) => other.similarity - one.similarity);
+  const first = new Set(state.fitting.slice(0, PAGE).map((one) => one.model));
+  const within = new Set(state.fitting.map((one) => one.model));
+  drawMap($("map"), places, { first, within, chosen: state.fitting[0]?.model });
+  const sure = trustworthiness === null ? "" : ` Neighbours here are neighbours there to ${percent(trustworthiness)}.`;
+  $("map-trust").textContent = `Two dimensions of the space (PCA); what is apart there may look near here.${sure}`;
+  const best = (task) => state.fitting.find((one) => one.home_task === task)?.model;
+  const rows = nearest.map((one) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, name(one.name)),
+      h("td", {}, signed(one.similarity)),
+      h("td", {}, name(best(one.name) ?? "none within the limits")),
+    ),
+  );
+  $("near-tasks").replaceChildren(...rows);
 }
 
 function item(one, index, onFront, low, high) {
@@ -229,9 +292,8 @@ function reasons(one, index) {
         ? "at about the same compute"
         : `at ${number(Number(times.toPrecision(2)))} times the compute`;
     const behind = first.score - one.score;
-    said.push(
-      behind < 0.005 ? `Equal to the first, ${compute}.` : `${behind.toFixed(2)} behind the first, ${compute}.`,
-    );
+    const gap = `${Math.abs(behind).toFixed(2)} ${behind > 0 ? "behind" : "ahead of"} the first`;
+    said.push(`${Math.abs(behind) < 0.005 ? "Equal to the first" : gap}, ${compute}.`);
   }
   return said;
 }
@@ -264,8 +326,10 @@ function parts(one) {
   );
 }
 
-for (const id of Object.keys(COSTS)) $(id).addEventListener("input", soon);
-for (const id of ["families", "licences"]) $(id).addEventListener("change", soon);
+for (const id of [...Object.keys(COSTS), "home-accuracy", "latency-most", "per-task"])
+  $(id).addEventListener("input", soon);
+for (const id of ["families", "licences", "homes", "input-size", "latency-profile", "prefer"])
+  $(id).addEventListener("change", soon);
 $("refine").addEventListener("change", rankAgain);
 $("no-limits").addEventListener("click", () => {
   noLimits();
@@ -279,5 +343,7 @@ $("more").addEventListener("click", () => {
   $("ranking").children[next]?.querySelector("button").focus();
 });
 new ResizeObserver(() => {
-  if (state.all.length) drawFront($("front"), state.all, state.fitting, state.fitting[0]);
+  if (!state.all.length) return;
+  drawFront($("front"), state.all, state.fitting, state.fitting[0]);
+  showMap();
 }).observe($("front").parentElement);
