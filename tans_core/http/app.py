@@ -233,7 +233,9 @@ def _warm(live: Live) -> None:
 
 def _scan(service: Service, path: Path, scratch: Path, options: ScanOptions) -> Scan:
     scanned, query = service.scan(path, scratch=scratch, **options.model_dump())
-    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=scanned.to_dict(), query=query)
+    report = scanned.to_dict()
+    report["gate"]["failures"] = [problems.for_callers(one) for one in report["gate"]["failures"]]
+    return Scan(release=service.release.id, passed=scanned.verdict.passed, scan=report, query=query)
 
 
 def _found(retrieval: Retrieval) -> Found:

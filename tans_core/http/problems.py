@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from tans_core.errors import DataError, GateError, NoModelFitsError, ParamsError, StoreError, TansError, problems
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.retrieval.constraints import Options
+from tans_core.tasks.classes import LEAVE_OUT
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -35,6 +36,13 @@ _FLAGS = {
     for options in (RetrieveOptions, FinetuneOptions)
     for name, field in options.model_fields.items()
 }
+
+
+_ELSEWHERE = {
+    LEAVE_OUT: "Add images, or delete the classes.",
+    "Run `tans ": "On the service's machine, run `tans ",
+}
+"""Advice for who sits at the machine, and its words for who calls the service."""
 
 
 class Problem(BaseModel):
@@ -95,8 +103,14 @@ def described(error: TansError, hidden: Mapping[Path, str], release: str | None 
     text = str(error)
     for folder, shown in hidden.items():
         text = re.sub(re.escape(str(folder)) + shown, "", text)
-    text = re.sub(r"--[a-z][a-z-]*[a-z]", lambda match: _FLAGS.get(match[0], match[0]), text)
-    return _problem(status, text, type(error), release)
+    return _problem(status, for_callers(text), type(error), release)
+
+
+def for_callers(text: str) -> str:
+    """Return a message with the service's names of options, and with advice that a caller can follow."""
+    for here, elsewhere in _ELSEWHERE.items():
+        text = text.replace(here, elsewhere)
+    return re.sub(r"--[a-z][a-z-]*[a-z]", lambda match: _FLAGS.get(match[0], match[0]), text)
 
 
 class _Values:

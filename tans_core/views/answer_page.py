@@ -224,9 +224,7 @@ def _plot(pool: Sequence[Candidate], shown: Sequence[Candidate]) -> dict[str, An
         "front": " ".join(f"{right:.1f},{height:.1f}" for right, height in steps),
         "best": front,
         "x": [(f"{x(tick):.1f}", f"{tick:g}") for tick in ticks if least <= math.log(tick) <= most],
-        "y": [
-            (f"{y(tick):.1f}", f"{tick:+g}") for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high
-        ],
+        "y": [(f"{y(tick):.1f}", f"{tick:+g}") for tick in heights],
     }
 
 

@@ -110,7 +110,7 @@ export function drawFront(svg, all, fitting, chosen) {
 const MAP_PAD = 24;
 const STAR = "M0-13 3.4-4.1 12.9-4 5.3 1.7 8 10.8 0 5.6-8 10.8-5.3 1.7-12.9-4-3.4-4.1Z";
 
-/** Draw the images among tasks and networks. `first`, `within`: sets of networks; `chosen`: one of them, or undefined. */
+/** Draw the images among tasks and networks. `first`, `within`: sets of networks; `chosen`: one of them, or none. */
 export function drawMap(svg, places, { first, within, chosen }) {
   const width = Math.max(260, svg.clientWidth || svg.parentElement.clientWidth || 600);
   const height = Math.round(Math.min(width, 480));

@@ -178,11 +178,12 @@ function soon() {
 function show() {
   const { all, fitting, shown } = state;
   const first = fitting[0];
+  const thinned = $("prefer").value !== "accurate" || $("per-task").value; // of those within the limits
   const most = all.length === MOST ? `the best ${MOST}` : several(all.length, "network");
   say(
     "networks",
     first
-      ? `${fitting.length} of ${most} within the limits. First: ${first.model}.`
+      ? `${fitting.length} of ${most} ${thinned ? "left" : "within the limits"}. First: ${first.model}.`
       : "No network is within these limits.",
   );
   const far = first && first.trust < LOW_TRUST;
@@ -226,7 +227,7 @@ function showMap() {
       {},
       h("th", { scope: "row" }, name(one.name)),
       h("td", {}, signed(one.similarity)),
-      h("td", {}, name(best(one.name) ?? "none within the limits")),
+      h("td", { class: "text" }, name(best(one.name) ?? "none within the limits")),
     ),
   );
   $("near-tasks").replaceChildren(...rows);

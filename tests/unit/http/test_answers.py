@@ -66,6 +66,8 @@ def test_images_that_the_gate_refuses_are_a_problem_that_names_no_folder_of_the_
     assert said["type"] == "urn:tans:error:EmptyClassError"
     assert said["release"] == scanned["release"]
     assert "upload.zip" in said["detail"]
+    for text in (said["detail"], *scanned["scan"]["gate"]["failures"]):
+        assert "Add images, or delete the classes." in text and "tans tasks" not in text
     assert str(service.temporary) not in json.dumps([said, scanned])
 
 
@@ -75,6 +77,9 @@ def test_nothing_fits_names_parameters_of_the_service_and_what_to_relax(service:
     assert said["type"] == "urn:tans:error:NoModelFitsError"
     assert "satisfy max_params_m 1e-06" in said["detail"]
     assert "raise max_params_m to" in said["advice"][0]
+    limits = {"max_latency_ms": 1, "latency_profile": "cpu-3-threads-batch-3"}
+    said = problem(service.client.post("/v1/retrieve", params=limits, content=zipped(photos), headers=ZIP), 422)
+    assert "On the service's machine, run `tans zoo profile --device cpu" in said["advice"][-1]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +109,18 @@ def test_models_are_listed_within_limits_and_shown_by_id(service: Served, projec
     limit = sorted(card.params_m for card in cards)[3]
     small = service.client.get("/v1/models", params={"max_params_m": limit}).json()
     assert [one["id"] for one in small["models"]] == [card.id for card in cards if card.params_m <= limit]
+    limits = {"max_input_size_px": cards[0].preprocess.image_size_px, "not_home": "bars", "min_home_accuracy": 0.1}
+    listed_in_limits = service.client.get("/v1/models", params=limits).json()["models"]
+    wanted = [
+        card.id
+        for card in cards
+        if card.preprocess.image_size_px <= limits["max_input_size_px"]
+        and card.home_task != "bars"
+        and (card.val_accuracy or 0) >= 0.1
+    ]
+    assert [one["id"] for one in listed_in_limits] == wanted != []
+    said = problem(service.client.get("/v1/models?home=bar"), 422)
+    assert said["detail"] == "home: no network has the home task 'bar' (did you mean 'bars'?)."
     one = service.client.get(f"/v1/models/{cards[0].id}").json()
     assert (one["model"], one["release"]) == (plain(cards[0].to_dict()), listed["release"])
     said = problem(service.client.get(f"/v1/models/{cards[0].id}x"), 404)
@@ -184,6 +201,7 @@ def test_service_without_a_release_is_not_ready_until_one_is_published(
         listed = running.client.get("/v1/models", params=limit).json()["models"]
         found = running.client.post("/v1/retrieve", params=limit, content=zipped(photos), headers=ZIP).json()
         assert [one["id"] for one in listed] == [one["model"] for one in found["candidates"]] == [card.id]
+        assert running.client.get("/v1/models").json()["latency_profiles"] == [profile.name]
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -218,6 +236,23 @@ def test_query_is_answered_as_its_images_are(
     assert json.loads(done.out)["candidates"] == wanted
     shown = command("retrieve", "--query", file, "--root", project)
     assert wanted[0]["model"] in shown.out
+
+
+def test_map_places_the_query_among_tasks_and_networks(service: Served, query: tans.Query, project: Path) -> None:
+    answer = service.client.post("/v1/map", content=query.model_dump_json(), headers=JSON).json()
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for one in answer["places"]:
+        by_kind.setdefault(one["kind"], []).append(one)
+    cards = tans.list_models(project)
+    assert {one["name"] for one in by_kind["network"]} == {card.id for card in cards}
+    assert [one["name"] for one in by_kind["network"]] == [
+        one.model for one in tans.retrieve(query, root=project, top_k=100)
+    ]
+    # Networks of the base have no task for a home.
+    assert {one["name"] for one in by_kind["task"]} == {card.home_task for card in cards if card.class_names}
+    assert any(one["similarity"] is not None for one in by_kind["task"]) and len(by_kind["query"]) == 1
+    assert all(abs(one[axis]) <= 1 for one in answer["places"] for axis in "xy")
+    assert "not a query file" in problem(service.client.post("/v1/map", content=b"[]", headers=JSON), 422)["detail"]
 
 
 @pytest.mark.parametrize("options", [{"refine": 2}, {"group": "patient"}])
