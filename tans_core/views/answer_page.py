@@ -128,14 +128,14 @@ def _reasons(one: Candidate, shown: Sequence[Candidate], pool: Sequence[Candidat
         behind = first.score - one.score
         gap = f"{abs(behind):.2f} {'behind' if behind > 0 else 'ahead of'} the first"
         said.append(
-            f"{'Equal to the first' if abs(behind) < 0.005 else gap}, {_times(one.macs_m, first.macs_m)} the compute."
+            f"{'Equal to the first' if abs(behind) < 0.005 else gap}, {_times(one.macs_m, first.macs_m)} compute."
         )
     return " ".join(said)
 
 
 def _times(value: float, base: float) -> str:
     times = value / base
-    return "at about" if 0.9 < times < 1.1 else f"at {times:.2g} times"
+    return "at about the same" if 0.9 < times < 1.1 else f"at {times:.2g} times the"
 
 
 def _runner_up(shown: Sequence[Candidate]) -> dict[str, Any] | None:

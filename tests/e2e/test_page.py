@@ -77,6 +77,10 @@ def test_dropped_folder_is_checked_and_ranked_as_the_api_does(
     assert "36 images in 3 classes: ready" in page.find("#verdict").text
     assert any(line.startswith("ash/broken.png: ") for line in page.texts("#findings li"))
     assert models(page) == [one.model for one in tans.retrieve(query, root=project, top_k=10)]
+    page.until("!document.getElementById('map-figure').hidden")
+    tasks = {card.home_task for card in tans.list_models(project) if card.class_names}
+    assert page.count("#map rect") == len(tasks) and page.count("#map circle title") == 16
+    assert set(page.texts("#near-tasks th")) <= tasks and page.count("#near-tasks tr") == min(5, len(tasks))
     assert page.faults() == []
 
 
@@ -101,6 +105,26 @@ def test_family_and_licence_limit_too_and_nothing_fits_is_explained(page: Page) 
     page.find("#no-limits").click()
     page.until("document.querySelectorAll('#ranking li').length === 10")
     assert not page.find("#networks .problem").is_displayed()
+
+
+def test_order_and_home_tasks_are_chosen_and_reset(page: Page, query: tans.Query, project: Path) -> None:
+    page.find("#per-task").send_keys("1")
+    page.run("document.querySelector('#prefer').value = 'small'")
+    page.run("document.querySelector('#prefer').dispatchEvent(new Event('change'))")
+    wanted = [one.model for one in tans.retrieve(query, root=project, top_k=10, per_task=1, prefer="small")]
+    page.until(f"document.querySelectorAll('#ranking li').length === {len(wanted)}")
+    assert models(page) == wanted
+    refused = page.find("#homes input").get_attribute("value")
+    page.run("document.querySelector('#homes input').click()")
+    page.until("document.getElementById('home-count').textContent === 'Home tasks: all but 1'")
+    wanted = [
+        one.model for one in tans.retrieve(query, root=project, top_k=10, per_task=1, prefer="small", not_home=refused)
+    ]
+    listed = "[...document.querySelectorAll('#ranking h3 > bdi')].map((one) => one.textContent).join()"
+    page.until(f"{listed} === {json.dumps(','.join(wanted))}")
+    page.find("#no-limits").click()
+    page.until("document.querySelectorAll('#ranking li').length === 10")
+    assert page.find("#per-task").get_attribute("value") == ""
 
 
 def test_refining_shows_what_the_first_networks_can_do_on_the_images(page: Page) -> None:

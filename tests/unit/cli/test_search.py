@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def test_json_is_all_that_stdout_holds(tans: Tans, project: Path) -> None:
     assert answer["task"]["name"] == UNSEEN
     assert answer["scan"] is None
     assert Path(answer["folder"], "candidates.json").is_file()
+
+
+def test_answer_is_explained_on_one_page(tans: Tans, project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new/answer.html"
+    done = tans("retrieve", UNSEEN, "--max-macs-m", 9, "--html", file, "--root", project)
+    assert done.code == 0, done.err
+    assert done.out.rstrip().endswith(f"Explained in {file}")
+    text = file.read_text()
+    ranked = text.partition('class="ranking"')[2].partition("</ol>")[0]
+    assert re.findall(r"<h3><bdi>([^<]+)</bdi>", ranked) == [row[1] for row in table_rows(done.out)]
+    tasks = {card.home_task for card in tans_core.list_models(project) if card.class_names}
+    near = text.partition('class="near"')[2].partition("</section>")[0]
+    assert set(re.findall(r"<h3><bdi>([^<]+)</bdi>", near)) <= tasks and near.count("data:image/png") >= 4
+    assert "Limits: --max-macs-m 9." in text
 
 
 def test_constraints_reach_the_search(tans: Tans, project: Path) -> None:
