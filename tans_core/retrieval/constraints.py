@@ -31,7 +31,7 @@ class Range:
         factor: that turns the column into the value.
         shown: whether messages name the value without a limit on it as well.
         digits: of a limit in advice.
-        unknown: what to do about a model without a value, which no limit lets in.
+        unknown: what lets in a model without a value, if no limit can.
     """
 
     unit: str
@@ -70,7 +70,7 @@ RANGES = {
     "weights_mb": Range("MB", "params_m", factor=4.0),
     "input_size_px": Range("px", digits=4),
     "home_accuracy": Range("at home", "val_accuracy", unknown="leave out --min-home-accuracy"),
-    "latency_ms": Range("ms", unknown="time it"),
+    "latency_ms": Range("ms"),
 }
 """All ranges. Input sizes are on the cards; latencies depend on a profile."""
 SETS = {
@@ -216,30 +216,22 @@ def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) 
     """
     if not models:
         return "the index has no model. Run `tans build`, then `tans publish`."
-    # Rather those of which all is known that a limit compares.
-    unknown = [[name for name in RANGES if constraints.limits(name) and one.get(name) is None] for one in models]
-    least = min(map(len, unknown))
-    measured = [
-        (one, _excess(one, constraints), _lacks(one, constraints), lacking_values)
-        for one, lacking_values in zip(models, unknown, strict=True)
-        if len(lacking_values) == least
-    ]
+    timed = [one for one in models if not constraints.limits("latency_ms") or one.get("latency_ms") is not None]
+    measured = [(one, _excess(one, constraints), _lacks(one, constraints)) for one in timed or models]
 
-    def order(row: tuple[Mapping[str, Any], float, Mapping[str, Sequence[str]], Sequence[str]]) -> Any:
-        return sum(map(len, row[2].values())), row[1], row[0]["id"]
+    def order(row: tuple[Mapping[str, Any], float, Mapping[str, int]]) -> tuple[int, float, str]:
+        return sum(row[2].values()), row[1], row[0]["id"]
 
-    # One model that misses ranges only, one that misses sets only; if there is neither, one that misses both.
+    # One model that misses ranges only, one that misses names only; if there is neither, one that misses both.
     ways = [[row for row in measured if not row[2]], [row for row in measured if row[1] <= 1]]
     nearest = [min(way, key=order) for way in ways if way] or [min(measured, key=order)]
     lines = []
-    for model, _, names, missing in nearest:
+    for model, _, lacks in nearest:
         values = {name: model.get(name) for name, one in RANGES.items() if one.shown or constraints.limits(name)}
         shown = ", ".join(f"{value:.3g} {RANGES[name].unit}" for name, value in values.items() if value is not None)
-        advice = _relaxed(model, constraints)
-        advice += [SETS[name].advice.format(",".join(some)) for name, some in names.items()]
-        advice += [RANGES[name].unknown for name in missing]
+        advice = [*_relaxed(model, constraints), *lacks, *([] if timed else ["time it"])]
         lines.append(f"  {model['id']} ({shown}): {' and '.join(advice)}")
-    if untimed := sum("latency_ms" in missing for missing in unknown):
+    if untimed := len(models) - len(timed):
         device, threads, batch = _PROFILE.fullmatch(constraints.latency_profile or "").groups()  # type: ignore[union-attr]
         command = f"tans zoo profile --device {device} --threads {threads} --batch {batch}"
         lines.append(f"  {untimed:,} were not timed under {constraints.latency_profile}. Run `{command}`.")
@@ -251,13 +243,17 @@ def _option(end: str, name: str) -> str:
     return f"--{end}-{name.replace('_', '-')}"
 
 
-def _lacks(model: Mapping[str, Any], constraints: Constraints) -> dict[str, Sequence[str]]:
-    """Return by set the names that would have to change to let a model in; nothing for a set that it satisfies."""
-    given = {name: getattr(constraints, name) for name in SETS}
-    lacks = {
-        name: SETS[name].lacks(model[SETS[name].column], names) for name, names in given.items() if names is not None
-    }
-    return {name: names for name, names in lacks.items() if names}
+def _lacks(model: Mapping[str, Any], constraints: Constraints) -> dict[str, int]:
+    """Return advice to let a model in that no range can be relaxed for, and how many names each is about."""
+    lacks = {}
+    for name, one in SETS.items():
+        given = getattr(constraints, name)
+        if given is not None and (names := one.lacks(model[one.column], given)):
+            lacks[one.advice.format(",".join(names))] = len(names)
+    for name in filter(constraints.limits, RANGES):
+        if RANGES[name].unknown and model.get(name) is None:
+            lacks[RANGES[name].unknown] = 1
+    return lacks
 
 
 def _excess(model: Mapping[str, Any], constraints: Constraints) -> float:

@@ -204,12 +204,15 @@ def test_nearest_miss_says_what_to_give_up_licences_included(limits: dict[str, A
             {"min_home_accuracy": 0.7, "not_home": "digits"},
             [
                 "large.choice (2 M parameters, 40 M MACs, 0.6 at home): lower --min-home-accuracy to 0.6",
-                "small.both (0.5 M parameters, 5 M MACs, 0.812 at home): leave out --not-home digits",
+                "large.font (2.5 M parameters, 50 M MACs): leave out --min-home-accuracy",
             ],
         ),
         (
-            {"min_home_accuracy": 0.1, "home": "ImageNet-1k"},
-            ["large.choice (2 M parameters, 40 M MACs, 0.6 at home): add --home leaves"],
+            {"home": "leaves", "max_params_m": 1.0},
+            [
+                "large.choice (2 M parameters, 40 M MACs): raise --max-params-m to 2",
+                "small.both (0.5 M parameters, 5 M MACs): add --home digits",
+            ],
         ),
     ],
 )
