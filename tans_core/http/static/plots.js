@@ -149,8 +149,9 @@ export function drawMap(svg, places, { first, within, chosen }) {
     const label = shape("text", { class: one.kind === "network" ? "name" : "", y: lowest }, one.name);
     svg.append(label);
     const length = label.getComputedTextLength();
-    const right = toX(one) + 10;
-    label.setAttribute("x", right + length > width ? Math.max(2, toX(one) - 10 - length) : right);
+    const beside = one.kind === "network" ? 14 : 10; // past its ring
+    const right = toX(one) + beside;
+    label.setAttribute("x", right + length > width ? Math.max(2, toX(one) - beside - length) : right);
   }
   const ring = networks.find((one) => one.name === chosen);
   if (ring) svg.append(shape("circle", { class: "chosen", cx: toX(ring), cy: toY(ring), r: 9 }));
