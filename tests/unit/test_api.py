@@ -266,7 +266,7 @@ def test_finetuning_a_folder_keeps_its_scan_report(project: Path, photos: Path) 
         ({"rank": 99}, errors.ParamsError, "rank: got 99"),
         ({"rank": 0}, errors.ParamsError, "rank: got 0"),
         ({"max_params_m": -1}, errors.ParamsError, "max_params_m: got -1"),
-        ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, r"min_macs_m\): got 3, want at most"),
+        ({"min_macs_m": 3, "max_macs_m": 2}, errors.ParamsError, r"min_macs_m: got 3, want at most"),
         ({"licences": "MTI"}, errors.ParamsError, "did you mean 'MIT'"),
         ({"licences": 5}, errors.ParamsError, "licences: got 5"),
         ({"seed": 2**70}, errors.ParamsError, "seed: got"),
