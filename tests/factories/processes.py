@@ -1,4 +1,4 @@
-"""Processes that a test starts: whether they still run (from /proc), and one that is stopped during a scan."""
+"""Processes that a test starts: none beside it, whether they still run (from /proc), and one stopped during a scan."""
 
 from __future__ import annotations
 
@@ -10,6 +10,25 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Let this process and those that it starts use one core: stages then work in this process.
+
+    Each process that a stage starts beside it imports torch for seconds, longer than the work of a small project.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    # Each process of pytest-xdist (gw0, gw1, ...) takes another one.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {sorted(before)[number % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def alive(pid: int) -> bool:

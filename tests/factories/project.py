@@ -12,6 +12,7 @@ from PIL import Image
 
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.task import Task, TaskInfo, write_task
+from tests.factories.processes import one_core
 
 SIZE_PX = 16
 SPLITS = ("train",) * 10 + ("val",) * 5 + ("test",) * 5
@@ -147,6 +148,7 @@ def make_task(name: str, source: str, role: Any, kind: int) -> Task:
     return Task(info, SquareImages.of(images), labels, np.array(SPLITS * 3), names, names, sizes)
 
 
+@one_core()
 def build_project(root: Path, sources: Mapping[str, str] = TASKS, **changes: Any) -> Path:
     """Run every stage from `base` to `index` on made tasks, and publish the result.
 

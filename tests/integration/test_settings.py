@@ -7,7 +7,6 @@ networks in test_real_networks.py.
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from tans_core import yaml_file
 from tans_core.errors import TansError
 from tans_core.params import Params
 from tans_core.stages import gate
+from tests.factories.processes import one_core
 from tests.factories.project import PARAMS, TASKS, build_project
 from tests.factories.stage_runs import (
     run_base,
@@ -223,15 +223,10 @@ def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None)
 
 
 @pytest.fixture(autouse=True)
-def one_core() -> Iterator[None]:
+def in_this_process() -> Iterator[None]:
     """Stages work in this process alone: starting others takes longer than these runs."""
-    if not hasattr(os, "sched_setaffinity"):
+    with one_core():
         yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    yield
-    os.sched_setaffinity(0, before)
 
 
 def test_every_setting_has_a_case_here() -> None:

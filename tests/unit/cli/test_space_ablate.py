@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.factories.processes import one_core
 from tests.factories.project import TASKS
 from tests.unit.cli.conftest import Tans
 
@@ -20,18 +19,6 @@ def root(project: Path, tmp_path: Path) -> Path:
     """A copy of the small project."""
     shutil.copytree(project, tmp_path / "project")
     return tmp_path / "project"
-
-
-@pytest.fixture
-def one_core() -> Iterator[None]:
-    """Where there is one, nothing is spawned."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
 
 
 @pytest.mark.slow
@@ -53,7 +40,7 @@ def test_ablation_of_some_parts_gives_one_table_and_one_picture(tans: Tans, root
     assert not (root / ".resume/ablate").exists()
 
 
-@pytest.mark.usefixtures("one_core")
+@one_core()
 def test_table_names_variants_and_what_was_left_out(tans: Tans, root: Path, tmp_path: Path) -> None:
     options = ("--seeds", "2", "--only", "no-predictor", "--only", "images-20", "--out", tmp_path / "shown/parts")
     done = tans("space", "ablate", *options, "--root", root)
