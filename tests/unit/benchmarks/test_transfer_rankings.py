@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transfer
 import transfer_anchors
+import yaml
 from transfer_rankings import OURS, REFINED_BY, Asked, ceiling, judge_rankings, paper_on, rankings, transfer_mean
 
 from tans_core.embeddings.functional import Noise
@@ -23,8 +24,8 @@ from tans_core.space.fit import fit_on
 from tans_core.tasks.task import Task, read_info, read_task
 from tans_core.zoo.weights import load_model
 from tests.factories.embeddings import linked_scores, linked_tables, space_recipe
+from tests.factories.processes import one_core
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 TASKS = [f"task-{number:02d}" for number in range(6)]
 SEEN = (0, 1, 3, 4)
 """All but those of source-2."""
@@ -187,16 +188,23 @@ def test_anchors_of_the_source_left_out_are_not_looked_at(
 
 
 @pytest.mark.slow
-def test_whole_benchmark_runs_on_a_small_project(project: Path, tmp_path: Path) -> None:
+@one_core()
+def test_whole_benchmark_runs_on_a_small_project(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Check that every ranking is judged; the figures of so few networks mean nothing."""
-    for part in ("data", "params.yaml"):
-        (tmp_path / part).symlink_to(project / part)
+    (tmp_path / "data").symlink_to(project / "data")
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["space"]["steps"] = 10
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     sizes = ["--judged", "2", "--networks", "16", "--truth-seeds", "2", "--space-seeds", "2", "--paper-steps", "20"]
-    command = [sys.executable, BENCHMARKS / "transfer.py", "--root", tmp_path, *sizes, "--out", tmp_path / "out.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    options = ["--root", tmp_path, *sizes, "--out", tmp_path / "out.json"]
+    monkeypatch.setattr(sys, "argv", ["transfer.py", *map(str, options)])
+    transfer.main()
+    said = capsys.readouterr().out
     record = json.loads((tmp_path / "out.json").read_text())
     assert {row["networks"] for row in record["tasks"].values()} == {8} and len(record["tasks"]) == 2
     for name in (OURS, REFINED_BY, "paper, similarity", "paper on noise, similarity", "nearest task", "transfer mean"):
         assert -1 <= record["table"][name]["left out"]["weighted_tau"]["mean"] <= 1
-        assert name in done.stdout
+        assert name in said
     assert 0 <= record["calibration"]["left out"]["coverage"]["mean"] <= 1
