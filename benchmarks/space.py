@@ -141,7 +141,7 @@ def qualities(files: Files, after: list[int]) -> dict[str, dict[str, dict[str, f
     return quality
 
 
-def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
+def on_heldout(files: Files, steps: int, tans_steps: int) -> dict[str, dict[str, float]]:
     """Return the quality on a held-out quarter of each task's networks: of the paper's objective at two weights of its
     prediction error, and of `tans`."""
     heldout = hold_out_at_random(files.data.home, 0.25, seed=0)
@@ -149,7 +149,7 @@ def on_heldout(files: Files, steps: int) -> dict[str, dict[str, float]]:
     for weight in (1, 100):
         space = files.fit(PaperRecipe(steps=steps, prediction_weight=weight), heldout)
         measured[f"weight_{weight}"] = files.measure(space, heldout)["heldout"]
-    measured["tans"] = fit_tans(files.data, heldout, PUBLISHED_RECIPE, seed=0)[1]["heldout"]
+    measured["tans"] = fit_tans(files.data, heldout, replace(PUBLISHED_RECIPE, steps=tans_steps), seed=0)[1]["heldout"]
     return {name: {key: round(value, 4) for key, value in figures.items()} for name, figures in measured.items()}
 
 
@@ -183,13 +183,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the plain loop per round")
     parser.add_argument("--steps", type=int, default=1000, help="steps of this project's code per round")
     parser.add_argument("--after", type=int, nargs="+", default=[400, 1000], help="steps after which both are measured")
+    parser.add_argument(
+        "--tans-steps", type=int, default=PUBLISHED_RECIPE.steps, help="steps of `tans` on held-out networks"
+    )
     parser.add_argument("--tasks", type=int, default=140)
     parser.add_argument("--networks", type=int, default=100, help="networks of each task")
     parser.add_argument("--quick", action="store_true", help="one short round, to check that it runs")
     parser.add_argument("--out", type=Path, help="metrics/bench-space.json by default, nothing with --quick")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.rounds, chosen.epochs, chosen.steps, chosen.after = 1, 2, 30, [20]
+        chosen.rounds, chosen.epochs, chosen.steps, chosen.after = 1, 1, 30, [20]
+        chosen.tans_steps = 200
         chosen.tasks, chosen.networks = min(chosen.tasks, 30), min(chosen.networks, 20)
     elif chosen.out is None:
         chosen.out = Path("metrics/bench-space.json")
@@ -206,7 +210,7 @@ def main() -> None:
         files = Files(*(torch.load(path, weights_only=True) for path in paths))
     apart = losses_apart(files)
     times = time_both(files, chosen.rounds, chosen.epochs, chosen.steps)
-    quality, heldout = qualities(files, chosen.after), on_heldout(files, max(chosen.after))
+    quality, heldout = qualities(files, chosen.after), on_heldout(files, max(chosen.after), chosen.tans_steps)
     result = {
         "tasks": chosen.tasks,
         "networks": len(files.data.home),

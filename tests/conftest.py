@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Set before torch is imported, here and in processes that tests start: beside another busy process, two threads wait
 # for each other, and the suite takes twice as long.
@@ -20,7 +22,15 @@ from tests.factories.runs import Run, make_run, write_pictures
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project with a release in production. Tests may add runs; tests that change more copy it."""
-    return build_project(tmp_path_factory.mktemp("project"))
+    root = tmp_path_factory.mktemp("project")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return build_project(root)
+    # Of several processes of tests, the first builds it, and each has a copy.
+    built = tmp_path_factory.getbasetemp().parent / "project"
+    with FileLock(f"{built}.lock"):
+        if not built.exists():
+            build_project(tmp_path_factory.mktemp("staged")).rename(built)
+    return Path(shutil.copytree(built, root, dirs_exist_ok=True))
 
 
 @pytest.fixture

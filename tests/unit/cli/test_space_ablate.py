@@ -21,7 +21,7 @@ def root(project: Path, tmp_path: Path) -> Path:
     return tmp_path / "project"
 
 
-@pytest.mark.slow
+@one_core()
 def test_ablation_of_some_parts_gives_one_table_and_one_picture(tans: Tans, root: Path) -> None:
     only = ("noise-4", "images-5", "dim-16", "images-10")
     options = [word for name in only for word in ("--only", name)]

@@ -255,6 +255,9 @@ def test_what_the_scores_follow_is_missed_and_a_killed_run_goes_on(built: Built,
     assert measure_variants(studies, folds=2, seeds=2, seed=0, jobs=1, done=tmp_path / "rows") == rows
     written = {path.name for path in (tmp_path / "rows").iterdir() if path.stat().st_mtime_ns != times[path.name]}
     assert written == {kept[0].name}
+    # In a process of its own the same comes out.
+    again = measure_variants(studies[:1], folds=2, seeds=1, seed=0, jobs=2, done=tmp_path / "beside")
+    assert again == {FULL: rows[FULL][:1]}
 
 
 def row(tau: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.factories.hostile_newcomers import BAD_CARDS, SPOILED
 from tests.factories.newcomers import drop, tensors
 
 LEAST = 40
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -86,13 +88,17 @@ def tmp_of(root: Path) -> list[Path]:
 
 
 KILLED = """
-import sys, threading, os, time
+import sys, os, threading, time
 from pathlib import Path
-sys.path.insert(0, {here!r})
 from tans_core.inbox import refresh
 import tans_core.gates.arrivals, tans_core.retrieval.placement, tans_core.index.releases
-threading.Thread(target=lambda: (time.sleep(float(sys.argv[2])), os.kill(os.getpid(), 9)), daemon=True).start()
-refresh(Path(sys.argv[1]), lambda newcomer, release: None, settle_s=0)
+for line in sys.stdin:
+    # Each is a fork of this process, which has imported all and has no threads.
+    if (pid := os.fork()) == 0:
+        threading.Thread(target=lambda: (time.sleep(float(line)), os.kill(os.getpid(), 9)), daemon=True).start()
+        refresh(Path(sys.argv[1]), lambda newcomer, release: None, settle_s=0)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -106,11 +112,16 @@ def test_of_an_admission_that_is_killed_again_and_again_nothing_is_half_admitted
     for number, name in enumerate(names):
         folder = drop(root / "inbox", name, val_accuracy=0.5 + number / 100)
         save_file(tensors(seed=number + 1), folder / WEIGHTS_FILE)
-    before = served(root)
-    script = KILLED.format(here=str(Path(__file__).parents[3]))
-    for kill in range(kills):
-        subprocess.run([sys.executable, "-c", script, root, f"{0.2 + 0.8 * kill}"], check=False, capture_output=True)
-        check_whole(root, names, before)
+    before, ended = served(root), list[int]()
+    command, pipe = [sys.executable, "-W", "ignore", "-c", KILLED, str(root)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=PROJECT) as program:
+        assert program.stdin is not None and program.stdout is not None
+        for kill in range(kills):
+            print(0.2 + 0.8 * kill, file=program.stdin, flush=True)
+            ended.append(int(program.stdout.readline()))
+            check_whole(root, names, before)
+        program.stdin.close()
+    assert -signal.SIGKILL in ended
     refresh(root, lambda newcomer, release: None, settle_s=0)
     assert len(served(root)) == len(before) + len(names)
     check_whole(root, names, before)

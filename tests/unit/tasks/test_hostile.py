@@ -123,13 +123,9 @@ def test_all_at_once_and_what_only_splits_can_have(all_in_splits: Path, tmp_path
     assert all(found.label(path) == path.split("/")[1] for path in found.task.paths if path.isascii())
 
 
-def test_a_search_with_all_at_once_in_splits_finds_models(all_in_splits: Path, project: Path) -> None:
-    assert len(program("retrieve", all_in_splits, "--json", "--root", project)["candidates"]) > 0
-
-
-def test_a_search_with_all_at_once_finds_models(all_at_once: Path, project: Path) -> None:
-    found = tans_core.retrieve(all_at_once, root=project)
-    assert len(list(found)) > 0
+@pytest.mark.parametrize("images", ["all_at_once", "all_in_splits"])
+def test_a_search_with_all_at_once_finds_models(images: str, project: Path, request: pytest.FixtureRequest) -> None:
+    assert len(tans_core.retrieve(request.getfixturevalue(images), root=project)) > 0
 
 
 def facts_after(root: Path, change: Any) -> dict[str, str | None]:
