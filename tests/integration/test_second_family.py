@@ -26,6 +26,7 @@ from tans_core.tasks.task import read_task
 from tans_core.zoo.admission import read_newcomer
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.weights import load_model
+from tests.factories.processes import one_core
 from tests.factories.project import PARAMS, TASKS, UNSEEN, build_project
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,7 @@ def test_base_and_fresh_weights_of_the_second_are_there_to_compare_with(mixed: P
     assert torch.equal(starts[0].classifier.weight, starts[2].classifier.weight)
 
 
+@one_core()
 def test_evaluation_runs_over_both(mixed: Path) -> None:
     evaluate.main(mixed)
     accuracy = json.loads((mixed / "metrics/evaluate.json").read_text())["accuracy"]

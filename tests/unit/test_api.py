@@ -17,6 +17,8 @@ from safetensors.numpy import load_file
 
 import tans_core as tans
 from tans_core import errors
+from tans_core.gates import query
+from tans_core.gates.query import start_query_gate
 from tans_core.index.releases import add_models
 from tans_core.io import write_json
 from tans_core.options import FinetuneOptions, RetrieveOptions
@@ -301,7 +303,15 @@ def test_service_answers_many_requests_from_one_release(project: Path) -> None:
     assert run.release == service.release.id == first.release
 
 
-def test_warm_service_has_a_gate_ready_for_each_folder_and_leaves_no_process(project: Path, photos: Path) -> None:
+@pytest.fixture
+def gate_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate judges in a process of its own, as it does for users."""
+    monkeypatch.setattr(query, "start_query_gate", start_query_gate)
+
+
+def test_warm_service_has_a_gate_ready_for_each_folder_and_leaves_no_process(
+    gate_process: None, project: Path, photos: Path
+) -> None:
     with tans.Service.open(project).warm() as service:
         first, second = (service.retrieve(photos) for _ in range(2))
         children = psutil.Process().children(recursive=True)
@@ -311,7 +321,7 @@ def test_warm_service_has_a_gate_ready_for_each_folder_and_leaves_no_process(pro
     assert not psutil.wait_procs(gates, timeout=10)[1]
 
 
-def test_warm_service_keeps_a_gate_that_a_task_did_not_need(project: Path) -> None:
+def test_warm_service_keeps_a_gate_that_a_task_did_not_need(gate_process: None, project: Path) -> None:
     with tans.Service.open(project).warm() as service:
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         service.retrieve(UNSEEN)

@@ -115,7 +115,7 @@ def test_build_waits_for_another_dvc_that_holds_the_lock(pipeline: Path) -> None
     with (pipeline / ".dvc/tmp/lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Longer than the three seconds after which DVC gives up by itself.
-        release = threading.Timer(6, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        release = threading.Timer(4.5, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
         release.start()
         tans.build("first", root=pipeline, on_line=lines.append)
         assert not release.is_alive()

@@ -11,19 +11,12 @@ import pytest
 from PIL import Image
 
 import tans_core
-from tans_core.gates import query
 from tans_core.tasks.task import read_task
 from tests.factories.images import write_class_folders
 from tests.factories.project import UNSEEN
 from tests.unit.cli.conftest import Tans, fresh, tans
 
 __all__ = ["fresh", "tans"]
-
-
-@pytest.fixture(autouse=True)
-def _no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without the gate's process, which would import great-expectations anew for each test.
-    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
 
 
 def _exported(project: Path, name: str, root: Path) -> Path:

@@ -19,7 +19,6 @@ import tans_core
 from tans_core.errors import StoreError
 from tans_core.finetuning import checkpoint
 from tans_core.finetuning import finetune as finetuning
-from tans_core.gates import query
 from tans_core.options import FinetuneOptions
 from tans_core.reporting import Progress
 from tests.factories.images import write_class_folders
@@ -128,7 +127,6 @@ def test_a_read_only_project_is_said_before_any_training(
 ) -> None:
     photos = write_class_folders(tmp_path / "photos", {"ash": 9, "oak": 9})
     root = shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("runs", ".resume", "reports"))
-    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
     monkeypatch.setattr(finetuning, "finetune", None)  # never reached
     _make_read_only(root, monkeypatch)
     before = sorted(root.rglob("*"))

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from tans_core.cli import main
-from tans_core.gates import query
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -31,8 +30,6 @@ Tans = Callable[..., Done]
 
 @pytest.fixture
 def tans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Tans]:
-    # Without the gate's process, which would import great-expectations for each test. Tests of the program do use it.
-    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object) -> Done:

@@ -12,7 +12,6 @@ import yaml
 
 import tans_core
 from tans_core.errors import DataError
-from tans_core.gates import query
 from tans_core.sources.image_folder import ImageFolder
 from tests.factories.images import encoded, noise, write_class_folders
 from tests.factories.query_cases import change_params
@@ -44,10 +43,7 @@ def test_groups_are_used_named_and_declined_by_the_command(tans: Tans, fresh: Pa
 
 
 @pytest.mark.parametrize("ask", ["scan", "retrieve"])
-def test_groups_stay_in_one_split_by_the_api(
-    ask: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
+def test_groups_stay_in_one_split_by_the_api(ask: str, project: Path, tmp_path: Path) -> None:
     table = _patients(tmp_path / "home", "path,label,mouse_nr")
     if ask == "scan":
         report = tans_core.scan(table, group="mouse_nr", root=project).scanned.report

@@ -11,7 +11,6 @@ import pytest
 import tans_core
 from tans_core.dataset import QueryLimits
 from tans_core.errors import GateError, ParamsError, TooFewImagesError
-from tans_core.gates import query
 from tans_core.gates.query import QueryVerdict
 from tans_core.params import QueryGateParams
 from tests.factories.images import write_class_folders
@@ -20,9 +19,7 @@ from tests.factories.query_cases import QUERY_CASES, change_params, copy_release
 
 
 @pytest.fixture
-def published(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    # Without the gate's process, which would import great-expectations anew for each test.
-    monkeypatch.setattr(query, "start_query_gate", lambda: query.QueryGate(None))
+def published(project: Path, tmp_path: Path) -> Path:
     return copy_release(project, tmp_path / "published")
 
 
