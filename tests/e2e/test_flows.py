@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.service_kills import pause_schedules
 from tans_core.newcomers import newcomer_folders
+from tests.factories.hostile import REFUSED
 from tests.factories.http_service import ZIP, served, zipped
 from tests.factories.processes import alive, wait_until_gone
 from tests.factories.service import Service, serve, under_dvc, wait
@@ -74,6 +75,19 @@ def test_failure_reaches_the_watching_shell_without_a_trace(service: Service) ->
     words = "UnknownTaskError: 'nothing': neither a path nor one of the 5 tasks"
     assert words in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["labels that contradict", "class of unreadable files"])
+def test_a_refused_data_set_fails_with_the_reason_and_a_report(name: str, service: Service, tmp_path: Path) -> None:
+    row = REFUSED[name]
+    assert row.error is not None
+    run = service.begin("retrieve/local", dataset=str(row.folder(tmp_path / "photos")))
+    message = service.until(run, {"FAILED", "CRASHED", "COMPLETED"})["message"]
+    assert message.startswith(f"{row.error.__name__}: ") and row.words in message
+    page = Path(message.rpartition("Details: ")[2])
+    assert page.name == "scan.html" and row.words in page.read_text(encoding="utf-8").replace("&#39;", "'")
+    failures = json.loads((page.parent / "scan.json").read_text(encoding="utf-8"))["gate"]["failures"]
+    assert any(row.words in failure for failure in failures)
 
 
 def test_finetune_leaves_a_report_and_a_newcomer(service: Service) -> None:

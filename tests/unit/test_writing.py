@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,23 @@ import tans_core
 from tans_core.errors import StoreError
 from tans_core.finetuning import checkpoint
 from tans_core.finetuning import finetune as finetuning
+from tans_core.io import write_text
 from tans_core.options import FinetuneOptions
 from tans_core.reporting import Progress
 from tests.factories.images import write_class_folders
+from tests.factories.processes import one_core
 from tests.factories.project import UNSEEN
 
-# A limit on file sizes fails like a full disk: during a write.
-_SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}));"
-_RUN = """
-import sys
-{limit}
-from tans_core.errors import StoreError
-import tans_core
-try:
-    {call}
-except StoreError as error:
-    print(error)
-    sys.exit(6)
-"""
 
-
-def _run(call: str, limit: str = "") -> subprocess.CompletedProcess[str]:
-    script = _RUN.format(call=call, limit=limit)
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+@contextmanager
+def _full_disk(bytes_left: int) -> Iterator[None]:
+    """A limit on file sizes fails like a full disk: during a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(("save", "where"), [(None, "runs/"), ("mine", "data/scanned/mine")])
@@ -49,11 +43,11 @@ def test_a_disk_that_is_full_during_a_scan_is_said_and_leaves_nothing_half(
     save: str | None, where: str, fresh_project: Path, tmp_path: Path
 ) -> None:
     photos = write_class_folders(tmp_path / "photos", {"ash": 30, "oak": 30}, side=64)
-    limit = _SMALL.format(bytes=150_000 if save else 3_000)
-    found = _run(f"tans_core.scan({str(photos)!r}, save={save!r}, root={str(fresh_project)!r})", limit)
-    assert found.returncode == 6, found.stderr
-    assert "cannot be written: File too large" in found.stdout and "Free some space" in found.stdout
-    assert where in found.stdout or "reports/" in found.stdout or ".resume" in found.stdout
+    with one_core(), _full_disk(150_000 if save else 3_000), pytest.raises(StoreError) as caught:
+        tans_core.scan(photos, save=save, root=fresh_project)
+    said = str(caught.value)
+    assert "cannot be written: File too large" in said and "Free some space" in said
+    assert where in said or "reports/" in said or ".resume" in said
     assert not list(fresh_project.rglob("*.tmp")) and not (fresh_project / "data/scanned/mine").exists()
 
 
@@ -64,10 +58,10 @@ def test_a_disk_that_is_full_after_a_fine_tuning_is_said_and_leaves_no_run(
     dataset = str(write_class_folders(tmp_path / "photos", {"ash": 20, "oak": 20})) if from_path else UNSEEN
     model = tans_core.list_models(project)[0].id
     before = set(project.glob("runs/*"))
-    limit = _SMALL.format(bytes=bytes_left)
-    found = _run(f"tans_core.finetune({dataset!r}, {model!r}, epochs=1, root={str(project)!r})", limit)
-    assert found.returncode == 6, found.stderr
-    assert found.stdout.count("cannot be written") == 1 and "File too large. No partial file is left" in found.stdout
+    with one_core(), _full_disk(bytes_left), pytest.raises(StoreError) as caught:
+        tans_core.finetune(dataset, model, epochs=1, root=project)
+    said = str(caught.value)
+    assert said.count("cannot be written") == 1 and "File too large. No partial file is left" in said
     assert set(project.glob("runs/*")) == before and not list(project.rglob("*.tmp"))
 
 
@@ -158,13 +152,12 @@ def _make_read_only(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 def test_a_folder_that_may_not_be_written_into_is_said(tmp_path: Path) -> None:
-    call = (
-        "import os, pathlib, tans_core.io as io; os.seteuid(65534); "
-        f"io.write_text('x', pathlib.Path({str(tmp_path)!r}, 'a'))"
-    )
-    found = _run(call)
-    assert found.returncode == 6, found.stderr[-2000:]
-    assert "cannot be written: Permission denied" in found.stdout and "Make the folder writable" in found.stdout
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written: Permission denied.*Make the folder writable"):
+            write_text("x", tmp_path / "a")
+    finally:
+        os.seteuid(0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.scan import scan
 from tans_core.views.summary import summary
 from tests.factories.hostile import PASSING, REFUSED, Found, everything, everything_in_splits, healthy
+from tests.factories.processes import one_core
+from tests.unit.cli.conftest import Tans, tans
+
+__all__ = ["tans"]
 
 SIZE = 32
 PROJECT = Path(__file__).resolve().parents[3]
@@ -82,8 +86,8 @@ def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return everything(tmp_path_factory.mktemp("hostile") / "all at once")
 
 
-def scanned(root: Path, project: Path) -> Found:
-    """Scan and save with the program; what it printed, wrote and saved must agree."""
+def scanned(root: Path, project: Path, program: Callable[..., Any]) -> Found:
+    """Scan and save with the command; what it printed, wrote and saved must agree."""
     shutil.copy(PROJECT / "params.yaml", project)
     done = program("tasks", "scan", root, "--save", "all", "--json", "--root", project)
     assert done["gate"]["passed"] and not done["gate"]["failures"]
@@ -104,7 +108,7 @@ def program(*arguments: object) -> Any:
 
 
 def test_all_at_once_through_the_command(all_at_once: Path, tmp_path: Path) -> None:
-    found = scanned(all_at_once, tmp_path)
+    found = scanned(all_at_once, tmp_path, program)
     for row in PASSING.values():
         if not row.alone and row.check is not None:
             row.check(found)
@@ -115,8 +119,9 @@ def all_in_splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return everything_in_splits(tmp_path_factory.mktemp("hostile") / "all in splits")
 
 
-def test_all_at_once_and_what_only_splits_can_have(all_in_splits: Path, tmp_path: Path) -> None:
-    found = scanned(all_in_splits, tmp_path)
+def test_all_at_once_and_what_only_splits_can_have(tans: Tans, all_in_splits: Path, tmp_path: Path) -> None:
+    with one_core():
+        found = scanned(all_in_splits, tmp_path, lambda *arguments: json.loads(tans(*arguments).out))
     assert ("train/elm/0.png", "test/elm/repeated.png") in found.report.leaks
     assert found.report.splits["test"]["oak"] == 0 and found.report.splits["test"]["few"] == 2
     assert any("will have no test image" in warning for warning in found.warnings)
@@ -124,6 +129,7 @@ def test_all_at_once_and_what_only_splits_can_have(all_in_splits: Path, tmp_path
 
 
 @pytest.mark.parametrize("images", ["all_at_once", "all_in_splits"])
+@one_core()
 def test_a_search_with_all_at_once_finds_models(images: str, project: Path, request: pytest.FixtureRequest) -> None:
     assert len(tans_core.retrieve(request.getfixturevalue(images), root=project)) > 0
 
