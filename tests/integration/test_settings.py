@@ -208,8 +208,6 @@ def outcome(built: Path, root: Path, run: Run, key: str = "", value: Any = None)
     params["tasks"]["meta_train"]["regions"] = READ
     if run is not run_task and run is not run_task_beside_threads:
         del params["tasks"]["meta_train"]["regions"]
-    if run is run_transfer:
-        del params["tasks"]["meta_train"]["tints"]  # three tasks show as much as four
     if run is run_started:
         params["networks"] = copy.deepcopy(NETWORKS)
     if key:
