@@ -72,16 +72,16 @@ def test_a_stage_that_is_stopped_while_it_trains_says_so_by_its_code(tmp_path: P
 
 def test_fine_tuning_that_is_stopped_ends_with_its_code_and_keeps_nothing(project: Path, tmp_path: Path) -> None:
     photos = write_class_folders(tmp_path / "photos", {"ash": 40, "oak": 40}, side=32)
-    # On a user's images, and on a task.
-    asked = [(photos,), (UNSEEN, "--model", tans_core.list_models(project)[0].id)]
+    # On a task, and on a user's images: the second takes longer to begin, and is stopped last.
+    asked = [(UNSEEN, "--model", tans_core.list_models(project)[0].id), (photos,)]
     options = ("--epochs", "100000", "--root", project)
-    own, of_task = ([sys.executable, "-m", "tans_core.cli", "finetune", *map(str, (*one, *options))] for one in asked)
+    of_task, own = ([sys.executable, "-m", "tans_core.cli", "finetune", *map(str, (*one, *options))] for one in asked)
     before = set(project.glob("runs/*"))
 
     def training() -> int:
         return sum("finetune" in folder.name for folder in set(project.glob("runs/*")) - before)
 
-    with started(own) as one, started(of_task) as other:
+    with started(of_task) as one, started(own) as other:
         while training() < 2:
             assert one.poll() is None and other.poll() is None
             time.sleep(0.05)
