@@ -19,6 +19,7 @@ from tans_core.errors import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def writing(target: Path) -> Iterator[None]:
     """Wrap the code that writes `target`, so that errors of the disk become a StoreError.
 
     Raises:
-        StoreError: the disk is full, or the folder is not writable.
+        StoreError: the disk is full, the folder is not writable, or there cannot be such a file.
     """
     try:
         yield
@@ -40,22 +41,23 @@ def writing(target: Path) -> Iterator[None]:
         raise _unwritten(target, *trouble) from cause
 
 
-def _trouble(error: BaseException, target: Path) -> tuple[str, bool] | None:
-    """Return why `target` cannot be written, and whether the disk is full; None for any other error."""
+def _trouble(error: BaseException, target: Path) -> tuple[str, str] | None:
+    """Return why `target` cannot be written, and the remedy; None for any other error."""
     number = getattr(error, "errno", None)
-    if number in _READ_ONLY:
+    if number in _READ_ONLY + _IN_THE_WAY:
         file = str(getattr(error, "filename", None) or target)
         at_target = file.startswith(str(target.parent)) or str(target).startswith(file)  # or a folder above
-        return (os.strerror(number), False) if at_target else None
+        if number in _READ_ONLY:
+            remedy = "Make the folder writable for your user, or work in a copy of the project"
+        else:
+            remedy = f"Name another file: {file} is in the way" if number != errno.ENAMETOOLONG else "Name another file"
+        return (os.strerror(number), remedy) if at_target else None
     # Libraries written in other languages, and copies of whole folders, give only a text.
     reasons = [os.strerror(one) for one in _FULL if one == number or os.strerror(one) in str(error)]
-    return (reasons[0], True) if reasons else None
+    return (reasons[0], "Free some space there") if reasons else None
 
 
-def _unwritten(target: Path, reason: str, full: bool) -> StoreError:
-    remedy = (
-        "Free some space there" if full else "Make the folder writable for your user, or work in a copy of the project"
-    )
+def _unwritten(target: Path, reason: str, remedy: str) -> StoreError:
     return StoreError(
         f"{target}: cannot be written: {reason}. No partial file is left. {remedy}, then run the command again."
     )

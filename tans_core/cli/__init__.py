@@ -11,13 +11,15 @@ from tans_core.errors import TansError
 
 INTERRUPTED = 130
 
+_interrupts: list[int] = []
+
 
 def main() -> None:
     """Run `tans` and exit: 0, an error's own code (`tans_core.errors`), 2 for wrong usage, 130 for Ctrl-C."""
     # On these signals the command exits, which also ends the programs that it started.
-    for name in ("SIGTERM", "SIGHUP"):
+    for name, handler in (("SIGTERM", _stop), ("SIGHUP", _stop), ("SIGINT", _interrupt)):
         with contextlib.suppress(AttributeError, ValueError):
-            signal.signal(getattr(signal, name), _stop)
+            signal.signal(getattr(signal, name), handler)
     from tans_core.cli.app import app
     from tans_core.cli.console import print_error
 
@@ -28,6 +30,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception:
+        # Ctrl-C inside a library written in another language can surface as any error.
+        if _interrupts:
+            sys.exit(INTERRUPTED)
+        raise
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

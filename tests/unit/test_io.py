@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tans_core.errors import StoreError
 from tans_core.io import atomic_folder, atomic_path, read_json, sha256_bytes, sha256_file, write_json, write_text
 
 
@@ -19,6 +20,15 @@ def test_file_that_failed_half_way_leaves_the_old_one_and_no_other(tmp_path: Pat
         raise RuntimeError("power cut")
     assert target.read_text() == "old"
     assert listing(tmp_path) == ["card.json"]
+
+
+@pytest.mark.parametrize("where", ["file/report.html", "file/deeper/report.html", "folder", "x" * 300])
+def test_path_at_which_there_can_be_no_file_is_said(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match=r"cannot be written: .*\. Name another file"), atomic_path(tmp_path / where):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_file_appears_only_once_it_is_whole(tmp_path: Path) -> None:
