@@ -73,6 +73,17 @@ def between(
     )
 
 
+def at_least(column: str, other: str) -> Expectation:
+    """Each value of a column is at least that of the other one in its row; rows that lack either are skipped."""
+    return _make(
+        "ExpectColumnPairValuesAToBeGreaterThanB",
+        column_A=column,
+        column_B=other,
+        or_equal=True,
+        ignore_row_if="either_value_is_missing",
+    )
+
+
 def true(column: str) -> Expectation:
     return _make("ExpectColumnValuesToBeInSet", column=column, value_set=[True])
 
