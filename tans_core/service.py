@@ -63,7 +63,7 @@ class Service:
             NoReleaseError: nothing was published yet.
             StoreError: the release cannot be read.
         """
-        from tans_core.index.releases import open_production
+        from tans_core.index.release import open_production
 
         project = find_root(root)
         return cls(project, open_production(project / "serving"))

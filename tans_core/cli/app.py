@@ -9,6 +9,7 @@ import typer
 
 from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
+from tans_core.imports import import_without_init
 
 app = typer.Typer(
     name="tans",
@@ -32,6 +33,8 @@ def setup() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
+    # Half of importing it goes into the client of a server for tables, which nothing here uses.
+    import_without_init("lance_namespace_urllib3_client")
 
 
 for command, panel in (

@@ -29,6 +29,7 @@ from tans_core.errors import GateError, TansError
 from tans_core.gates.query_rules import RULES, Rule, query_checks, query_rows
 from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check, run_checks, validate
+from tans_core.imports import import_when_used
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
@@ -250,6 +251,8 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of libraries must not mix with the answer
     collect_rarely()
+    # great-expectations imports them for expectations that no gate uses; they take a third of the time.
+    import_when_used("altair", "scipy.stats")
     warm_up()
     text = sys.stdin.buffer.read()
     if not text:
