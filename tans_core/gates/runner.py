@@ -55,8 +55,8 @@ class Finding:
     Attributes:
         text: what, where, how many, and examples.
         warning: it is listed and stops nothing; an expectation that could not be checked is never only a warning.
-        keys: the keys of the rows that do not meet it, in the order of the frame; empty for an aggregate, or if it could
-            not be checked.
+        keys: of the rows that do not meet it, in the order of the frame; empty for an aggregate, or if nothing could be
+            checked.
     """
 
     text: str
