@@ -10,6 +10,7 @@ import typer
 from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
 from tans_core.imports import import_without_init
+from tans_core.runtime import collect_rarely
 
 app = typer.Typer(
     name="tans",
@@ -30,6 +31,7 @@ _SEARCH, _PROJECT, _CATALOGUE = "Use the zoo", "Build and serve it", "Inspect it
 
 @app.callback()
 def setup() -> None:
+    collect_rarely()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
