@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -31,7 +32,12 @@ def _in_parts(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     def all_parts(images: Tensor) -> Tensor:
         # No part is smaller, as torch may compute a few images in another way, which rounds otherwise.
         parts = images.tensor_split(max(1, len(images) // EVAL_BATCH))
-        with ThreadPoolExecutor(cores(), initializer=one_thread) as threads:
-            return torch.cat(list(threads.map(part, parts)))
+        return torch.cat(list(_threads().map(part, parts)))
 
     return all_parts
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """The same for all searches of a process: each thread keeps memory."""
+    return ThreadPoolExecutor(cores(), initializer=one_thread)
