@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tans_core.dataset import QueryLimits, open_dataset, query_gate, scan_path
 from tans_core.errors import ParamsError
+from tans_core.imports import uncollected
 from tans_core.io import write_json
 from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
@@ -63,7 +64,7 @@ class Service:
             NoReleaseError: nothing was published yet.
             StoreError: the release cannot be read.
         """
-        from tans_core.index.releases import open_production
+        from tans_core.index.release import open_production
 
         project = find_root(root)
         return cls(project, open_production(project / "serving"))
@@ -71,7 +72,8 @@ class Service:
     @cached_property
     def retriever(self) -> Retriever:
         """The release's encoders and index, in memory."""
-        from tans_core.retrieval.retriever import Retriever
+        with uncollected():
+            from tans_core.retrieval.retriever import Retriever
 
         return Retriever.open(self.release, self.project / "latency")
 

@@ -9,6 +9,8 @@ import typer
 
 from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
+from tans_core.imports import import_without_init
+from tans_core.runtime import collect_rarely
 
 app = typer.Typer(
     name="tans",
@@ -29,9 +31,12 @@ _SEARCH, _PROJECT, _CATALOGUE = "Use the zoo", "Build and serve it", "Inspect it
 
 @app.callback()
 def setup() -> None:
+    collect_rarely()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Lance announces each table that does not exist yet; the variable must be set before it is imported.
     os.environ.setdefault("LANCEDB_LOG", "error")
+    # Half of importing it goes into the client of a server for tables, which nothing here uses.
+    import_without_init("lance_namespace_urllib3_client")
 
 
 for command, panel in (

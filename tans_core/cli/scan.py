@@ -42,10 +42,8 @@ def scan_path(
 ) -> None:
     """Read and check every image: classes, bad files, copies, near-copies, leaks. Write scan.json and scan.html."""
     from tans_core import api
-    from tans_core.runtime import collect_rarely
     from tans_core.views.summary import summary
 
-    collect_rarely()
     run = api.scan(
         path,
         save=save,

@@ -1,17 +1,18 @@
 """The expectations of our suites, under short names.
 
 Each function returns a great-expectations object. Importing that package takes seconds, so it is imported at the first
-call; garbage collection is off meanwhile, since it takes a fifth of that time.
+call.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import warnings
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+from tans_core.imports import uncollected
 
 # great-expectations' classes lack the types that mypy --strict requires.
 Expectation = Any
@@ -24,20 +25,14 @@ def great_expectations() -> ModuleType:
     """Import great-expectations, once, and return it."""
     # Its logger reports every function that it registers, and repeats every failure that we report.
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with warnings.catch_warnings():
-            # It imports deprecated modules of the standard library.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import great_expectations as gx
-            import great_expectations.expectations
+    with uncollected(), warnings.catch_warnings():
+        # It imports deprecated modules of the standard library.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations as gx
+        import great_expectations.expectations
 
-            # One of its modules sets its own level, to log temporary folders.
-            logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
-    finally:
-        if collecting:
-            gc.enable()
+        # One of its modules sets its own level, to log temporary folders.
+        logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.CRITICAL)
     return gx
 
 
@@ -70,6 +65,17 @@ def between(
     """Values in [low, high], or in (low, high] with `above`; `mostly` is the least share of rows."""
     return _make(
         "ExpectColumnValuesToBeBetween", column=column, min_value=low, max_value=high, strict_min=above, mostly=mostly
+    )
+
+
+def at_least(column: str, other: str) -> Expectation:
+    """Each value of a column is at least that of the other one in its row; rows that lack either are skipped."""
+    return _make(
+        "ExpectColumnPairValuesAToBeGreaterThanB",
+        column_A=column,
+        column_B=other,
+        or_equal=True,
+        ignore_row_if="either_value_is_missing",
     )
 
 

@@ -19,15 +19,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tans_core.errors import GateError, TansError
-from tans_core.gates.query_rules import RULES, Rule, query_checks
+from tans_core.gates.query_rules import RULES, Rule, query_checks, query_rows
 from tans_core.gates.query_words import Facts
-from tans_core.gates.runner import Check, Finding, run_checks, validate
+from tans_core.gates.runner import Check, run_checks, validate
+from tans_core.imports import import_when_used
 from tans_core.leash import die_with_parent
 from tans_core.params import QueryGateParams
 from tans_core.runtime import collect_rarely
@@ -124,13 +126,16 @@ def check_query(
         The verdict; bad data raises no error here.
     """
     facts = Facts(report, thresholds, min_images_per_class, max_bad_share, drop_empty_classes)
-    findings = run_checks("query", query_checks(facts), None)
-    unmet = [(rule, finding) for rule in RULES for finding in findings if finding.column == rule.column]
-    hidden = {rule.hides for rule, _ in unmet if rule.hides}
-    sentences = [(rule, _sentence(rule, finding, facts)) for rule, finding in unmet if rule.column not in hidden]
+    rows = query_rows(facts)
+    findings = run_checks("query", query_checks(facts, rows), None)
+    unmet: dict[str, list[str]] = {}
+    for key in sorted(int(key) for finding in findings for key in finding.keys):
+        unmet.setdefault(rows[key].rule.column, []).append(rows[key].name)
+    broken = [rule for rule in RULES if rule.column in unmet]
+    hidden = {rule.hides for rule in broken if rule.hides}
+    sentences = [(rule, _sentence(rule, unmet[rule.column], facts)) for rule in broken if rule.column not in hidden]
     # What great-expectations could not check is a failure, with its own text.
-    columns = {rule.column for rule in RULES}
-    other = [finding.text for finding in findings if finding.column not in columns]
+    other = [finding.text for finding in findings if not finding.keys]
     errors = [rule.error for rule, _ in sentences if rule.error]
     return QueryVerdict(
         path=report.path,
@@ -140,8 +145,8 @@ def check_query(
     )
 
 
-def _sentence(rule: Rule, finding: Finding, facts: Facts) -> str:
-    text = rule.say(facts, finding.keys)
+def _sentence(rule: Rule, names: Sequence[str], facts: Facts) -> str:
+    text = rule.say(facts, names)
     return text[0].upper() + text[1:]
 
 
@@ -246,6 +251,8 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints of libraries must not mix with the answer
     collect_rarely()
+    # great-expectations imports them for expectations that no gate uses; they take a third of the time.
+    import_when_used("altair", "scipy.stats")
     warm_up()
     text = sys.stdin.buffer.read()
     if not text:

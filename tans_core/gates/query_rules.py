@@ -1,14 +1,15 @@
-"""The rules for a user's images before a search: one table of rules over two frames, each with its sentence.
+"""The rules for a user's images before a search: one table of rules on the data set and on its classes, each with its
+sentence.
 
-Every rule has its own column, so that a finding of great-expectations leads back to the rule. If a rule does not apply,
-its column is NaN, which expectations on values skip.
+great-expectations compares each value with its limits, and a row that it finds leads back to its rule. If a rule does
+not apply, its value is NaN, and the row is skipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tans_core.errors import (
     EmptyClassError,
@@ -37,8 +38,8 @@ class Rule:
     """One rule.
 
     Attributes:
-        frame: "data set" (one row) or "classes" (one row a class).
-        column: the column of that frame; no two rules share one.
+        frame: "data set" (one value) or "classes" (one value a class).
+        column: the name of the value; no two rules share one.
         say: returns the sentence, from the facts and the classes found (none for the data set's rules).
         low, high: bounds of the value; None for no bound.
         error: the error that is raised; None for a warning.
@@ -53,27 +54,45 @@ class Rule:
     error: type[TansError] | None = None
     hides: str = ""
 
-    def expectation(self, facts: Facts) -> expect.Expectation:
-        bounds = expect.between(self.column, self.low and self.low(facts), self.high and self.high(facts))
-        return bounds if self.error else expect.warning(bounds)
+
+class Row(NamedTuple):
+    """A rule, and one thing that it is about: the data set or a class. NaN stands for what does not apply."""
+
+    rule: Rule
+    name: str
+    value: float
+    low: float
+    high: float
 
 
-def query_checks(facts: Facts) -> list[Check]:
-    """Return the checks of the data set and of its classes; importing great-expectations takes seconds."""
+def query_rows(facts: Facts) -> list[Row]:
+    """Return each rule with each thing that it is about."""
+    frames = {"data set": [_data_set(facts)], "classes": _classes(facts)}
+    rows = []
+    for rule in RULES:
+        low, high = (_NOT_APPLICABLE if limit is None else limit(facts) for limit in (rule.low, rule.high))
+        rows += [Row(rule, one["name"], float(one[rule.column]), low, high) for one in frames[rule.frame]]
+    return rows
+
+
+def query_checks(facts: Facts, rows: Sequence[Row]) -> list[Check]:
+    """Return the checks of the rules that stop and of those that warn; importing great-expectations takes seconds.
+
+    An expectation takes as long for one value as for thousands, so all values are in one column. A row's key is its
+    place in `rows`.
+    """
     import pandas as pd
 
-    frames: dict[str, list[dict[str, Any]]] = {"data set": [_data_set(facts)], "classes": _classes(facts)}
+    frame = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in ("value", "low", "high")})
+    frame["row"] = range(len(rows))
+    stops = pd.Series([row.rule.error is not None for row in rows], dtype=bool)
+    within = [expect.at_least("value", "low"), expect.at_least("high", "value")]
     return [
-        Check(
-            what=what,
-            where=quoted(facts.report.path),
-            frame=pd.DataFrame(rows),
-            key="name",
-            rows=(len(rows), len(rows)),
-            expectations=[rule.expectation(facts) for rule in RULES if rule.frame == what],
+        Check(what, quoted(facts.report.path), part, "row", expectations, (len(part), len(part)))
+        for what, part, expectations in (
+            ("rules", frame[stops], within),
+            ("rules that warn", frame[~stops], [expect.warning(one) for one in within]),
         )
-        for what, rows in frames.items()
-        if rows  # without classes, the rule on their number fails
     ]
 
 
@@ -126,7 +145,7 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
                 "test": planned["test"],
             }
         )
-    return [{key: value if key == "name" else float(value) for key, value in row.items()} for row in rows]
+    return rows
 
 
 def _none(_: Facts) -> float:

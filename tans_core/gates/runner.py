@@ -55,13 +55,12 @@ class Finding:
     Attributes:
         text: what, where, how many, and examples.
         warning: it is listed and stops nothing; an expectation that could not be checked is never only a warning.
-        column: the column it is about; empty for the frame as a whole, or if nothing could be checked.
-        keys: the keys of the rows that do not meet it, in the order of the frame; empty for an aggregate.
+        keys: of the rows that do not meet it, in the order of the frame; empty for an aggregate, or if nothing could be
+            checked.
     """
 
     text: str
     warning: bool = False
-    column: str = ""
     keys: tuple[str, ...] = ()
 
 
@@ -195,8 +194,8 @@ def outcome_of(check: Check, validation: Any) -> Outcome:
             }
         )
         if not result["success"]:
-            column = kwargs.get("column", "") if exception_of(result) is None else ""
-            outcome.findings.append(Finding(f"{prefix}: {text}", warning, column, keys_of(result["result"], check.key)))
+            keys = () if exception_of(result) else keys_of(result["result"], check.key)
+            outcome.findings.append(Finding(f"{prefix}: {text}", warning, keys))
     return outcome
 
 

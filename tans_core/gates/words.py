@@ -12,7 +12,7 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
     """Return one line on an expectation that was not met: column, how many, wanted, examples."""
     config = result["expectation_config"]
     kwargs, kind, detail = config["kwargs"], config["type"], result["result"]
-    column = kwargs.get("column", "")
+    column = kwargs.get("column", "") or kwargs.get("column_A", "")
     raised = exception_of(result)
     if raised is not None:
         return f"{column or kind}: could not be checked: {str(raised['exception_message']).splitlines()[0]}"
@@ -37,6 +37,7 @@ def describe(result: dict[str, Any], key: str, rows: int) -> str:
         if is_fact
         else f"not in {_list(kwargs.get('value_set') or [])}",
         "expect_column_values_to_be_between": f"not {bounds}",
+        "expect_column_pair_values_a_to_be_greater_than_b": f"below {kwargs.get('column_B')}",
     }.get(kind, kind)
     share = f" (allowed: {1 - kwargs['mostly']:.0%})" if kwargs.get("mostly", 1.0) < 1 else ""
     examples = _examples(detail, key, key if is_fact else column)

@@ -1,4 +1,4 @@
-"""A release, as a reader sees it."""
+"""A release, as a reader sees it. Nothing here imports torch or LanceDB."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tans_core.errors import WeightsError
+from tans_core.errors import NoReleaseError, StoreError, WeightsError, did_you_mean
 from tans_core.index.blobs import file_digest, inside
+from tans_core.index.history import production_id
+from tans_core.index.listing import list_releases
+from tans_core.io import read_json
+
+FORMAT = 2
+"""Version of a release's tables and cards; raised when old code cannot read new ones, or new code old ones."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,48 @@ class Release:
     def _intact(self, name: str) -> bool:
         path = self.root / name
         return path.is_file() and file_digest(path) == self.files[name]
+
+
+def open_production(serving: Path) -> Release:
+    """Return the release in production.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+        StoreError: the release in `production` is missing, or another version of TANS made it.
+    """
+    return open_release(serving, in_production(serving))
+
+
+def in_production(serving: Path) -> str:
+    """Return the id of the release in production.
+
+    Raises:
+        NoReleaseError: nothing was published yet.
+    """
+    current = production_id(serving)
+    if current is None:
+        raise NoReleaseError(f"{serving}: no release. Run `tans build`, then `tans publish`.")
+    return current
+
+
+def open_release(serving: Path, release_id: str) -> Release:
+    """Return a release.
+
+    Raises:
+        StoreError: there is no such release, or another version of TANS made it.
+    """
+    description = serving / "releases" / release_id / "release.json"
+    if not release_id or "/" in release_id or not description.is_file():
+        known = [one.id for one in list_releases(serving)]
+        then = f"There {'is' if len(known) == 1 else 'are'} {', '.join(known)}. `tans rollback --to ID` goes to one."
+        raise StoreError(
+            f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
+            f"{then if known else 'There is none: run `tans build`, then `tans publish`.'}"
+        )
+    content = read_json(description)
+    if content.get("format") != FORMAT:
+        raise StoreError(
+            f"{description}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
+            f"{FORMAT}. Run `tans build`, then `tans publish`."
+        )
+    return Release(release_id, description.parent, content["params"], content["files"])

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tans_core.embeddings.store import digest_of, read_table, write_table
-from tans_core.errors import NoReleaseError, StoreError, did_you_mean
+from tans_core.errors import StoreError, did_you_mean
 from tans_core.index.blobs import link_blob, mend, store_blob, writers_lock
 from tans_core.index.built import (
     Built,
@@ -36,17 +36,17 @@ from tans_core.index.built import (
 )
 from tans_core.index.history import History, production_id, read_history
 from tans_core.index.listing import list_releases
-from tans_core.index.release import Release
+from tans_core.index.release import FORMAT, Release, in_production, open_production, open_release
 from tans_core.index.schema import space_of
 from tans_core.index.settings import read_params
 from tans_core.index.withdrawn import check_networks, check_withdrawn
 from tans_core.io import atomic_folder, read_json, sha256_bytes, write_json
 
+__all__ = ["PIPELINE", "add_models", "open_pipeline", "open_production", "publish", "remove_models", "rollback"]
+
 logger = logging.getLogger(__name__)
 
 PIPELINE = "pipeline"
-FORMAT = 2
-"""Version of a release's tables and cards; raised when old code cannot read new ones, or new code old ones."""
 _LEAVE_OUT = (
     "`tans build` leaves out newcomers that were rolled back; other networks follow from params.yaml. "
     "`tans publish --again` publishes them all the same."
@@ -71,16 +71,6 @@ def open_pipeline(root: Path) -> Release:
         ParamsError: params.yaml cannot be read.
     """
     return Release(PIPELINE, root / "data", read_params(root))
-
-
-def open_production(serving: Path) -> Release:
-    """Return the release in production.
-
-    Raises:
-        NoReleaseError: nothing was published yet.
-        StoreError: the release in `production` is missing, or another version of TANS made it.
-    """
-    return _open(serving, _production(serving))
 
 
 def publish(
@@ -213,7 +203,7 @@ def rollback(serving: Path, to: str | None = None) -> Release:
         WeightsError: some of its files and their stored copies are damaged.
     """
     with writers_lock(serving):
-        current, history = _production(serving), read_history(serving)
+        current, history = in_production(serving), read_history(serving)
         if to is None:
             # `prune` may have removed old ones.
             earlier = [event for event in history.chain()[1:] if (serving / "releases" / event.release).is_dir()]
@@ -223,37 +213,12 @@ def rollback(serving: Path, to: str | None = None) -> Release:
                     then = "`tans rollback --to ID` goes to another one that `tans releases` lists."
                 raise StoreError(f"{serving}: no release was in production before {current}. {then}")
             to = earlier[0].release
-        release = _open(serving, to)
+        release = open_release(serving, to)
         for name, sha256 in release.files.items():
             mend(serving, sha256, release.root / name)
         release.check()
         history.back(to)
         return release
-
-
-def _open(serving: Path, release_id: str) -> Release:
-    description = serving / "releases" / release_id / "release.json"
-    if not release_id or "/" in release_id or not description.is_file():
-        known = [one.id for one in list_releases(serving)]
-        then = f"There {'is' if len(known) == 1 else 'are'} {', '.join(known)}. `tans rollback --to ID` goes to one."
-        raise StoreError(
-            f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
-            f"{then if known else 'There is none: run `tans build`, then `tans publish`.'}"
-        )
-    content = read_json(description)
-    if content.get("format") != FORMAT:
-        raise StoreError(
-            f"{description}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "
-            f"{FORMAT}. Run `tans build`, then `tans publish`."
-        )
-    return Release(release_id, description.parent, content["params"], content["files"])
-
-
-def _production(serving: Path) -> str:
-    current = production_id(serving)
-    if current is None:
-        raise NoReleaseError(f"{serving}: no release. Run `tans build`, then `tans publish`.")
-    return current
 
 
 def _readable_production(serving: Path) -> Release | None:
@@ -317,4 +282,4 @@ def _go_live(serving: Path, history: History, draft: _Draft, action: Literal["pu
             write_table(temporary / "store", "index", draft.index)
             write_json(description, temporary / "release.json")
     history.forward(draft.id, action)
-    return _open(serving, draft.id)
+    return open_release(serving, draft.id)

@@ -17,7 +17,6 @@ from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.retrieval.candidate import Candidate
 from tans_core.runtime import device, progress
-from tans_core.space.metrics import deviations
 from tans_core.tasks.task import Task
 
 Floats = npt.NDArray[np.float64]
@@ -68,9 +67,11 @@ def refined_scores(
     Returns:
         (M,) scores.
     """
-    # Imported here: it takes a second, which a retrieval without probes saves.
+    # Imported here: scikit-learn and scipy take seconds, which a retrieval without probes saves.
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF
+
+    from tans_core.space.metrics import deviations
 
     standardised = (probes - probes.mean()) / max(float(probes.std()), _LEAST_SPREAD)
     expected = weights.expected * (predicted - predicted[probed].mean())

@@ -27,6 +27,7 @@ from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
+from tans_core.retrieval.backbone import on_all_cores
 from tans_core.retrieval.candidate import Candidate, Prefer
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.limits import Beside, check_homes, require_some, within
@@ -89,7 +90,7 @@ class Retriever:
     @cached_property
     def backbone(self) -> Backbone:
         self.release.check("base/")
-        return load_backbone(self.release.params["embed"]["backbone"], self.release.base_dir)
+        return on_all_cores(load_backbone(self.release.params["embed"]["backbone"], self.release.base_dir))
 
     @cached_property
     def refine_weights(self) -> RefineWeights:

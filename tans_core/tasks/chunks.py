@@ -36,10 +36,12 @@ class Chunks:
         entries: the files to decode.
         stored_size_px: the largest side that is kept.
         folder: where chunks are kept. They stay in memory if it is None, read-only, or used by another scan.
+        held_bytes: the first chunks stay in memory, too, up to this size: they cannot be resumed.
     """
 
-    def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None) -> None:
+    def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None, held_bytes: int = 0) -> None:
         self._entries = entries
+        self._room = held_bytes
         self._stored_size_px = stored_size_px
         self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
         self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
@@ -142,7 +144,8 @@ class Chunks:
         return self._folder / self._names[number]
 
     def _keep(self, number: int, table: pa.Table) -> None:
-        if self._folder is None:
+        self._room -= table.nbytes
+        if self._folder is None or self._room >= 0:
             self._held[number] = table
             return
         with (

@@ -122,6 +122,7 @@ def scan(
     follow_links: bool = False,
     group: str | None = None,
     resume: Path | None = None,
+    held_bytes: int = 0,
 ) -> Scan:
     """Decode every file of `path` once.
 
@@ -136,6 +137,7 @@ def scan(
         follow_links: follow links to files and folders outside `path`.
         group: what keeps images in one split; see `open_input`.
         resume: a folder for decoded images, used by this scan alone; None keeps them in memory.
+        held_bytes: keep so much of them in memory before the folder is used; a killed scan loses it.
 
     Raises:
         NoClassesError: there are fewer than two classes.
@@ -146,7 +148,7 @@ def scan(
     source = open_input(path, drop_empty_classes, follow_links, group) if isinstance(path, Path) else path
     start = time.monotonic()
     entries = _sample(source.entries, max_images, seed)
-    chunks = Chunks(entries, stored_size_px, resume)
+    chunks = Chunks(entries, stored_size_px, resume, held_bytes)
     try:
         chunks.fill(source, cores() if workers is None else workers)
         facts = with_all_pixels(source, entries, chunks.facts())

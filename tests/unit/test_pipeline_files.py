@@ -54,7 +54,7 @@ def test_default_zoo_has_twenty_tasks_of_five_sources_and_five_unseen_ones() -> 
 
 
 # What cannot change what a stage writes: its places, errors, settings (which DVC follows by value), the machine.
-NEVER = {"errors", "io", "leash", "pages", "params", "runtime", "stages._main", "yaml_file"}
+NEVER = {"errors", "imports", "io", "leash", "pages", "params", "runtime", "stages._main", "yaml_file"}
 # What a stage imports, and why a change there reaches it in another way, or not at all.
 THROUGH_DATA = {
     # The settings of training know of recipes, whoever reads the others.

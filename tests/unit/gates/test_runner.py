@@ -71,6 +71,11 @@ def test_message_names_the_gate_the_next_command_and_the_report(tmp_path: Path) 
         (good_frame().assign(id=["a", "a", "c"]), lambda: expect.unique("id"), "id: 2 of 3 not unique, for example a"),
         (good_frame(), lambda: expect.one_of("kind", ["x"]), "kind: 1 of 3 not in x, for example b (y)"),
         (good_frame(), lambda: expect.covers("kind", ["x", "z"]), "kind: 1 of 2 have no row: z"),
+        (
+            good_frame().assign(least=2.0),
+            lambda: expect.at_least("accuracy", "least"),
+            "accuracy: 3 of 3 below least, for example a (0.1)",
+        ),
         (good_frame(), lambda: expect.matches("kind", "^x$"), "kind: 1 of 3 not of the form ^x$, for example b (y)"),
         (good_frame(), lambda: expect.is_json("kind"), "kind: 3 of 3 not JSON"),
         (good_frame(), lambda: expect.columns(["id", "size"]), "lacks the columns size"),
@@ -152,7 +157,7 @@ def test_warning_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
     assert "size: could not be checked" in failure
 
 
-def test_finding_names_its_column_and_every_row() -> None:
+def test_finding_names_every_row() -> None:
     one = check(good_frame(), expect.between("accuracy", 2, None))
     (finding,) = outcome_of(one, validate(one)).findings
-    assert (finding.column, finding.keys, finding.warning) == ("accuracy", ("a", "b", "c"), False)
+    assert (finding.keys, finding.warning) == (("a", "b", "c"), False)

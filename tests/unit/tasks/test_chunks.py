@@ -55,3 +55,16 @@ def test_two_scans_of_one_path_do_not_disturb_each_other(tmp_path: Path) -> None
         with scan(root, stored_size_px=SIZE, resume=tmp_path / "r") as other:
             assert len(other.task("x").labels) == 40
         assert len(one.task("x").labels) == 40
+
+
+def test_what_does_not_fit_into_memory_is_on_disk(tmp_path: Path) -> None:
+    root = write_class_folders(tmp_path / "x", {"ash": 40, "oak": 40})
+    found, stored = [], []
+    for held_bytes in (0, 20_000, 10**6):
+        folder = tmp_path / f"{held_bytes}"
+        with scan(root, stored_size_px=SIZE, resume=folder, held_bytes=held_bytes) as scanning:
+            stored.append(len(list(folder.glob("*.arrow"))))
+            found.append(scanning.task("x").images.data.tobytes())
+        assert not folder.exists()
+    assert found[0] == found[1] == found[2]
+    assert stored[0] == 5 > stored[1] > stored[2] == 0
