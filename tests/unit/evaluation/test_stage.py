@@ -27,7 +27,7 @@ def test_stage_writes_metrics_pictures_curves_and_the_report(evaluated: Path) ->
     assert {path.name for path in (evaluated / "plots/evaluate").iterdir()} == {"patches.png", "summary.png"}
     with (evaluated / "plots/evaluate.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 9 * 2 * 2  # strategies and draws, seeds, validations
+    assert len(rows) == (6 * 2 + 3) * 2  # of two seeds, the three random draws take turns; two validations
     assert "patches" in (evaluated / "reports/evaluate.html").read_text()
 
 

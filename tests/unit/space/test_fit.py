@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tans_core.errors import StoreError
 from tans_core.runtime import derive_seed
 from tans_core.space.data import SpaceData, Trials, assemble
 from tans_core.space.encoders import CrossModalSpace
@@ -237,7 +238,7 @@ def test_run_that_was_cut_off_between_folds_ends_as_one_that_was_not(data: Space
     parts.mkdir()
     # In the place of the second fold's folder, so that its first checkpoint ends the run.
     (parts / "fold-1").write_text("in the way")
-    with pytest.raises(OSError):
+    with pytest.raises(StoreError, match="in the way"):
         fit_space(data, SHORT, folds=3, log_every=6, seed=0, resume_folder=parts)
     (parts / "fold-1").unlink()
     kept = [parts / CHECKPOINT_FILE, parts / "fold-0" / CHECKPOINT_FILE]
