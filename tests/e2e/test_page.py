@@ -15,7 +15,6 @@ import tans_core as tans
 from tests.factories.browser import Page, browser
 from tests.factories.http_service import Served, served
 from tests.factories.project import image_folder
-from tests.unit.http.conftest import gate_in_this_process  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.slow
 
