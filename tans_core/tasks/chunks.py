@@ -40,9 +40,7 @@ class Chunks:
     """
 
     def __init__(self, entries: Sequence[Entry], stored_size_px: int, folder: Path | None, held_bytes: int = 0) -> None:
-        self._entries = entries
-        self._room = held_bytes
-        self._stored_size_px = stored_size_px
+        self._entries, self._stored_size_px, self._room = entries, stored_size_px, held_bytes
         self._size = CHUNK if len(entries) >= PROCESSES_FROM else _SMALL_CHUNK
         self._parts = [entries[start : start + self._size] for start in range(0, len(entries), self._size)]
         self._held: dict[int, pa.Table] = {}
@@ -74,12 +72,8 @@ class Chunks:
 
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
-        return pa.concat_tables(
-            [
-                self._facts.pop(number, None) or _without_pixels(self._table(number))
-                for number in range(len(self._parts))
-            ]
-        )
+        numbers = range(len(self._parts))
+        return pa.concat_tables([self._facts.pop(one, None) or _without_pixels(self._table(one)) for one in numbers])
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> SquareImages:
         """Return the images of some entries."""
