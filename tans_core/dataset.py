@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tans_core.tasks.task import Task, TaskInfo
 
 _HELD_BYTES = 64 * 2**20
-"""Decoded images of a request that stay in memory: some 2,400 of 96 pixels."""
+"""Decoded images of the service's requests that stay in memory: some 2,400 of 96 pixels."""
 
 
 @dataclass(frozen=True)

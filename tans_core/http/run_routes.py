@@ -137,7 +137,8 @@ async def file(here: Here, folder: Found, name: str) -> FileResponse:
                 with here.slots.admitted():  # one export alone takes the place of an upload
                     await _export(here.project, folder)
     if not path.is_file():
-        raise HTTPException(404, f"The run {folder.name} has no {name}: it is of an earlier version of TANS.")
+        older = "it is of an earlier version of TANS.\nFine-tune again: POST /v1/finetune."
+        raise HTTPException(404, f"The run {folder.name} has no {name}: {older}")
     shown = "inline" if path.suffix in (".html", ".png") else "attachment"
     return FileResponse(
         path, media_type=_TYPES.get(path.suffix), filename=name, content_disposition_type=shown, headers=_HEADERS
@@ -150,7 +151,7 @@ def _predict(folder: Path, path: Path, most: int) -> Predictions:
     most = min(most, max(1, _ANSWERS // len(model.class_names)))
     count = len(list_images(path).entries)
     if count > most:
-        raise DataError(f"{path.name}: {count:,} images; want at most {most:,} of them at a time. Send fewer.")
+        raise DataError(f"{path.name}: {count:,} images; want at most {most:,} of them at a time.\nSend fewer.")
     try:
         return model.predict(path)
     except DataError as error:

@@ -82,7 +82,9 @@ class ApiOptions(Options):
             given = os.environ.get(source) if self.token_file is None else self.token_file.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not ASCII"
-            raise ParamsError(f"--token-file {source}: {reason}. Write one: openssl rand -hex 32 > {source}") from None
+            into = f" > {source}" if isinstance(error, FileNotFoundError) else " makes a token"
+            then = f"Want a file with a token alone: openssl rand -hex 32{into}"
+            raise ParamsError(f"--token-file {source}: {reason}. {then}") from None
         token = None if given is None else given.strip()
         if token is not None and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable()):
             raise ParamsError(

@@ -183,7 +183,10 @@ class Constraints(Options):
                 "`tans zoo profile` measures under one, and names it"
             )
         if self.range_of("latency_ms") == (None, None) and self.latency_profile is not None:
-            raise ValueError("latency_profile: limits nothing without max_latency_ms or min_latency_ms")
+            raise ValueError(
+                f"latency_profile: got {self.latency_profile}, but no limit that uses it. Add max_latency_ms, or leave "
+                "it out"
+            )
         return self
 
     def range_of(self, name: str) -> tuple[float | None, float | None]:

@@ -65,13 +65,13 @@ def check_homes(index: Index, constraints: Constraints) -> None:
     """Raise ParamsError if the constraints name a home task that no model has."""
     _, tasks = index.names("home_task")
     wrong = [
-        f"{option}: no network has the home task {name!r}{did_you_mean(name, tasks)}"
+        f"{option}: got {name!r}, want the home task of a network{did_you_mean(name, tasks)}"
         for option in ("home", "not_home")
         for name in getattr(constraints, option) or ()
         if name not in tasks
     ]
     if wrong:
-        raise ParamsError("; ".join(wrong) + ".")
+        raise ParamsError("; ".join(wrong) + ".\nRun `tans models list` to see them.")
 
 
 def require_some(index: Index, constraints: Constraints, beside: Beside) -> Kept | None:

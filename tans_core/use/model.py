@@ -93,7 +93,7 @@ class TunedModel(nn.Module):
         except ValidationError as error:
             raise WeightsError(f"{path}: {'; '.join(problems(error, UseCard))}.") from error
         except (ValueError, RecursionError) as error:
-            raise WeightsError(f"{path}: not readable as JSON ({error}).") from error
+            raise WeightsError(f"{path}: not readable as JSON ({error}). Fine-tune again, or export again.") from error
         weights = folder / WEIGHTS_FILE
         if not weights.is_file() and (folder / HUB_WEIGHTS_FILE).is_file():  # as `tans export --format hf` writes it
             weights = folder / HUB_WEIGHTS_FILE

@@ -149,6 +149,6 @@ def _labels_of_split(model: TunedModel, split: str) -> dict[str, list[str]]:
 def _nothing(path: Path, bad: list[tuple[str, Any]], skipped: Counter[str], split: str | None) -> DataError:
     reasons = [f"{name}: {error}" for name, error in bad[:_SHOWN]]
     reasons += [f"{count:,} x {reason}" for reason, count in skipped.items()]
-    said = "; ".join(reasons) or "it holds no file"
+    said = "; ".join(reasons) or "no file with an image"
     what = f"no image of the run's {split} split" if split else "no image that can be read"
-    return DataError(f"{path}: {what}. {said}.")
+    return DataError(f"{path}: {what}: {said}. Want an image, or a folder, an archive or a table of them.")

@@ -120,7 +120,7 @@ def test_models_are_listed_within_limits_and_shown_by_id(service: Served, projec
     ]
     assert [one["id"] for one in listed_in_limits] == wanted != []
     said = problem(service.client.get("/v1/models?home=bar"), 422)
-    assert said["detail"] == "home: no network has the home task 'bar' (did you mean 'bars'?)."
+    assert said["detail"] == "home: got 'bar', want the home task of a network (did you mean 'bars'?)."
     one = service.client.get(f"/v1/models/{cards[0].id}").json()
     assert (one["model"], one["release"]) == (plain(cards[0].to_dict()), listed["release"])
     said = problem(service.client.get(f"/v1/models/{cards[0].id}x"), 404)

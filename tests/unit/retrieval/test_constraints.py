@@ -109,7 +109,7 @@ def test_everything_wrong_is_said_at_once() -> None:
     [
         ({"max_latency_ms": 5}, "latency_profile: missing; want the profile"),
         ({"min_latency_ms": 5}, "`tans zoo profile` measures"),
-        ({"latency_profile": PROFILE}, "latency_profile: limits nothing without max_latency_ms or min_latency_ms"),
+        ({"latency_profile": PROFILE}, f"latency_profile: got {PROFILE}, but no limit that uses it"),
         (
             {"max_latency_ms": 1, "min_latency_ms": 2, "latency_profile": PROFILE},
             "min_latency_ms: got 2, want at most",
@@ -225,7 +225,7 @@ def test_nearest_miss_speaks_of_every_limit(limits: dict[str, Any], lines: list[
 def test_home_task_that_no_network_has_is_answered_with_the_nearest() -> None:
     limits = Constraints.read(home="digit,leaves", not_home="imagenet-1k")
     with pytest.raises(
-        ParamsError, match=r"home: no network has the home task 'digit'.*'digits'.*not_home: .*imagenet"
+        ParamsError, match=r"home: got 'digit', want the home task of a network.*'digits'.*not_home: .*imagenet"
     ):
         check_homes(INDEX, limits)
 

@@ -127,7 +127,7 @@ def test_unreadable_images_are_rows_with_a_reason_and_stop_nothing(
 
 def test_nothing_that_can_be_read_is_an_error_that_names_it(model: TunedModel, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
-    with pytest.raises(DataError, match=r"no image that can be read\. a\.png: "):
+    with pytest.raises(DataError, match=r"no image that can be read: a\.png: "):
         model.predict(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         model.predict(tmp_path / "nowhere")
