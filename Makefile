@@ -66,7 +66,7 @@ bench-index: install ## Time the search of up to a million models (minutes); wri
 bench-resume: install ## Kill fine-tunings at ten random steps (a minute); writes metrics/bench-finetune-kills.json
 	$(BIN)/python -m benchmarks.finetune_kills --out metrics/bench-finetune-kills.json
 
-bench-kills: install ## Kill 200 refreshes that admit newcomers (15 minutes); writes metrics/bench-kills.json
+bench-kills: install ## Kill 200 refreshes that admit newcomers (half an hour); writes metrics/bench-kills.json
 	$(BIN)/python -m benchmarks.admission_kills --out metrics/bench-kills.json
 
 bench-service-kills: install ## Kill a served project 30 times (an hour); writes metrics/bench-service-kills.json
