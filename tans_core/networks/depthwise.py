@@ -51,9 +51,10 @@ class _Blockwise(torch.autograd.Function):
         hidden, weight = ctx.saved_tensors
         channels, stride, size = len(weight), ctx.stride, weight.shape[-1]
 
-        def parts(inputs: Tensor, weights: Tensor, padding: int, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+        def parts(inputs: Tensor, weights: Tensor, padding: int, wanted: list[bool]) -> list[Tensor]:
             shape = [stride] * 2, [padding] * 2, [1, 1], False, [0, 0]
-            return torch.ops.aten.convolution_backward(gradient, inputs, weights, None, *shape, channels, wanted)  # type: ignore[no-any-return]
+            found = torch.ops.aten.convolution_backward(gradient, inputs, weights, None, *shape, channels, wanted)
+            return list(found)
 
         of_hidden = parts(hidden, weight, ctx.padding, [True, False, False])[0]
         padded = F.pad(hidden, (ctx.padding,) * 4)
