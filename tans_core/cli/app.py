@@ -9,7 +9,7 @@ import typer
 
 from tans_core.cli import api, benchmark, catalogue, pipeline, scan, search, space, tasks, upkeep, use, zoo
 from tans_core.cli.console import EXAMPLES, examples
-from tans_core.imports import import_without_init
+from tans_core.imports import import_lightning_lightly, import_without_init
 from tans_core.runtime import collect_rarely
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def setup() -> None:
     os.environ.setdefault("LANCEDB_LOG", "error")
     # Half of importing it goes into the client of a server for tables, which nothing here uses.
     import_without_init("lance_namespace_urllib3_client")
+    import_lightning_lightly()
 
 
 for command, panel in (
