@@ -17,7 +17,11 @@ from typing import Any
 
 from tans_core.errors import StoreError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: "Free some space there",
+    errno.EDQUOT: "Free some space there, or ask for a larger quota",
+    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f`), or choose another disk",
+}
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -47,14 +51,16 @@ def _trouble(error: BaseException, target: Path) -> tuple[str, str] | None:
     if number in _READ_ONLY + _IN_THE_WAY:
         file = str(getattr(error, "filename", None) or target)
         at_target = file.startswith(str(target.parent)) or str(target).startswith(file)  # or a folder above
-        if number in _READ_ONLY:
+        if number == errno.EROFS:
+            remedy = "Mount the disk for writing, or work in a copy of the project on another disk"
+        elif number in _READ_ONLY:
             remedy = "Make the folder writable for your user, or work in a copy of the project"
         else:
             remedy = f"Name another file: {file} is in the way" if number != errno.ENAMETOOLONG else "Name another file"
         return (os.strerror(number), remedy) if at_target else None
     # Libraries written in other languages, and copies of whole folders, give only a text.
-    reasons = [os.strerror(one) for one in _FULL if one == number or os.strerror(one) in str(error)]
-    return (reasons[0], "Free some space there") if reasons else None
+    reasons = [one for one in _FULL if one == number or os.strerror(one) in str(error)]
+    return (os.strerror(reasons[0]), _FULL[reasons[0]]) if reasons else None
 
 
 def _unwritten(target: Path, reason: str, remedy: str) -> StoreError:

@@ -168,7 +168,8 @@ def _program(graph: Graph, samples: Tensor) -> torch.export.ExportedProgram:
     except Exception as error:  # torch's tracer may fail in any way on a network of a library
         first = str(error).strip().split("\n")[0][:300]
         raise WeightsError(
-            f"this network cannot be traced by torch.export ({type(error).__name__}: {first})."
+            f"torch.export cannot trace this network ({type(error).__name__}: {first}). Nothing was written. Load the "
+            "run in Python with `tans.load`, or fine-tune a network of another family (`tans retrieve --family …`)."
         ) from error
 
 
@@ -193,8 +194,9 @@ def _compare(model: TunedModel, answer: Answer, samples: Tensor) -> dict[str, An
                 differences[name] = max(differences[name], float((got.detach() - wanted[name]).abs().max()))
         if not differences["logits"] <= TOLERANCE * largest:
             raise WeightsError(
-                f"the export answers otherwise than the network: logits differ by {differences['logits']:.2g}, want at "
-                f"most {TOLERANCE * largest:.2g} (batch {size}). Nothing was written."
+                f"{model.folder}: the export does not give the network's answers: logits differ by "
+                f"{differences['logits']:.2g}, want at most {TOLERANCE * largest:.2g} (batch of {size}). Nothing was "
+                "written. Try another `--format`, or load the run in Python with `tans.load`."
             )
         parity[f"batch_{size}"] = differences
     return parity

@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_during_a_scan_is_said_and_leaves_nothing_half(
     with one_core(), _full_disk(150_000 if save else 3_000), pytest.raises(StoreError) as caught:
         tans_core.scan(photos, save=save, root=fresh_project)
     said = str(caught.value)
-    assert "cannot be written: File too large" in said and "Free some space" in said
+    assert "cannot be written: File too large" in said and "`ulimit -f`" in said
     assert where in said or "reports/" in said or ".resume" in said
     assert not list(fresh_project.rglob("*.tmp")) and not (fresh_project / "data/scanned/mine").exists()
 
@@ -124,7 +124,7 @@ def test_a_read_only_project_is_said_before_any_training(
     monkeypatch.setattr(finetuning, "finetune", None)  # never reached
     _make_read_only(root, monkeypatch)
     before = sorted(root.rglob("*"))
-    with pytest.raises(StoreError, match=r"cannot be written: Read-only file system.* Make the folder writable"):
+    with pytest.raises(StoreError, match=r"cannot be written: Read-only file system.* Mount the disk for writing"):
         _REQUESTS[request_name](root, photos)
     assert sorted(root.rglob("*")) == before
 

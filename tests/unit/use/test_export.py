@@ -102,7 +102,7 @@ def test_an_export_that_answers_otherwise_is_not_written(
         return logits + 0.01, probabilities
 
     monkeypatch.setattr(Graph, "forward", wrong)
-    with pytest.raises(WeightsError, match=r"logits differ by 0\.01, want at most 0\.0\d+ \(batch 1\)"):
+    with pytest.raises(WeightsError, match=r"logits differ by 0\.01, want at most 0\.0\d+ \(batch of 1\)"):
         export(model, "torch", tmp_path / "net.pt2")
     assert list(tmp_path.iterdir()) == []
 
