@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tans_core.errors import ParamsError, did_you_mean, problems
-from tans_core.recipe import Recipe, for_family
+from tans_core.recipe import TrainedSide, TrainingRecipe, for_family
 from tans_core.yaml_file import parse_yaml, read_text
 
 Count = Annotated[int, Field(ge=1)]
@@ -68,7 +68,7 @@ class DataParams(ImageParams):
     workers: Annotated[int, Field(ge=0, le=64)]
 
 
-class RecipeParams(_Section, Recipe):
+class RecipeParams(_Section, TrainingRecipe):
     """A training recipe. `families.<name>` holds the settings that differ for one network family."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -78,7 +78,7 @@ class RecipeParams(_Section, Recipe):
 
     @model_validator(mode="after")
     def _families_are_whole(self) -> Self:
-        allowed = {*Recipe.model_fields, *self.own}
+        allowed = {*TrainingRecipe.model_fields, *self.own}
         for family, changes in self.families.items():
             unknown = sorted(changes.keys() - allowed)
             if unknown:
@@ -185,10 +185,12 @@ class RetrievalParams(_Section):
 
 
 class FinetuneParams(RecipeParams):
-    """How networks are fine-tuned whose cards have no recipe: all weights, with a new classifier."""
+    """How networks are fine-tuned whose cards have no recipe, with a new classifier."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
+    trained_side: TrainedSide = 1.0
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "trained_side")
 
 
 class EvaluateParams(_Section):

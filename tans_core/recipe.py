@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Recipe(BaseModel):
+TrainedSide = Annotated[float, Field(gt=0, le=1)]
+
+
+class TrainingRecipe(BaseModel):
     """An optimizer with one cycle: a warm-up from zero, then a cosine to zero over all steps, never epochs.
 
     Attributes:
@@ -40,12 +43,12 @@ class Recipe(BaseModel):
     lr_floor: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], family: str) -> Recipe:
+    def of(cls, settings: Mapping[str, Any], family: str) -> Self:
         """Return the recipe of a family from a section of params.yaml."""
         own_settings = for_family(settings, family)
         return cls.model_validate({name: own_settings[name] for name in cls.model_fields if name in own_settings})
 
-    def scaled_by_fit(self, fit: float) -> Recipe:
+    def scaled_by_fit(self, fit: float) -> Self:
         """Return the recipe with `lr` scaled for frozen features that explain this share of the labels' variance."""
         return self.model_copy(update={"lr": self.lr * min(1.0, max(self.lr_floor, 1 - fit))})
 
@@ -76,6 +79,17 @@ class Recipe(BaseModel):
             optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.momentum > 0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Recipe(TrainingRecipe):
+    """The recipe of a fine-tuning.
+
+    Attributes:
+        trained_side: the layers whose outputs have at most this share of the input's side are trained. The earlier ones
+            stay as they are (`tans_core.networks.frozen`). 1 trains all layers.
+    """
+
+    trained_side: TrainedSide = 1.0
 
 
 def for_family(settings: Mapping[str, Any], family: str) -> dict[str, Any]:

@@ -112,8 +112,10 @@ def line_up(
             first, *others = [_longer(contender, longer) for contender in (first, *others)]
             long = [first._replace(or_else=tuple(others))], tuple(published), f"{why}; {longer} times the steps"
             strategies["imagenet-long"] = long
+    fresh = _as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)
     strategies["scratch"] = (
-        [_as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)],
+        # Fresh weights must all be trained.
+        [fresh._replace(recipe=fresh.recipe.model_copy(update={"trained_side": 1.0}))],
         (picked,),
         "the picked architecture with fresh weights",
     )

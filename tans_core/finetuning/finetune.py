@@ -1,4 +1,4 @@
-"""Fine-tunes all weights of one network on one task by a recipe. Its classifier starts fresh or fitted to the features.
+"""Fine-tunes one network on one task by a recipe. Its classifier starts fresh or fitted to the features.
 
 Every network starts with BatchNorm statistics of the task's training images, in place of its stored ones. Those of
 another task would be wrong here, and a short run does not correct them.
@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from tans_core.errors import DivergedError, ParamsError, TooFewImagesError, WeightsError
 from tans_core.finetuning.batches import TrainBatches, batches_per_epoch
@@ -37,6 +37,7 @@ from tans_core.finetuning.measure import (
     validation_steps,
 )
 from tans_core.networks.family import Network
+from tans_core.networks.frozen import early_layers, frozen, train_mode
 from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
@@ -96,7 +97,7 @@ def finetune(
     by_class: bool = False,
     weigh_classes: bool = False,
 ) -> FinetuneResult:
-    """Train all weights of `model`, whose classifier is fresh; afterwards the model has the weights that were kept.
+    """Train `model`, whose classifier is fresh; afterwards the model has the weights that were kept.
 
     Validation happens at `eval_points` evenly spaced points, the last one at the end. The weights of the best point are
     kept (ties: the latest, which has trained longest). The test split is read once, at the end, with these weights. On
@@ -138,15 +139,16 @@ def finetune(
     # Features rounded to bf16 can be far off on images unlike those of the pretraining.
     training_precision = model.training_precision(precision, run_device.type)
     calibrate_on_task(model, task, on_task, seed, training_precision)
+    fixed = early_layers(model, on_task.image_size_px, recipe.trained_side)
     if recipe.head == "fitted":
         chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(run_device)
         head_data = normalise(images[chosen], mean, std), labels[chosen]
-        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, training_precision))
+        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, training_precision, fixed))
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
     weights = class_weights(labels, task.info.num_classes) if weigh_classes else None
-    module = _Finetuning(model, total, recipe, weights, batch_size)
+    module = _Finetuning(model, fixed, total, recipe, weights, batch_size)
     best = _BestByValidation(
         task, on_task, run_device, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
@@ -160,11 +162,13 @@ def finetune(
         callbacks.append(checkpoint)  # the last one: what the others do at a step is in its state
     quiet_lightning()
     # A loaded network is in eval mode, and Lightning would not change that.
-    model.train()
+    train_mode(model, fixed)
     # Dropout draws from the global generator: it is seeded here, and its state is restored afterwards.
-    with torch.random.fork_rng(), warnings.catch_warnings(), training():
+    with torch.random.fork_rng(), warnings.catch_warnings(), training(), frozen(fixed):
         # Lightning's loader uses a deprecated name of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        # Layers that are not trained are in eval mode on purpose.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         torch.manual_seed(derive_seed(seed, "dropout"))
         _trainer(run_device, training_precision, callbacks).fit(
             module, train_dataloaders=batches, ckpt_path=checkpoint.found() if checkpoint else None
@@ -191,9 +195,18 @@ def calibrate_on_task(model: Network, task: Task, preprocess: Preprocess, seed: 
 
 
 class _Finetuning(pl.LightningModule):
-    def __init__(self, model: Network, total: int, recipe: Recipe, weights: Tensor | None, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: Network,
+        fixed: Sequence[nn.Module],
+        total: int,
+        recipe: Recipe,
+        weights: Tensor | None,
+        batch_size: int,
+    ) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self.fixed = tuple(fixed)
         self.model, self.total, self.recipe, self.weights = model, total, recipe, weights
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
@@ -206,7 +219,8 @@ class _Finetuning(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         head = list(self.model.classifier.parameters())
-        body = [one for one in self.model.parameters() if not any(one is other for other in head)]
+        trained = [one for one in self.model.parameters() if one.requires_grad]
+        body = [one for one in trained if not any(one is other for other in head)]
         return self.recipe.optimizers(body, head, self.total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -270,7 +284,7 @@ class _BestByValidation(pl.Callback):
             )
         model = pl_module.model
         logits = logits_of(model, self.images, mean=self.mean, std=self.std, precision=self.precision)
-        model.train()
+        train_mode(model, pl_module.fixed)
         val_accuracy = score = accuracy_of(logits, self.labels)
         point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": val_accuracy}
         if self.by_class:

@@ -8,6 +8,8 @@ Axes: n images, K classes, D feature width, S side of an input in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -31,7 +33,14 @@ def head_sample(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def fit_head(network: Network, classifier: nn.Linear, images: Tensor, labels: Tensor, precision: str) -> float:
+def fit_head(
+    network: Network,
+    classifier: nn.Linear,
+    images: Tensor,
+    labels: Tensor,
+    precision: str,
+    fixed: Collection[nn.Module] = (),
+) -> float:
     """Fit a classifier to a network's features by logistic regression, in place; the network does not change.
 
     Args:
@@ -40,6 +49,7 @@ def fit_head(network: Network, classifier: nn.Linear, images: Tensor, labels: Te
         images: (n, 3, S, S) float32, normalised.
         labels: (n,) int64 in [0, K).
         precision: of the forward pass.
+        fixed: layers whose BatchNorm keeps its statistics.
 
     Returns:
         Share of the labels' variance that the features explain, cross-validated (`ridge_probe`), at most 1.
@@ -48,7 +58,7 @@ def fit_head(network: Network, classifier: nn.Linear, images: Tensor, labels: Te
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    features = features_of(network, images, precision)
+    features = features_of(network, images, precision, fixed)
     centre, scale = features.mean(axis=0), (features.std(axis=0) + 1e-6) * features.shape[1] ** 0.5
     with threadpool_limits(torch.get_num_threads()):
         fitted = LogisticRegression(C=1 / _PENALTY, max_iter=_ITERATIONS, tol=1e-3)
@@ -67,11 +77,13 @@ def fit_head(network: Network, classifier: nn.Linear, images: Tensor, labels: Te
 
 
 @torch.no_grad()
-def features_of(network: Network, images: Tensor, precision: str = "fp32") -> npt.NDArray[np.float64]:
+def features_of(
+    network: Network, images: Tensor, precision: str = "fp32", fixed: Collection[nn.Module] = ()
+) -> npt.NDArray[np.float64]:
     """Return a network's penultimate features (n, D) of normalised images (n, 3, S, S).
 
     BatchNorm uses the statistics of these images, as fine-tuning on the task will; the stored ones belong to another
-    task. The network does not change. `precision` bf16 runs under autocast.
+    task. Layers `fixed` keep theirs. The network does not change. `precision` bf16 runs under autocast.
 
     Raises:
         WeightsError: a feature is not finite.
@@ -79,7 +91,8 @@ def features_of(network: Network, images: Tensor, precision: str = "fp32") -> np
     network_device = next(network.parameters()).device
     batches = [batch.to(network_device) for batch in images.split(batch_of(images.shape[-1]))]
     # A single batch needs one pass: in train mode, BatchNorm normalises by the batch itself.
-    image_statistics = batch_statistics(network) if len(batches) == 1 else statistics_of(network, batches[0])
+    alone = len(batches) == 1
+    image_statistics = batch_statistics(network, fixed) if alone else statistics_of(network, batches[0], fixed)
     with torch.autocast(network_device.type, torch.bfloat16, enabled=precision == "bf16"), image_statistics:
         outputs = [network.features(batch).float().cpu() for batch in batches]
     features: npt.NDArray[np.float64] = torch.cat(outputs).double().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal, get_args
 
@@ -78,12 +78,12 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
-    """Make BatchNorm use the statistics of each batch; afterwards the network is as before.
+def batch_statistics(network: nn.Module, fixed: Collection[nn.Module] = ()) -> Iterator[list[_BatchNorm]]:
+    """Make BatchNorm use the statistics of each batch, except in layers `fixed`; afterwards the network is as before.
 
     Dropout and everything else stay in eval mode. Yields the BatchNorm layers.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module not in fixed]
     saved_buffers = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     momenta = [norm.momentum for norm in norms]
     with evaluating(network):
@@ -100,13 +100,13 @@ def batch_statistics(network: nn.Module) -> Iterator[list[_BatchNorm]]:
 
 @contextmanager
 @torch.no_grad()
-def statistics_of(network: nn.Module, images: Tensor) -> Iterator[list[_BatchNorm]]:
+def statistics_of(network: nn.Module, images: Tensor, fixed: Collection[nn.Module] = ()) -> Iterator[list[_BatchNorm]]:
     """Set BatchNorm to the statistics of images (N, 3, H, W), which must be shuffled or balanced; afterwards as before.
 
     All images form one batch, since the mean of small batches' variances is not the variance. Everything is in eval
-    mode inside. Yields the BatchNorm layers.
+    mode inside. Layers `fixed` keep their statistics. Yields the other BatchNorm layers.
     """
-    with batch_statistics(network) as norms:
+    with batch_statistics(network, fixed) as norms:
         if norms:
             for norm in norms:
                 norm.momentum = 1.0

@@ -55,8 +55,9 @@ def conv_norm(hidden: Tensor, weight: Tensor, norm: nn.BatchNorm2d, convolve: Co
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     mean, variance = norm.running_mean[:channels], norm.running_var[:channels]
     scale, shift = norm.weight[:channels], norm.bias[:channels]
+    trains = torch.is_grad_enabled() and any(one.requires_grad for one in (hidden, weight, scale, shift))
     # On the meta device, which computes shapes alone, each operation counts.
-    if norm.training or torch.is_grad_enabled() or hidden.is_meta:
+    if norm.training or trains or hidden.is_meta:
         hidden = convolve(hidden, weight, None)
         return F.batch_norm(hidden, mean, variance, scale, shift, norm.training, norm.momentum, norm.eps)
     # Fixed statistics are a factor of the weights and a bias: one pass over the output less.

@@ -23,7 +23,7 @@ from tans_core.errors import DataError
 from tans_core.networks.family import Supernet
 from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, normalise, shift_repeating_edges
-from tans_core.recipe import Recipe, for_family
+from tans_core.recipe import TrainingRecipe, for_family
 from tans_core.runtime import derive_seed, device, keep_freed_memory, quiet_lightning, show_progress, training
 from tans_core.tasks.task import Task
 
@@ -40,14 +40,14 @@ class SupernetRecipe:
 
     steps: int
     batch_size: int
-    recipe: Recipe
+    recipe: TrainingRecipe
     precision: str
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], family: str, precision: str) -> SupernetRecipe:
         """Read a section of params.yaml for a family."""
         own_settings = for_family(settings, family)
-        return cls(own_settings["steps"], own_settings["batch_size"], Recipe.of(settings, family), precision)
+        return cls(own_settings["steps"], own_settings["batch_size"], TrainingRecipe.of(settings, family), precision)
 
 
 @dataclass(frozen=True)
