@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tans_core.errors import ParamsError, did_you_mean, problems
-from tans_core.recipe import TrainedSide, TrainingRecipe, for_family
+from tans_core.recipe import Steps, TrainingRecipe, for_family
 from tans_core.yaml_file import parse_yaml, read_text
 
 Count = Annotated[int, Field(ge=1)]
@@ -189,8 +189,8 @@ class FinetuneParams(RecipeParams):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
-    trained_side: TrainedSide = 1.0
-    own: ClassVar[tuple[str, ...]] = ("batch_size", "trained_side")
+    frozen_steps: Steps = 0
+    own: ClassVar[tuple[str, ...]] = ("batch_size", "frozen_steps")
 
 
 class EvaluateParams(_Section):

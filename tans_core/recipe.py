@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-TrainedSide = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=0)]
 
 
 class TrainingRecipe(BaseModel):
@@ -85,11 +85,10 @@ class Recipe(TrainingRecipe):
     """The recipe of a fine-tuning.
 
     Attributes:
-        trained_side: the layers whose outputs have at most this share of the input's side are trained. The earlier ones
-            stay as they are (`tans_core.networks.frozen`). 1 trains all layers.
+        frozen_steps: for so many steps, the early layers stay as they are (`tans_core.networks.frozen`).
     """
 
-    trained_side: TrainedSide = 1.0
+    frozen_steps: Steps = 0
 
 
 def for_family(settings: Mapping[str, Any], family: str) -> dict[str, Any]:

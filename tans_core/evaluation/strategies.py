@@ -114,8 +114,8 @@ def line_up(
             strategies["imagenet-long"] = long
     fresh = _as(f"{picked}, fresh weights", retriever, picked, retriever.from_scratch)
     strategies["scratch"] = (
-        # Fresh weights must all be trained.
-        [fresh._replace(recipe=fresh.recipe.model_copy(update={"trained_side": 1.0}))],
+        # Fresh weights must be trained from the first step.
+        [fresh._replace(recipe=fresh.recipe.model_copy(update={"frozen_steps": 0}))],
         (picked,),
         "the picked architecture with fresh weights",
     )

@@ -37,7 +37,7 @@ from tans_core.finetuning.measure import (
     validation_steps,
 )
 from tans_core.networks.family import Network
-from tans_core.networks.frozen import early_layers, frozen, train_mode
+from tans_core.networks.frozen import early_layers, train_mode
 from tans_core.networks.head import fit_head, head_sample
 from tans_core.networks.preprocess import Preprocess, calibrate, normalise
 from tans_core.networks.trace import cost_of
@@ -139,16 +139,16 @@ def finetune(
     # Features rounded to bf16 can be far off on images unlike those of the pretraining.
     training_precision = model.training_precision(precision, run_device.type)
     calibrate_on_task(model, task, on_task, seed, training_precision)
-    fixed = early_layers(model, on_task.image_size_px, recipe.trained_side)
+    frozen = early_layers(model, on_task.image_size_px) if recipe.frozen_steps else []
     if recipe.head == "fitted":
         chosen = head_sample(labels.cpu(), torch.Generator().manual_seed(derive_seed(seed, "head"))).to(run_device)
         head_data = normalise(images[chosen], mean, std), labels[chosen]
-        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, training_precision, fixed))
+        recipe = recipe.scaled_by_fit(fit_head(model, model.classifier, *head_data, training_precision, frozen))
     batches = TrainBatches(
         images, labels, mean=mean, std=std, batch_size=batch_size, steps=total, seed=derive_seed(seed, "batches")
     )
     weights = class_weights(labels, task.info.num_classes) if weigh_classes else None
-    module = _Finetuning(model, fixed, total, recipe, weights, batch_size)
+    module = _Finetuning(model, frozen, total, recipe, weights, batch_size)
     best = _BestByValidation(
         task, on_task, run_device, eval_points, batches_per_epoch(len(images), batch_size), precision, elapsed
     )
@@ -162,17 +162,18 @@ def finetune(
         callbacks.append(checkpoint)  # the last one: what the others do at a step is in its state
     quiet_lightning()
     # A loaded network is in eval mode, and Lightning would not change that.
-    train_mode(model, fixed)
+    train_mode(model, frozen)
     # Dropout draws from the global generator: it is seeded here, and its state is restored afterwards.
-    with torch.random.fork_rng(), warnings.catch_warnings(), training(), frozen(fixed):
+    with torch.random.fork_rng(), warnings.catch_warnings(), training():
         # Lightning's loader uses a deprecated name of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        # Layers that are not trained are in eval mode on purpose.
+        # Frozen layers are in eval mode on purpose.
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         torch.manual_seed(derive_seed(seed, "dropout"))
         _trainer(run_device, training_precision, callbacks).fit(
             module, train_dataloaders=batches, ckpt_path=checkpoint.found() if checkpoint else None
         )
+    model.requires_grad_(True)
     model.load_state_dict(best.weights)
     model.to(run_device)
     test_images, test_labels = _to_device(task, on_task, "test", run_device)
@@ -198,7 +199,7 @@ class _Finetuning(pl.LightningModule):
     def __init__(
         self,
         model: Network,
-        fixed: Sequence[nn.Module],
+        frozen: Sequence[nn.Module],
         total: int,
         recipe: Recipe,
         weights: Tensor | None,
@@ -206,10 +207,15 @@ class _Finetuning(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
-        self.fixed = tuple(fixed)
+        self.frozen = tuple(frozen)
         self.model, self.total, self.recipe, self.weights = model, total, recipe, weights
         self.curve: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.frozen and self.global_step >= self.recipe.frozen_steps:
+            self.frozen = ()
+            train_mode(self.model, self.frozen)
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
@@ -219,8 +225,7 @@ class _Finetuning(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         head = list(self.model.classifier.parameters())
-        trained = [one for one in self.model.parameters() if one.requires_grad]
-        body = [one for one in trained if not any(one is other for other in head)]
+        body = [one for one in self.model.parameters() if not any(one is other for other in head)]
         return self.recipe.optimizers(body, head, self.total)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -284,7 +289,7 @@ class _BestByValidation(pl.Callback):
             )
         model = pl_module.model
         logits = logits_of(model, self.images, mean=self.mean, std=self.std, precision=self.precision)
-        train_mode(model, pl_module.fixed)
+        train_mode(model, pl_module.frozen)
         val_accuracy = score = accuracy_of(logits, self.labels)
         point = {"step": step, "epoch": step / self.per_epoch, "train_loss": loss, "val_accuracy": val_accuracy}
         if self.by_class:

@@ -316,7 +316,7 @@ def identify(card: ModelCard, weights: Path) -> str:
     if described["recipe"] is None:
         del described["recipe"]
     else:
-        later = {"head": "fresh", "lr_floor": 1.0, "trained_side": 1.0}
+        later = {"head": "fresh", "lr_floor": 1.0, "frozen_steps": 0}
         described["recipe"] = {k: v for k, v in described["recipe"].items() if k not in later or v != later[k]}
     text = json.dumps(described, sort_keys=True, ensure_ascii=True) + sha256_file(weights)
     return f"arrival-{sha256_bytes(text.encode())[:16]}"

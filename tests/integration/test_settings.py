@@ -151,7 +151,7 @@ CASES: dict[str, Case] = {
     "finetune.warmup": Case(run_finetune, 0.5),
     "finetune.head": Case(run_finetune, "fitted"),
     "finetune.lr_floor": Case(run_finetune_fitted, 0.1),
-    "finetune.trained_side": Case(run_finetune, 0.5),
+    "finetune.frozen_steps": Case(run_finetune, 2),
     "finetune.families": Case(run_finetune, {FAMILY: {"lr": 0.1}}),
     "finetune.momentum": Case(run_finetune, 0.1),
     "finetune.weight_decay": Case(run_finetune, 0.5),
