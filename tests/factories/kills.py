@@ -26,7 +26,7 @@ from tests.factories.tasks import grating_task
 STEPS = 40
 RECIPES = {
     "sgd": Recipe(lr=0.02, warmup=0.1, head="fitted", lr_floor=0.2),
-    "adamw": Recipe(optimizer="adamw", lr=0.003),
+    "adamw": Recipe(optimizer="adamw", lr=0.003, frozen_steps=15),
 }
 
 
