@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
     from tans_core.reporting import Report
+    from tans_core.retrieval.limits import Fitting
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
 
@@ -87,7 +88,8 @@ class Service:
     def load(self) -> Self:
         """Read encoders, index and backbone."""
         reader = self.retriever
-        _ = reader.backbone, reader.encoder, reader.index, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.index, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.encoder.backbone, reader.encoder.digest
         return self
 
     def warm(self) -> Self:
@@ -129,16 +131,16 @@ class Service:
     ) -> Retrieval:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`. `html`: a page to write."""
         options = options or RetrieveOptions()
+        task: Task | None = None
         if isinstance(dataset, Query):
-            task: Task | Query = dataset
             found = self._keep("query", self.search(dataset, options), options)
         else:
             with self._gate(dataset) as gate:
-                self.retriever.fitting(options)
+                fitting = self.retriever.fitting(options)
                 task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
-            found = self._keep(dataset, self._ranked(task, scan, options), options)
+            found = self._keep(dataset, self._ranked(task, scan, options, fitting), options)
         if html is not None:
-            self.explainer.write_page(html, task, found, options)
+            self.explainer.write_page(html, found, options, task)
         return found
 
     def search(
@@ -159,11 +161,11 @@ class Service:
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
         """
-        self.retriever.fitting(options)
+        fitting = self.retriever.fitting(options)
         if isinstance(dataset, Query):
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
-            return self._ranked(dataset, None, options)
+            return self._ranked(dataset, None, options, fitting)
         task, scan = scan_path(
             dataset,
             self.project,
@@ -177,7 +179,7 @@ class Service:
         if task is None:
             scan.verdict.raise_on_failure()
         assert task is not None
-        return self._ranked(task, scan, options)
+        return self._ranked(task, scan, options, fitting)
 
     def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
         """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.
@@ -211,7 +213,7 @@ class Service:
 
         options, report = options or FinetuneOptions(), Report(progress_file)
         with self._gate(dataset) as gate:
-            self.check(options)
+            fitting = self.check(options)
             task, scan = open_dataset(
                 dataset,
                 self.project,
@@ -227,7 +229,7 @@ class Service:
             # Some more than are asked for: with a budget, those whose run does not fit are left out.
             most = max(options.rank, options.top_k * (2 if options.budget else 1))
             search = RetrieveOptions(**limits, top_k=most, refine=options.refine)
-            found = self._keep(dataset, self._ranked(task, scan, search), search)
+            found = self._keep(dataset, self._ranked(task, scan, search, fitting), search)
             assert found.folder is not None
             report(folder=found.folder.name)
             models = [one.model for one in found[options.rank - 1 :]]
@@ -254,8 +256,11 @@ class Service:
 
         return start_query_gate()
 
-    def check(self, options: FinetuneOptions) -> None:
+    def check(self, options: FinetuneOptions) -> Fitting | None:
         """Refuse a request that cannot be met, before the data set is read.
+
+        Returns:
+            The models within the limits; None if the options name the model.
 
         Raises:
             StoreError: no such model.
@@ -265,19 +270,25 @@ class Service:
         """
         if options.model is not None:
             self.release.resolve(self.retriever.card(options.model).weights)
-            return
-        count = self.retriever.fitting(options)
-        if options.rank > count:
+            return None
+        fitting = self.retriever.fitting(options)
+        if options.rank > len(fitting):
             limits = options.in_words()
             within = f"satisfy {limits}" if limits else "are in production"
-            raise ParamsError(f"--rank: got {options.rank}, want at most {count}: {count} models {within}.")
+            raise ParamsError(
+                f"--rank: got {options.rank}, want at most {len(fitting)}: {len(fitting)} models {within}."
+            )
+        return fitting
 
-    def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
+    def _ranked(
+        self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions, fitting: Fitting | None
+    ) -> Retrieval:
         choice = options.refine, options.prefer, options.per_task
-        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), *choice))
+        answer = self.retriever.retrieve(task, fitting, self._top_k(options), *choice)
+        candidates, release = tuple(answer.candidates), self.release.id
         if isinstance(task, Query):
-            return Retrieval(candidates, None, self.release.id, None, None)
-        return Retrieval(candidates, task.info, self.release.id, None, scan, self._known(task, scan))
+            return Retrieval(candidates, None, release, None, None, answer=answer)
+        return Retrieval(candidates, task.info, release, None, scan, self._known(task, scan), answer)
 
     def _keep(self, dataset: str | Path | Task, found: Retrieval, options: RetrieveOptions) -> Retrieval:
         with run_folder(self.project, "retrieve") as folder:
