@@ -293,7 +293,6 @@ def scan_path(
     """
     from tans_core.gates.query import check_query
     from tans_core.tasks.scan import scan
-    from tans_core.views.scan_page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
 
     check = gate.check if gate is not None else check_query
     resume = scratch or scan_folder(root, path, follow_links)
@@ -318,11 +317,10 @@ def scan_path(
         known = known_images(root, scanning.digests)
         if known:
             verdict = replace(verdict, warnings=(*verdict.warnings, say_known(known, report.used)))
-        examples = scanning.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
-        scanned = Scanned(report, scanning.manifest, verdict, examples, known)
+        scanned = Scanned(report, scanning.manifest, verdict, scanning.examples, known)
         if name is None or not verdict.passed:
             return None, scanned
-        return scanning.task(name, min_images_per_class=limits.min_images_per_class), scanned
+        return scanning.task(name), scanned
 
 
 def scan_folder(root: Path, path: Path, follow_links: bool = False) -> Path:

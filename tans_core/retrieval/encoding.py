@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tans_core.embeddings.cores import on_all_cores
 from tans_core.embeddings.query import Backbone, load_backbone, query_features
 from tans_core.errors import DataError
 from tans_core.index.release import Release
 from tans_core.io import sha256_bytes
-from tans_core.embeddings.cores import on_all_cores
 from tans_core.retrieval.query import Query
 from tans_core.space.encoders import CrossModalSpace, space_digest
 from tans_core.space.queries import query_statistics
