@@ -6,7 +6,7 @@ A release is read once. The options of a request are checked before any of its i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tans_core.dataset import QueryLimits, open_dataset, query_gate, scan_path
+from tans_core.dataset import Opened, QueryLimits, open_dataset, query_gate, scan_path
 from tans_core.errors import ParamsError
 from tans_core.imports import uncollected
 from tans_core.io import write_json
-from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.results import FinetuneRun, Retrieval, write_report
@@ -131,16 +130,16 @@ class Service:
     ) -> Retrieval:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`. `html`: a page to write."""
         options = options or RetrieveOptions()
-        task: Task | None = None
+        images: Task | None = None
         if isinstance(dataset, Query):
             found = self._keep("query", self.search(dataset, options), options)
         else:
             with self._gate(dataset) as gate:
                 fitting = self.retriever.fitting(options)
-                task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
-            found = self._keep(dataset, self._ranked(task, scan, options, fitting), options)
+                opened = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
+            found, images = self._keep(dataset, self._ranked(opened, options, fitting), options), opened.task
         if html is not None:
-            self.explainer.write_page(html, found, options, task)
+            self.explainer.write_page(html, found, options, images)
         return found
 
     def search(
@@ -165,21 +164,12 @@ class Service:
         if isinstance(dataset, Query):
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
-            return self._ranked(dataset, None, options, fitting)
-        task, scan = scan_path(
-            dataset,
-            self.project,
-            self.limits,
-            None,
-            max_images=max_images,
-            group=options.group,
-            name=dataset.stem,
-            scratch=scratch,
-        )
-        if task is None:
-            scan.verdict.raise_on_failure()
+            return self._ranked(dataset, options, fitting)
+        chosen: dict[str, Any] = {"group": options.group, "name": dataset.stem, "scratch": scratch}
+        task, scan = scan_path(dataset, self.project, self.limits, None, max_images=max_images, **chosen)
+        scan.verdict.raise_on_failure()
         assert task is not None
-        return self._ranked(task, scan, options, fitting)
+        return self._ranked(Opened(task, scan, scan.known), options, fitting)
 
     def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
         """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.
@@ -193,8 +183,8 @@ class Service:
     def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
         """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""
         with self._gate(dataset) as gate:
-            task, _ = open_dataset(dataset, self.project, self.limits, gate, group=group)
-        return self.retriever.query(task)
+            opened = open_dataset(dataset, self.project, self.limits, gate, group=group)
+        return self.retriever.query(opened.task)
 
     def finetune(
         self,
@@ -214,7 +204,7 @@ class Service:
         options, report = options or FinetuneOptions(), Report(progress_file)
         with self._gate(dataset) as gate:
             fitting = self.check(options)
-            task, scan = open_dataset(
+            opened = open_dataset(
                 dataset,
                 self.project,
                 self.limits,
@@ -229,11 +219,11 @@ class Service:
             # Some more than are asked for: with a budget, those whose run does not fit are left out.
             most = max(options.rank, options.top_k * (2 if options.budget else 1))
             search = RetrieveOptions(**limits, top_k=most, refine=options.refine)
-            found = self._keep(dataset, self._ranked(task, scan, search, fitting), search)
+            found = self._keep(dataset, self._ranked(opened, search, fitting), search)
             assert found.folder is not None
             report(folder=found.folder.name)
             models = [one.model for one in found[options.rank - 1 :]]
-        return self._finetune(dataset, task, scan, models, options, progress, report)
+        return self._finetune(dataset, opened, models, options, progress, report)
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
@@ -280,15 +270,14 @@ class Service:
             )
         return fitting
 
-    def _ranked(
-        self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions, fitting: Fitting | None
-    ) -> Retrieval:
+    def _ranked(self, dataset: Opened | Query, options: RetrieveOptions, fitting: Fitting | None) -> Retrieval:
+        task = dataset if isinstance(dataset, Query) else dataset.task
         choice = options.refine, options.prefer, options.per_task
         answer = self.retriever.retrieve(task, fitting, self._top_k(options), *choice)
         candidates, release = tuple(answer.candidates), self.release.id
-        if isinstance(task, Query):
+        if isinstance(dataset, Query):
             return Retrieval(candidates, None, release, None, None, answer=answer)
-        return Retrieval(candidates, task.info, release, None, scan, self._known(task, scan), answer)
+        return Retrieval(candidates, dataset.task.info, release, None, dataset.scan, dataset.known, answer)
 
     def _keep(self, dataset: str | Path | Task, found: Retrieval, options: RetrieveOptions) -> Retrieval:
         with run_folder(self.project, "retrieve") as folder:
@@ -301,14 +290,10 @@ class Service:
     def _top_k(self, options: RetrieveOptions) -> int:
         return options.top_k or int(self.release.params["retrieval"]["top_k"])
 
-    def _known(self, task: Task, scan: Scanned | None) -> Mapping[str, int]:
-        return known_of(self.project, task) if scan is None else scan.known
-
     def _finetune(
         self,
         dataset: str | Path | Task,
-        task: Task,
-        scan: Scanned | None,
+        opened: Opened,
         models: Sequence[str],
         options: FinetuneOptions,
         progress: bool,
@@ -318,8 +303,8 @@ class Service:
         from tans_core.finetuning.tuning import choose, leaderboard, tunings_of
         from tans_core.use.outcome import write_outcome
 
+        task, scan, known = opened
         tunings = tunings_of(self.retriever, models, task, options, self.project / CHECKPOINTS, progress)
-        known = self._known(task, scan)
         # Made before the training: a folder without write permission is an error at once.
         with run_folder(self.project, "finetune") as folder:
             report(folder=folder.name)
