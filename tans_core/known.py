@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tans_core.embeddings.images import count_in, hashes_of, read_hashes
 from tans_core.errors import StoreError
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ def known_images(root: Path, digests: Sequence[bytes]) -> dict[str, int]:
         root: the project's folder.
         digests: hashes of the images' pixels, at their stored size (`SquareImages.digests`).
     """
+    from tans_core.embeddings.images import count_in, hashes_of, read_hashes
+
     try:
         tasks = read_hashes(root / "data/store")
     except StoreError as error:
