@@ -18,6 +18,7 @@ from tans_core.evaluation.space_map import QUERY, Kind, Place, SpaceMap, map_ans
 from tans_core.evaluation.space_points import read_tasks
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
+from tans_core.retrieval.ranking import POOL, Search
 from tans_core.tasks.task import Task, read_task
 from tans_core.views.answer_page import NearTask, write_answer_page
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NETWORKS = 500
-"""Networks on a map and in a plot, the best of the answer."""
 _TASKS = 4
 _IMAGES = 8
 
@@ -59,38 +58,44 @@ class Explainer:
                 self._tasks = {}
         return self._tasks
 
-    def ranked(self, query: Query, limits: Constraints | None = None) -> tuple[list[Candidate], SpaceMap]:
-        """Return the best networks within the limits for a query, and the map of them.
+    def map_of(self, query: Query) -> SpaceMap:
+        """Return the map of a query and the best networks for it.
 
         Raises:
-            NoModelFitsError, ParamsError, DataError: as `Retriever.rank`.
+            NoModelFitsError, DataError: as `Retriever.search`.
         """
-        candidates, vectors = self.retriever.rank(query, limits, NETWORKS)
-        places = [Place(Kind.MODEL, one.model, one.home_task, one.source) for one in candidates]
-        return candidates, map_answer(places, vectors, self.tasks, np.array(query.vector, dtype=np.float32))
+        search = self.retriever.search(query)
+        return self._map(search, *self.retriever.rank(search, POOL))
 
-    def write_page(self, path: Path, task: Task | Query, found: Retrieval, limits: Constraints) -> None:
-        """Write the page of an answer.
+    def write_page(self, path: Path, found: Retrieval, limits: Constraints, task: Task | None) -> None:
+        """Write the page of an answer. Nothing is computed from the images again.
 
         Args:
             path: of the page.
-            task: the data set.
-            found: the answer.
+            found: the answer, by `Service.retrieve`.
             limits: of the search.
+            task: the data set, whose images are shown; None for a query.
         """
-        query = task if isinstance(task, Query) else self.retriever.query(task)
-        pool, mapped = self.ranked(query, limits)
+        answer = found.answer
+        assert answer is not None
+        pool, vectors = answer.refined or self.retriever.rank(answer.search, POOL)
+        mapped = self._map(answer.search, pool, vectors)
         write_answer_page(
             path,
-            title="query" if isinstance(task, Query) else task.info.name,
+            title="query" if task is None else task.info.name,
             found=found,
             limits=limits.in_words(),
-            images=query.images,
-            own=[] if isinstance(task, Query) else _samples(task),
+            images=answer.search.place.images,
+            own=[] if task is None else _samples(task),
             pool=pool,
+            fitting=len(answer.search.fitting),
             mapped=mapped,
             nearest=[self._near(name, cosine, pool) for name, cosine in mapped.nearest[QUERY][:_TASKS]],
         )
+
+    def _map(self, search: Search, candidates: Sequence[Candidate], vectors: Floats) -> SpaceMap:
+        places = [Place(Kind.MODEL, one.model, one.home_task, one.source) for one in candidates]
+        return map_answer(places, vectors, self.tasks, search.place.vector)
 
     def _near(self, name: str, cosine: float, pool: Sequence[Candidate]) -> NearTask:
         try:

@@ -7,14 +7,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from tans_core.errors import DataError, ParamsError, UnknownTaskError, did_you_mean, problems
 from tans_core.index.settings import read_params
 from tans_core.io import atomic_path, write_json
-from tans_core.known import known_images, say_known
+from tans_core.known import known_images, known_of, say_known
 from tans_core.params import ImageParams, QueryGateParams, check_task_name
 from tans_core.project import find_task_folder, run_folder, task_infos
 
@@ -121,6 +121,14 @@ class Scanned:
         write_scan_page(self.report, failures, warnings, examples, folder / "scan.html")
 
 
+class Opened(NamedTuple):
+    """A data set that can be used: the task, the scan of a path, and by task of the zoo how many images it knows."""
+
+    task: Task
+    scan: Scanned | None
+    known: Mapping[str, int]
+
+
 @dataclass(frozen=True)
 class ScanRun:
     """The result of `tans tasks scan`.
@@ -175,7 +183,7 @@ def open_dataset(
     group: str | None = None,
     max_images: int | None = None,
     on_folder: Callable[[Path], None] = lambda _: None,
-) -> tuple[Task, Scanned | None]:
+) -> Opened:
     """Read a task by its name, or scan a path, which must pass the gate.
 
     Args:
@@ -190,9 +198,6 @@ def open_dataset(
         max_images: open at most so many files of a path, evenly over classes.
         on_folder: called with the run that is made if the gate refuses the images.
 
-    Returns:
-        The task, and the result of the scan (None for a task of the project).
-
     Raises:
         UnknownTaskError: neither a path nor a task.
         DataError: the path cannot be used; there is a subclass for each reason.
@@ -202,12 +207,13 @@ def open_dataset(
     from tans_core.tasks.task import Task, read_task
 
     if isinstance(dataset, Task):
-        return dataset, None
+        return Opened(dataset, None, known_of(root, dataset))
     path = task_or_path(dataset, root)
     if find_task_folder(root, str(dataset)) == path:
-        return read_task(path), None
+        task = read_task(path)
+        return Opened(task, None, known_of(root, task))
     name = printable(path.resolve().name) or "data"
-    task, scanned = scan_path(
+    made, scanned = scan_path(
         path,
         root,
         limits,
@@ -218,13 +224,13 @@ def open_dataset(
         group=group,
         name=name,
     )
-    if task is None:
+    if made is None:
         with run_folder(root, "scan") as details:
             on_folder(details)
             scanned.write(details)
         scanned.verdict.raise_on_failure(details / "scan.html")
-    assert task is not None
-    return task, scanned
+    assert made is not None
+    return Opened(made, scanned, scanned.known)
 
 
 def task_or_path(given: str | Path, root: Path) -> Path:
@@ -293,7 +299,6 @@ def scan_path(
     """
     from tans_core.gates.query import check_query
     from tans_core.tasks.scan import scan
-    from tans_core.views.scan_page import CLASSES_SHOWN, PER_CLASS, THUMBS_PX
 
     check = gate.check if gate is not None else check_query
     resume = scratch or scan_folder(root, path, follow_links)
@@ -318,11 +323,10 @@ def scan_path(
         known = known_images(root, scanning.digests)
         if known:
             verdict = replace(verdict, warnings=(*verdict.warnings, say_known(known, report.used)))
-        examples = scanning.examples(CLASSES_SHOWN, PER_CLASS, max(THUMBS_PX))
-        scanned = Scanned(report, scanning.manifest, verdict, examples, known)
+        scanned = Scanned(report, scanning.manifest, verdict, scanning.examples, known)
         if name is None or not verdict.passed:
             return None, scanned
-        return scanning.task(name, min_images_per_class=limits.min_images_per_class), scanned
+        return scanning.task(name), scanned
 
 
 def scan_folder(root: Path, path: Path, follow_links: bool = False) -> Path:

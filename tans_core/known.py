@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tans_core.errors import DataError, StoreError
-from tans_core.io import atomic_path
-from tans_core.project import task_infos
+from tans_core.errors import StoreError
 
 if TYPE_CHECKING:
     from tans_core.tasks.task import Task
 
-_BYTES = 16
+logger = logging.getLogger(__name__)
+
 # Fewer may be chance: a white picture is in many data sets.
 _LEAST, _LEAST_SHARE = 3, 0.01
 
@@ -22,14 +21,24 @@ _LEAST, _LEAST_SHARE = 3, 0.01
 def known_images(root: Path, digests: Sequence[bytes]) -> dict[str, int]:
     """Return, by meta-train task of the project, how many of the images are in it; tasks with very few are left out.
 
+    The stage `embed` wrote the hashes of the tasks' images. If they are missing where there are tasks, a warning says
+    so.
+
     Args:
         root: the project's folder.
         digests: hashes of the images' pixels, at their stored size (`SquareImages.digests`).
     """
-    short = [digest[:_BYTES] for digest in digests]
-    names = [info.name for info in task_infos(root) if info.role == "meta-train"]
-    counts = {name: sum(map(_digests(root, name).__contains__, short)) for name in names}
-    least = max(_LEAST, _LEAST_SHARE * len(short))
+    from tans_core.embeddings.images import count_in, hashes_of, read_hashes
+
+    try:
+        tasks = read_hashes(root / "data/store")
+    except StoreError as error:
+        if (root / "data/tasks").is_dir():
+            logger.warning("whether the zoo was trained on these images is unknown: %s", error)
+        return {}
+    images = hashes_of(digests)
+    counts = {name: count_in(images, hashes) for name, hashes in tasks.items()}
+    least = max(_LEAST, _LEAST_SHARE * len(images))
     return {name: number for name, number in counts.items() if number >= least}
 
 
@@ -47,22 +56,3 @@ def say_known(known: Mapping[str, int], images: int, measured: str = "accuracy o
         f"The zoo was trained on images of this data set: of {images:,}, {tasks}. So {measured} is too high: test on "
         "other images."
     )
-
-
-def _digests(root: Path, name: str) -> set[bytes]:
-    """Return the hashes of a task's images; cached on disk, since reading the images takes about a second."""
-    from tans_core.tasks.task import read_task
-
-    folder = root / "data/tasks" / name
-    try:
-        status = (folder / "images.parquet").stat()
-        cache = root / ".resume/known" / f"{name}-{status.st_size}-{status.st_mtime_ns}"
-        if not cache.is_file():
-            hashes = b"".join(digest[:_BYTES] for digest in read_task(folder).images.digests)
-            with contextlib.suppress(StoreError), atomic_path(cache, sync=False) as temporary:
-                temporary.write_bytes(hashes)
-        else:
-            hashes = cache.read_bytes()
-    except (OSError, ValueError, DataError):  # the task is missing or damaged: the build reports it
-        return set()
-    return {hashes[start : start + _BYTES] for start in range(0, len(hashes), _BYTES)}

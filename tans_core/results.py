@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tans_core.dataset import Scanned
     from tans_core.finetuning.finetune import FinetuneResult
+    from tans_core.retrieval.ranking import Answer
     from tans_core.retrieval.retriever import Candidate
     from tans_core.tasks.task import TaskInfo
     from tans_core.use.outcome import Outcome
@@ -33,6 +34,7 @@ class Retrieval(Sequence["Candidate"]):
             `scan.html`. None if nothing was written.
         scan: the scan's `report` and the gate's `verdict` for a path; None for a task of the project.
         known: by task of the zoo, how many of the images the zoo was trained on.
+        answer: what the candidates were found by; a page explains them by it.
     """
 
     candidates: tuple[Candidate, ...]
@@ -41,6 +43,7 @@ class Retrieval(Sequence["Candidate"]):
     folder: Path | None
     scan: Scanned | None
     known: Mapping[str, int] = field(default_factory=dict)
+    answer: Answer | None = field(default=None, repr=False, compare=False)
 
     @overload
     def __getitem__(self, index: int) -> Candidate: ...

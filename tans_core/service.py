@@ -6,7 +6,7 @@ A release is read once. The options of a request are checked before any of its i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tans_core.dataset import QueryLimits, open_dataset, query_gate, scan_path
+from tans_core.dataset import Opened, QueryLimits, open_dataset, query_gate, scan_path
 from tans_core.errors import ParamsError
 from tans_core.imports import uncollected
 from tans_core.io import write_json
-from tans_core.known import known_of
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.results import FinetuneRun, Retrieval, write_report
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from tans_core.gates.query import QueryGate
     from tans_core.index.release import Release
     from tans_core.reporting import Report
+    from tans_core.retrieval.limits import Fitting
     from tans_core.retrieval.retriever import Retriever
     from tans_core.tasks.task import Task
 
@@ -87,7 +87,8 @@ class Service:
     def load(self) -> Self:
         """Read encoders, index and backbone."""
         reader = self.retriever
-        _ = reader.backbone, reader.encoder, reader.index, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.index, reader.cards, reader.plus_minus, reader.refine_weights
+        _ = reader.encoder.backbone, reader.encoder.digest
         return self
 
     def warm(self) -> Self:
@@ -129,16 +130,16 @@ class Service:
     ) -> Retrieval:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`. `html`: a page to write."""
         options = options or RetrieveOptions()
+        images: Task | None = None
         if isinstance(dataset, Query):
-            task: Task | Query = dataset
             found = self._keep("query", self.search(dataset, options), options)
         else:
             with self._gate(dataset) as gate:
-                self.retriever.fitting(options)
-                task, scan = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
-            found = self._keep(dataset, self._ranked(task, scan, options), options)
+                fitting = self.retriever.fitting(options)
+                opened = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
+            found, images = self._keep(dataset, self._ranked(opened, options, fitting), options), opened.task
         if html is not None:
-            self.explainer.write_page(html, task, found, options)
+            self.explainer.write_page(html, found, options, images)
         return found
 
     def search(
@@ -159,25 +160,16 @@ class Service:
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
         """
-        self.retriever.fitting(options)
+        fitting = self.retriever.fitting(options)
         if isinstance(dataset, Query):
             if options.group is not None:
                 raise ParamsError("--group: a query file holds no images to group. Leave it out.")
-            return self._ranked(dataset, None, options)
-        task, scan = scan_path(
-            dataset,
-            self.project,
-            self.limits,
-            None,
-            max_images=max_images,
-            group=options.group,
-            name=dataset.stem,
-            scratch=scratch,
-        )
-        if task is None:
-            scan.verdict.raise_on_failure()
+            return self._ranked(dataset, options, fitting)
+        chosen: dict[str, Any] = {"group": options.group, "name": dataset.stem, "scratch": scratch}
+        task, scan = scan_path(dataset, self.project, self.limits, None, max_images=max_images, **chosen)
+        scan.verdict.raise_on_failure()
         assert task is not None
-        return self._ranked(task, scan, options)
+        return self._ranked(Opened(task, scan, scan.known), options, fitting)
 
     def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
         """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.
@@ -191,8 +183,8 @@ class Service:
     def embed(self, dataset: str | Path | Task, group: str | None = None) -> Query:
         """Return what a search needs of a data set, without its images; see `tans_core.api.embed`."""
         with self._gate(dataset) as gate:
-            task, _ = open_dataset(dataset, self.project, self.limits, gate, group=group)
-        return self.retriever.query(task)
+            opened = open_dataset(dataset, self.project, self.limits, gate, group=group)
+        return self.retriever.query(opened.task)
 
     def finetune(
         self,
@@ -211,8 +203,8 @@ class Service:
 
         options, report = options or FinetuneOptions(), Report(progress_file)
         with self._gate(dataset) as gate:
-            self.check(options)
-            task, scan = open_dataset(
+            fitting = self.check(options)
+            opened = open_dataset(
                 dataset,
                 self.project,
                 self.limits,
@@ -227,11 +219,11 @@ class Service:
             # Some more than are asked for: with a budget, those whose run does not fit are left out.
             most = max(options.rank, options.top_k * (2 if options.budget else 1))
             search = RetrieveOptions(**limits, top_k=most, refine=options.refine)
-            found = self._keep(dataset, self._ranked(task, scan, search), search)
+            found = self._keep(dataset, self._ranked(opened, search, fitting), search)
             assert found.folder is not None
             report(folder=found.folder.name)
             models = [one.model for one in found[options.rank - 1 :]]
-        return self._finetune(dataset, task, scan, models, options, progress, report)
+        return self._finetune(dataset, opened, models, options, progress, report)
 
     @contextmanager
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
@@ -254,8 +246,11 @@ class Service:
 
         return start_query_gate()
 
-    def check(self, options: FinetuneOptions) -> None:
+    def check(self, options: FinetuneOptions) -> Fitting | None:
         """Refuse a request that cannot be met, before the data set is read.
+
+        Returns:
+            The models within the limits; None if the options name the model.
 
         Raises:
             StoreError: no such model.
@@ -265,19 +260,24 @@ class Service:
         """
         if options.model is not None:
             self.release.resolve(self.retriever.card(options.model).weights)
-            return
-        count = self.retriever.fitting(options)
-        if options.rank > count:
+            return None
+        fitting = self.retriever.fitting(options)
+        if options.rank > len(fitting):
             limits = options.in_words()
             within = f"satisfy {limits}" if limits else "are in production"
-            raise ParamsError(f"--rank: got {options.rank}, want at most {count}: {count} models {within}.")
+            raise ParamsError(
+                f"--rank: got {options.rank}, want at most {len(fitting)}: {len(fitting)} models {within}."
+            )
+        return fitting
 
-    def _ranked(self, task: Task | Query, scan: Scanned | None, options: RetrieveOptions) -> Retrieval:
+    def _ranked(self, dataset: Opened | Query, options: RetrieveOptions, fitting: Fitting | None) -> Retrieval:
+        task = dataset if isinstance(dataset, Query) else dataset.task
         choice = options.refine, options.prefer, options.per_task
-        candidates = tuple(self.retriever.retrieve(task, options, self._top_k(options), *choice))
-        if isinstance(task, Query):
-            return Retrieval(candidates, None, self.release.id, None, None)
-        return Retrieval(candidates, task.info, self.release.id, None, scan, self._known(task, scan))
+        answer = self.retriever.retrieve(task, fitting, self._top_k(options), *choice)
+        candidates, release = tuple(answer.candidates), self.release.id
+        if isinstance(dataset, Query):
+            return Retrieval(candidates, None, release, None, None, answer=answer)
+        return Retrieval(candidates, dataset.task.info, release, None, dataset.scan, dataset.known, answer)
 
     def _keep(self, dataset: str | Path | Task, found: Retrieval, options: RetrieveOptions) -> Retrieval:
         with run_folder(self.project, "retrieve") as folder:
@@ -290,14 +290,10 @@ class Service:
     def _top_k(self, options: RetrieveOptions) -> int:
         return options.top_k or int(self.release.params["retrieval"]["top_k"])
 
-    def _known(self, task: Task, scan: Scanned | None) -> Mapping[str, int]:
-        return known_of(self.project, task) if scan is None else scan.known
-
     def _finetune(
         self,
         dataset: str | Path | Task,
-        task: Task,
-        scan: Scanned | None,
+        opened: Opened,
         models: Sequence[str],
         options: FinetuneOptions,
         progress: bool,
@@ -307,8 +303,8 @@ class Service:
         from tans_core.finetuning.tuning import choose, leaderboard, tunings_of
         from tans_core.use.outcome import write_outcome
 
+        task, scan, known = opened
         tunings = tunings_of(self.retriever, models, task, options, self.project / CHECKPOINTS, progress)
-        known = self._known(task, scan)
         # Made before the training: a folder without write permission is an error at once.
         with run_folder(self.project, "finetune") as folder:
             report(folder=folder.name)

@@ -93,7 +93,7 @@ def _map(project: Path, queries: list[str], production: bool, method: Projection
         retriever = Retriever.open(release)
         for dataset in queries:
             with query_gate(dataset, project) as gate:
-                task, _ = open_dataset(dataset, project, QueryLimits.of(project, release.params), gate)
+                task = open_dataset(dataset, project, QueryLimits.of(project, release.params), gate).task
             name = task.info.name
             if any(place.kind is Kind.QUERY and place.name == name for place in places):
                 # Two folders may have the same last name.

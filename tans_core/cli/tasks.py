@@ -186,7 +186,7 @@ def _scan_and_check(path: str, given: Path, params: Params, project: Path, **cho
     limits = QueryLimits.of(project)
     limits = replace(limits, min_images_per_class=max(_SPLITS, limits.min_images_per_class))
     with query_gate(given, project) as gate:
-        task, scanned = open_dataset(given, project, limits, gate, **chosen)
+        task, scanned, _ = open_dataset(given, project, limits, gate, **chosen)
     assert scanned is not None
     stderr().print(scanned.summary(), markup=False, highlight=False, soft_wrap=True)
     check_coverage(task)

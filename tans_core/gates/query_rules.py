@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tans_core.classes import in_order
 from tans_core.errors import (
     EmptyClassError,
     GateError,
@@ -23,9 +24,6 @@ from tans_core.gates import expect
 from tans_core.gates import query_words as words
 from tans_core.gates.query_words import Facts
 from tans_core.gates.runner import Check
-from tans_core.tasks.classes import in_order
-from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
-from tans_core.tasks.task import SPLITS
 from tans_core.text import quoted
 
 _NOT_APPLICABLE = float("nan")
@@ -117,7 +115,7 @@ def _data_set(facts: Facts) -> dict[str, Any]:
         "blank": len(report.blank),
         "straddling": len(report.straddling),
         "elongated_share": report.elongated / max(report.used, 1),
-        "outside": report.skipped.get(OUTSIDE_CLASSES, 0),
+        "outside": report.outside,
     }
 
 
@@ -133,7 +131,9 @@ def _classes(facts: Facts) -> list[dict[str, Any]]:
         taught = report.splits.get("train", {}).get(name, 0) if own_splits else _NOT_APPLICABLE
         # A class that fails already needs no warning.
         fails = name in empty or name in few or taught == 0
-        planned = {split: _NOT_APPLICABLE if fails else report.planned.get(split, {}).get(name, 0) for split in SPLITS}
+        planned = {
+            split: _NOT_APPLICABLE if fails else report.planned.get(split, {}).get(name, 0) for split in ("val", "test")
+        }
         rows.append(
             {
                 "name": quoted(name),

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tans_core.classes import ClassFault, class_faults
 from tans_core.errors import EmptyClassError, TansError
 from tans_core.params import QueryGateParams
-from tans_core.tasks.classes import ClassFault, class_faults
-from tans_core.tasks.decode import MAX_ASPECT
-from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
 from tans_core.tasks.report import ScanReport
 from tans_core.text import count, listed, quoted
 
@@ -162,12 +160,12 @@ def say_straddling(facts: Facts, _: Sequence[str]) -> str:
 def say_elongated(facts: Facts, _: Sequence[str]) -> str:
     return (
         f"{facts.report.elongated:,} of {count(facts.report.used, 'image')} have sides in a ratio above "
-        f"{MAX_ASPECT:g} to 1, and their ends are cut off. Crop them yourself if the subject is at an end."
+        f"{facts.report.max_aspect:g} to 1, and their ends are cut off. Crop them yourself if the subject is at an end."
     )
 
 
 def say_outside(facts: Facts, _: Sequence[str]) -> str:
-    files = count(facts.report.skipped[OUTSIDE_CLASSES], "file")
+    files = count(facts.report.outside, "file")
     return f"{files} outside the class folders passed over. Move what belongs to a class into its folder."
 
 

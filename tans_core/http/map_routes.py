@@ -41,7 +41,7 @@ async def mapped(here: Here, request: Request) -> Map:
 def _map(service: Service, query: Query) -> Map:
     from tans_core.evaluation.space_map import QUERY, Kind  # scikit-learn takes a second to import
 
-    _, mapped = service.explainer.ranked(query)
+    mapped = service.explainer.map_of(query)
     nearest = dict(mapped.nearest[QUERY])
     kinds = {Kind.QUERY: "query", Kind.TASK: "task", Kind.MODEL: "network"}
     rows = zip(mapped.places, mapped.positions.round(4).astype(float).tolist(), strict=True)

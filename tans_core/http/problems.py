@@ -14,10 +14,10 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from tans_core.classes import LEAVE_OUT
 from tans_core.errors import DataError, GateError, NoModelFitsError, ParamsError, StoreError, TansError, problems
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.retrieval.constraints import Options
-from tans_core.tasks.classes import LEAVE_OUT
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,24 @@ from tans_core.zoo.latency import medians
 
 Beside = Mapping[str, Mapping[str, float]]
 """Values of models that the index does not contain: by range, by id."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The models that satisfy the limits of a request: found before its images are read, and used until its answer.
+
+    Attributes:
+        index: that they were found in; for another one, they have to be found again.
+        kept: (M,) which of its models they are; None for all.
+        latencies: by id, in milliseconds, under the profile of the limits; empty without one.
+    """
+
+    index: Index
+    kept: Kept | None
+    latencies: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.index) if self.kept is None else int(np.count_nonzero(self.kept))
 
 
 def by_row(index: Index, values: Mapping[str, float]) -> npt.NDArray[np.float64]:
@@ -74,8 +93,8 @@ def check_homes(index: Index, constraints: Constraints) -> None:
         raise ParamsError("; ".join(wrong) + ".\nRun `tans models list` to see them.")
 
 
-def require_some(index: Index, constraints: Constraints, beside: Beside) -> Kept | None:
-    """Return the same as `within`.
+def require_some(index: Index, constraints: Constraints, beside: Beside) -> Fitting:
+    """Return the models that satisfy the constraints; arguments are those of `within`.
 
     Raises:
         NoModelFitsError: no model satisfies the constraints; names the nearest ones, and limits to relax for them.
@@ -85,7 +104,7 @@ def require_some(index: Index, constraints: Constraints, beside: Beside) -> Kept
     kept = within(index, constraints, beside)
     if not len(index) or (kept is not None and not kept.any()):
         raise NoModelFitsError(nearest_miss(_models(index, beside), constraints))
-    return kept
+    return Fitting(index, kept, beside.get("latency_ms", {}))
 
 
 def timed_profiles(folder: Path, cards: Mapping[str, ModelCard]) -> tuple[str, ...]:

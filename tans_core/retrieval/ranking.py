@@ -1,6 +1,6 @@
 """In which order models answer, and how many of one home task.
 
-Axes: N candidates.
+Axes: N candidates, d space dimension.
 """
 
 from __future__ import annotations
@@ -14,11 +14,45 @@ import numpy.typing as npt
 
 from tans_core.index.search import Index, Rows
 from tans_core.retrieval.candidate import Candidate, Prefer
-from tans_core.retrieval.limits import by_row
+from tans_core.retrieval.encoding import QueryPlace
+from tans_core.retrieval.limits import Fitting, by_row
 
 Floats = npt.NDArray[np.floating]
 
 _COST = {"small": "params_m", "fast": "macs_m"}
+
+
+POOL = 500
+"""Networks that explain an answer on a map and in a plot: the best ones."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched for, and among which models.
+
+    Attributes:
+        place: of the data set in the space.
+        fitting: the models that satisfy the limits.
+    """
+
+    place: QueryPlace
+    fitting: Fitting
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The models for a data set, best first, and what they were found by.
+
+    Attributes:
+        candidates: the chosen.
+        search: that found them.
+        refined: the best of all that were ranked again after some were probed, at most `POOL`, and their places
+            (N, d); None if none was probed.
+    """
+
+    candidates: list[Candidate]
+    search: Search
+    refined: tuple[list[Candidate], npt.NDArray[np.float32]] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +106,11 @@ class Ranked:
             return by_row(self.index, self.latencies)[self.rows]
         return self.index.numbers(_COST[prefer])[self.rows]
 
-    def candidates(self, query: npt.NDArray[np.float32], trust: float, plus_minus: float) -> list[Candidate]:
-        """Return Python objects, in the same order, with the parts of their scores."""
+    def candidates(self, place: QueryPlace, plus_minus: float) -> list[Candidate]:
+        """Return Python objects, in the same order, with the parts of their scores for a data set at a place."""
         capacity, start = self.index.capacity[self.rows], self.index.start[self.rows]
         numbers = {
-            "similarity": self.index.vectors.numpy()[self.rows] @ query,
+            "similarity": self.index.vectors.numpy()[self.rows] @ place.vector,
             "capacity": capacity,
             "start": start,
             "fit": self.predicted - capacity - start,
@@ -92,7 +126,7 @@ class Ranked:
                 home_task=row["home_task"],
                 source=row["source"],
                 licence=row["licence"],
-                trust=trust,
+                trust=place.trust,
                 plus_minus=plus_minus,
                 home_accuracy=row["val_accuracy"],
                 params_m=row["params_m"],

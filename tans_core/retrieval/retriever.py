@@ -1,13 +1,11 @@
-"""From a data set to ranked models: embeds the query, searches under the constraints, predicts and ranks.
+"""From a data set to ranked models: places it in the space, searches under the constraints, predicts and ranks.
 
 Axes: M models that fit the constraints, d space dimension.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,27 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tans_core.embeddings.query import Backbone, load_backbone, query_features
+from tans_core.embeddings.query import Backbone
 from tans_core.embeddings.store import open_table
-from tans_core.errors import DataError, ParamsError, StoreError, did_you_mean
+from tans_core.errors import ParamsError, StoreError, did_you_mean
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
-from tans_core.index.search import Index, Kept, columns_of
-from tans_core.io import read_json, sha256_bytes
+from tans_core.index.search import Index, columns_of
+from tans_core.io import read_json
 from tans_core.networks.family import Network
 from tans_core.networks.preprocess import Preprocess
 from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe
-from tans_core.retrieval.backbone import on_all_cores
 from tans_core.retrieval.candidate import Candidate, Prefer
 from tans_core.retrieval.constraints import Constraints
-from tans_core.retrieval.limits import Beside, check_homes, require_some, within
+from tans_core.retrieval.encoding import QueryEncoder
+from tans_core.retrieval.limits import Beside, Fitting, check_homes, require_some, within
 from tans_core.retrieval.query import Query
-from tans_core.retrieval.ranking import Choice, Ranked, chosen_again
+from tans_core.retrieval.ranking import POOL, Answer, Choice, Ranked, Search, chosen_again
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
-from tans_core.space.queries import query_statistics
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
 from tans_core.zoo.latency import medians
@@ -46,16 +43,6 @@ __all__ = ["Candidate", "Constraints", "Query", "Retriever"]
 
 REFINE_POOL = 10_000
 """Models that are ranked again once some were probed: those of the highest predictions."""
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What is searched for: a query (d,), among the models that satisfy constraints."""
-
-    query: npt.NDArray[np.float32]
-    trust: float
-    kept: Kept | None
-    latencies: Mapping[str, float]
 
 
 class Retriever:
@@ -88,9 +75,13 @@ class Retriever:
         return cls(release, latency)
 
     @cached_property
+    def encoder(self) -> QueryEncoder:
+        """What turns a data set into its place in the space."""
+        return QueryEncoder(self.release, self.space)
+
+    @property
     def backbone(self) -> Backbone:
-        self.release.check("base/")
-        return on_all_cores(load_backbone(self.release.params["embed"]["backbone"], self.release.base_dir))
+        return self.encoder.backbone
 
     @cached_property
     def refine_weights(self) -> RefineWeights:
@@ -123,15 +114,15 @@ class Retriever:
             values["latency_ms"] = medians(self._latency, constraints.latency_profile, self.cards)
         return values
 
-    def fitting(self, constraints: Constraints) -> int:
-        """Count the models that satisfy the constraints.
+    def fitting(self, constraints: Constraints | None = None) -> Fitting:
+        """Return the models that satisfy the constraints: all for None.
 
         Raises:
             NoModelFitsError: none does; names the nearest ones, and limits to relax for them.
             ParamsError: no model has a home task that they name.
         """
-        kept = require_some(self.index, constraints, self.beside(constraints))
-        return len(self.index) if kept is None else int(np.count_nonzero(kept))
+        limits = constraints or Constraints()
+        return require_some(self.index, limits, self.beside(limits))
 
     def cards_within(self, constraints: Constraints) -> list[ModelCard]:
         """Return the cards of the models that satisfy the constraints, in the order of their ids; there may be none."""
@@ -143,17 +134,17 @@ class Retriever:
     def retrieve(
         self,
         task: Task | Query,
-        constraints: Constraints | None = None,
+        fitting: Fitting | None = None,
         top_k: int = 10,
         refine_first: int = 0,
         prefer: Prefer = "accurate",
         per_task: int | None = None,
-    ) -> list[Candidate]:
-        """Rank the models that satisfy the constraints for a task, best first.
+    ) -> Answer:
+        """Rank models for a task, best first.
 
         Args:
             task: only its training images are used; or what `query` made of them.
-            constraints: None for none.
+            fitting: the models to rank, from `fitting`; None for all.
             top_k: candidates at most.
             refine_first: how many to probe on the task's images before ranking again; 0 runs no network.
             prefer: `small` or `fast` leaves out models that another one equals or beats in score and in cost
@@ -163,54 +154,62 @@ class Retriever:
 
         Raises:
             TooFewImagesError: the task has no training image.
-            NoModelFitsError: no model satisfies the constraints.
+            NoModelFitsError: the release has no model.
+            DataError: other encoders made the query, or it is damaged.
             ParamsError: networks cannot be probed for a query, which has no images.
         """
         choice = Choice(top_k, prefer, per_task)
+        if refine_first and isinstance(task, Query):
+            no_images = "a query file holds no images, so no network can be run on them"
+            raise ParamsError(f"--refine {refine_first}: {no_images}. Leave it out, or give the images.")
+        search = self.search(task, fitting)
         if refine_first:
-            if isinstance(task, Query):
-                no_images = "a query file holds no images, so no network can be run on them"
-                raise ParamsError(f"--refine {refine_first}: {no_images}. Leave it out, or give the images.")
-            candidates, places = self.rank(task, constraints, REFINE_POOL)
-            return chosen_again(self.refine(task, candidates, places, refine_first), choice)
-        search = self._search(task, constraints)
+            assert not isinstance(task, Query)
+            candidates, places = self.rank(search, REFINE_POOL)
+            refined = self.refine(task, candidates, places, refine_first)
+            row = {one.model: number for number, one in enumerate(candidates)}
+            best = refined[:POOL]
+            return Answer(chosen_again(refined, choice), search, (best, places[[row[one.model] for one in best]]))
         limit = top_k if prefer == "accurate" else len(self.index)
         while True:
             ranked = self._ranked(search, limit)
             chosen = ranked.chosen(choice, self.plus_minus)
             # With few of each home task, it may take more candidates to find enough.
             if len(chosen.rows) == top_k or len(ranked.rows) < limit or limit >= len(self.index):
-                return chosen.candidates(search.query, search.trust, self.plus_minus)
+                return Answer(chosen.candidates(search.place, self.plus_minus), search)
             limit *= 4
 
+    def search(self, task: Task | Query, fitting: Fitting | None = None) -> Search:
+        """Find a task's place in the space; the arguments and the errors are those of `retrieve`."""
+        fitting = self.fitting() if fitting is None else fitting
+        assert fitting.index is self.index, "these models were found in another release"
+        return Search(self.encoder.place(task), fitting)
+
     def rank(
-        self, task: Task | Query, constraints: Constraints | None = None, limit: int | None = None
+        self, wanted: Task | Query | Search, limit: int | None = None
     ) -> tuple[list[Candidate], npt.NDArray[np.float32]]:
-        """Return the models that satisfy the constraints, best first, at most `limit` of them, and their places (M, d).
+        """Return models, best first, at most `limit` of them, and their places (M, d).
+
+        Args:
+            wanted: from `search`; or a task or a query, for which all models are ranked.
+            limit: None for all.
 
         Raises:
-            TooFewImagesError, NoModelFitsError: as `retrieve`.
-            DataError: other encoders made the query, or it is damaged.
+            TooFewImagesError, NoModelFitsError, DataError: as `retrieve`.
         """
-        search = self._search(task, constraints)
+        search = wanted if isinstance(wanted, Search) else self.search(wanted)
         ranked = self._ranked(search, limit)
-        candidates = ranked.candidates(search.query, search.trust, self.plus_minus)
-        return candidates, self.index.vectors.numpy()[ranked.rows]
+        return ranked.candidates(search.place, self.plus_minus), self.index.vectors.numpy()[ranked.rows]
 
-    def _search(self, task: Task | Query, constraints: Constraints | None) -> _Search:
-        limits = constraints or Constraints()
-        beside = self.beside(limits)
-        kept = require_some(self.index, limits, beside)
-        return _Search(*self.encode(task), kept, beside.get("latency_ms", {}))
-
-    def _ranked(self, search: _Search, limit: int | None) -> Ranked:
-        index, weight = self.index, search.trust * float(self.space.fit_scale.detach())
-        rows = index.best(search.query, weight, limit, search.kept)
+    def _ranked(self, search: Search, limit: int | None) -> Ranked:
+        index, place = self.index, search.place
+        weight = place.trust * float(self.space.fit_scale.detach())
+        rows = index.best(place.vector, weight, limit, search.fitting.kept)
         parts = index.vectors.numpy()[rows], index.capacity[rows], index.start[rows]
-        predicted = self.predict(search.query, *parts, search.trust)
+        predicted = self.predict(place.vector, *parts, place.trust)
         # Equal scores are ordered by id, so that the order is the same on every machine.
         order = np.lexsort((index.by_id[rows], -predicted))[:limit]
-        return Ranked(index, rows[order], predicted[order], search.latencies)
+        return Ranked(index, rows[order], predicted[order], search.fitting.latencies)
 
     def refine(
         self, task: Task, candidates: Sequence[Candidate], places: npt.NDArray[np.float32], count: int
@@ -222,60 +221,11 @@ class Retriever:
 
     def embed(self, task: Task) -> npt.NDArray[np.float32]:
         """Return a task's vector in the space, (d,) float32 of unit norm."""
-        return self.encode(task)[0]
+        return self.encoder.place(task).vector
 
     def query(self, task: Task) -> Query:
         """Return what a search needs of a task's training images."""
-        statistics, images = self._statistics(task)
-        vector = self._encode(statistics)[0]
-        values = {"statistics": statistics.tolist(), "vector": vector.tolist()}
-        return Query(release=self.release.id, encoder=self.encoder, images=images, **values)
-
-    @cached_property
-    def encoder(self) -> str:
-        """A hash of all that turns images into a vector: the size they are kept at, backbone, its settings, space."""
-        base = {name: digest for name, digest in self.release.files.items() if name.startswith("base/")}
-        settings = self.release.params["data"]["stored_size_px"], self.release.params["embed"]
-        return sha256_bytes(json.dumps([space_digest(self.release.space_dir), base, settings], sort_keys=True).encode())
-
-    def encode(self, task: Task | Query) -> tuple[npt.NDArray[np.float32], float]:
-        """Return a task's vector in the space, (d,) float32 of unit norm, and the trust in its fit, 0..1.
-
-        Raises:
-            DataError: other encoders made the query, or its vector is not that of its statistics.
-        """
-        if isinstance(task, Query):
-            return self._checked(task)
-        return self._encode(self._statistics(task)[0])
-
-    def _statistics(self, task: Task) -> tuple[npt.NDArray[np.float32], int]:
-        features, labels = query_features(task, self.backbone, self.release.params["embed"]["images_per_class"])
-        return query_statistics(features, labels), len(labels)
-
-    @torch.no_grad()
-    def _encode(self, statistics: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], float]:
-        rows = torch.from_numpy(statistics)[None]
-        encoded: npt.NDArray[np.float32] = self.space.encode_query(rows)[0].numpy()
-        return encoded, float(self.space.trust(rows)[0])
-
-    def _checked(self, query: Query) -> tuple[npt.NDArray[np.float32], float]:
-        again = "Make it again: `tans embed PATH -o query.json`."
-        if query.encoder != self.encoder:
-            raise DataError(
-                f"query: made with the encoders of release {query.release}, those of release {self.release.id} are "
-                f"others.\n  {again}"
-            )
-        statistics, vector = (np.array(values, dtype=np.float64) for values in (query.statistics, query.vector))
-        widths, wanted = (len(statistics), len(vector)), (self.space.dims["query_dim"], self.space.dims["dim"])
-        if widths != wanted:
-            raise DataError(f"query: got {widths} statistics and values of the vector, want {wanted}.\n  {again}")
-        if np.abs(statistics).max() > float(np.finfo(np.float32).max):
-            raise DataError(f"query: a statistic is too large for float32.\n  {again}")
-        encoded, trust = self._encode(statistics.astype(np.float32))
-        # Another processor rounds otherwise.
-        if not np.isfinite(encoded).all() or not np.allclose(encoded, vector, atol=1e-3):
-            raise DataError(f"query: its vector is not that of its statistics: the file was changed.\n  {again}")
-        return encoded, trust
+        return self.encoder.query(task)
 
     @torch.no_grad()
     def predict(

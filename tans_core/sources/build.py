@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tans_core.classes import require_classes
 from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.sources import get_source
 from tans_core.sources.base import Sample, stated_licence
-from tans_core.tasks.assemble import assemble
+from tans_core.tasks.assemble import Splittable, assemble, plan_splits
 from tans_core.tasks.decode import fit_box
 from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.pixels import SquareImages
@@ -102,6 +103,7 @@ def build_task(
         )
     task = assemble(
         rows,
+        planned(name, rows, min_images_per_class, task_seed),
         lambda chosen: SquareImages.of(rows[index].image for index in chosen),
         name=name,
         source=origin.name,
@@ -109,11 +111,26 @@ def build_task(
         role=role,
         stored_size_px=stored_size_px,
         limits=(max_train, max_val, max_test),
-        min_images_per_class=min_images_per_class,
         seed=task_seed,
     )
     check_coverage(task)
     return task
+
+
+def planned(name: str, rows: Sequence[Splittable], min_images_per_class: int, seed: int) -> npt.NDArray[np.str_]:
+    """Return the split of each row of a task, (N,).
+
+    Raises:
+        NoClassesError: there are fewer than two classes.
+        TooFewImagesError: a class has too few images.
+        DataError: the source's own splits lack train, or have other names.
+    """
+    require_classes(f"task {name!r}", Counter(row.label for row in rows), min_images_per_class)
+    splits = plan_splits(rows, seed)
+    if not {"train"} <= {*splits.tolist()} <= {*SPLITS}:
+        got = sorted({*splits.tolist()})
+        raise DataError(f"task {name!r}: its source puts images in splits {got}; want train and test, or none.")
+    return splits
 
 
 def _prepare_all(samples: Iterator[Sample], stored_size_px: int, workers: int) -> Iterator[Prepared]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tans_core.classes import require_classes
 from tans_core.errors import DataError, ParamsError, TooManyBadFilesError
 from tans_core.licences import USERS_OWN, Licence, normalise
 from tans_core.sources.base import Sample, check_options
-from tans_core.tasks.classes import require_classes
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.reading import read_images
 

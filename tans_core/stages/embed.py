@@ -1,7 +1,7 @@
 """Stage `embed`: zoo, arrivals, meta-train tasks -> embeddings in LanceDB.
 
 Reads data/base, data/zoo, data/arrivals, data/tasks, params `embed`, `tasks`. Writes data/store: the tables models and
-task_features, their digests, and the anchors of the models' embeddings.
+task_features, their digests, the anchors of the models' embeddings, and hashes of the tasks' images.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tans_core.embeddings.functional import Anchors
+from tans_core.embeddings.images import Hashes, noting, write_hashes
 from tans_core.embeddings.models import embed_models
 from tans_core.embeddings.query import embed_tasks, load_backbone
 from tans_core.embeddings.store import write_table
@@ -25,9 +26,11 @@ def main(root: Path) -> None:
     data, store, tasks = root / "data", root / "data/store", list(params.tasks.meta_train)
     embed = params.embed
     folders = [data / "tasks" / name for name in tasks]
+    hashes: dict[str, Hashes] = {}
     anchors = Anchors.of_tasks(
-        map(read_task, folders), embed.anchors_per_task, embed.projection_dim, embed.projection_seed
+        noting(map(read_task, folders), hashes), embed.anchors_per_task, embed.projection_dim, embed.projection_seed
     )
+    write_hashes(hashes, store)
     cards = read_all_cards(data, tasks)
     models = embed_models(cards, lambda card: data / card.weights, anchors)
     anchors.save(store)

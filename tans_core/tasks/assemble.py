@@ -6,16 +6,14 @@ Axes: N images, K classes; in pixels: H and W = sides of an original image, s = 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tans_core.errors import DataError
+from tans_core.classes import in_order
 from tans_core.licences import Licence
-from tans_core.tasks.classes import in_order, require_classes
 from tans_core.tasks.duplicates import Labelled
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
@@ -37,6 +35,7 @@ class Splittable(Labelled, Protocol):
 
 def assemble(
     rows: Sequence[Splittable],
+    splits: npt.NDArray[np.str_],
     pixels: Callable[[npt.NDArray[np.int64]], SquareImages],
     *,
     name: str,
@@ -45,31 +44,18 @@ def assemble(
     role: Role,
     stored_size_px: int,
     limits: tuple[int | None, int | None, int | None],
-    min_images_per_class: int,
     seed: int,
-    splits: npt.NDArray[np.str_] | None = None,
 ) -> Task:
-    """Split, cap and normalise prepared samples.
+    """Make a task of prepared samples whose classes and splits were judged: cap its splits and normalise.
 
     Args:
         rows: without copies (see `tans_core.tasks.duplicates`).
+        splits: (N,) from `plan_splits`; there is an image in train.
         pixels: returns the images of the given row numbers.
         stored_size_px: S.
         limits: the most images of train, val, test; None for all.
-        min_images_per_class: a class with fewer is refused.
-        splits: (N,) from `plan_splits`, if it was called.
-
-    Raises:
-        NoClassesError: there are fewer than two classes.
-        TooFewImagesError: a class has too few images.
-        DataError: a source's own splits lack train.
     """
-    require_classes(f"task {name!r}", Counter(row.label for row in rows), min_images_per_class)
     class_names, labels = _labels(rows)
-    splits = plan_splits(rows, seed) if splits is None else splits
-    if not {"train"} <= {*splits.tolist()} <= {*SPLITS}:
-        got = sorted({*splits.tolist()})
-        raise DataError(f"task {name!r}: its source puts images in splits {got}; want train and test, or none.")
     order = _cap(labels, splits, [row.group for row in rows], limits, seed)
     chosen = [rows[index] for index in order]
     images = pixels(order)

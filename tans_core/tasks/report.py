@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tans_core.tasks.decode import MAX_ASPECT
+from tans_core.tasks.inputs.base import OUTSIDE_CLASSES
+
+EXAMPLES = (60, 8, 64)
+"""Of a scan's examples: how many classes have them, how many images each, and their largest side in pixels."""
+
 
 @dataclass(frozen=True)
 class ScanReport:
@@ -30,7 +36,7 @@ class ScanReport:
         formats: counts of files by the format of their content.
         mislabelled: (name, format) of files whose content has another format than their suffix.
         sides_px: shorter side of the images used, in pixels: least, lower quartile, median, upper quartile, most.
-        elongated: images used with sides in a ratio above `tans_core.tasks.decode.MAX_ASPECT`; their ends are cut off.
+        elongated: images used with sides in a ratio above `max_aspect`; their ends are cut off.
         not_sampled: files that were not opened because of the cap on images.
         digest: SHA-256 of names, classes, splits and contents of the files opened; order and times do not matter.
         seconds: duration of the scan.
@@ -68,6 +74,16 @@ class ScanReport:
     blank: tuple[str, ...] = ()
     straddling: tuple[str, ...] = ()
     planned: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def max_aspect(self) -> float:
+        """The ratio of sides above which an image counts as elongated."""
+        return MAX_ASPECT
+
+    @property
+    def outside(self) -> int:
+        """Files outside the class folders, which were not opened."""
+        return self.skipped.get(OUTSIDE_CLASSES, 0)
 
     @property
     def imbalance(self) -> float:

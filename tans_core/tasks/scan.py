@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -23,14 +23,13 @@ from tans_core.licences import USERS_OWN, normalise
 from tans_core.runtime import cores, derive_seed
 from tans_core.tasks.assemble import assemble, plan_splits
 from tans_core.tasks.chunks import Chunks
-from tans_core.tasks.classes import require_classes
 from tans_core.tasks.cleaning import KeptImage, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format, fit_box
 from tans_core.tasks.identical import with_all_pixels
 from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.pixels import Pixels, SquareImages
-from tans_core.tasks.report import ScanReport
+from tans_core.tasks.report import EXAMPLES, ScanReport
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
@@ -47,60 +46,41 @@ class Scan:
         rows: the images that are kept, in the order of the input.
         manifest: the status of every file; see `tans_core.tasks.cleaning`.
         digests: a hash of each row's image at its stored size.
+        examples: by class, the first images of the first classes, small: `EXAMPLES`.
     """
 
     report: ScanReport
     rows: Sequence[KeptImage]
     manifest: pa.Table
     digests: Sequence[bytes]
+    examples: Mapping[str, Sequence[Pixels]] = field(repr=False)
     _chunks: Chunks
     _order: npt.NDArray[np.int64]
     _splits: npt.NDArray[np.str_]
     _seed: int
 
-    def task(self, name: str, *, licence: str = USERS_OWN, min_images_per_class: int = 1) -> Task:
-        """Split the images and load them into memory: a task of role "user".
+    def task(self, name: str, *, licence: str = USERS_OWN) -> Task:
+        """Load the images into memory, split as the report plans: a task of role "user". Judge the report before.
 
         The input's own splits are kept. Else images are split by class and by group of near-copies, from the scan's
         seed. The same pixels give the same splits; the files' names, order and formats do not matter.
-
-        Raises:
-            EmptyClassError: a class of the input has no usable image.
-            NoClassesError: fewer than two classes are left.
-            TooFewImagesError: a class has fewer than `min_images_per_class` images.
         """
-        report = self.report
-        require_classes(report.path, report.classes, min_images_per_class, report.found)
         return assemble(
             [self.rows[row] for row in self._order.tolist()],
+            self._splits,
             lambda rows: self.pixels(self._order[rows]),
             name=name,
             source="image-folder",
             licence=normalise(licence),
             role="user",
-            stored_size_px=report.stored_size_px,
+            stored_size_px=self.report.stored_size_px,
             limits=(None, None, None),
-            min_images_per_class=min_images_per_class,
             seed=self._seed,
-            splits=self._splits,
         )
 
     def pixels(self, rows: npt.NDArray[np.int64]) -> SquareImages:
         """Return the images of some rows, at their stored size."""
         return self._chunks.pixels(_entries(self.rows, rows))
-
-    def examples(self, classes: int, per_class: int, size_px: int) -> dict[str, list[Pixels]]:
-        """Return the first images of the first classes, at most `per_class` each and `size_px` large."""
-        chosen: dict[str, list[int]] = {label: [] for label in list(self.report.classes)[:classes]}
-        for number, row in enumerate(self.rows):
-            members = chosen.get(row.label)
-            if members is not None and len(members) < per_class:
-                members.append(number)
-        return {
-            label: [fit_box(image.transpose(1, 2, 0), size_px) for image in self.pixels(np.array(members))]
-            for label, members in chosen.items()
-            if members
-        }
 
     def __enter__(self) -> Scan:
         return self
@@ -154,8 +134,17 @@ def scan(
         facts = with_all_pixels(source, entries, chunks.facts())
         cleaned = clean(entries, facts)
         rows, reasons = cleaned.rows, facts["reason"].to_pylist()
-        parts = np.split(np.arange(len(rows)), range(_PART, len(rows), _PART))
-        digests = [digest for part in parts for digest in chunks.pixels(_entries(rows, part)).digests]
+        used = Counter(row.label for row in rows)
+        classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
+        examples: dict[str, list[Pixels]] = {label: [] for label in list(classes)[: EXAMPLES[0]] if used[label]}
+        digests: list[bytes] = []
+        for part in np.split(np.arange(len(rows)), range(_PART, len(rows), _PART)):
+            images = chunks.pixels(_entries(rows, part))
+            digests += images.digests
+            for row, image in zip(part.tolist(), images, strict=True):
+                shown = examples.get(rows[row].label)
+                if shown is not None and len(shown) < EXAMPLES[1]:
+                    shown.append(fit_box(image.transpose(1, 2, 0), EXAMPLES[2]))
         # Sorted by pixels, so that equal images are split in the same way whatever their names are.
         keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
         order = sorted(range(len(rows)), key=keys.__getitem__)
@@ -166,8 +155,6 @@ def scan(
         raise
     unreadable = [(entry.name, reason) for entry, reason in zip(entries, reasons, strict=True) if reason is not None]
     formats, notes, blank = (facts[name].to_pylist() for name in ("format", "note", "blank"))
-    used = Counter(row.label for row in rows)
-    classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
     report = ScanReport(
         path=printable(str(source.root)),
         kind=source.kind,
@@ -202,7 +189,7 @@ def scan(
         planned=_by_split([(str(split), rows[row].label) for split, row in zip(splits, order, strict=True)], classes),
     )
     manifest = cleaned.manifest(entries, facts, source.bad)
-    return Scan(report, rows, manifest, digests, chunks, np.array(order, dtype=np.int64), splits, split_seed)
+    return Scan(report, rows, manifest, digests, examples, chunks, np.array(order, dtype=np.int64), splits, split_seed)
 
 
 def _entries(rows: Sequence[KeptImage], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -50,7 +50,7 @@ class NearTask:
         similarity: cosine to the data set in the space, -1..1.
         class_names: none if the task is not on this machine.
         images: some of its images, (3, s, s) uint8 each.
-        best: its best network within the limits, by predicted score; None if there is none.
+        best: its best network in the pool, by score; None if there is none.
     """
 
     name: str
@@ -69,6 +69,7 @@ def write_answer_page(
     images: int,
     own: Images,
     pool: Sequence[Candidate],
+    fitting: int,
     mapped: SpaceMap,
     nearest: Sequence[NearTask],
 ) -> None:
@@ -81,7 +82,8 @@ def write_answer_page(
         limits: in words; empty for none.
         images: how many images of the data set were read.
         own: some of them, (3, s, s) uint8 each.
-        pool: all networks within the limits, by predicted score.
+        pool: the best networks within the limits, best first, at most 500; ranked again if some were probed.
+        fitting: how many networks are within the limits.
         mapped: the map of these, of all tasks and of the data set.
         nearest: the tasks nearest to the data set.
     """
@@ -103,6 +105,7 @@ def write_answer_page(
         nearest=nearest,
         plot=_plot(pool, shown),
         pool=pool,
+        fitting=fitting,
         map=_map(mapped, shown),
     )
     write_text(page, path)
@@ -178,15 +181,15 @@ def _bar(one: Candidate, shown: Sequence[Candidate]) -> dict[str, str]:
 def pareto(networks: Sequence[Candidate]) -> list[Candidate]:
     """Return the networks than which none of the same MACs (within 2 %) or fewer has a higher score, cheapest first."""
     front: list[Candidate] = []
-    for one in sorted(networks, key=lambda one: (-one.predicted_score, one.macs_m)):
+    for one in sorted(networks, key=lambda one: (-one.score, one.macs_m)):
         if not front or one.macs_m * _SAME < front[-1].macs_m:
             front.append(one)
     return front[::-1]
 
 
 def _plot(pool: Sequence[Candidate], shown: Sequence[Candidate]) -> dict[str, Any]:
-    """Return predicted score against MACs as marks of an SVG, the Pareto front, and the ticks of both axes."""
-    macs, scores = [one.macs_m for one in pool], [one.predicted_score for one in pool]
+    """Return score against MACs as marks of an SVG, the Pareto front, and the ticks of both axes."""
+    macs, scores = [one.macs_m for one in pool], [one.score for one in pool]
     least, most = math.log(min(macs) / 1.15), math.log(max(macs) * 1.15)
     low, high = min(scores), max(scores)
     room = (high - low) * 0.08 or 1.0
@@ -202,14 +205,14 @@ def _plot(pool: Sequence[Candidate], shown: Sequence[Candidate]) -> dict[str, An
     marks = [
         {
             "x": f"{x(one.macs_m):.1f}",
-            "y": f"{y(one.predicted_score):.1f}",
-            "title": f"{one.model}: score {one.predicted_score:.2f}, {one.macs_m:.3g} M MACs",
+            "y": f"{y(one.score):.1f}",
+            "title": f"{one.model}: score {one.score:.2f}, {one.macs_m:.3g} M MACs",
             "kind": "best" if one in front else "in",
             "rank": ranks.get(one.model),
         }
         for one in sorted(pool, key=lambda one: one in front)
     ]
-    corners = [(x(one.macs_m), y(one.predicted_score)) for one in front]
+    corners = [(x(one.macs_m), y(one.score)) for one in front]
     steps = [
         step
         for number, (right, height) in enumerate(corners)

@@ -19,19 +19,18 @@ from PIL import Image
 
 from tans_core.io import write_text
 from tans_core.pages import page_environment, png_uri
-from tans_core.tasks.report import ScanReport
+from tans_core.tasks.report import EXAMPLES, ScanReport
 from tans_core.tasks.task import SPLITS
 from tans_core.text import count, shown
 
-CLASSES_SHOWN = 60
-PER_CLASS = 8
+_CLASSES_SHOWN, _PER_CLASS, _LARGEST_PX = EXAMPLES
 _ROWS_SHOWN = 50
 _EXAMPLES = 3
 _NAME_CHARS = 160
 _GAP_PX = 2
 # All pictures, uncompressed: even if they cannot be compressed, the page stays under 3 MB.
 _PICTURE_BYTES = 1_600_000
-THUMBS_PX = (64, 48, 40, 32, 24)
+_THUMBS_PX = (_LARGEST_PX, 48, 40, 32, 24)
 """Possible sides of pictures; the fewer pictures, the larger."""
 
 _Images = Sequence[npt.NDArray[np.uint8]]
@@ -76,7 +75,7 @@ def render_scan_page(
         facts=_facts(report),
         splits=[split for split in SPLITS if split in report.splits],
         rows=_class_rows(report, samples),
-        hidden_classes=max(0, len(_class_names(report)) - CLASSES_SHOWN),
+        hidden_classes=max(0, len(_class_names(report)) - _CLASSES_SHOWN),
         lists=[one for one in _lists(report) if one.rows],
     )
 
@@ -94,9 +93,9 @@ def write_scan_page(
 
 def contact_strip(images: _Images, thumb_px: int) -> bytes:
     """Return a PNG of the first images in a row, with transparent gaps; all as wide as the widest, up to `thumb_px`."""
-    first = images[:PER_CLASS]
+    first = images[:_PER_CLASS]
     # At least the smallest thumbnail: a browser would enlarge a smaller strip, and its gaps.
-    side = min(thumb_px, max(THUMBS_PX[-1], *(image.shape[-1] for image in first)))
+    side = min(thumb_px, max(_THUMBS_PX[-1], *(image.shape[-1] for image in first)))
     strip = Image.new("RGBA", (len(first) * (side + _GAP_PX) - _GAP_PX, side))
     for index, image in enumerate(first):
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
@@ -136,9 +135,9 @@ def _class_names(report: ScanReport) -> list[str]:
 
 
 def _class_rows(report: ScanReport, samples: Mapping[str, _Images]) -> list[dict[str, Any]]:
-    names = _class_names(report)[:CLASSES_SHOWN]
-    pictures = sum(min(len(samples.get(name, ())), PER_CLASS) for name in names)
-    thumb_px = next((px for px in THUMBS_PX if pictures * px * px * 3 <= _PICTURE_BYTES), THUMBS_PX[-1])
+    names = _class_names(report)[:_CLASSES_SHOWN]
+    pictures = sum(min(len(samples.get(name, ())), _PER_CLASS) for name in names)
+    thumb_px = next((px for px in _THUMBS_PX if pictures * px * px * 3 <= _PICTURE_BYTES), _THUMBS_PX[-1])
     longest = max((max(report.found.get(name, 0), report.classes.get(name, 0)) for name in names), default=0)
     rows = []
     for name in names:
@@ -153,7 +152,7 @@ def _class_rows(report: ScanReport, samples: Mapping[str, _Images]) -> list[dict
                 "parts": parts,
                 "bars": [(part, _percent(number, longest)) for part, number in [*parts.items(), ("out", left_out)]],
                 "strip": png_uri(contact_strip(samples[name], thumb_px)) if samples.get(name) else None,
-                "shown": min(len(samples.get(name, ())), PER_CLASS),
+                "shown": min(len(samples.get(name, ())), _PER_CLASS),
             }
         )
     return rows

@@ -39,6 +39,7 @@ EMBED_AND_INDEX = """\
       - data/store/models.lance
       - data/store/models.digest
       - data/store/anchors.safetensors
+      - data/store/task_images.safetensors
       - data/store/task_features.lance
       - data/store/task_features.digest
   index:

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 import tans_core
+from tans_core.embeddings.images import FILE, read_hashes, write_hashes
 from tans_core.tasks.task import read_task
 from tests.factories.images import write_class_folders
-from tests.factories.project import UNSEEN
+from tests.factories.project import TASKS, UNSEEN
 from tests.unit.cli.conftest import Tans, fresh, tans
 
 __all__ = ["fresh", "tans"]
@@ -79,9 +80,38 @@ def test_images_that_the_zoo_was_not_trained_on_are_not(what: str, project: Path
     assert not tans_core.scan(photos, root=project).scanned.known
 
 
-def test_tasks_that_are_not_there_are_passed_over(project: Path, tmp_path: Path) -> None:
+def test_request_reads_no_task_of_the_zoo(project: Path, tmp_path: Path) -> None:
     copy = tmp_path / "project"
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns("runs", ".resume"))
     photos = _exported(project, "stripes", tmp_path / "photos")
-    (copy / "data/tasks/stripes/images.parquet").write_bytes(b"PAR1")
+    for name in TASKS:
+        (copy / "data/tasks" / name / "images.parquet").unlink()
+    assert tans_core.scan(photos, root=copy).scanned.known == {"stripes": 60}
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_build_without_hashes_is_said(
+    damage: str, project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("runs", ".resume"))
+    photos, file = _exported(project, "stripes", tmp_path / "photos"), copy / "data/store" / FILE
+    whole = file.read_bytes()
+    file.unlink()
+    if damage == "torn":
+        file.write_bytes(whole[: len(whole) // 2])
     assert not tans_core.scan(photos, root=copy).scanned.known
+    assert "whether the zoo was trained on these images is unknown" in caplog.text and "`tans build`" in caplog.text
+    caplog.clear()
+    shutil.rmtree(copy / "data/tasks")  # as where a release is served alone
+    assert not tans_core.scan(photos, root=copy).scanned.known and not caplog.text
+
+
+def test_hashes_are_those_of_the_meta_train_tasks(project: Path, tmp_path: Path) -> None:
+    hashes = read_hashes(project / "data/store")
+    assert set(hashes) == set(TASKS)
+    for name, of_task in hashes.items():
+        task = read_task(project / "data/tasks" / name)
+        assert [row.tobytes() for row in of_task] == [digest[:16] for digest in task.images.digests]
+    write_hashes(hashes, tmp_path)
+    assert (tmp_path / FILE).read_bytes() == (project / "data/store" / FILE).read_bytes()

@@ -62,6 +62,7 @@ THROUGH_DATA = {
     "base": ("licences", "spdx"),  # the tasks' licences are written down in their task.json
     "embed": ("licences", "spdx", "recipe"),
     "gate": (
+        "classes",
         "embeddings",
         "licences",
         "spdx",

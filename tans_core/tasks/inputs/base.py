@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from tans_core.classes import LEAVE_OUT, class_faults, in_order
 from tans_core.errors import EmptyClassError, NoClassesError
-from tans_core.tasks.classes import LEAVE_OUT, class_faults, in_order
 from tans_core.text import count
 
 SPLIT_NAMES = {

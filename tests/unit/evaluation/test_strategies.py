@@ -39,8 +39,8 @@ def test_each_strategy_starts_from_what_it_says(retriever: Retriever, features: 
         == ["picked", "refined", "scratch", "base", "random", "largest", "nearest"]
     )
     assert len(line.candidates) == 4
-    assert chosen["picked"] == chosen["scratch"] == chosen["base"] == (retriever.retrieve(task)[0].model,)
-    assert chosen["refined"] == (retriever.retrieve(task, top_k=1, refine_first=REFINED)[0].model,)
+    assert chosen["picked"] == chosen["scratch"] == chosen["base"] == (retriever.retrieve(task).candidates[0].model,)
+    assert chosen["refined"] == (retriever.retrieve(task, top_k=1, refine_first=REFINED).candidates[0].model,)
     assert retriever.card(chosen["largest"][0]).params_m == max(card.params_m for card in retriever.cards.values())
     assert len(set(chosen["random"])) == 3
     home = retriever.card(chosen["nearest"][0]).home_task

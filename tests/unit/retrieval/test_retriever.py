@@ -29,7 +29,7 @@ def task(project: Path) -> Task:
 
 
 def test_parts_add_up_to_the_score_and_order_the_candidates(retriever: Retriever, task: Task) -> None:
-    found = retriever.retrieve(task, top_k=16)
+    found = retriever.retrieve(task, top_k=16).candidates
     assert len(found) == 16
     for one in found:
         assert one.capacity + one.start + one.fit == pytest.approx(one.predicted_score, abs=1e-4)
@@ -41,7 +41,7 @@ def test_parts_add_up_to_the_score_and_order_the_candidates(retriever: Retriever
 
 
 def test_another_query_ranks_otherwise(retriever: Retriever, project: Path) -> None:
-    found = {name: retriever.retrieve(read_task(project / "data/tasks" / name), top_k=16) for name in TASKS}
+    found = {name: retriever.retrieve(read_task(project / "data/tasks" / name), top_k=16).candidates for name in TASKS}
     # Networks rank higher for their home task than for others. Which one is first differs between processors: the space
     # is small and trained for a second only.
     ranks = {
@@ -93,8 +93,8 @@ def test_jpegs_of_any_size_and_their_pixels_as_png_rank_alike(
 
 
 def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, task: Task) -> None:
-    plain = retriever.retrieve(task, top_k=16)
-    refined = retriever.retrieve(task, top_k=16, refine_first=4)
+    plain = retriever.retrieve(task, top_k=16).candidates
+    refined = retriever.retrieve(task, top_k=16, refine_first=4).candidates
     assert {one.model for one in refined} == {one.model for one in plain}
     assert {one.model for one in refined if one.probe is not None} == {one.model for one in plain[:4]}
     assert [one.rank for one in refined] == list(range(1, 17))
@@ -108,24 +108,26 @@ def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, tas
         probe(retriever.load_model(probed.model, 2), retriever.card(probed.model).preprocess, sample).fit
     )
     # The first ones of all, also where fewer are wanted than are probed.
-    assert retriever.retrieve(task, top_k=2, refine_first=4) == refined[:2]
+    assert retriever.retrieve(task, top_k=2, refine_first=4).candidates == refined[:2]
 
 
 def test_few_of_each_home_task_are_the_best_of_each(retriever: Retriever, task: Task) -> None:
-    ranked = retriever.retrieve(task, top_k=16)
+    ranked = retriever.retrieve(task, top_k=16).candidates
     first = {home: next(one for one in ranked if one.home_task == home) for home in {one.home_task for one in ranked}}
     wanted = sorted((one.model for one in first.values()), key=[one.model for one in ranked].index)
     for top_k in (1, len(wanted), 16):
-        found = retriever.retrieve(task, top_k=top_k, per_task=1)
+        found = retriever.retrieve(task, top_k=top_k, per_task=1).candidates
         assert [one.model for one in found] == wanted[:top_k]
         assert [one.rank for one in found] == list(range(1, len(found) + 1))
 
 
 def test_preference_for_small_ones_leaves_out_what_another_beats(retriever: Retriever, task: Task) -> None:
-    ranked = retriever.retrieve(task, top_k=16)
+    ranked = retriever.retrieve(task, top_k=16).candidates
     for refine_first in (0, 4):
-        found = retriever.retrieve(task, top_k=16, refine_first=refine_first, prefer="small")
-        scored = ranked if not refine_first else retriever.retrieve(task, top_k=16, refine_first=refine_first)
+        found = retriever.retrieve(task, top_k=16, refine_first=refine_first, prefer="small").candidates
+        scored = (
+            ranked if not refine_first else retriever.retrieve(task, top_k=16, refine_first=refine_first).candidates
+        )
         front = {a.model for a in scored if all(b is a or b.score < a.score or b.params_m > a.params_m for b in scored)}
         assert {one.model for one in found} >= front
         assert max(scored, key=lambda one: one.score).score in {one.score for one in found}
@@ -134,7 +136,7 @@ def test_preference_for_small_ones_leaves_out_what_another_beats(retriever: Retr
 
 
 def test_refined_score_weighs_prediction_and_probe(retriever: Retriever, task: Task) -> None:
-    plain = retriever.retrieve(task, top_k=5)
+    plain = retriever.retrieve(task, top_k=5).candidates
 
     def ranked(predicted: float, probed: float) -> list[Candidate]:
         weights = RefineWeights(predicted, probed)

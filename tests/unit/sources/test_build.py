@@ -10,7 +10,7 @@ import pytest
 from tans_core.errors import DataError, ParamsError, TooFewImagesError
 from tans_core.licences import Licence
 from tans_core.sources.base import Sample
-from tans_core.sources.build import Prepared, build_task, prepare
+from tans_core.sources.build import Prepared, build_task, planned, prepare
 from tans_core.tasks.assemble import assemble
 from tans_core.tasks.duplicates import contradictory, find_copies, near_copies, repeated
 from tans_core.tasks.pixels import SquareImages
@@ -48,6 +48,7 @@ def rows(labels: list[str], groups: list[str] | None = None, splits: list[str | 
 def put_together(prepared: list[Prepared], minimum: int = 1) -> Task:
     return assemble(
         prepared,
+        planned("t", prepared, minimum, 0),
         lambda chosen: SquareImages.of(prepared[index].image for index in chosen),
         name="t",
         source="s",
@@ -55,7 +56,6 @@ def put_together(prepared: list[Prepared], minimum: int = 1) -> Task:
         role="meta-train",
         stored_size_px=16,
         limits=(None, None, None),
-        min_images_per_class=minimum,
         seed=0,
     )
 

@@ -43,7 +43,7 @@ def judged(root: Path, **arguments: Any) -> Found:
     with scan(root, stored_size_px=SIZE, **arguments) as found:
         verdict = check_query(found.report, QueryThresholds(), drop_empty_classes=drop, **limits)  # type: ignore[arg-type]
         verdict.raise_on_failure()
-        return Found(found.report, found.manifest, found.task("x", min_images_per_class=2), verdict.warnings)
+        return Found(found.report, found.manifest, found.task("x"), verdict.warnings)
 
 
 @pytest.mark.parametrize("name", PASSING)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tans_core.classes import require_classes
 from tans_core.errors import DataError, EmptyClassError, NoClassesError, TooFewImagesError
 from tans_core.tasks.inputs.base import LEADS_OUTSIDE
 from tans_core.tasks.reading import OnDisk, read_chunk
@@ -31,7 +32,8 @@ SIZE = 16
 
 def scan_folder(root: Path, min_images_per_class: int = 2, **arguments: Any) -> tuple[Task, ScanReport]:
     with scan(root, stored_size_px=SIZE, **arguments) as found:
-        return found.task(root.name, min_images_per_class=min_images_per_class), found.report
+        require_classes("x", found.report.classes, min_images_per_class, found.report.found)
+        return found.task(root.name), found.report
 
 
 def test_a_clean_folder_becomes_a_task(tmp_path: Path) -> None:

@@ -42,15 +42,15 @@ def test_tiny_images_take_the_room_of_tiny_images(tmp_path: Path) -> None:
         assert found.pixels(np.arange(300)).data.nbytes == found.task("x").images.data.nbytes == pixels
         # Beside the pixels: hashes, thumbnails, and the frame of a file for every few images.
         assert sum(path.stat().st_size for path in (tmp_path / "resume").glob("*.arrow")) < 300 * 1000
-        assert {image.shape for images in found.examples(2, 8, 64).values() for image in images} == {(3, 8, 8)}
+        assert {image.shape for images in found.examples.values() for image in images} == {(3, 8, 8)}
 
 
 def test_examples_are_few_and_small(tmp_path: Path) -> None:
-    root = write_class_folders(tmp_path / "x", {"ash": 5, "elm": 3, "oak": 5}, side=100)
+    root = write_class_folders(
+        tmp_path / "x", {"ash": 10, "elm": 3, **{f"oak {n:02d}": 1 for n in range(60)}}, side=100
+    )
     with scan(root, stored_size_px=256) as found:
-        examples = found.examples(classes=2, per_class=4, size_px=64)
-        assert {label: [image.shape for image in images] for label, images in examples.items()} == {
-            "ash": [(3, 64, 64)] * 4,
-            "elm": [(3, 64, 64)] * 3,
-        }
-        assert found.task("x").images.sides.tolist() == [100] * 13
+        examples = {label: [image.shape for image in images] for label, images in found.examples.items()}
+        assert examples.pop("ash") == [(3, 64, 64)] * 8 and examples.pop("elm") == [(3, 64, 64)] * 3
+        assert examples == {f"oak {n:02d}": [(3, 64, 64)] for n in range(58)}
+        assert found.task("x").images.sides.tolist() == [100] * 73

@@ -51,6 +51,7 @@ def page(folder: Path, found: list[Candidate], pool: list[Candidate] = POOL, **c
         "images": 1200,
         "own": [image],
         "pool": pool,
+        "fitting": len(pool),
         "mapped": mapped,
         "nearest": [NearTask(name, cosine, (HOSTILE, "elm"), [image, image], None) for name, cosine in
                     mapped.nearest[QUERY]],
@@ -89,6 +90,18 @@ def test_probed_networks_may_be_ahead_of_their_predictions(tmp_path: Path) -> No
     probed = [candidate(1, "a", 0.5, 10.0, probe=0.5), candidate(2, "b", 0.8, 10.0)]
     text = page(tmp_path, probed, probed)
     assert "explain 50% of the differences" in text and "0.30 ahead of the first, at about the same compute" in text
+
+
+def test_plot_shows_the_scores_after_probing(tmp_path: Path) -> None:
+    probed = [candidate(1, "a", 1.75, 10.0, predicted_score=0.5, probe=0.5), candidate(2, "b", 0.25, 8.0)]
+    text = page(tmp_path, probed, probed)
+    assert set(re.findall(r"<title>(\w): score ([^,]+),", text)) == {("a", "1.75"), ("b", "0.25")}
+    assert "<td>+1.75</td>" in text and "Scores are those after networks were run" in text
+
+
+def test_page_counts_the_networks_within_the_limits_and_says_how_many_it_shows(tmp_path: Path) -> None:
+    text = page(tmp_path, POOL[:1], fitting=12_345)
+    assert "<dd>12,345</dd>" in text and "one of the best\n4." in text
 
 
 @pytest.mark.parametrize(("left_out", "front"), [("", ["b", "a"]), ("b", ["d", "c", "a"]), ("a", ["b"])])

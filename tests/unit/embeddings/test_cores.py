@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tans_core.embeddings.cores import on_all_cores
 from tans_core.embeddings.query import Backbone
 from tans_core.networks.preprocess import EVAL_BATCH, Preprocess
-from tans_core.retrieval.backbone import on_all_cores
 
 PLAIN = Preprocess(image_size_px=16, mean=(0, 0, 0), std=(1, 1, 1))
 
