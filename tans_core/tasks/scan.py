@@ -34,9 +34,6 @@ from tans_core.tasks.report import ScanReport
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
-_PART = 256
-"""Images hashed at a time."""
-
 
 @dataclass(frozen=True)
 class Scan:
@@ -154,8 +151,7 @@ def scan(
         facts = with_all_pixels(source, entries, chunks.facts())
         cleaned = clean(entries, facts)
         rows, reasons = cleaned.rows, facts["reason"].to_pylist()
-        parts = np.split(np.arange(len(rows)), range(_PART, len(rows), _PART))
-        digests = [digest for part in parts for digest in chunks.pixels(_entries(rows, part)).digests]
+        digests = facts["digest"].take([row.entry for row in rows]).to_pylist()
         # Sorted by pixels, so that equal images are split in the same way whatever their names are.
         keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
         order = sorted(range(len(rows)), key=keys.__getitem__)
