@@ -14,12 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from tans_core.io import atomic_path
 from tans_core.runtime import progress
 from tans_core.tasks.inputs.base import Entry, Input
 from tans_core.tasks.pixels import SquareImages
 from tans_core.tasks.reading import VERSION, Content, OnDisk
-from tans_core.tasks.workers import Job, decode_all
+from tans_core.tasks.workers import Job, decode_all, write_chunk
 
 CHUNK = 256
 PROCESSES_FROM = 1024
@@ -62,8 +61,7 @@ class Chunks:
         """Decode every chunk that is not on disk already."""
         wanted = [number for number in range(len(self._parts)) if not (self._folder and self._is_whole(number))]
         for number, table in self._decoded(source, wanted, workers):
-            self._keep(number, table)
-            self._facts[number] = _without_pixels(table)
+            self._facts[number] = self._keep(number, table) if "pixels" in table.column_names else table
 
     def stream(self, source: Input, workers: int) -> Iterator[tuple[Sequence[Entry], pa.Table]]:
         """Yield the entries and the rows of each chunk, in order; nothing is kept."""
@@ -73,7 +71,9 @@ class Chunks:
     def facts(self) -> pa.Table:
         """Return all rows without their pixels."""
         numbers = range(len(self._parts))
-        return pa.concat_tables([self._facts.pop(one, None) or _without_pixels(self._table(one)) for one in numbers])
+        return pa.concat_tables(
+            [self._facts.pop(one, None) or self._table(one).drop_columns(["pixels"]) for one in numbers]
+        )
 
     def pixels(self, indices: npt.NDArray[np.int64]) -> SquareImages:
         """Return the images of some entries."""
@@ -118,7 +118,9 @@ class Chunks:
         for number in numbers:
             part = self._parts[number]
             if all(entry.path is not None for entry in part):
-                yield Job(number, True, [OnDisk(entry.path) for entry in part if entry.path is not None])
+                # Not from threads: a file gets its permissions by the umask, which they share.
+                path = self._path(number) if self._folder and self._room <= 0 and self._size == CHUNK else None
+                yield Job(number, True, [OnDisk(entry.path) for entry in part if entry.path is not None], path)
                 continue
             contents: list[Content] = []
             size = 0
@@ -137,17 +139,13 @@ class Chunks:
         assert self._folder is not None
         return self._folder / self._names[number]
 
-    def _keep(self, number: int, table: pa.Table) -> None:
+    def _keep(self, number: int, table: pa.Table) -> pa.Table:
+        """Keep rows in memory or on disk; return them without their pixels."""
         self._room -= table.nbytes
-        if self._folder is None or self._room >= 0:
-            self._held[number] = table
-            return
-        with (
-            atomic_path(self._path(number), sync=False) as temporary,
-            pa.OSFile(str(temporary), "wb") as file,
-            pa.ipc.new_file(file, table.schema) as writer,
-        ):
-            writer.write_table(table)
+        if self._folder is not None and self._room < 0:
+            return write_chunk(table, self._path(number))
+        self._held[number] = table
+        return table.drop_columns(["pixels"])
 
     def _load(self, number: int) -> pa.Table | None:
         """Return a chunk from disk; None if it is missing, or damaged as by a loss of power."""
@@ -175,7 +173,3 @@ def square(pixels: pa.LargeBinaryScalar) -> npt.NDArray[np.uint8]:
     data = np.frombuffer(pixels.as_buffer(), dtype=np.uint8)
     side = math.isqrt(len(data) // 3)
     return data.reshape(3, side, side)
-
-
-def _without_pixels(table: pa.Table) -> pa.Table:
-    return table.drop_columns(["pixels"])

@@ -166,9 +166,8 @@ def fit_box(pixels: npt.NDArray[np.uint8], size_px: int) -> npt.NDArray[np.uint8
     return planes(fit(Image.fromarray(pixels).convert("RGB"), size_px))
 
 
-def fit(image: Image.Image, size_px: int) -> Image.Image:
-    """Do as `fit_box`, for an RGB image of Pillow."""
-    width, height = image.size
+def kept_box(width: int, height: int, size_px: int) -> tuple[float, float, int, int, int]:
+    """Return left, top, width and height of what `fit` keeps of an image, and the side that this gets."""
     long, short = max(width, height), min(width, height)
     keep = short if long <= CROP_ASPECT * short else min(long, round(MAX_ASPECT * short))
     crop_w, crop_h = min(width, keep), min(height, keep)
@@ -176,6 +175,12 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
     if keep <= size_px:
         # Not enlarged: crop at whole pixels.
         size_px, left, top = keep, float(int(left)), float(int(top))
+    return left, top, crop_w, crop_h, size_px
+
+
+def fit(image: Image.Image, size_px: int) -> Image.Image:
+    """Do as `fit_box`, for an RGB image of Pillow."""
+    left, top, crop_w, crop_h, size_px = kept_box(*image.size, size_px)
     if crop_w == crop_h and crop_w % size_px == 0 and left.is_integer() and top.is_integer():
         # Each square of whole pixels becomes their mean: within one grey level of `resize`, in half the time.
         return image.reduce(crop_w // size_px, (int(left), int(top), int(left) + crop_w, int(top) + crop_h))
@@ -189,11 +194,6 @@ def fit(image: Image.Image, size_px: int) -> Image.Image:
         canvas.paste(resized, ((size_px - target[0]) // 2, (size_px - target[1]) // 2))
         resized = canvas
     return resized
-
-
-def spread(image: Image.Image) -> int:
-    """Return the largest difference between two values of one channel of an RGB image."""
-    return max(most - least for least, most in _extremes(image))
 
 
 def planes(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -287,7 +287,8 @@ def _opaque(image: Image.Image) -> Image.Image:
     return whole
 
 
-def _extremes(image: Image.Image) -> tuple[tuple[int, int], ...]:
+def extremes(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    """Return the least and the most value of each channel."""
     return cast("tuple[tuple[int, int], ...]", image.getextrema())
 
 
@@ -295,8 +296,8 @@ def _shows(image: Image.Image, grey: int) -> bool:
     return any(
         abs(value - grey) > _SHOWS
         for _, strip in _composites(image, grey)
-        for extremes in _extremes(strip)
-        for value in extremes
+        for pair in extremes(strip)
+        for value in pair
     )
 
 

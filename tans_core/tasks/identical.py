@@ -7,6 +7,7 @@ again and all pixels are compared. These are few, so a scan need not hash every 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -19,21 +20,20 @@ from tans_core.tasks.strips import strips
 
 
 def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) -> pa.Table:
-    """Return the facts (`tans_core.tasks.reading.SCHEMA`) with `look` equal only for images of the same pixels.
+    """Return the facts (`tans_core.tasks.reading.SCHEMA`) with `look`, equal only for images of the same pixels.
 
     Args:
         source: the input of the entries.
         entries: the files that were opened.
         facts: a row for each.
     """
-    looks, contents = facts["look"].to_pylist(), facts["sha256"].to_pylist()
+    contents, *stored = (facts[name].to_pylist() for name in ("sha256", "width", "height", "digest"))
+    looks: list[Any] = [None if look[-1] is None else b"%d %d %b" % look for look in zip(*stored, strict=True)]
     files: dict[bytes, dict[str, int]] = {}
     for number, (look, content) in enumerate(zip(looks, contents, strict=True)):
         if look is not None:
             files.setdefault(look, {}).setdefault(content, number)
     again = sorted(number for alike in files.values() if len(alike) > 1 for number in alike.values())
-    if not again:
-        return facts
     exact: dict[tuple[bytes, str], bytes] = {}
     images = read_images(source, (entries[number] for number in again))
     for number, (_, image) in zip(again, progress(images, "Comparing images", len(again)), strict=True):
@@ -42,7 +42,7 @@ def with_all_pixels(source: Input, entries: Sequence[Entry], facts: pa.Table) ->
             contents[number].encode() if isinstance(image, str) else _all_pixels(image.image)
         )
     new_looks = [exact.get((look, content), look) for look, content in zip(looks, contents, strict=True)]
-    return facts.set_column(facts.schema.get_field_index("look"), "look", pa.array(new_looks, type=pa.binary()))
+    return facts.append_column("look", pa.array(new_looks, type=pa.binary()))
 
 
 def _all_pixels(image: Image.Image) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
@@ -17,6 +19,25 @@ MAX_PIXELS = 16_000_000
 
 # Frames of lossless and arithmetic coding: not every version of Pillow reads them, or not at every length.
 _RARE_FRAMES = (b"\xff\xc3", b"\xff\xc9", b"\xff\xca")
+
+# A JFIF header of the usual length; a baseline frame of 8 bits; one scan of three colours.
+_JFIF, _FRAME, _SCAN = b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"\xff\xc0\0\x11\x08", b"\xff\xda\0\x0c\x03"
+# Tables, restart intervals and comments.
+_NO_METADATA = (b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xfe")
+
+
+def decode_plain(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG of the most frequent kind, (H, W, 3), without Pillow, which takes as long for its headers alone.
+
+    None for other kinds: metadata, several scans, more than `max_pixels`, damage.
+    """
+    offset, sides = len(_JFIF) + 9, (0, 0)
+    while data.startswith((_FRAME, *_NO_METADATA), offset):
+        if data.startswith(_FRAME, offset):
+            sides = int.from_bytes(data[offset + 5 : offset + 7]), int.from_bytes(data[offset + 7 : offset + 9])
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
+    plain = data.startswith(_JFIF) and data.startswith(_SCAN, offset) and 0 < math.prod(sides) <= max_pixels
+    return _pixels(data, "RGB", sides) if plain else None
 
 
 def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
@@ -30,13 +51,18 @@ def decode_jpeg(image: Image.Image, data: bytes) -> Image.Image | None:
         return None
     if any(frame in data for frame in _RARE_FRAMES):
         return None
-    try:
-        # Any warning of libjpeg is an error here: Pillow then decides.
-        pixels = simplejpeg.decode_jpeg(data, "RGBX", strict=True)  # (H, W, 4)
-        if pixels.shape[1::-1] != image.size:
-            return None
-        decoded = Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
-    except (ValueError, RuntimeError, MemoryError):
+    pixels = _pixels(data, "RGBX", image.size[::-1])
+    if pixels is None:
         return None
+    decoded = Image.frombytes("RGB", image.size, pixels, "raw", "RGBX")
     decoded.info = image.info
     return decoded
+
+
+def _pixels(data: bytes, colours: str, sides: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
+    """Return pixels (H, W, channels); None if libjpeg warns, so that Pillow decides, or if the sides differ."""
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colours, strict=True)
+    except (ValueError, RuntimeError, MemoryError):
+        return None
+    return pixels if pixels.shape[:2] == sides else None

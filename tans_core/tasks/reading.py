@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
@@ -14,27 +15,27 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 from PIL import Image
 
 from tans_core.leash import die_with_parent
 from tans_core.runtime import keep_freed_memory
-from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, fit, spread, take_turns_by
+from tans_core.tasks.decode import Decoded, UnreadableImageError, decode, take_turns_by
 from tans_core.tasks.inputs.base import Entry, Input, file_content
+from tans_core.tasks.jpeg import decode_plain
+from tans_core.tasks.pixels import Pixels
+from tans_core.tasks.stacks import SMALL_PIXELS, fit_each, resized
 
-VERSION = 11
+VERSION = 12
 """Part of every stored chunk's name: raise it when the decoder or a column changes."""
 
 THUMBNAIL_PX = 16
 MIN_CONTRAST = 2.0
 """Standard deviation of a thumbnail, on the scale 0..255, below which an image has no content to compare."""
 
-# Spread of values: sensor noise stays below it; a star in a dark picture does not.
-_STANDS_OUT = 32
 # Entries requested at a time. An archive is read forwards, and one image is in memory at a time.
 _RUN = 256
 _HASHED_PX = 2 * THUMBNAIL_PX
-_LOOK_BYTES = 16
+_DIGEST_BYTES = 32
 # Grey as in Pillow (ITU-R 601).
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # The eight lowest frequencies of the cosine transform (DCT-II). Importing scipy for it takes longer than computing it.
@@ -56,71 +57,82 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
         ("format", pa.string()),
         ("note", pa.string()),
-        ("blank", pa.bool_()),
-        ("phash", pa.uint64()),
-        ("look", pa.binary(_LOOK_BYTES)),
-        ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("blank", pa.bool_()),
+        ("phash", pa.uint64()),
+        ("thumbnail", pa.binary(THUMBNAIL_PX**2)),
+        ("digest", pa.binary(_DIGEST_BYTES)),
         ("pixels", pa.large_binary()),
     ]
 )
 """The columns of a chunk.
 
 `reason` is set if a file cannot be used. The others are then null, except `sha256` if the file could be read and
-`format` if it begins as an image. `look` is equal for images of the same stored pixels and sides. `pixels`: (3, s, s).
+`format` if it begins as an image. `pixels`: (3, s, s) uint8; `digest` is their SHA-256.
 """
+
+
+class _Facts(NamedTuple):
+    """The first columns of a row."""
+
+    reason: str | None
+    sha256: str | None
+    format: str | None
+    note: str | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 def read_chunk(contents: Sequence[Content], stored_size_px: int) -> pa.RecordBatch:
     """Decode files; return a row for each (`SCHEMA`)."""
-    reasons: list[str | None] = []
-    hashes: list[str | None] = []
-    formats: list[str | None] = []
-    notes: list[str | None] = []
-    sides: list[tuple[int, int]] = []
-    images: list[Image.Image] = []
-    clear: list[bool] = []
+    facts: list[_Facts] = []
+    pixels: list[bytes] = []
+    greys = [np.empty((0, _HASHED_PX, _HASHED_PX), dtype=np.float32)]
+    shows = [np.empty(0, dtype=np.bool_)]
+    for squares, clear in fit_each(_images(contents, facts), stored_size_px):
+        pixels += [image.tobytes() for image in squares.transpose(0, 3, 1, 2)]
+        greys.append(_greys(squares))
+        shows.append(clear)
+    usable = np.array([one.reason is None for one in facts])
+    grey = np.concatenate(greys)
+    thumbnails = _thumbnails(grey)
+    columns = [
+        pa.array((thumbnails.std(axis=(1, 2)) < MIN_CONTRAST) & ~np.concatenate(shows)),
+        pa.array(perceptual_hashes(grey), type=pa.uint64()),
+        _binary(thumbnails),
+        pa.array([hashlib.sha256(image).digest() for image in pixels], type=pa.binary(_DIGEST_BYTES)),
+        pa.array(pixels, type=pa.large_binary()),
+    ]
+    if not usable.all():
+        # Rows of files that cannot be used stay null.
+        place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
+        columns = [column.take(place_of) for column in columns]
+    plain = [pa.array(values, type=field.type) for values, field in zip(zip(*facts, strict=True), SCHEMA, strict=False)]
+    return pa.RecordBatch.from_arrays([*plain, *columns], schema=SCHEMA)
+
+
+def _images(contents: Sequence[Content], facts: list[_Facts]) -> Iterator[Image.Image | Pixels]:
+    """Yield the images of the files that can be used, and add the facts of every file."""
     for content in contents:
         data = file_content(content.path) if isinstance(content, OnDisk) else content
-        hashes.append(None if isinstance(data, str) else hashlib.sha256(data).hexdigest())
+        content_hash = None if isinstance(data, str) else hashlib.sha256(data).hexdigest()
         try:
             if isinstance(data, str):
                 raise UnreadableImageError(data)
+            image = decode_plain(data, SMALL_PIXELS)
+            if image is not None:
+                facts.append(_Facts(None, content_hash, "JPEG", None, image.shape[1], image.shape[0]))
+                yield image
+                continue
             decoded = decode(data)
         except UnreadableImageError as error:
-            reasons.append(str(error))
-            formats.append(error.format)
-            notes.append(None)
+            facts.append(_Facts(str(error), content_hash, error.format))
             continue
-        reasons.append(None)
-        formats.append(decoded.format)
-        notes.append(decoded.note)
-        sides.append((decoded.width, decoded.height))
-        images.append(fit(decoded.image, stored_size_px))
-        clear.append(any(spread(image) >= _STANDS_OUT for image in (images[-1], decoded.image)))
+        facts.append(_Facts(None, content_hash, decoded.format, decoded.note, decoded.width, decoded.height))
+        yield np.asarray(decoded.image) if math.prod(decoded.image.size) <= SMALL_PIXELS else decoded.image
         # Free the memory before the next image is decoded.
         del data, decoded
-    arrays = [np.asarray(image) for image in images]
-    grey = _greys(images, arrays)
-    pixels = [np.ascontiguousarray(array.transpose(2, 0, 1)) for array in arrays]
-    looks = [_look(image, *size) for image, size in zip(pixels, sides, strict=True)]
-    thumbnails = _thumbnails(grey)
-    columns = [
-        pa.array((thumbnails.std(axis=(1, 2)) < MIN_CONTRAST) & ~np.array(clear, dtype=np.bool_)),
-        pa.array(perceptual_hashes(grey), type=pa.uint64()),
-        pa.array(looks, type=pa.binary(_LOOK_BYTES)),
-        _binary(thumbnails),
-        *(pa.array([size[side] for size in sides], type=pa.int32()) for side in (0, 1)),
-        pa.array([image.tobytes() for image in pixels], type=pa.large_binary()),
-    ]
-    if len(images) < len(reasons):
-        # Rows of files that cannot be used stay null.
-        usable = np.array([reason is None for reason in reasons])
-        place_of = pa.array(np.cumsum(usable) - 1, mask=~usable)
-        columns = [column.take(place_of) for column in columns]
-    texts = [pa.array(values, type=pa.string()) for values in (reasons, hashes, formats, notes)]
-    return pa.RecordBatch.from_arrays([*texts, *columns], schema=SCHEMA)
 
 
 def read_images(source: Input, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Decoded | str]]:
@@ -173,26 +185,13 @@ def _binary(values: npt.NDArray[np.uint8]) -> pa.Array:
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
 
 
-def _look(pixels: npt.NDArray[np.uint8], width: int, height: int) -> bytes:
-    hashed = xxhash.xxh3_128(f"{width} {height}".encode())
-    hashed.update(pixels.data)
-    return hashed.digest()
-
-
-def _greys(images: Sequence[Image.Image], arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    """Return images in grey at the size that is hashed, (n, 32, 32)."""
-    size = (_HASHED_PX, _HASHED_PX)
-    small = [
-        array if image.size == size else np.asarray(image.resize(size, _kernel(image)))
-        for image, array in zip(images, arrays, strict=True)
-    ]
-    colours = np.stack(small) if small else np.empty((0, *size, 3), dtype=np.uint8)
-    return (colours @ _LUMA).astype(np.float32)
-
-
-def _kernel(image: Image.Image) -> Image.Resampling:
+def _greys(images: Pixels) -> npt.NDArray[np.float32]:
+    """Return images (n, s, s, 3) in grey at the size that is hashed, (n, 32, 32)."""
+    side = images.shape[1]
     # The decoder's filter, so that the hash depends little on the stored size.
-    return Image.Resampling.HAMMING if image.width > _HASHED_PX else Image.Resampling.BILINEAR
+    kernel = Image.Resampling.HAMMING if side > _HASHED_PX else Image.Resampling.BILINEAR
+    small = images if side == _HASHED_PX else resized(images, _HASHED_PX, kernel)
+    return (np.ascontiguousarray(small) @ _LUMA).astype(np.float32)
 
 
 def _thumbnails(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

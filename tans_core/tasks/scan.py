@@ -33,9 +33,6 @@ from tans_core.tasks.report import EXAMPLES, ScanReport
 from tans_core.tasks.splits import balanced_subset
 from tans_core.tasks.task import SPLITS, Task
 
-_PART = 256
-"""Images hashed at a time."""
-
 
 @dataclass(frozen=True)
 class Scan:
@@ -136,15 +133,8 @@ def scan(
         rows, reasons = cleaned.rows, facts["reason"].to_pylist()
         used = Counter(row.label for row in rows)
         classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
-        examples: dict[str, list[Pixels]] = {label: [] for label in list(classes)[: EXAMPLES[0]] if used[label]}
-        digests: list[bytes] = []
-        for part in np.split(np.arange(len(rows)), range(_PART, len(rows), _PART)):
-            images = chunks.pixels(_entries(rows, part))
-            digests += images.digests
-            for row, image in zip(part.tolist(), images, strict=True):
-                shown = examples.get(rows[row].label)
-                if shown is not None and len(shown) < EXAMPLES[1]:
-                    shown.append(fit_box(image.transpose(1, 2, 0), EXAMPLES[2]))
+        examples = _examples(rows, [label for label in list(classes)[: EXAMPLES[0]] if used[label]], chunks)
+        digests = facts["digest"].take([row.entry for row in rows]).to_pylist()
         # Sorted by pixels, so that equal images are split in the same way whatever their names are.
         keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
         order = sorted(range(len(rows)), key=keys.__getitem__)
@@ -190,6 +180,22 @@ def scan(
     )
     manifest = cleaned.manifest(entries, facts, source.bad)
     return Scan(report, rows, manifest, digests, examples, chunks, np.array(order, dtype=np.int64), splits, split_seed)
+
+
+def _examples(rows: Sequence[KeptImage], labels: Sequence[str], chunks: Chunks) -> dict[str, list[Pixels]]:
+    """Return, by class, the first images, small."""
+    _, per_class, size_px = EXAMPLES
+    chosen: dict[str, list[int]] = {label: [] for label in labels}
+    for number, row in enumerate(rows):
+        members = chosen.get(row.label)
+        if members is not None and len(members) < per_class:
+            members.append(number)
+    return {
+        label: [
+            fit_box(image.transpose(1, 2, 0), size_px) for image in chunks.pixels(_entries(rows, np.array(members)))
+        ]
+        for label, members in chosen.items()
+    }
 
 
 def _entries(rows: Sequence[KeptImage], chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -14,17 +15,19 @@ import pyarrow as pa
 from loky import ProcessPoolExecutor
 from loky.backend.context import get_context
 
+from tans_core.io import atomic_path
 from tans_core.tasks.reading import Content, begin_reading, read_chunk, unusable
 
 CRASHED = "its decoder ended the process that ran it"
 
 
 class Job(NamedTuple):
-    """Some files of one chunk; `last` marks the chunk's last job."""
+    """Some files of one chunk; `last` marks the chunk's last job. With a path, the worker keeps the pixels there."""
 
     chunk: int
     last: bool
     contents: Sequence[Content]
+    path: Path | None = None
 
 
 def decode_all(
@@ -40,7 +43,7 @@ def decode_all(
     """
     if workers <= 1:
         for job in jobs:
-            yield job, read_chunk(job.contents, stored_size_px)
+            yield job, _decode(job, stored_size_px)
         return
     pool = reading_processes(workers) if processes else ThreadPoolExecutor(workers)
     pending: deque[tuple[Job, Future[pa.RecordBatch]]] = deque()
@@ -48,7 +51,7 @@ def decode_all(
     try:
         while True:
             while len(pending) < 2 * workers and (new := next(source, None)) is not None:
-                pending.append((new, pool.submit(read_chunk, new.contents, stored_size_px)))
+                pending.append((new, pool.submit(_decode, new, stored_size_px)))
             if not pending:
                 return
             job, future = pending.popleft()
@@ -64,6 +67,22 @@ def decode_all(
                 pool = reading_processes(workers)
     finally:
         _end(pool)
+
+
+def write_chunk(rows: pa.RecordBatch | pa.Table, path: Path) -> pa.RecordBatch | pa.Table:
+    """Write rows to a file, and return them without their pixels."""
+    with (
+        atomic_path(path, sync=False) as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, rows.schema) as writer,
+    ):
+        writer.write(rows)
+    return rows.drop_columns(["pixels"])
+
+
+def _decode(job: Job, stored_size_px: int) -> pa.RecordBatch:
+    rows = read_chunk(job.contents, stored_size_px)
+    return rows if job.path is None else write_chunk(rows, job.path)
 
 
 def reading_processes(workers: int) -> Executor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tans_core.errors import ArchiveError
-from tans_core.tasks.inputs.xz import XzFile
+from tans_core.xz import XzFile
 
 _HEADER_BYTES = 2**20
 _HEADERS_A_MEMBER = 16

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 
 from tans_core.errors import ArchiveError
 from tans_core.tasks.inputs.guard import TarGuard, ZipGuard
-from tans_core.tasks.inputs.xz import MAX_DICTIONARY_BYTES, zip_dictionary_bytes
+from tans_core.xz import MAX_DICTIONARY_BYTES, zip_dictionary_bytes
 
 BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),

@@ -65,7 +65,11 @@ def straight(data: bytes) -> Image.Image | None:
 def test_pixels_are_pillows(options: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(photo(*size), "JPEG", **OPTIONS[options])
     assert straight(data) is not None
-    assert outcome(data) == pillows(data, monkeypatch)
+    wanted = pillows(data, monkeypatch)
+    assert outcome(data) == wanted
+    plain = jpeg.decode_plain(data, 2**16)
+    assert (plain is None) == (options in ("progressive", "RGB inside", "turned"))
+    assert plain is None or plain.tobytes() == wanted[-1]
 
 
 @pytest.mark.parametrize("options", ["4:4:4", "4:2:0", "progressive", "restart markers"])
@@ -114,8 +118,25 @@ def test_damage_gives_what_pillow_gives(options: str, monkeypatch: pytest.Monkey
     damaged += [data + b"trailing", data + data, data[:-2], data[:-2] + b"\0" * 40 + data[-2:]]
     outcomes = [outcome(one) for one in damaged]
     assert outcomes == [pillows(one, monkeypatch) for one in damaged]
+    for one, found in zip(damaged, outcomes, strict=True):
+        plain = jpeg.decode_plain(one, 2**16)
+        assert plain is None or ("JPEG", *plain.shape[1::-1], plain.tobytes()) == found
     assert any(len(one) == 2 for one in outcomes), "none was refused"
     assert any(len(one) == 4 for one in outcomes), "none was read"
+
+
+def test_a_plain_file_of_more_pixels_than_wanted_is_left_to_pillow() -> None:
+    data = encoded(photo(20, 20), "JPEG")
+    assert jpeg.decode_plain(data, 400) is not None and jpeg.decode_plain(data, 399) is None
+
+
+@pytest.mark.parametrize("scans", [2, 200])
+def test_a_file_of_several_scans_is_left_to_pillow(scans: int) -> None:
+    data = encoded(photo(20, 20), "JPEG", subsampling=0)
+    start = data.index(b"\xff\xda")
+    # One scan a colour, as some cameras write them.
+    apart = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * scans
+    assert jpeg.decode_plain(data[:start] + apart + data[start:], 400) is None
 
 
 def test_what_only_pillow_knows_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tans_core.errors import ArchiveError
-from tans_core.tasks.inputs.xz import XzFile
+from tans_core.xz import XzFile
 from tests.factories.archives import xz_dictionary
 
 CONTENT = np.random.default_rng(0).integers(0, 40, 300_000, dtype=np.uint8).tobytes()
