@@ -151,7 +151,7 @@ def scan(
         facts = with_all_pixels(source, entries, chunks.facts())
         cleaned = clean(entries, facts)
         rows, reasons = cleaned.rows, facts["reason"].to_pylist()
-        digests = facts["digest"].take([row.entry for row in rows]).to_pylist()
+        digests = facts["digest"].take(pa.array([row.entry for row in rows], type=pa.int64())).to_pylist()
         # Sorted by pixels, so that equal images are split in the same way whatever their names are.
         keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
         order = sorted(range(len(rows)), key=keys.__getitem__)
