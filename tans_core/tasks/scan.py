@@ -134,7 +134,7 @@ def scan(
         used = Counter(row.label for row in rows)
         classes = {label: used[label] for label in source.class_names if used[label] or not drop_empty_classes}
         examples = _examples(rows, [label for label in list(classes)[: EXAMPLES[0]] if used[label]], chunks)
-        digests = facts["digest"].take([row.entry for row in rows]).to_pylist()
+        digests = facts["digest"].take(pa.array([row.entry for row in rows], type=pa.int64())).to_pylist()
         # Sorted by pixels, so that equal images are split in the same way whatever their names are.
         keys = [(row.label, digest, row.content) for row, digest in zip(rows, digests, strict=True)]
         order = sorted(range(len(rows)), key=keys.__getitem__)
