@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def say_estimate(model: str, steps: int, seconds: float) -> None:
-    """Say on stderr how long the whole run of a network will take."""
+def say_estimate(model: str, steps: int, seconds: float, memory_mb: float) -> None:
+    """Say on stderr how long the whole run of a network will take, and how much memory."""
     about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    text = f"{model}: {steps:,} steps, about {about}"
+    memory = f"{memory_mb:.0f} MB" if memory_mb < 1000 else f"{memory_mb / 1000:.1f} GB"
+    text = f"{model}: {steps:,} steps, about {about} and {memory} of memory beside the images"
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 

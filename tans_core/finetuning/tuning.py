@@ -19,7 +19,7 @@ from tans_core.errors import ParamsError, StoreError
 from tans_core.finetuning.batches import batches_per_epoch
 from tans_core.finetuning.checkpoint import Checkpoint, PausedError, checkpoint_of
 from tans_core.finetuning.contest import Curve, Entrant, admit, contest, halvings_of, score
-from tans_core.finetuning.estimate import estimate_seconds
+from tans_core.finetuning.estimate import estimate_memory_mb, estimate_seconds
 from tans_core.finetuning.finetune import FinetuneResult, finetune
 from tans_core.finetuning.fits import fit_key
 from tans_core.finetuning.progress import say_estimate
@@ -171,9 +171,11 @@ class Tuning:
                 (self.resume / f"{self.key}.json").unlink(missing_ok=True)
 
     def say(self) -> None:
-        """Say on a terminal how long it will take."""
+        """Say on a terminal how long it will take, and how much memory."""
         if self.progress and sys.stderr.isatty() and math.isfinite(self.seconds):
-            say_estimate(self.card.id, self.steps, self.seconds)
+            batch_size = self.settings["batch_size"]
+            memory_mb = estimate_memory_mb(self.build(), self.card.preprocess, batch_size=batch_size)
+            say_estimate(self.card.id, self.steps, self.seconds, memory_mb)
 
 
 def tunings_of(
