@@ -39,10 +39,11 @@ def table(metrics: dict[str, Any]) -> str:
         cells = [mean[name], *(tasks[task][name]["mean"] for task in tasks), cost["params_m"], cost["macs_m"]]
         start = f"*{name}*: {STARTS[name]}" if name in STARTS else f"*{name}*"
         lines.append("| " + " | ".join([start, *(f"{cell:.2f}" for cell in cells)]) + " |")
-    better = [f"*{name}* ({mean[name]:.2f})" for name in sorted(mean) if f"{mean[name]:.2f}" > f"{mean['picked']:.2f}"]
+    ahead = sorted((name for name in mean if mean[name] > mean["picked"]), key=lambda name: (-mean[name], name))
+    better = [f"*{name}* ({mean[name]:.3f})" for name in ahead]
     sentences = [
-        f"The picked network reaches a mean of {mean['picked']:.2f}.",
-        f"Refined by eight probes, as `tans finetune` does by default, the pick reaches {mean['refined']:.2f}.",
+        f"The picked network reaches a mean of {mean['picked']:.3f}.",
+        f"Refined by eight probes, as `tans finetune` does by default, the pick reaches {mean['refined']:.3f}.",
         f"Choices with a higher mean than *picked*: {', '.join(better) or 'none'}.",
         f"On one task, two seeds of the same network differ by {metrics['noise']['between_seeds']:.2f} on average.",
         "Parameters and MACs (multiply-accumulates of one image) are in millions, means over the tasks.",

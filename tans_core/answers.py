@@ -16,9 +16,10 @@ import numpy.typing as npt
 from tans_core.errors import DataError, StoreError
 from tans_core.evaluation.space_map import QUERY, Kind, Place, SpaceMap, map_answer
 from tans_core.evaluation.space_points import read_tasks
+from tans_core.retrieval.candidate import POOL
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
-from tans_core.retrieval.ranking import POOL, Search
+from tans_core.retrieval.ranking import Search
 from tans_core.tasks.task import Task, read_task
 from tans_core.views.answer_page import NearTask, write_answer_page
 
@@ -52,7 +53,7 @@ class Explainer:
         """The vector (d,) of each task of the space; none if the data are not here, or are those of another build."""
         if self._tasks is None:
             try:
-                self._tasks = read_tasks(self.retriever.release, self.data / "store")
+                self._tasks = read_tasks(self.retriever.release, self.data / "store", self.retriever.space)
             except StoreError as error:
                 logger.warning("a map without tasks: %s", error)
                 self._tasks = {}
@@ -72,13 +73,13 @@ class Explainer:
 
         Args:
             path: of the page.
-            found: the answer, by `Service.retrieve`.
+            found: the answer, with a pool, by `Service.retrieve`.
             limits: of the search.
             task: the data set, whose images are shown; None for a query.
         """
         answer = found.answer
         assert answer is not None
-        pool, vectors = answer.refined or self.retriever.rank(answer.search, POOL)
+        pool, vectors = answer.pool
         mapped = self._map(answer.search, pool, vectors)
         write_answer_page(
             path,

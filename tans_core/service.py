@@ -21,8 +21,10 @@ from tans_core.io import write_json
 from tans_core.options import FinetuneOptions, RetrieveOptions
 from tans_core.project import find_root, name_of, provenance, run_folder
 from tans_core.results import FinetuneRun, Retrieval, write_report
+from tans_core.retrieval.candidate import POOL
 from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.query import Query
+from tans_core.text import count
 
 if TYPE_CHECKING:
     from tans_core.answers import Explainer
@@ -131,13 +133,16 @@ class Service:
         """Find the networks to start from for a data set; see `tans_core.api.retrieve`. `html`: a page to write."""
         options = options or RetrieveOptions()
         images: Task | None = None
+        pool = 0 if html is None else POOL
         if isinstance(dataset, Query):
-            found = self._keep("query", self.search(dataset, options), options)
+            fitting = self._fitting(dataset, options)
+            found = self._keep("query", self._ranked(dataset, options, fitting, pool), options)
         else:
             with self._gate(dataset) as gate:
                 fitting = self.retriever.fitting(options)
                 opened = open_dataset(dataset, self.project, self.limits, gate, group=options.group)
-            found, images = self._keep(dataset, self._ranked(opened, options, fitting), options), opened.task
+            found = self._keep(dataset, self._ranked(opened, options, fitting, pool), options)
+            images = opened.task
         if html is not None:
             self.explainer.write_page(html, found, options, images)
         return found
@@ -160,10 +165,8 @@ class Service:
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
         """
-        fitting = self.retriever.fitting(options)
+        fitting = self._fitting(dataset, options)
         if isinstance(dataset, Query):
-            if options.group is not None:
-                raise ParamsError("--group: a query file holds no images to group. Leave it out.")
             return self._ranked(dataset, options, fitting)
         chosen: dict[str, Any] = {"group": options.group, "name": dataset.stem, "scratch": scratch}
         task, scan = scan_path(dataset, self.project, self.limits, None, max_images=max_images, **chosen)
@@ -263,17 +266,25 @@ class Service:
             return None
         fitting = self.retriever.fitting(options)
         if options.rank > len(fitting):
-            limits = options.in_words()
-            within = f"satisfy {limits}" if limits else "are in production"
+            limits, models = options.in_words(), count(len(fitting), "model")
+            within = f"within the limits ({limits})" if limits else "in production"
+            advice = "Lower --rank, or relax a limit" if limits else "Lower --rank"
             raise ParamsError(
-                f"--rank: got {options.rank}, want at most {len(fitting)}: {len(fitting)} models {within}."
+                f"--rank: got {options.rank}, want at most {len(fitting)}, for {models} {within}. {advice}."
             )
         return fitting
 
-    def _ranked(self, dataset: Opened | Query, options: RetrieveOptions, fitting: Fitting | None) -> Retrieval:
+    def _fitting(self, dataset: Path | Query, options: RetrieveOptions) -> Fitting:
+        if isinstance(dataset, Query) and options.group is not None:
+            raise ParamsError("--group: a query file holds no images to group. Leave it out.")
+        return self.retriever.fitting(options)
+
+    def _ranked(
+        self, dataset: Opened | Query, options: RetrieveOptions, fitting: Fitting | None, pool: int = 0
+    ) -> Retrieval:
         task = dataset if isinstance(dataset, Query) else dataset.task
         choice = options.refine, options.prefer, options.per_task
-        answer = self.retriever.retrieve(task, fitting, self._top_k(options), *choice)
+        answer = self.retriever.retrieve(task, fitting, self._top_k(options), *choice, pool)
         candidates, release = tuple(answer.candidates), self.release.id
         if isinstance(dataset, Query):
             return Retrieval(candidates, None, release, None, None, answer=answer)

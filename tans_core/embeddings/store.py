@@ -173,7 +173,7 @@ def open_table(store: Path, name: str) -> Any:
         StoreError: there is no such table.
     """
     if not (store / f"{name}.lance").is_dir():
-        raise StoreError(f"{store}: has no table {name!r}. Run `tans build`.")
+        raise StoreError(f"{store}: has no table {name!r}. Run `tans build`, and for a release `tans publish`.")
     with _readable(store, name):
         return connect(store).open_table(name)
 

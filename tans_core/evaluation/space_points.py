@@ -45,7 +45,7 @@ def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Float
     Raises:
         StoreError: something is not built, or the space was made from other features.
     """
-    vectors = read_tasks(release, store)
+    vectors = read_tasks(release, store, CrossModalSpace.load(release.space_dir))
     index = read_table(release.store_dir, "index")
     newcomers = set(index["id"].to_pylist()) - _made_from(release)
     columns = ["id", "home_task", "source", "val_accuracy", "params_m"]
@@ -66,10 +66,10 @@ def read_places(release: Release, store: Path) -> tuple[tuple[Place, ...], Float
     return (*models, *tasks), np.concatenate([matrix(index["vector"]), np.stack(list(vectors.values()))])
 
 
-def read_tasks(release: Release, store: Path) -> dict[str, Floats]:
-    """Return the vector (d,) of each task of a release's space; arguments and errors are those of `read_places`."""
+def read_tasks(release: Release, store: Path, space: CrossModalSpace) -> dict[str, Floats]:
+    """Return the vector (d,) of each task of a release's space; other arguments and errors as for `read_places`."""
     _check_features(release, store)
-    return task_vectors(CrossModalSpace.load(release.space_dir), FeatureRows.read(store))
+    return task_vectors(space, FeatureRows.read(store))
 
 
 def _made_from(release: Release) -> set[str]:

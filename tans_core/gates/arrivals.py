@@ -16,6 +16,7 @@ from tans_core.zoo.claims import accuracies_at_home, spread_of_answers
 _TOLERANCE = 0.05
 """The most by which a claimed accuracy may exceed the measured one: the splits may have been drawn again since."""
 _LEAST_SPREAD = 1e-6
+_HINT = "Correct the card, or save the weights again, then put the network into inbox/ again."
 
 
 def check_arrival(newcomer: Newcomer, root: Path) -> None:
@@ -32,14 +33,15 @@ def check_arrival(newcomer: Newcomer, root: Path) -> None:
     """
     name = f"arrival-{newcomer.id.removeprefix('arrival-')}"
     # The network runs only after its card and weights have passed.
-    run_gate(name, [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])], root)
+    checks = [card_check(newcomer), weights_check(newcomer.folder, newcomer.id, [WEIGHTS_FILE])]
+    run_gate(name, checks, root, _HINT)
     try:
         checks = answer_checks(newcomer, root / "data/tasks")
     except TansError:
         raise
     except Exception as error:  # a family from outside may fail in any way
         raise WeightsError(f"{newcomer.id}: cannot be asked about images ({type(error).__name__}: {error}).") from error
-    run_gate(f"{name}-answers", checks, root)
+    run_gate(f"{name}-answers", checks, root, _HINT)
 
 
 def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
@@ -68,7 +70,7 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
                 "split": f"{card.home_task}, {split}",
                 "claimed": claimed[split],
                 "measured": accuracy,
-                "excess": claimed[split] - accuracy,
+                "claimed_over_measured": claimed[split] - accuracy,
             }
             for split, accuracy in measured.items()
         ]
@@ -79,7 +81,7 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
                 frame=pd.DataFrame(rows),
                 key="split",
                 rows=(len(rows), len(rows)),
-                expectations=expect.number("excess", -1, _TOLERANCE),
+                expectations=expect.number("claimed_over_measured", -1, _TOLERANCE),
             )
         )
     return checks

@@ -41,8 +41,8 @@ def plain(text: str) -> str:
 def say_bad(facts: Facts, _: Sequence[str]) -> str:
     report = facts.report
     return (
-        f"{len(report.bad):,} of {count(report.files, 'file')} cannot be read, more than the share of "
-        f"{facts.max_bad_share:g} that is allowed: "
+        f"{len(report.bad):,} of {count(report.files, 'file')} cannot be read "
+        f"({len(report.bad) / max(report.files, 1):.0%}, allowed: {facts.max_bad_share:.0%}): "
         f"{listed([f'{quoted(name)} ({plain(reason)})' for name, reason in report.bad], 3)}. "
         "Repair or remove them, or raise data.max_bad_share in params.yaml."
     )
@@ -78,8 +78,8 @@ def say_leaks(facts: Facts, _: Sequence[str]) -> str:
     share = len(leaks) / (facts.report.used + len(leaks))
     over = f" ({share:.0%}, allowed: {allowed:.0%})" if share > allowed else ""
     return (
-        f"{count(len(leaks), 'image')} of one split seen in another{over}, left out of the first: {_pairs(leaks)}. "
-        "Accuracies measured on this split so far are too good; split by what the pictures show, before making copies."
+        f"{count(len(leaks), 'image')} of one split seen in another{over}, left out of the earlier one: "
+        f"{_pairs(leaks)}. Accuracies that you measured on these splits are too high. Keep a picture and its copies in one split."
     )
 
 
@@ -141,7 +141,7 @@ def say_copies(facts: Facts, _: Sequence[str]) -> str:
 
 def say_blank(facts: Facts, _: Sequence[str]) -> str:
     report, allowed = facts.report, facts.thresholds.max_blank_share
-    over = f", more than the share of {allowed:g} that is allowed" if report.blank_share > allowed else ""
+    over = f" ({report.blank_share:.0%}, allowed: {allowed:.0%})" if report.blank_share > allowed else ""
     return (
         f"{len(report.blank):,} of {count(report.files, 'file')} are blank, of one colour or nearly{over}: "
         f"{listed([quoted(name) for name in report.blank], 3)}. "

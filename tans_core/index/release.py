@@ -110,7 +110,11 @@ def open_release(serving: Path, release_id: str) -> Release:
             f"{serving}: no release {release_id!r}{did_you_mean(release_id, known)}. "
             f"{then if known else 'There is none: run `tans build`, then `tans publish`.'}"
         )
-    content = read_json(description)
+    try:
+        content = read_json(description)
+    except (OSError, ValueError) as error:
+        advice = "Run `tans publish`, or `tans rollback` to another one"
+        raise StoreError(f"{description}: not readable as JSON ({error}): it is damaged. {advice}.") from error
     if content.get("format") != FORMAT:
         raise StoreError(
             f"{description}: release {release_id} is of format {content.get('format', 0)}, this version of TANS reads "

@@ -155,5 +155,9 @@ def columns_of(table: Any, *names: str) -> pa.Table:
 
 def _checked(query: npt.NDArray[np.float32]) -> torch.Tensor:
     if not np.isfinite(query).all() or abs(float(np.linalg.norm(query)) - 1) > 1e-3:
-        raise StoreError("the query's embedding is not a finite unit vector: the space and the index do not match.")
+        length = float(np.linalg.norm(query))
+        raise StoreError(
+            f"the query's vector has length {length:.3g}, want 1: the release's space and index do not match. Run "
+            "`tans build`, then `tans publish`."
+        )
     return torch.from_numpy(np.array(query, dtype=np.float32))

@@ -10,6 +10,9 @@ LOW_TRUST = 0.5
 
 Prefer = Literal["accurate", "small", "fast"]
 
+POOL = 500
+"""Networks that explain an answer on a map and in a plot: the best ones."""
+
 REFINED = 8
 """Default number of networks that are run on a data set before one of them is fine-tuned."""
 

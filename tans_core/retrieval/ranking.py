@@ -22,10 +22,6 @@ Floats = npt.NDArray[np.floating]
 _COST = {"small": "params_m", "fast": "macs_m"}
 
 
-POOL = 500
-"""Networks that explain an answer on a map and in a plot: the best ones."""
-
-
 @dataclass(frozen=True)
 class Search:
     """What is searched for, and among which models.
@@ -46,13 +42,12 @@ class Answer:
     Attributes:
         candidates: the chosen.
         search: that found them.
-        refined: the best of all that were ranked again after some were probed, at most `POOL`, and their places
-            (N, d); None if none was probed.
+        pool: the best of all that were ranked, from which the candidates were chosen, and their places (N, d).
     """
 
     candidates: list[Candidate]
     search: Search
-    refined: tuple[list[Candidate], npt.NDArray[np.float32]] | None = None
+    pool: tuple[list[Candidate], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from tans_core.retrieval.constraints import Constraints
 from tans_core.retrieval.encoding import QueryEncoder
 from tans_core.retrieval.limits import Beside, Fitting, check_homes, require_some, within
 from tans_core.retrieval.query import Query
-from tans_core.retrieval.ranking import POOL, Answer, Choice, Ranked, Search, chosen_again
+from tans_core.retrieval.ranking import Answer, Choice, Ranked, Search, chosen_again
 from tans_core.retrieval.refine import RefineWeights, refine
 from tans_core.runtime import derive_seed
 from tans_core.space.encoders import CrossModalSpace, space_digest
@@ -57,7 +57,7 @@ class Retriever:
         if expected != loaded:
             raise StoreError(
                 f"release {release.id}: its index belongs to space {expected[:12]}, its space is {loaded[:12]}. "
-                "Run `tans build`."
+                "Run `tans build`, then `tans publish`."
             )
 
     @classmethod
@@ -139,6 +139,7 @@ class Retriever:
         refine_first: int = 0,
         prefer: Prefer = "accurate",
         per_task: int | None = None,
+        pool: int = 0,
     ) -> Answer:
         """Rank models for a task, best first.
 
@@ -151,6 +152,7 @@ class Retriever:
                 (parameters; latency under the profile of the constraints, else MACs). Those within `plus_minus` of the
                 best score come first, the cheapest ahead.
             per_task: candidates of one home task at most; None for no limit.
+            pool: how many of the best models the answer keeps besides the candidates, for an explanation.
 
         Raises:
             TooFewImagesError: the task has no training image.
@@ -168,15 +170,17 @@ class Retriever:
             candidates, places = self.rank(search, REFINE_POOL)
             refined = self.refine(task, candidates, places, refine_first)
             row = {one.model: number for number, one in enumerate(candidates)}
-            best = refined[:POOL]
+            best = refined[:pool]
             return Answer(chosen_again(refined, choice), search, (best, places[[row[one.model] for one in best]]))
-        limit = top_k if prefer == "accurate" else len(self.index)
+        limit = max(top_k, pool) if prefer == "accurate" else len(self.index)
         while True:
             ranked = self._ranked(search, limit)
             chosen = ranked.chosen(choice, self.plus_minus)
             # With few of each home task, it may take more candidates to find enough.
             if len(chosen.rows) == top_k or len(ranked.rows) < limit or limit >= len(self.index):
-                return Answer(chosen.candidates(search.place, self.plus_minus), search)
+                return Answer(
+                    chosen.candidates(search.place, self.plus_minus), search, self._pooled(search, ranked[:pool])
+                )
             limit *= 4
 
     def search(self, task: Task | Query, fitting: Fitting | None = None) -> Search:
@@ -198,7 +202,9 @@ class Retriever:
             TooFewImagesError, NoModelFitsError, DataError: as `retrieve`.
         """
         search = wanted if isinstance(wanted, Search) else self.search(wanted)
-        ranked = self._ranked(search, limit)
+        return self._pooled(search, self._ranked(search, limit))
+
+    def _pooled(self, search: Search, ranked: Ranked) -> tuple[list[Candidate], npt.NDArray[np.float32]]:
         return ranked.candidates(search.place, self.plus_minus), self.index.vectors.numpy()[ranked.rows]
 
     def _ranked(self, search: Search, limit: int | None) -> Ranked:

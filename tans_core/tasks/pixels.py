@@ -67,6 +67,11 @@ class SquareImages(Sequence[Pixels]):
         """A hash of each image's pixels; it does not depend on order, name or file format."""
         return tuple(hashlib.sha256(self[index].tobytes()).digest() for index in range(len(self)))
 
+    def knowing(self, digests: Iterable[bytes]) -> SquareImages:
+        """Take over the images' digests from whoever computed them, and return these images."""
+        self.__dict__["digests"] = tuple(digests)
+        return self
+
     def at(
         self,
         size_px: int,

@@ -77,7 +77,8 @@ class Scan:
 
     def pixels(self, rows: npt.NDArray[np.int64]) -> SquareImages:
         """Return the images of some rows, at their stored size."""
-        return self._chunks.pixels(_entries(self.rows, rows))
+        digests = (self.digests[row] for row in rows.tolist())
+        return self._chunks.pixels(_entries(self.rows, rows)).knowing(digests)
 
     def __enter__(self) -> Scan:
         return self

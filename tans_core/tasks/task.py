@@ -143,7 +143,10 @@ def read_info(folder: Path) -> TaskInfo:
     path = folder / "task.json"
     if not path.is_file():
         raise DataError(f"{path}: no such file. Run `tans build` to build the tasks of params.yaml.")
-    raw: dict[str, Any] = read_json(path)
+    try:
+        raw: dict[str, Any] = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}): it is damaged. Run `tans build` again.") from error
     if "image_size_px" in raw:  # an older version, in which all images of a task had one size
         raw["stored_size_px"] = raw.pop("image_size_px")
         described = normalise(raw.get("licence", ""))

@@ -169,7 +169,7 @@ def _program(graph: Graph, samples: Tensor) -> torch.export.ExportedProgram:
         first = str(error).strip().split("\n")[0][:300]
         raise WeightsError(
             f"torch.export cannot trace this network ({type(error).__name__}: {first}). Nothing was written. Load the "
-            "run in Python with `tans.load`, or fine-tune a network of another family (`tans retrieve --family …`)."
+            "run in Python with `tans.load`, or fine-tune another network: `tans finetune PATH --model ID`."
         ) from error
 
 

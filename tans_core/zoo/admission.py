@@ -206,7 +206,7 @@ def _read_card(data: bytes) -> ModelCard:
     if not problems:
         for name, stated, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
             if not abs(stated - exact) <= 0.02 * exact:
-                problems.append(f"{name}: the card says {stated:g}, the architecture has {exact:g}")
+                problems.append(f"{name}: got {stated:g}, want {exact:g}, as of the architecture (within 2 %)")
         if cost.macs_m > MAX_MACS_M:
             problems.append(f"architecture: {cost.macs_m:,.0f} M MACs an image, want at most {MAX_MACS_M:,.0f} M")
         if cost.largest_layer_m > MAX_LAYER_M:

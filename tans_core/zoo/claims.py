@@ -92,5 +92,8 @@ def spread_of_answers(card: ModelCard, weights: Path) -> float:
     with statistics_of(network, pixels):
         outputs = run(pixels)
     if not bool((as_stored.isfinite() & outputs.isfinite()).all()):
-        raise WeightsError("a test with random images gave NaN or infinity: its weights are damaged. Save them again.")
+        raise WeightsError(
+            f"{card.id}: on random images its outputs are NaN or infinite: {weights.name} is damaged. Save the weights "
+            "again, then hand them in again."
+        )
     return float(outputs.std(dim=0).max())

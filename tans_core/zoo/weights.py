@@ -40,7 +40,7 @@ def load_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
             return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path}: not readable as safetensors ({error}). Run `tans build` to build it again."
+            f"{path}: not readable as safetensors ({error}). Run `tans build`, and for a release `tans publish`."
         ) from error
 
 
@@ -70,7 +70,7 @@ class Base:
         """
         path = folder / "base.json"
         if not path.is_file():
-            raise WeightsError(f"{path}: no such file. Run `tans build base`.")
+            raise WeightsError(f"{path}: no such file. Run `tans build`, and for a release `tans publish`.")
         raw = read_json(path)
         try:
             families = {name: one["settings"] for name, one in raw["families"].items()}
@@ -171,7 +171,8 @@ def load_model(card: ModelCard, weights: Path) -> Network:
         statistics = load_tensors(calibration, prefix=f"{card.id}/")
         if not statistics:
             raise WeightsError(
-                f"{calibration}: contains nothing of model {card.id!r}. Run `tans build` to build it again."
+                f"{calibration}: contains nothing of model {card.id!r}. Run `tans build`, and for a release "
+                "`tans publish`."
             )
         load_state(network, {**network.state_dict(), **statistics}, f"model {card.id!r} in {calibration}")
     return network

@@ -166,7 +166,7 @@ BAD_CARDS: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"lr": 0.0}}, "recipe.lr"),
     ({"recipe": {"lr": "0.1"}}, "recipe.lr"),
     ({"recipe": {"optimizer": "sgd"}}, "recipe.lr"),
-    ({"params_m": 0.5}, "params_m: the card says 0.5, the architecture has"),
+    ({"params_m": 0.5}, "params_m: got 0.5, want "),
     ({"architecture": {"stages": []}}, "want as many stages as widths and strides"),
     ({"architecture": stages(kernel=9)}, "got kernel 9"),
     ({"architecture": stages(kernel=3.0)}, "stages.0.0.kernel: got 3.0"),

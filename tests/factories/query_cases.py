@@ -104,7 +104,7 @@ QUERY_CASES = {
     "min_median_side_px": QueryCase(_small, 12, 13, "median image is 12 pixels on its shorter side, want", stops=True),
     "max_leak_share": QueryCase(_leaking, 0.5, 0.05, "seen in another (8%, allowed: 5%)", stops=True),
     "max_contradiction_share": QueryCase(_contradictory, 0.5, 0.1, "two labels (15% of the files", stops=True),
-    "max_blank_share": QueryCase(_blank, 0.5, 0.1, "more than the share of 0.1 that is allowed", stops=True),
+    "max_blank_share": QueryCase(_blank, 0.5, 0.1, "allowed: 10%)", stops=True),
     "max_copy_share": QueryCase(_copied, 0.5, 0.1, "3 of 27 files are copies of others"),
     "max_elongated_share": QueryCase(_long, 0.5, 0.1, "3 of 27 images have sides in a ratio above 3 to 1"),
     "max_imbalance": QueryCase(_uneven, 4, 2, "largest class has 3 times the images of the smallest"),

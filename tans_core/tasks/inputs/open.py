@@ -62,4 +62,5 @@ def check_readable(path: Path) -> None:
             f"{path}: {error.strerror or type(error).__name__}. Make it readable for your user, or scan a copy."
         ) from error
     what = "neither a file nor a folder" if path.exists() else "no such file or folder"
-    raise DataError(f"{path}: {what}.")
+    wanted = "a folder of class folders, a zip or tar of one, or a table (CSV, Parquet)"
+    raise DataError(f"{path}: {what}. Want {wanted}.")

@@ -90,7 +90,7 @@ def test_good_newcomers_are_served_and_the_broken_are_kept_away(root: Path) -> N
     assert set(told) == {arrival.name}
     assert set(outcome.refused) == {"exploding", "not-finite", "stray.txt"}
     reasons = {path.name: json.loads((path / "reason.json").read_text()) for path in (root / "quarantine").iterdir()}
-    assert "NaN or infinity" in reasons["exploding"]["reason"]
+    assert "NaN or infinite" in reasons["exploding"]["reason"]
     assert "finite" in reasons["not-finite"]["failures"][0]
     assert "not a folder" in reasons["stray.txt"]["reason"]
     assert [path.name for path in (root / "inbox").glob("[!.]*")] == ["still-coming"]

@@ -71,7 +71,7 @@ def test_bad_values_fail(
 
 
 def test_what_a_card_claims_is_measured_again_where_the_home_task_is_here(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"excess: 2 of 2 not .*stripes, val"):
+    with pytest.raises(GateError, match=r"claimed_over_measured: 2 of 2 not .*stripes, val"):
         check_arrival(at_home(tmp_path, val_accuracy=0.99, test_accuracy=0.99), tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_an_honest_card_of_a_home_task_that_is_here_passes(tmp_path: Path) -> No
 
 def test_finite_weights_with_answers_that_are_not_are_refused(tmp_path: Path) -> None:
     exploding = {name: value * 1e30 for name, value in tensors().items() if name.endswith("weight")}
-    with pytest.raises(WeightsError, match="test with random images gave NaN or infinity"):
+    with pytest.raises(WeightsError, match="on random images its outputs are NaN or infinite"):
         check_arrival(newcomer(tmp_path, exploding), tmp_path)
 
 

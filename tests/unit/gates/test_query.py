@@ -60,7 +60,7 @@ def test_good_data_set_passes_without_a_word() -> None:
         (
             {"bad": tuple((name, "truncated") for name in names(60))},
             TooManyBadFilesError,
-            "60 of 90 files cannot be read, more than the share of 0.5 that is allowed: 'x0.png' (truncated)",
+            "60 of 90 files cannot be read (67%, allowed: 50%): 'x0.png' (truncated)",
         ),
         (
             {
@@ -82,7 +82,7 @@ def test_good_data_set_passes_without_a_word() -> None:
         (
             {"leaks": tuple(zip(names(30), names(30, "y"), strict=True))},
             GateError,
-            "30 images of one split seen in another (25%, allowed: 20%), left out of the first: 'x0.png' and 'y0.png'",
+            "30 images of one split seen in another (25%, allowed: 20%), left out of the earlier one: 'x0.png' and",
         ),
         (
             {"contradictions": tuple(zip(names(9), names(9, "y"), strict=True))},
@@ -115,7 +115,10 @@ def test_what_stops_is_raised_as_what_it_is(changes: dict[str, Any], error: type
             {"sides_px": (8, 10, 16, 20, 20)},
             "is 16 pixels on its shorter side; a network that reads 32 pixels enlarges it",
         ),
-        ({"leaks": (("a.png", "b.png"),)}, "1 image of one split seen in another, left out of the first"),
+        (
+            {"leaks": (("a.png", "b.png"),)},
+            "1 image of one split seen in another, left out of the earlier one",
+        ),
         (
             {"contradictions": (("a.png", "b.png"),)},
             "2 files of images under two labels, left out: 'a.png' and 'b.png'",
