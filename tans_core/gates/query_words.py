@@ -79,7 +79,8 @@ def say_leaks(facts: Facts, _: Sequence[str]) -> str:
     over = f" ({share:.0%}, allowed: {allowed:.0%})" if share > allowed else ""
     return (
         f"{count(len(leaks), 'image')} of one split seen in another{over}, left out of the earlier one: "
-        f"{_pairs(leaks)}. Accuracies that you measured on these splits are too high. Keep a picture and its copies in one split."
+        f"{_pairs(leaks)}. Accuracies that you measured on these splits are too high. Keep a picture and its copies in "
+        "one split."
     )
 
 
