@@ -109,6 +109,7 @@ def read_truth(options: argparse.Namespace, params: Params, data: SpaceData) -> 
         recipes=params.finetune.model_dump(),
         probe_images=params.transfer.probe_images,
         probe_images_per_class=params.transfer.probe_images_per_class,
+        cover=False,
     )
     done = root / ".resume/bench-transfer"
     rows = transfer_scores(root / "data", cards, tasks, budget, params.seed, cores(), done)

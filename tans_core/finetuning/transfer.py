@@ -52,6 +52,7 @@ class TransferBudget:
         recipes: the section `finetune` of params.yaml, for networks without a recipe on their card.
         probe_images: maximum number of images of a probe.
         probe_images_per_class: maximum number of images per class.
+        cover: whether a network not chosen for any task is tried on one.
         general_per_task: general networks, of no single task, that are also fine-tuned on each task.
     """
 
@@ -62,6 +63,7 @@ class TransferBudget:
     recipes: Mapping[str, Any]
     probe_images: int
     probe_images_per_class: int
+    cover: bool = True
     general_per_task: int = 0
 
 
@@ -77,20 +79,22 @@ def plan_pairs(
     tasks: Sequence[str],
     networks_per_task: int,
     seed: int,
+    cover: bool = True,
     general_per_task: int = 0,
 ) -> dict[str, list[ModelCard]]:
     """Choose the networks to fine-tune on each task.
 
     Pairs are chosen by a hash of their names, so that adding or removing a task or a network does not reshuffle the
     others. A task goes through the other home tasks in the order of their hashes, in turns, and takes each one's next
-    network by hash. General networks, which are candidates on every task, are drawn separately. A newcomer that no task
-    chose is tried on one, since the build knows least of it.
+    network by hash. With `cover`, a network not chosen for any task is tried on one. General networks, which are
+    candidates on every task, are drawn separately.
 
     Args:
         cards: of the zoo.
         tasks: the tasks to try them on.
         networks_per_task: number for each task.
         seed: of the hashes.
+        cover: whether every network is tried.
         general_per_task: number of general networks for each task.
 
     Raises:
@@ -118,7 +122,7 @@ def plan_pairs(
     taken = {card.id for chosen in pairs.values() for card in chosen}
     for card in cards:
         elsewhere = [task for task in tasks if task != card.home_task]
-        if card.is_newcomer and card.id not in taken and elsewhere:
+        if cover and card.id not in taken and elsewhere:
             pairs[min(elsewhere, key=lambda t, c=card: derive_seed(seed, "cover", t, c.id))].append(card)  # type: ignore[misc]
     return pairs
 
@@ -174,7 +178,7 @@ def transfer_scores(
 def _plan(
     cards: Sequence[ModelCard], tasks: Sequence[str], budget: TransferBudget, seed: int
 ) -> Mapping[str, list[_Trial]]:
-    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed, budget.general_per_task)
+    tuned = plan_pairs(cards, tasks, budget.networks_per_task, seed, budget.cover, budget.general_per_task)
     homes: dict[str, list[ModelCard]] = defaultdict(list)
     for card in cards:
         homes[card.id if card.general else card.home_task].append(card)

@@ -123,11 +123,6 @@ class ModelCard(_Part):
         return not self.class_names
 
     @property
-    def is_newcomer(self) -> bool:
-        """Whether it was handed in (`tans_core.zoo.admission`), and not built."""
-        return self.weights.startswith("arrivals/")
-
-    @property
     def outputs(self) -> int:
         """Outputs of the classifier; 1 for features without a classifier, since a network needs one to be built."""
         return len(self.class_names) or 1
