@@ -135,8 +135,7 @@ class Service:
         images: Task | None = None
         pool = 0 if html is None else POOL
         if isinstance(dataset, Query):
-            fitting = self._fitting(dataset, options)
-            found = self._keep("query", self._ranked(dataset, options, fitting, pool), options)
+            found = self._keep("query", self.search(dataset, options, pool=pool), options)
         else:
             with self._gate(dataset) as gate:
                 fitting = self.retriever.fitting(options)
@@ -153,6 +152,7 @@ class Service:
         options: RetrieveOptions,
         scratch: Path | None = None,
         max_images: int | None = None,
+        pool: int = 0,
     ) -> Retrieval:
         """Find the networks to start from, and write nothing to the project.
 
@@ -161,13 +161,16 @@ class Service:
             options: of the search.
             scratch: a folder of the caller's for decoded images; wanted for a path.
             max_images: open at most so many files, evenly over classes.
+            pool: how many networks the answer keeps to explain it.
 
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
         """
-        fitting = self._fitting(dataset, options)
+        fitting = self.retriever.fitting(options)
         if isinstance(dataset, Query):
-            return self._ranked(dataset, options, fitting)
+            if options.group is not None:
+                raise ParamsError("--group: a query file holds no images to group. Leave it out.")
+            return self._ranked(dataset, options, fitting, pool)
         chosen: dict[str, Any] = {"group": options.group, "name": dataset.stem, "scratch": scratch}
         task, scan = scan_path(dataset, self.project, self.limits, None, max_images=max_images, **chosen)
         scan.verdict.raise_on_failure()
@@ -274,11 +277,6 @@ class Service:
             )
         return fitting
 
-    def _fitting(self, dataset: Path | Query, options: RetrieveOptions) -> Fitting:
-        if isinstance(dataset, Query) and options.group is not None:
-            raise ParamsError("--group: a query file holds no images to group. Leave it out.")
-        return self.retriever.fitting(options)
-
     def _ranked(
         self, dataset: Opened | Query, options: RetrieveOptions, fitting: Fitting | None, pool: int = 0
     ) -> Retrieval:
@@ -295,7 +293,8 @@ class Service:
             write_json(found.to_dicts(), folder / "candidates.json")
             write_json({**options.model_dump(mode="json"), "top_k": self._top_k(options)}, folder / "params.json")
             write_json(provenance(dataset, self.release.id), folder / "provenance.json")
-            _write_scan(found.scan, folder)
+            if found.scan is not None:
+                found.scan.write(folder)
         return replace(found, folder=folder)
 
     def _top_k(self, options: RetrieveOptions) -> int:
@@ -325,7 +324,8 @@ class Service:
             with tuning.checkpoint() as checkpoint:
                 report(run=folder.name, model=model, epochs=tuning.settings["epochs"])
                 result = tuning.run(network, report.watched(checkpoint))
-                _write_scan(scan, folder)
+                if scan is not None:
+                    scan.write(folder)
                 outcome = write_outcome(folder, network, result, task, tuning.card)
                 run = FinetuneRun(
                     model=model,
@@ -350,8 +350,3 @@ class Service:
             for one in rivals:
                 tunings[one.model].forget()
         return run
-
-
-def _write_scan(scan: Scanned | None, folder: Path) -> None:
-    if scan is not None:
-        scan.write(folder)

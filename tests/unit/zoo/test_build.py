@@ -155,7 +155,7 @@ def test_base_that_is_not_there_is_a_weights_error_with_the_next_command(
     base = Base.open(project[0] / "base")
     with pytest.raises(WeightsError, match=r"no base of family 'mobilenet'; it holds elastic-residual"):
         base.load("mobilenet")
-    with pytest.raises(WeightsError, match=r"base\.json: no such file.*tans build base"):
+    with pytest.raises(WeightsError, match=r"base\.json: no such file.*tans build`, and for a release `tans publish`"):
         Base.open(tmp_path)
     (tmp_path / "base.json").write_text(json.dumps({"space": SETTINGS, "precision": "fp32"}))
     with pytest.raises(WeightsError, match=r"base\.json: of an earlier version.*tans build"):
