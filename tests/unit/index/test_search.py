@@ -70,7 +70,7 @@ def test_limits_apply_before_the_search(table: Any, limits: dict[str, Any], want
 
 @pytest.mark.parametrize("query", [[0.0, 0.0], [np.nan, 0.0], [3.0, 4.0]])
 def test_query_that_is_no_unit_vector_is_refused(table: Any, query: list[float]) -> None:
-    with pytest.raises(StoreError, match="has length .*, want 1"):
+    with pytest.raises(StoreError, match=r"has length .*, want 1"):
         Index.read(table).best(np.array(query, dtype=np.float32), 1.0, 3)
 
 
