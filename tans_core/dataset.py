@@ -163,13 +163,10 @@ def query_gate(dataset: str | Path | Task, root: Path, ready: QueryGate | None =
         dataset: the data set to be opened.
         root: the project's folder.
         ready: a gate that is already started; it is closed if it was needed.
-
-    Raises:
-        UnknownTaskError, DataError: as `task_or_path`, before anything is started.
     """
     from tans_core.gates.query import start_query_gate
 
-    if not isinstance(dataset, str | Path) or _found(dataset, root)[1]:
+    if not isinstance(dataset, str | Path) or find_task_folder(root, str(dataset)) is not None:
         yield None
         return
     with ready or start_query_gate() as gate:
@@ -211,8 +208,8 @@ def open_dataset(
 
     if isinstance(dataset, Task):
         return Opened(dataset, None, known_of(root, dataset))
-    path, is_task = _found(dataset, root)
-    if is_task:
+    path = task_or_path(dataset, root)
+    if find_task_folder(root, str(dataset)) == path:
         task = read_task(path)
         return Opened(task, None, known_of(root, task))
     name = printable(path.resolve().name) or "data"
@@ -242,10 +239,6 @@ def task_or_path(given: str | Path, root: Path) -> Path:
     Raises:
         UnknownTaskError: there is neither.
     """
-    return _found(given, root)[0]
-
-
-def _found(given: str | Path, root: Path) -> tuple[Path, bool]:
     folder = find_task_folder(root, str(given))
     path = folder or path_of(given)
     if not path.exists():
@@ -255,7 +248,7 @@ def _found(given: str | Path, root: Path) -> tuple[Path, bool]:
             f"{str(given)!r}: neither a path nor {tasks} in {root / 'data'}{did_you_mean(str(given), known)}.\n"
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
         )
-    return path, folder is not None
+    return path
 
 
 def path_of(given: str | Path) -> Path:

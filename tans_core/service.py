@@ -232,7 +232,6 @@ class Service:
     def _gate(self, dataset: str | Path | Task) -> Iterator[QueryGate | None]:
         with self._turn:
             ready, self._ready = self._ready, None
-        gate = None
         try:
             with query_gate(dataset, self.project, ready) as gate:
                 yield gate
