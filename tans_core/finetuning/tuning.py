@@ -25,6 +25,7 @@ from tans_core.finetuning.fits import fit_key
 from tans_core.finetuning.progress import say_estimate
 from tans_core.io import read_json, write_json
 from tans_core.networks.family import Network
+from tans_core.networks.registry import get_family
 from tans_core.recipe import Recipe, for_family
 from tans_core.tasks.task import Task
 from tans_core.zoo.card import ModelCard
@@ -174,7 +175,9 @@ class Tuning:
         """Say on a terminal how long it will take, and how much memory."""
         if self.progress and sys.stderr.isatty() and math.isfinite(self.seconds):
             batch_size = self.settings["batch_size"]
-            memory_mb = estimate_memory_mb(self.build(), self.card.preprocess, batch_size=batch_size)
+            # Shapes are enough: no weights are read again.
+            outline = get_family(self.card.family).outline(self.card.architecture, len(self.task.info.class_names))
+            memory_mb = estimate_memory_mb(outline, self.card.preprocess, batch_size=batch_size)
             say_estimate(self.card.id, self.steps, self.seconds, memory_mb)
 
 

@@ -70,7 +70,7 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
                 "split": f"{card.home_task}, {split}",
                 "claimed": claimed[split],
                 "measured": accuracy,
-                "claimed_over_measured": claimed[split] - accuracy,
+                "claimed_less_measured": claimed[split] - accuracy,
             }
             for split, accuracy in measured.items()
         ]
@@ -81,7 +81,7 @@ def answer_checks(newcomer: Newcomer, tasks: Path) -> list[Check]:
                 frame=pd.DataFrame(rows),
                 key="split",
                 rows=(len(rows), len(rows)),
-                expectations=expect.number("claimed_over_measured", -1, _TOLERANCE),
+                expectations=expect.number("claimed_less_measured", -1, _TOLERANCE),
             )
         )
     return checks

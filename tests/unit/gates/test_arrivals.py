@@ -71,7 +71,7 @@ def test_bad_values_fail(
 
 
 def test_what_a_card_claims_is_measured_again_where_the_home_task_is_here(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"claimed_over_measured: 2 of 2 not .*stripes, val"):
+    with pytest.raises(GateError, match=r"claimed_less_measured: 2 of 2 not .*stripes, val"):
         check_arrival(at_home(tmp_path, val_accuracy=0.99, test_accuracy=0.99), tmp_path)
 
 
