@@ -92,7 +92,6 @@ def test_twelve_arrivals_make_one_retraining(service: Service) -> None:
 
 def test_one_retraining_waits_another_joins_it_and_newcomers_go_live_meanwhile(service: Service) -> None:
     root = service.root
-    hand_in(root, range(ARRIVALS, ARRIVALS + 1))
     with pipeline_lock(root, "a long build"):
         cancelled = service.begin("retrain/local")
         said = f"waiting for a long build (pid {os.getpid()}, since "
@@ -101,6 +100,8 @@ def test_one_retraining_waits_another_joins_it_and_newcomers_go_live_meanwhile(s
         assert service.until(cancelled, FINAL, 180)["type"] == "CANCELLED"
         first, second = (service.begin("retrain/local") for _ in range(2))
         with inbox_lock(root, "a person"):
+            # Not before: a run of the schedule would find it, and the others an empty inbox.
+            hand_in(root, range(ARRIVALS, ARRIVALS + 1))
             refreshes = [service.begin("zoo-refresh/local") for _ in range(2)]
             # The one that waits may be the run of the schedule.
             for words in ("waiting for a person", "another run waits"):
