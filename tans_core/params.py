@@ -146,6 +146,7 @@ class TransferParams(_Section):
 
     networks_per_task: Count
     general_per_task: Annotated[int, Field(ge=0)]
+    cover: bool
     probes_per_home: Annotated[int, Field(ge=0)]
     seeds: Count
     steps: Count

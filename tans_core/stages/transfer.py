@@ -27,6 +27,7 @@ def main(root: Path) -> None:
     budget = TransferBudget(
         networks_per_task=transfer.networks_per_task,
         general_per_task=transfer.general_per_task,
+        cover=transfer.cover,
         probes_per_home=transfer.probes_per_home,
         seeds=tuple(params.seed + index for index in range(transfer.seeds)),
         fit=Budget(transfer.steps, params.finetune.batch_size, eval_points=1, precision=precision),

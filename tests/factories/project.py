@@ -73,6 +73,7 @@ PARAMS: dict[str, Any] = {
     "transfer": {
         "networks_per_task": 3,
         "general_per_task": 1,
+        "cover": True,
         "probes_per_home": 1,
         "seeds": 1,
         "steps": 4,

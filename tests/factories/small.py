@@ -25,7 +25,7 @@ def small(params: dict[str, Any]) -> dict[str, Any]:
     # Enough steps for a checkpoint, and for a kill after it.
     params["zoo"] |= {"steps": 120, "batch_size": 16, "subnets": 4, "calibration_images": 60}
     params["embed"] |= {"anchors_per_task": 2, "projection_dim": 16, "images_per_class": 6}
-    params["transfer"] |= {"networks_per_task": 3, "probes_per_home": 1, "seeds": 1, "steps": 4, "probe_images": 30}
+    params["transfer"] |= {"networks_per_task": 3, "cover": True, "steps": 4, "probe_images": 30}
     params["space"] |= {"dim": 8, "steps": 40, "positives": 2, "pairs_per_step": 16, "log_every": 20, "folds": 2}
     params["evaluate"] |= {"steps": 4, "points": 2, "seeds": 2, "random_draws": 3}
     params["gates"] |= {"min_val_accuracy_over_chance": 0.0}

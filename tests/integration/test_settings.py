@@ -115,6 +115,7 @@ CASES: dict[str, Case] = {
     "embed.images_per_class": Case(run_embed, 3),
     "transfer.networks_per_task": Case(run_transfer, 5),
     "transfer.general_per_task": Case(run_transfer, 2),
+    "transfer.cover": Case(run_transfer, False),
     "transfer.probes_per_home": Case(run_transfer, 3),
     "transfer.seeds": Case(run_transfer, 2),
     "transfer.steps": Case(run_transfer, 8),
