@@ -41,7 +41,8 @@ def retrieve(dataset: str | int, options: RetrieveOptions) -> Any:
     task, folder = retrieval.task.name, retrieval.folder
     columns = COLUMNS | ({"latency_ms": "latency (ms)"} if options.latency_profile else {})
     table, block = markdown_table(columns, retrieval.to_dicts()), json_block(retrieval.to_dict())
-    text = f"# Where to start for {task}\n\n{table}\n\nRelease {retrieval.release}.\n\n{block}\n"
+    warning = f"{retrieval.warning}\n\n" if retrieval.warning else ""
+    text = f"# Where to start for {task}\n\n{warning}{table}\n\nRelease {retrieval.release}.\n\n{block}\n"
     key = artifact_key("retrieve", task)
     create_markdown_artifact(text, key=key, description=f"Networks for {dataset}")
     create_link_artifact(folder.as_uri(), key=f"{key}-run", link_text=f"runs/{folder.name}")

@@ -73,7 +73,8 @@ def class_faults(
     if few:
         shown = listed([f"{quoted(name)} ({counts[name]})" for name in few])
         text = f"{of(few)} {'has' if len(few) == 1 else 'have'} fewer than {min_images} usable images: {shown}. "
-        faults.append(ClassFault(TooFewImagesError, few, shown, text + "Add images, or leave the classes out."))
+        text += "Add images, delete these classes, or lower data.min_images_per_class in params.yaml."
+        faults.append(ClassFault(TooFewImagesError, few, shown, text))
     return faults
 
 

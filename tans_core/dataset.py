@@ -208,8 +208,8 @@ def open_dataset(
 
     if isinstance(dataset, Task):
         return Opened(dataset, None, known_of(root, dataset))
-    path = task_or_path(dataset, root)
-    if find_task_folder(root, str(dataset)) == path:
+    path, is_task = task_or_path(dataset, root)
+    if is_task:
         task = read_task(path)
         return Opened(task, None, known_of(root, task))
     name = printable(path.resolve().name) or "data"
@@ -233,8 +233,8 @@ def open_dataset(
     return Opened(made, scanned, scanned.known)
 
 
-def task_or_path(given: str | Path, root: Path) -> Path:
-    """Return the folder of the task of this name, else the path; `./name` is always the path.
+def task_or_path(given: str | Path, root: Path) -> tuple[Path, bool]:
+    """Return the folder of the task of this name, else the path, and whether it is a task; `./name` is the path.
 
     Raises:
         UnknownTaskError: there is neither.
@@ -245,10 +245,11 @@ def task_or_path(given: str | Path, root: Path) -> Path:
         known = [info.name for info in task_infos(root)]
         tasks = f"one of the {len(known)} tasks" if known else "a task (no task is built yet)"
         raise UnknownTaskError(
-            f"{str(given)!r}: neither a path nor {tasks} in {root / 'data'}{did_you_mean(str(given), known)}.\n"
+            f"{str(given)!r}: neither a path (there is no {path.absolute()}) nor {tasks} of {root}"
+            f"{did_you_mean(str(given), known)}.\n"
             "  `tans tasks list` shows the tasks; `tans tasks scan --help` explains what a path may be."
         )
-    return path
+    return path, folder is not None
 
 
 def path_of(given: str | Path) -> Path:

@@ -148,7 +148,9 @@ def problems(error: ValidationError, model: type[BaseModel], within: Sequence[st
         text = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             *parents, key = detail["loc"]
-            lines.append(f"{where}: unknown key{did_you_mean(str(key), _keys_at(model, parents))}")
+            known = _keys_at(model, parents)
+            hint = did_you_mean(str(key), known) or (f"; want one of {', '.join(known)}" if known else "")
+            lines.append(f"{where}: unknown key{hint}")
         elif detail["type"] == "missing":
             lines.append(f"{where}: missing")
         else:

@@ -45,6 +45,14 @@ class RetrieveOptions(Constraints):
     per_task: Annotated[_Count, Field(description="How many networks of one home task at most; all by default.")] = None
     group: _Group = None
 
+    def check_query(self) -> None:
+        """Raise ParamsError for options that need images, which a query has none of."""
+        if self.group is not None:
+            raise ParamsError("--group: a query file holds no images to group. Leave it out.")
+        if self.refine:
+            no_images = "a query file holds no images, so no network can be run on them"
+            raise ParamsError(f"--refine {self.refine}: {no_images}. Leave it out, or give the images.")
+
 
 class FinetuneOptions(Constraints):
     """Options of `finetune`."""

@@ -58,6 +58,11 @@ class Retrieval(Sequence["Candidate"]):
     def __iter__(self) -> Iterator[Candidate]:
         return iter(self.candidates)
 
+    @property
+    def warning(self) -> str:
+        """That the zoo was trained on some of the images, in a sentence; empty if it was not."""
+        return say_known(self.known, sum(self.task.counts.values())) if self.known and self.task else ""
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dict per candidate, best first."""
         return [candidate.to_dict() for candidate in self.candidates]

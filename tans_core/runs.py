@@ -88,7 +88,7 @@ def predict(
         ParamsError: no such split.
         DataError: the path cannot be read, or none of its images.
     """
-    return load(run, root=root).predict(task_or_path(images, find_root(root)), split)
+    return load(run, root=root).predict(task_or_path(images, find_root(root))[0], split)
 
 
 def export(
@@ -118,5 +118,5 @@ def export(
     """
     from tans_core.use.export import export as write
 
-    compared = task_or_path(images, find_root(root)) if images else None
+    compared = task_or_path(images, find_root(root))[0] if images else None
     return write(load(run, root=root), form, path_of(out) if out else None, compared)

@@ -163,16 +163,16 @@ class Service:
         Raises:
             ParamsError, NoModelFitsError, DataError, GateError: as `tans_core.api.retrieve`.
         """
+        if isinstance(dataset, Query):
+            options.check_query()
         fitting = self.retriever.fitting(options)
         if isinstance(dataset, Query):
-            if options.group is not None:
-                raise ParamsError("--group: a query file holds no images to group. Leave it out.")
             return self._ranked(dataset, options, fitting, pool)
         chosen: dict[str, Any] = {"group": options.group, "name": dataset.stem, "scratch": scratch}
         task, scan = scan_path(dataset, self.project, self.limits, None, max_images=max_images, **chosen)
         scan.verdict.raise_on_failure()
         assert task is not None
-        return self._ranked(Opened(task, scan, scan.known), options, fitting)
+        return self._ranked(Opened(task, scan, scan.known), options, fitting, pool)
 
     def scan(self, path: Path, query: bool = False, **options: Any) -> tuple[Scanned, Query | None]:
         """Check the images of a path; the options are those of `tans_core.dataset.scan_path`.

@@ -21,7 +21,6 @@ from tans_core.cli.console import (
     table,
 )
 from tans_core.errors import ParamsError
-from tans_core.known import say_known
 from tans_core.options import FinetuneOptions, RetrieveOptions, takes
 from tans_core.retrieval.candidate import LOW_TRUST, REFINED
 
@@ -109,9 +108,8 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
     console = stdout()
     if found.task is not None:
         _show_data_set(console, found.task, found.scan)
-    if found.known and found.task is not None and found.scan is None:  # a scan has this warning among its own
-        known = say_known(found.known, sum(found.task.counts.values()))
-        console.print(f"  warning: {known}", markup=False, highlight=False, soft_wrap=True)
+    if found.warning and found.scan is None:  # a scan has this warning among its own
+        console.print(f"  warning: {found.warning}", markup=False, highlight=False, soft_wrap=True)
     # Without home accuracy, which hardly predicts the accuracy on other tasks. JSON has it, and the cosine.
     parts = ("score", *(("probe",) if probed else ()), "capacity", "start", "fit")
     timed = ("latency (ms)",) if found and found[0].latency_ms is not None else ()

@@ -9,6 +9,7 @@ import numpy as np
 
 from tans_core.embeddings.functional import Anchors
 from tans_core.embeddings.store import ModelRows
+from tans_core.errors import WeightsError
 from tans_core.networks.registry import get_family
 from tans_core.runtime import progress
 from tans_core.zoo.card import ModelCard
@@ -29,5 +30,9 @@ def embed_models(cards: Sequence[ModelCard], weights: Callable[[ModelCard], Path
     topology, functional = [], []
     for card in progress(cards, "embedding models"):
         topology.append(get_family(card.family).topology(card.architecture, card.preprocess.image_size_px))
-        functional.append(anchors.embed(load_model(card, weights(card)), card.preprocess))
+        network = load_model(card, weights(card))
+        try:
+            functional.append(anchors.embed(network, card.preprocess))
+        except WeightsError as error:
+            raise WeightsError(f"model {card.id!r}: {error}") from error
     return ModelRows(tuple(cards), np.stack(topology), np.stack(functional))

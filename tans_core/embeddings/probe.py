@@ -55,9 +55,7 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
     Raises:
         TooFewImagesError: fewer than two classes have two images.
     """
-    members, digests = task.where(split), task.images.digests
-    labels = task.labels[members]
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, counts = np.unique(task.labels[task.where(split)], return_counts=True)
     classes = classes[counts >= 2]
     if len(classes) < 2:
         raise TooFewImagesError(
@@ -65,10 +63,7 @@ def probe_sample(task: Task, images_per_class: int, most: int, split: str = "tra
             f"{len(classes)}. Add images, or try without --refine."
         )
     share = min(images_per_class, max(2, most // len(classes)))
-    chosen: list[int] = []
-    for label in classes:
-        chosen += sorted(members[labels == label].tolist(), key=lambda index: digests[index])[:share]
-    return ProbeSample(task, chosen)
+    return ProbeSample(task, task.few_of_each(split, classes, share))
 
 
 def probe(network: Network, preprocess: Preprocess, sample: ProbeSample, precision: str = "fp32") -> ProbeScore:

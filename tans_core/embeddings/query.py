@@ -102,14 +102,10 @@ def query_features(
     Raises:
         TooFewImagesError: the split has no image.
     """
-    members, digests = task.where(split), task.images.digests
-    labels = task.labels[members]
+    members = task.where(split)
     if len(members) == 0:
         raise TooFewImagesError(f"task {task.info.name!r}: its {split} split has no image to embed.")
-    chosen: list[int] = []
-    for label in np.unique(labels):
-        ordered = sorted(members[labels == label].tolist(), key=lambda index: digests[index])
-        chosen += ordered[:images_per_class]
+    chosen = task.few_of_each(split, np.unique(task.labels[members]), images_per_class)
     # Without TF32, so that a query has the same features on a GPU as on the CPU.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         parts = [

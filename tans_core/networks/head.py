@@ -97,5 +97,6 @@ def features_of(
         outputs = [network.features(batch).float().cpu() for batch in batches]
     features: npt.NDArray[np.float64] = torch.cat(outputs).double().numpy()
     if not np.isfinite(features).all():
-        raise WeightsError("the network answers images with NaN or infinity: its weights are damaged.")
+        fault = "its weights are damaged, or its training diverged"
+        raise WeightsError(f"the network answers images with NaN or infinity: {fault}.")
     return features

@@ -19,7 +19,12 @@ from tans_core.retrieval.limits import Fitting, by_row
 
 Floats = npt.NDArray[np.floating]
 
-_COST = {"small": "params_m", "fast": "macs_m"}
+
+def _cost(prefer: Prefer, timed: bool) -> str:
+    """Return what networks cost: a number of the index and of candidates."""
+    if prefer == "fast":
+        return "latency_ms" if timed else "macs_m"
+    return "params_m"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,11 @@ class Choice:
     prefer: Prefer = "accurate"
     per_task: int | None = None
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the chosen are the first ones."""
+        return self.prefer == "accurate" and self.per_task is None
+
     def of(self, scores: Floats, costs: Floats, homes: Sequence[str], tolerance: float) -> Rows:
         """Return the positions of the chosen, of N candidates, best first; scores, costs, homes are (N,)."""
         order = np.arange(len(scores)) if self.prefer == "accurate" else frugal(scores, costs, tolerance)
@@ -95,11 +105,9 @@ class Ranked:
         return self[choice.of(self.predicted, self._costs(choice.prefer), homes, tolerance)]
 
     def _costs(self, prefer: Prefer) -> Floats:
-        if prefer == "accurate":
-            return self.predicted
-        if prefer == "fast" and self.latencies:
-            return by_row(self.index, self.latencies)[self.rows]
-        return self.index.numbers(_COST[prefer])[self.rows]
+        cost = _cost(prefer, bool(self.latencies))
+        values = by_row(self.index, self.latencies) if cost == "latency_ms" else self.index.numbers(cost)
+        return values[self.rows]
 
     def candidates(self, place: QueryPlace, plus_minus: float) -> list[Candidate]:
         """Return Python objects, in the same order, with the parts of their scores for a data set at a place."""
@@ -135,8 +143,7 @@ class Ranked:
 
 def chosen_again(candidates: Sequence[Candidate], choice: Choice) -> list[Candidate]:
     """Return the chosen of some candidates, which are in the order of their scores, with new ranks."""
-    timed = any(one.latency_ms is not None for one in candidates)
-    cost = "latency_ms" if choice.prefer == "fast" and timed else _COST.get(choice.prefer, "params_m")
+    cost = _cost(choice.prefer, any(one.latency_ms is not None for one in candidates))
     scores, costs = (np.array([getattr(one, name) for one in candidates], np.float64) for name in ("score", cost))
     tolerance = max((one.plus_minus for one in candidates), default=0.0)
     order = choice.of(scores, costs, [one.home_task for one in candidates], tolerance)

@@ -16,7 +16,7 @@ import torch
 
 from tans_core.embeddings.query import Backbone
 from tans_core.embeddings.store import open_table
-from tans_core.errors import ParamsError, StoreError, did_you_mean
+from tans_core.errors import StoreError, did_you_mean
 from tans_core.index.release import Release
 from tans_core.index.schema import space_of
 from tans_core.index.search import Index, columns_of
@@ -158,30 +158,20 @@ class Retriever:
             TooFewImagesError: the task has no training image.
             NoModelFitsError: the release has no model.
             DataError: other encoders made the query, or it is damaged.
-            ParamsError: networks cannot be probed for a query, which has no images.
         """
         choice = Choice(top_k, prefer, per_task)
-        if refine_first and isinstance(task, Query):
-            no_images = "a query file holds no images, so no network can be run on them"
-            raise ParamsError(f"--refine {refine_first}: {no_images}. Leave it out, or give the images.")
         search = self.search(task, fitting)
         if refine_first:
-            assert not isinstance(task, Query)
+            assert not isinstance(task, Query), "a query has no images to run networks on"
             candidates, places = self.rank(search, REFINE_POOL)
             refined = self.refine(task, candidates, places, refine_first)
             row = {one.model: number for number, one in enumerate(candidates)}
             best = refined[:pool]
             return Answer(chosen_again(refined, choice), search, (best, places[[row[one.model] for one in best]]))
-        limit = max(top_k, pool) if prefer == "accurate" else len(self.index)
-        while True:
-            ranked = self._ranked(search, limit)
-            chosen = ranked.chosen(choice, self.plus_minus)
-            # With few of each home task, it may take more candidates to find enough.
-            if len(chosen.rows) == top_k or len(ranked.rows) < limit or limit >= len(self.index):
-                return Answer(
-                    chosen.candidates(search.place, self.plus_minus), search, self._pooled(search, ranked[:pool])
-                )
-            limit *= 4
+        # To leave some out, all are ranked.
+        ranked = self._ranked(search, max(top_k, pool) if choice.keeps_order else None)
+        chosen = ranked.chosen(choice, self.plus_minus).candidates(search.place, self.plus_minus)
+        return Answer(chosen, search, self._pooled(search, ranked[:pool]))
 
     def search(self, task: Task | Query, fitting: Fitting | None = None) -> Search:
         """Find a task's place in the space; the arguments and the errors are those of `retrieve`."""
@@ -209,7 +199,7 @@ class Retriever:
 
     def _ranked(self, search: Search, limit: int | None) -> Ranked:
         index, place = self.index, search.place
-        weight = place.trust * float(self.space.fit_scale.detach())
+        weight = float(self.space.fit_weight(place.trust).detach())
         rows = index.best(place.vector, weight, limit, search.fitting.kept)
         parts = index.vectors.numpy()[rows], index.capacity[rows], index.start[rows]
         predicted = self.predict(place.vector, *parts, place.trust)

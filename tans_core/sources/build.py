@@ -19,10 +19,11 @@ from tans_core.errors import DataError
 from tans_core.runtime import derive_seed
 from tans_core.sources import get_source
 from tans_core.sources.base import Sample, stated_licence
-from tans_core.tasks.assemble import Splittable, assemble, plan_splits
+from tans_core.tasks.assemble import assemble
 from tans_core.tasks.decode import fit_box
 from tans_core.tasks.duplicates import contradictory, find_copies
 from tans_core.tasks.pixels import SquareImages
+from tans_core.tasks.splits import Splittable, plan_splits
 from tans_core.tasks.task import SPLITS, Role, Task
 
 logger = logging.getLogger(__name__)

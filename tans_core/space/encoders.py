@@ -122,7 +122,11 @@ class CrossModalSpace(nn.Module):
         Returns:
             (...,) float32.
         """
-        return capacity + start + trust * self.fit_scale * (queries * models).sum(dim=-1)
+        return capacity + start + self.fit_weight(trust) * (queries * models).sum(dim=-1)
+
+    def fit_weight(self, trust: Tensor | float) -> Tensor:
+        """Return the weight of the cosine of query and model in a score, for the trust of the query."""
+        return trust * self.fit_scale
 
     def scaled(self, topology: Tensor, functional: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise the inputs of the model encoder, (M, T) and (M, E)."""

@@ -1,4 +1,4 @@
-"""From decoded samples to a task: duplicates, classes, splits, caps, normalisation.
+"""From decoded samples to a task: caps and normalisation.
 
 Axes: N images, K classes; in pixels: H and W = sides of an original image, s = side of a stored one, S = the largest s.
 """
@@ -12,21 +12,17 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tans_core.classes import in_order
 from tans_core.licences import Licence
-from tans_core.tasks.duplicates import Labelled
 from tans_core.tasks.pixels import SquareImages
-from tans_core.tasks.splits import assign_splits, balanced_subset, carve_val
+from tans_core.tasks.splits import Splittable, balanced_subset, labels_of
 from tans_core.tasks.task import SPLITS, Role, Task, TaskInfo
 
 _MIN_STD = 0.01
 
 
-class Splittable(Labelled, Protocol):
-    """The fields of an image that `assemble` reads; images of one `group` stay in one split, unless it is empty."""
+class Sized(Splittable, Protocol):
+    """The fields of an image that `assemble` reads."""
 
-    @property
-    def group(self) -> str: ...
     @property
     def width(self) -> int: ...
     @property
@@ -34,7 +30,7 @@ class Splittable(Labelled, Protocol):
 
 
 def assemble(
-    rows: Sequence[Splittable],
+    rows: Sequence[Sized],
     splits: npt.NDArray[np.str_],
     pixels: Callable[[npt.NDArray[np.int64]], SquareImages],
     *,
@@ -55,7 +51,7 @@ def assemble(
         stored_size_px: S.
         limits: the most images of train, val, test; None for all.
     """
-    class_names, labels = _labels(rows)
+    class_names, labels = labels_of(rows)
     order = _cap(labels, splits, [row.group for row in rows], limits, seed)
     chosen = [rows[index] for index in order]
     images = pixels(order)
@@ -82,25 +78,6 @@ def assemble(
         paths=tuple(row.path for row in chosen),
         sizes=np.array([(row.width, row.height) for row in chosen], dtype=np.int32),
     )
-
-
-def _labels(rows: Sequence[Splittable]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    names = in_order({row.label for row in rows})
-    index_of = {label: index for index, label in enumerate(names)}
-    return names, np.array([index_of[row.label] for row in rows], dtype=np.int64)
-
-
-def plan_splits(rows: Sequence[Splittable], seed: int) -> npt.NDArray[np.str_]:
-    """Return the split of each row, (N,): the input's own, and what it lacks of test and val; else drawn by group."""
-    labels, groups = _labels(rows)[1], [row.group for row in rows]
-    given = {row.split for row in rows}
-    if given <= {None}:
-        return assign_splits(labels, groups, seed)
-    splits = np.array([row.split for row in rows], dtype="<U5")
-    if "test" not in given:
-        # With train and val only, val serves as the test split.
-        splits[splits == "val"] = "test"
-    return splits if {"val", "test"} <= given else carve_val(splits, labels, groups, seed)
 
 
 def _cap(

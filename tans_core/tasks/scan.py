@@ -21,7 +21,7 @@ from natsort import natsorted
 
 from tans_core.licences import USERS_OWN, normalise
 from tans_core.runtime import cores, derive_seed
-from tans_core.tasks.assemble import assemble, plan_splits
+from tans_core.tasks.assemble import assemble
 from tans_core.tasks.chunks import Chunks
 from tans_core.tasks.cleaning import KeptImage, clean
 from tans_core.tasks.decode import MAX_ASPECT, claims_another_format, fit_box
@@ -30,7 +30,7 @@ from tans_core.tasks.inputs.base import Entry, Input, printable
 from tans_core.tasks.inputs.open import open_input
 from tans_core.tasks.pixels import Pixels, SquareImages
 from tans_core.tasks.report import EXAMPLES, ScanReport
-from tans_core.tasks.splits import balanced_subset
+from tans_core.tasks.splits import balanced_subset, plan_splits
 from tans_core.tasks.task import SPLITS, Task
 
 

@@ -6,10 +6,13 @@ Axes: N images, G groups, K classes, 3 splits in the order of `SPLITS`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tans_core.classes import in_order
+from tans_core.tasks.duplicates import Labelled
 from tans_core.tasks.task import SPLITS
 
 SHARES = (0.6, 0.15, 0.25)
@@ -20,6 +23,33 @@ LARGE_TABLE = 20_000_000
 
 _FEW_GROUPS = 64
 _TRIES = 32
+
+
+class Splittable(Labelled, Protocol):
+    """The fields of an image that decide its split; images of one `group` stay together, unless it is empty."""
+
+    @property
+    def group(self) -> str: ...
+
+
+def labels_of(rows: Sequence[Splittable]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the K class names in order, and each row's index into them, (N,)."""
+    names = in_order({row.label for row in rows})
+    index_of = {label: index for index, label in enumerate(names)}
+    return names, np.array([index_of[row.label] for row in rows], dtype=np.int64)
+
+
+def plan_splits(rows: Sequence[Splittable], seed: int) -> npt.NDArray[np.str_]:
+    """Return the split of each row, (N,): the input's own, and what it lacks of test and val; else drawn by group."""
+    labels, groups = labels_of(rows)[1], [row.group for row in rows]
+    given = {row.split for row in rows}
+    if given <= {None}:
+        return assign_splits(labels, groups, seed)
+    splits = np.array([row.split for row in rows], dtype="<U5")
+    if "test" not in given:
+        # With train and val only, val serves as the test split.
+        splits[splits == "val"] = "test"
+    return splits if {"val", "test"} <= given else carve_val(splits, labels, groups, seed)
 
 
 def assign_splits(

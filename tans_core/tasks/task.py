@@ -85,6 +85,16 @@ class Task:
             raise ValueError(f"split {split!r}: want one of {', '.join(SPLITS)}")
         return np.flatnonzero(self.splits == split)
 
+    def few_of_each(self, split: str, classes: npt.NDArray[np.int64], most: int) -> list[int]:
+        """Return the numbers of at most `most` images of each class in a split: those of the lowest pixel hashes."""
+        members, digests = self.where(split), self.images.digests
+        labels = self.labels[members]
+        return [
+            index
+            for label in classes
+            for index in sorted(members[labels == label].tolist(), key=digests.__getitem__)[:most]
+        ]
+
     def pixels(
         self, size_px: int, interpolation: str = "bicubic", crop: float = 1.0, split: str | None = None
     ) -> npt.NDArray[np.uint8]:

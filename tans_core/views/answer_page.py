@@ -95,13 +95,14 @@ def write_answer_page(
         title=title,
         release=found.release,
         limits=limits,
+        warning=found.warning,
         images=images,
         classes=None if found.task is None else found.task.num_classes,
         own=own,
         rows=[(one, _reasons(one, shown, pool), _bar(one, shown)) for one in shown],
         runner_up=_runner_up(shown),
         unlike=bool(shown) and shown[0].trust < LOW_TRUST,
-        probed=any(one.probe is not None for one in shown),
+        probed=_probed(shown),
         nearest=nearest,
         plot=_plot(pool, shown),
         pool=pool,
@@ -155,12 +156,14 @@ def _runner_up(shown: Sequence[Candidate]) -> dict[str, Any] | None:
     if first.latency_ms is not None and second.latency_ms is not None:
         costs["ms for a batch"] = _change(first.latency_ms, second.latency_ms)
     gap = abs(first.score - second.score)
-    apart = "more than" if gap > first.plus_minus else "less than"
-    words = (
-        f"The scores differ by {gap:.2f}, {apart} the interval of ±{first.plus_minus:.2f} that held four in five "
-        "results on unknown data sets"
-    )
-    words += "." if gap > first.plus_minus else ": which of the two is better is open."
+    words = f"The scores differ by {gap:.2f}"
+    if not _probed(shown):
+        apart = "more than" if gap > first.plus_minus else "less than"
+        words += (
+            f", {apart} the interval of ±{first.plus_minus:.2f} that held four in five results on unknown data sets"
+        )
+        words += "" if gap > first.plus_minus else ": which of the two is better is open"
+    words += "."
     return {"first": first.model, "second": second.model, "costs": costs, "words": words}
 
 
@@ -168,12 +171,18 @@ def _change(first: float, second: float) -> tuple[str, str, str]:
     return f"{first:.3g}", f"{second:.3g}", f"× {second / first:.2g}"
 
 
+def _probed(shown: Sequence[Candidate]) -> bool:
+    """Return whether networks were run on the images; the interval is that of predicted scores alone."""
+    return any(one.probe is not None for one in shown)
+
+
 def _bar(one: Candidate, shown: Sequence[Candidate]) -> dict[str, str]:
-    """Return a score and its interval in per cent of the range of all that are shown."""
-    low = min(other.score - other.plus_minus for other in shown)
-    high = max(other.score + other.plus_minus for other in shown)
+    """Return a score and its interval in per cent of the range of all that are shown; no interval if probed."""
+    half = 0.0 if _probed(shown) else one.plus_minus
+    low = min(other.score for other in shown) - half
+    high = max(other.score for other in shown) + half
     room = max(high - low, 1e-9)
-    ends = (one.score - one.plus_minus, one.score, one.score + one.plus_minus)
+    ends = (one.score - half, one.score, one.score + half)
     from_, middle, to = (100 * (value - low) / room for value in ends)
     return {"from": f"{from_:.1f}", "middle": f"{middle:.1f}", "to": f"{100 - to:.1f}"}
 

@@ -206,7 +206,7 @@ def _read_card(data: bytes) -> ModelCard:
     if not problems:
         for name, stated, exact in (("params_m", card.params_m, cost.params_m), ("macs_m", card.macs_m, cost.macs_m)):
             if not abs(stated - exact) <= 0.02 * exact:
-                problems.append(f"{name}: got {stated:g}, want {exact:g}, as of the architecture (within 2 %)")
+                problems.append(f"{name}: got {stated:g}, want {exact:g} (2 % allowed), counted from the architecture")
         if cost.macs_m > MAX_MACS_M:
             problems.append(f"architecture: {cost.macs_m:,.0f} M MACs an image, want at most {MAX_MACS_M:,.0f} M")
         if cost.largest_layer_m > MAX_LAYER_M:
@@ -247,11 +247,14 @@ def card_problems(card: ModelCard) -> list[str]:
         2 <= len(names) <= 1000 and len(set(names)) == len(names) and all(_CLASS.match(name) for name in names)
     ):
         problems.append(
-            "class_names: want 2 to 1000 different names of 1 to 255 printable characters, or none without a classifier"
+            f"class_names: got {len(names):,} names, want 2 to 1000 different ones of 1 to 255 printable characters; "
+            "or [] for a network without a classifier"
         )
     for name in ("val_accuracy", "test_accuracy"):
-        if (getattr(card, name) is None) != card.general:
-            problems.append(f"{name}: want {'none without a classifier' if card.general else 'a number'}")
+        value = getattr(card, name)
+        if (value is None) != card.general:
+            wanted = "null, since the card has no class_names" if card.general else "a number"
+            problems.append(f"{name}: got {'null' if value is None else f'{value:g}'}, want {wanted}")
     if not any(ancestor.kind == "task" and ancestor.name == card.home_task for ancestor in card.lineage):
         problems.append(f"lineage: lacks the home task {card.home_task[:40]!r}")
     for name, limit in MAX_RECIPE.items() if card.recipe else ():
@@ -276,13 +279,14 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
     with path.open("rb") as file:
         beginning = file.read(8)
     length = struct.unpack("<Q", beginning)[0] if len(beginning) == 8 else 0
-    if not 0 < length <= min(MAX_HEADER_BYTES, path.stat().st_size - 8):
+    size = path.stat().st_size
+    if not 0 < length <= min(MAX_HEADER_BYTES, size - 8):
         looks_like = next((kind for magic, kind in _OTHER_FORMATS.items() if beginning.startswith(magic)), None)
-        fault = (
-            f"begins like {looks_like}"
-            if looks_like
-            else f"a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}"
-        )
+        fault = f"a header of {length:,} bytes, want 1 to {MAX_HEADER_BYTES:,}"
+        if looks_like:
+            fault = f"begins like {looks_like}"
+        elif 0 < length <= MAX_HEADER_BYTES:
+            fault = f"cut short: a header of {length:,} bytes in a file of {size:,}"
         raise WeightsError(f"{WEIGHTS_FILE}: not safetensors: {fault}. `safetensors.torch.save_file` writes them.")
     # Names and shapes only: a network that may be refused gets no memory.
     wanted = get_family(card.family).outline(card.architecture, card.outputs).state_dict()
@@ -296,8 +300,8 @@ def _check_tensors(path: Path, card: ModelCard) -> None:
             }
     except SafetensorError as error:
         raise WeightsError(f"{WEIGHTS_FILE}: not readable as safetensors ({str(error)[:200]}).") from error
-    problems = [f"lacks {name}" for name in sorted(wanted.keys() - stored.keys())]
-    problems += [f"has an unknown {name[:80]!r}" for name in sorted(stored.keys() - wanted.keys())]
+    problems = [f"lacks the tensor {name}" for name in sorted(wanted.keys() - stored.keys())]
+    problems += [f"has an unknown tensor {name[:80]!r}" for name in sorted(stored.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & stored.keys()):
         want = (_DTYPES.get(wanted[name].dtype, "another type"), list(wanted[name].shape))
         if stored[name] != want:

@@ -160,7 +160,7 @@ HOSTILE: dict[str, HostileCase] = {
         "unpack it first",
     ),
     "tar of two empty blocks": HostileCase(
-        file_named("a.tar", bytes(1024)), NoClassesError, "no class folders", "Want one folder of images a class"
+        file_named("a.tar", bytes(1024)), NoClassesError, "no class folders", "Want a folder for each class"
     ),
     "zeros named .tar": HostileCase(
         file_named("a.tar", bytes(2**16)), DataError, "neither an archive", "Want one, or a folder"
@@ -187,10 +187,10 @@ HOSTILE: dict[str, HostileCase] = {
         file_named("a.zip", b""), DataError, "neither an archive", "Want one, or a folder"
     ),
     "zip, empty": HostileCase(
-        lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders", "Want one folder of images a class"
+        lambda f: write_zip(f / "a.zip", {}), NoClassesError, "no class folders", "Want a folder for each class"
     ),
     "tar, empty": HostileCase(
-        lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders", "Want one folder of images a class"
+        lambda f: write_tar(f / "a.tar", {}), NoClassesError, "no class folders", "Want a folder for each class"
     ),
     "tar, header of 8 GB": HostileCase(huge_header, ArchiveError, "header that claims", "delete it"),
     "tar, entry of 1 TB": HostileCase(huge_claim, ArchiveError, "unpack to", "delete it, or unpack it yourself"),

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from tans_core.tasks.assemble import plan_splits
 from tans_core.tasks.cleaning import KeptImage
 from tans_core.tasks.report import ScanReport
+from tans_core.tasks.splits import plan_splits
 from tans_core.tasks.task import SPLITS
 
 

@@ -200,9 +200,14 @@ function show() {
   );
   const best = new Set(front(fitting).map((one) => one.model));
   const visible = fitting.slice(0, shown);
-  const low = Math.min(...visible.map((one) => one.score - one.plus_minus));
-  const high = Math.max(...visible.map((one) => one.score + one.plus_minus));
-  $("ranking").replaceChildren(...visible.map((one, index) => item(one, index, best.has(one.model), low, high)));
+  // The interval is that of predicted scores; once networks were run, the scores are others.
+  const probed = fitting.some((one) => one.probe !== null);
+  $("interval-words").hidden = probed;
+  const half = probed || !first ? 0 : first.plus_minus;
+  const low = Math.min(...visible.map((one) => one.score)) - half;
+  const high = Math.max(...visible.map((one) => one.score)) + half;
+  const range = { low, width: Math.max(high - low, 1e-9), half };
+  $("ranking").replaceChildren(...visible.map((one, index) => item(one, index, best.has(one.model), range)));
   $("more").hidden = fitting.length <= shown;
   showMap();
 }
@@ -233,18 +238,18 @@ function showMap() {
   $("near-tasks").replaceChildren(...rows);
 }
 
-function item(one, index, onFront, low, high) {
-  const share = (value) => `${(100 * (value - low)) / (high - low)}%`;
+function item(one, index, onFront, { low, width, half }) {
+  const share = (value) => `${(100 * (value - low)) / width}%`;
   const interval = h("i");
-  interval.style.left = share(one.score - one.plus_minus);
-  interval.style.width = `${(200 * one.plus_minus) / (high - low)}%`;
+  interval.style.left = share(one.score - half);
+  interval.style.width = `${(200 * half) / width}%`;
   const middle = h("b");
   middle.style.left = share(one.score);
   const figure = (term, ...value) => h("div", {}, h("dt", {}, term), h("dd", {}, ...value));
   const figures = h(
     "dl",
     {},
-    figure("Score", `${minus(one.score.toFixed(2))} ± ${one.plus_minus.toFixed(2)}`),
+    figure("Score", minus(one.score.toFixed(2)) + (half ? ` ± ${half.toFixed(2)}` : "")),
     figure("Parameters", `${number(one.params_m)} M`),
     figure("MACs", `${number(one.macs_m)} M`),
     ...(one.latency_ms ? [figure("Latency", `${number(one.latency_ms)} ms`)] : []),

@@ -194,8 +194,8 @@ def parts_of(path: Path, name: str, spelled: dict[str, set[str]]) -> tuple[str, 
     parts = tuple(part for part in plain.split("/") if part not in ("", "."))
     if plain.startswith("/") or re.match(r"[A-Za-z]:(/|$)", plain) or ".." in parts:
         raise ArchiveError(
-            f"{path}: the entry {name!r} leads outside the archive's own folder. No honest tool writes such a name: "
-            "delete the archive, or pack the class folders again."
+            f"{path}: the entry {name!r} leads outside the archive, want <class>/<image>. If the archive is yours, "
+            "pack the class folders again, with relative names; if not, do not trust it."
         )
     # Bytes that are not UTF-8 become escapes like \xff, so names stay distinct.
     text = [part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts]

@@ -132,11 +132,11 @@ def check_classes(
         top = printable(root.resolve().name)
         raise NoClassesError(
             f"{root}: no class folders with images, {'only ' + ', '.join(content) if content else 'and no files'}. "
-            f"Want one folder of images a class: {top}/<class>/<image>, or {top}/train/<class>/<image>."
+            f"Want a folder for each class: {top}/<class>/<image>, or {top}/train/<class>/<image>."
         )
     hint = "Put the images of each class into a folder of its own."
     if root.is_dir() and any(entry.name.count("/") > 1 for entry in entries):
-        hint = f"If the folders in it are the classes, scan {root / classes[0]}."
+        hint = f"If the folders in {classes[0]!r} are the classes, give {root / classes[0]}."
     raise NoClassesError(f"{root}: only one class, {classes[0]!r}. A classifier needs at least two. {hint}")
 
 
@@ -156,7 +156,7 @@ def empty_splits(root: Path, names: Sequence[str], links_outside: int = 0) -> No
     train = next(name for name in names if SPLIT_NAMES[name.lower()] == "train")
     return NoClassesError(
         f"{root}: no class folders in {shown}, which are taken for the splits of a data set{links}. "
-        f"Want one folder of images a class: {train}/<class>/<image>. If they are classes themselves, rename them."
+        f"Want a folder for each class: {train}/<class>/<image>. If they are classes themselves, rename them."
     )
 
 

@@ -326,5 +326,5 @@ def test_what_lies_beside_the_splits_is_no_class(packed: bool, tmp_path: Path) -
 
 def test_a_folder_around_the_classes_is_named_as_the_one_to_scan(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "photos", {"ash": 3, "oak": 3})
-    with pytest.raises(NoClassesError, match=f"scan {tmp_path / 'photos'}"):
+    with pytest.raises(NoClassesError, match=f"give {tmp_path / 'photos'}"):
         scan_folder(tmp_path)

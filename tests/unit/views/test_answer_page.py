@@ -13,6 +13,7 @@ from tans_core.evaluation.space_map import QUERY, Kind, Place, map_answer
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate
 from tans_core.views.answer_page import NearTask, pareto, write_answer_page
+from tests.factories.tasks import grating_task
 from tests.unit.views.test_run_page import HOSTILE, Tags
 
 
@@ -39,14 +40,14 @@ BEST = candidate(1, "a", 1.5, 40.0, home_accuracy=None)
 POOL = [BEST, candidate(2, "b", 1.0, 10.0), candidate(3, "c", 0.5, 20.0), candidate(4, "d", 0.25, 10.1)]
 
 
-def page(folder: Path, found: list[Candidate], pool: list[Candidate] = POOL, **changes: Any) -> str:
+def page(folder: Path, shown: list[Candidate], pool: list[Candidate] = POOL, **changes: Any) -> str:
     places = [Place(Kind.MODEL, one.model, one.home_task, one.source) for one in pool]
     vectors = np.eye(4, dtype=np.float32)
     mapped = map_answer(places, vectors[: len(pool)], {HOSTILE: vectors[0], "leaves": vectors[1]}, vectors[0])
     image = np.full((3, 20, 20), 200, dtype=np.uint8)
     values: dict[str, Any] = {
         "title": HOSTILE,
-        "found": Retrieval(tuple(found), None, "release-1", None, None),
+        "found": Retrieval(tuple(shown), None, "release-1", None, None),
         "limits": "--max-macs-m 40",
         "images": 1200,
         "own": [image],
@@ -90,6 +91,16 @@ def test_probed_networks_may_be_ahead_of_their_predictions(tmp_path: Path) -> No
     probed = [candidate(1, "a", 0.5, 10.0, probe=0.5), candidate(2, "b", 0.8, 10.0)]
     text = page(tmp_path, probed, probed)
     assert "explain 50% of the differences" in text and "0.30 ahead of the first, at about the same compute" in text
+    # The interval was measured on predicted scores.
+    assert "±" not in text and "interval" not in text and "held 80" not in text
+    assert re.findall(r'<i style="left: ([\d.]+)%; right: ([\d.]+)%">', text) == [("0.0", "100.0"), ("100.0", "0.0")]
+
+
+def test_page_warns_of_images_that_the_zoo_was_trained_on(tmp_path: Path) -> None:
+    task = grating_task().info
+    text = page(tmp_path, POOL, found=Retrieval(tuple(POOL), task, "release-1", None, None, {"trees": 12}))
+    assert "12 are in the task &#39;trees&#39;" in text
+    assert "trained on images" not in page(tmp_path, POOL)
 
 
 def test_plot_shows_the_scores_after_probing(tmp_path: Path) -> None:
