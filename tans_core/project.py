@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from tans_core.params import TasksParams
     from tans_core.tasks.task import Task, TaskInfo
 
+_ERROR = re.compile(r"[A-Za-z.]*Error: ")
+_SAID = 10
+"""Lines of a failed stage's message that the error of a build repeats."""
 # DVC's message when a stage's command fails. DVC's own exit code is 255, whatever the stage's was.
 _STAGE_FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'.*exited with (?P<code>-?\d+)")
 # The tasks of the pipeline, and those of `tans tasks scan --save`.
@@ -238,14 +241,14 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
     from tans_core.runtime import run_programs
 
     failed: dict[str, int] = {}
-    refused: list[str] = []
+    said: list[str] = []
 
     def watch(line: str) -> None:
         match = _STAGE_FAILED.search(line)
         if match:
             failed[match["stage"]] = int(match["code"])
-        if line.startswith("GateError: ") or (refused and line.startswith(" ")):
-            refused.append(line)
+        if _ERROR.match(line) or (said and line.startswith(" ")):
+            said.append(line)
         on_line(line)
 
     # DVC's lock is free while a stage runs, so the processes take turns. Without the option, DVC waits 3 s, then fails.
@@ -259,12 +262,13 @@ def _dvc_repro(root: Path, calls: Sequence[Sequence[str]], on_line: Callable[[st
     stage, stage_code = next(iter(failed.items()))
     kind = _ERROR_OF_EXIT_CODE.get(stage_code, TansError)
     message = (
-        f"stage {stage!r} failed with exit code {stage_code}; its message is above.\n"
-        "  Finished stages are kept. Fix the cause, then run `tans build` again."
+        f"stage {stage!r} failed with exit code {stage_code}{':' if said else '; its message is above.'}\n"
+        + "".join(f"  {line}\n" for line in said[:_SAID])
+        + "  Finished stages are kept. Fix the cause, then run `tans build` again."
     )
     if stage_code < 0:  # it could not say why
         message = (
             f"stage {stage!r} was killed ({signal.Signals(-stage_code).name}): by someone, or for lack of memory.\n"
             "  Finished stages and checkpoints are kept: run `tans build` again."
         )
-    raise GateError(message, tuple(refused)) if kind is GateError else kind(message)
+    raise GateError(message, tuple(said)) if kind is GateError else kind(message)

@@ -63,8 +63,18 @@ def test_build_ends_with_the_error_of_the_stage_that_failed(
     with pytest.raises(errors.TansError, match=f"'second' {words}") as caught:
         tans.build(root=pipeline, jobs=1, on_line=lines.append)
     assert type(caught.value) is kind
+    assert "its message is above" in str(caught.value) or code < 0
     assert "working" in lines
     assert (pipeline / "first.txt").is_file()
+
+
+def test_error_of_a_build_repeats_what_the_stage_said(pipeline: Path) -> None:
+    (pipeline / "second.py").write_text('print("WeightsError: a.safetensors: cut short.\\n  Copy it."); exit(7)')
+    with pytest.raises(errors.WeightsError) as caught:
+        tans.build(root=pipeline, jobs=1, on_line=lambda _: None)
+    first, *said = str(caught.value).splitlines()
+    assert first.endswith("stage 'second' failed with exit code 7:")
+    assert said[:2] == ["  WeightsError: a.safetensors: cut short.", "    Copy it."]
 
 
 def test_build_of_one_stage_leaves_the_others_alone(pipeline: Path) -> None:
