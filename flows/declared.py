@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.exceptions import FailedRun
+from prefect.states import Completed
 
 from flows.common import failed, tie_to_runner
 from flows.triggers import RETRAIN_WHEN_DUE
@@ -82,8 +83,8 @@ DECLARED = (
 def declared(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Make a function the flow that is declared under a name.
 
-    A `TansError` of the function fails the run with its message, without a stack trace. A run of `tans serve` ends with
-    its runner.
+    What the function returns is the message of the completed run, so that a list of runs shows it. A `TansError` fails
+    the run with its message, without a stack trace. A run of `tans serve` ends with its runner.
     """
     one = next(one for one in DECLARED if one.name == name)
 
@@ -93,9 +94,10 @@ def declared(name: str) -> Callable[[Callable[..., Any]], Any]:
             tie_to_runner()
             logging.getLogger("prefect.flow_runs").addFilter(_says_more)
             try:
-                return function(*args, **kwargs)
+                said = function(*args, **kwargs)
             except TansError as error:
                 return failed(error)
+            return Completed(message=str(said), data=said)
 
         return flow(
             name=one.name,

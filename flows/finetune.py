@@ -43,10 +43,14 @@ def finetune(
     if to_inbox and licence is None and find_task_folder(root, str(dataset)) is None:
         raise ParamsError("licence: missing; a network for the zoo needs the licence of its images, such as CC-BY-4.0.")
     progress_file = Path(progress) if progress else None
+    log = get_run_logger()
+    log.info(
+        "fine-tuning on %s; if this run is killed, another one with the same parameters goes on from there", dataset
+    )
     run = Service.open(root).finetune(str(dataset), options, progress_file=progress_file)
     if to_inbox:
         contribute(run.folder, licence=licence, root=root)
-    get_run_logger().info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
+    log.info("%s on %s: test accuracy %.4f", run.model, run.task.name, run.test_accuracy)
     summary = run.to_dict()
     curve = markdown_table(CURVE, summary.pop("curve"))
     # Without the lists by class: `test.json` of the run has them.

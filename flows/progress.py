@@ -47,7 +47,12 @@ def build_progress(root: Path, flow: str) -> Iterator[Callable[[str], None]]:
                 told = time.monotonic()
                 _move(artifact, min(99.0, 100.0 * len(reached) / total), _words(reached, total))
 
-    yield on_line
+    try:
+        yield on_line
+    except BaseException:
+        words = f"ended at {len(reached)} of {total} stages; the log and the artifact {flow}-failed say why"
+        _move(artifact, min(99.0, 100.0 * len(reached) / total), words)
+        raise
     _move(artifact, 100.0, f"{total} of {total} stages")
 
 

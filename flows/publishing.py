@@ -51,7 +51,7 @@ def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> s
         if_waiting: do nothing if no newcomer waits.
 
     Returns:
-        The id of the release in production, or why nothing was done.
+        What was done and why, in one line.
 
     Raises:
         TansError: a stage failed. The class is that of its exit code.
@@ -77,7 +77,7 @@ def rebuild_and_publish(root: Path, flow: str, *, if_waiting: bool = False) -> s
         push(root, branch)
     if "refused" not in publication.outcome:
         push_outputs(root, get_run_logger())
-    return publication.production
+    return summary(publication)
 
 
 def commit(root: Path, publication: Publication) -> str:

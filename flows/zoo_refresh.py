@@ -13,6 +13,7 @@ from flows.common import markdown_table, project
 from flows.declared import ADMITTED, declared
 from flows.triggers import retrain_if_due, skip_missed_runs
 from tans_core.inbox import Outcome, refresh
+from tans_core.index.history import production_id
 from tans_core.locks import inbox_lock
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def zoo_refresh() -> Any:
         notices.quarantined(entry, reason)
     create_markdown_artifact(report(outcome), key="zoo-refresh", description="Newcomers")
     retrain_if_due(root, outcome.drift)
-    return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined"
+    live = production_id(root / "serving") or "no release"
+    return f"{len(outcome.admitted)} admitted, {len(outcome.refused)} quarantined; in production: {live}"
 
 
 def emit_admission(newcomer: Newcomer, release: str) -> None:

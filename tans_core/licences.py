@@ -157,7 +157,7 @@ def check_accepted(names: Iterable[str]) -> tuple[str, ...]:
             problems.append(f"licence {_short(name)}: not an SPDX licence id{suggest(name)}")
     if problems:
         raise ParamsError(
-            f"{'; '.join(problems)}. `tans tasks list` shows those of the zoo; custom ones are written LicenseRef-…"
+            f"{'; '.join(problems)}. `tans models list` shows those of the zoo; custom ones are written LicenseRef-…"
         )
     return tuple(dict.fromkeys(known))
 

@@ -115,6 +115,8 @@ class FinetuneOptions(Constraints):
             raise ParamsError("--rank takes one network, --top-k several. Leave out one of them.")
         if options.top_k == 1 and options.budget is not None:
             raise ParamsError("--budget chooses among several networks. Add --top-k, such as --top-k 4.")
+        if options.budget_s <= 0:
+            raise ParamsError(f"--budget: got {options.budget}, want more than no time, such as 10m.")
         return options
 
     @property

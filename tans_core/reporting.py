@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tans_core.errors import ParamsError
 from tans_core.io import writing
 
 if TYPE_CHECKING:
@@ -23,7 +24,13 @@ class Report:
     """Appends lines to a file; None writes nothing. Each line is whole: other processes may append as well."""
 
     def __init__(self, path: Path | None) -> None:
+        """Raise ParamsError if the file's folder is missing, StoreError if it cannot be written."""
         self._path = path
+        if path is not None:
+            if not path.parent.is_dir():
+                raise ParamsError(f"--progress {path}: there is no folder {path.parent.absolute()}. Make it first.")
+            with writing(path), path.open("ab"):
+                pass
 
     def __call__(self, **values: Any) -> None:
         if self._path is not None:

@@ -125,7 +125,7 @@ EXAMPLES = {
     "finetune": examples(
         ("tans finetune photos/", "the best network that `tans retrieve photos/` finds"),
         ("tans finetune photos/ --rank 2 --max-macs-m 5", "the second best within a limit"),
-        ("tans finetune animals --model elastic.optdigits.007 --epochs 3", "the named network, for three epochs"),
+        ("tans finetune animals --model elastic.optdigits.001 --epochs 3", "the named network, for three epochs"),
     ),
     "contribute": examples(
         ("tans contribute runs/2026-11-29T10-15-30-finetune-3fa2b1 --licence CC-BY-4.0", "images under CC-BY-4.0"),
@@ -196,13 +196,13 @@ EXAMPLES = {
     "tasks remove": examples(("tans tasks remove leaves", "remove a task; `tans build` then leaves it out")),
     "models": examples(
         ("tans models list --task optdigits", "the networks of one home task"),
-        ("tans models show elastic.optdigits.007", "one network's card"),
+        ("tans models show elastic.optdigits.001", "one network's card"),
     ),
     "models list": examples(
         ("tans models list --task optdigits", "the networks of one home task"),
         ("tans models list --task optdigits --plot front.png", "also as a picture: accuracy against cost"),
     ),
-    "models show": examples(("tans models show elastic.optdigits.007 --json", "one network's card, as JSON")),
+    "models show": examples(("tans models show elastic.optdigits.001 --json", "one network's card, as JSON")),
     "zoo": examples(
         ("tans zoo add resnet18 --package torchvision --weights resnet18.pth", "a network of a library"),
         ("tans zoo verify", "check that all stored weights are unchanged"),

@@ -60,7 +60,7 @@ def retrieve(
     if as_json:
         print_json(retrieval.to_dict())
         return
-    _show_retrieval(retrieval, dataset or "PATH", probed=options.refine > 0)
+    _show_retrieval(retrieval, dataset or "PATH", options)
     if html is not None:
         stdout().print(f"Explained in {html}", markup=False, highlight=False, soft_wrap=True)
 
@@ -104,8 +104,8 @@ def finetune(
         _show_run(run)
 
 
-def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
-    console = stdout()
+def _show_retrieval(found: Retrieval, dataset: str, options: RetrieveOptions) -> None:
+    console, probed = stdout(), options.refine > 0
     if found.task is not None:
         _show_data_set(console, found.task, found.scan)
     if found.warning and found.scan is None:  # a scan has this warning among its own
@@ -142,10 +142,16 @@ def _show_retrieval(found: Retrieval, dataset: str, probed: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    # By default, `finetune` refines as well.
-    first = f" --model {shlex.quote(found[0].model)}" if found and probed else ""
-    then = "" if first else f", which runs the first {REFINED} on the images before it takes one"
-    closing = f"Saved in {found.folder}. Next: tans finetune {shlex.quote(dataset)}{first}{then}"
+    command, then = ["tans", "finetune", dataset], ""
+    if options.group is not None:
+        command += ["--group", options.group]
+    # `finetune` refines by default, and does not choose by cost.
+    if found and (probed or options.prefer != "accurate" or options.per_task):
+        command += ["--model", found[0].model]
+    else:
+        command += [part for pair in options.arguments() for part in pair]
+        then = f", which runs the first {REFINED} on the images before it takes one"
+    closing = f"Saved in {found.folder}. Next: {shlex.join(command)}{then}"
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
 
 

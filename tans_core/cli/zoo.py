@@ -62,6 +62,7 @@ def add(
     """Add a network of timm or torchvision, with weights from a file, to the networks in production."""
     from tans_core import api
     from tans_core.licences import normalise, suggest
+    from tans_core.service import Service
 
     for words in (licence or "", images_licence):
         if (stated := normalise(words)).texts:
@@ -73,6 +74,14 @@ def add(
         print_json(card.to_dict())
         return
     stdout().print(f"{card.id}: {name} of {package}, now in production.", highlight=False)
+    side, stored = card.preprocess.image_size_px, Service.open(root).release.params["data"]["stored_size_px"]
+    if side > stored:
+        stdout().print(
+            f"It takes images of {side} pixels. Images are kept at {stored} at most (data.stored_size_px in "
+            "params.yaml), so it will see enlarged ones.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @zoo.command("admit", epilog=EXAMPLES["zoo admit"])

@@ -188,6 +188,10 @@ def tunings_of(
     tunings, rivals = {}, min(options.top_k, len(models))
     for model in models:
         card = retriever.card(model)
+        side, stored = card.preprocess.image_size_px, task.info.stored_size_px
+        if side > stored:
+            words = "%s takes images of %d px, but these are kept at %d (data.stored_size_px): it sees them enlarged"
+            logger.warning(words, model, side, stored)
         own = for_family(retriever.release.params["finetune"], card.family)
         settings = {"epochs": options.epochs or own["epochs"], "batch_size": own["batch_size"], "seed": options.seed}
         tunings[model] = Tuning(

@@ -26,8 +26,8 @@ CARD_FIELDS = (
     "id", "family", "home_task", "source", "image_size_px",
     "params_m", "macs_m", "val_accuracy", "test_accuracy", "weights",
 )  # fmt: skip
-# A few subnets may fail to learn; if more do, the training of the supernet failed.
 USEFUL_SHARE = 0.85
+"""One network of a task, or a few of many, may fail to learn; if more do, the training of a supernet failed."""
 
 
 def check_zoo(tasks: Sequence[str], root: Path) -> None:
@@ -92,7 +92,7 @@ def card_check(
             *expect.number("macs_m", 0, 1e7, above=True),
             *expect.number("val_accuracy", 0, 1),
             *expect.number("test_accuracy", 0, 1),
-            expect.between("val_accuracy", min_val_accuracy, None, mostly=USEFUL_SHARE),
+            expect.between("val_accuracy", min_val_accuracy, None, mostly=min(USEFUL_SHARE, 1 - 1 / count)),
         ],
     )
 

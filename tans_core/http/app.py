@@ -36,7 +36,7 @@ from tans_core.options import GROUP_HELP, FinetuneOptions, RetrieveOptions
 from tans_core.results import Retrieval
 from tans_core.retrieval.candidate import Candidate
 from tans_core.retrieval.constraints import Constraints, Options
-from tans_core.retrieval.limits import timed_profiles
+from tans_core.retrieval.limits import check_homes, timed_profiles
 from tans_core.retrieval.query import Query
 from tans_core.service import Service
 from tans_core.tasks.task import TaskInfo
@@ -179,6 +179,8 @@ def make_app(project: Path, options: ApiOptions, token: str | None = None) -> Fa
     def models(request: Request, chosen: Annotated[ModelOptions, Parameters()]) -> Models:
         """List the networks in production."""
         service = opened(request)
+        if chosen.task is not None:
+            check_homes(service.retriever.index, Constraints(home=(chosen.task,)))
         fitting = service.retriever.cards_within(chosen)
         cards = [card for card in fitting if chosen.task in (None, card.home_task)]
         shown = cards[chosen.offset : chosen.offset + chosen.limit]

@@ -54,7 +54,7 @@ JOB = _answer(
         "state": "COMPLETED",
         "created": "2026-11-30T10:14:48+00:00",
         "waiting_for": None,
-        "model": "elastic.optdigits.007",
+        "model": "elastic.optdigits.001",
         "epoch": 1,
         "epochs": 1,
         "curve": [{"step": 12, "epoch": 1.0, "train_loss": 0.91, "val_accuracy": 0.83, "seconds": 2.4}],
@@ -94,7 +94,7 @@ FOUND: dict[int | str, dict[str, Any]] = {
                     "candidates": [
                         {
                             "rank": 1,
-                            "model": "elastic.optdigits.007",
+                            "model": "elastic.optdigits.001",
                             "home_task": "optdigits",
                             "source": "scikit-learn",
                             "licence": "CC0-1.0",

@@ -62,7 +62,7 @@ class Problem(BaseModel):
                 "title": "No model in the index satisfies the constraints.",
                 "status": 422,
                 "detail": "0 of 240 models satisfy max_params_m 0.01. The nearest, and what would let it in:",
-                "advice": ["elastic.optdigits.007 (0.05 M parameters, 1.2 M MACs): raise max_params_m to 0.05"],
+                "advice": ["elastic.optdigits.001 (0.05 M parameters, 1.2 M MACs): raise max_params_m to 0.05"],
                 "release": "20261129T101530-1a2b3c4d5e6f",
             }
         }

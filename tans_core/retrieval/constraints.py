@@ -18,7 +18,9 @@ Megabytes = Annotated[float | None, Field(gt=0, allow_inf_nan=False, json_schema
 Pixels = Annotated[int | None, Field(gt=0, json_schema_extra={"metavar": "PX"})]
 Share = Annotated[float | None, Field(ge=0, le=1, json_schema_extra={"metavar": "SHARE"})]
 Milliseconds = Annotated[float | None, Field(gt=0, allow_inf_nan=False, json_schema_extra={"metavar": "MS"})]
-Names = Annotated[tuple[str, ...] | None, Field(json_schema_extra={"metavar": "TASK"})]
+_NAMES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}, {"type": "null"}]}
+"""Names are taken as a list, or as text with commas."""
+Names = Annotated[tuple[str, ...] | None, Field(json_schema_extra={**_NAMES, "metavar": "TASK"})]
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Constraints(Options):
         Field(
             description="A licence that you accept, by its SPDX id, or several with commas: code and weights, and all "
             "images and weights that these descend from, may be used under these. All by default.",
-            json_schema_extra={"option": "--licence", "metavar": "ID"},
+            json_schema_extra={**_NAMES, "option": "--licence", "metavar": "ID"},
         ),
     ] = None
     home: Annotated[
@@ -199,15 +201,18 @@ class Constraints(Options):
 
     def in_words(self) -> str:
         """Return the limits as text for a message; empty if there are none."""
-        parts = []
+        return " and ".join(f"{option} {value or 'none'}" for option, value in self.arguments())
+
+    def arguments(self) -> list[tuple[str, str]]:
+        """Return the limits as options of the command, each with its value."""
+        pairs = []
         for name in RANGES:
             ends = zip(("min", "max"), self.range_of(name), strict=True)
-            parts += [f"{_option(end, name)} {value:g}" for end, value in ends if value is not None]
+            pairs += [(_option(end, name), f"{value:g}") for end, value in ends if value is not None]
         if self.latency_profile is not None:
-            parts.append(f"--latency-profile {self.latency_profile}")
+            pairs.append(("--latency-profile", self.latency_profile))
         given = {one.option: getattr(self, name) for name, one in SETS.items()}
-        parts += [f"{option} {','.join(names) or 'none'}" for option, names in given.items() if names is not None]
-        return " and ".join(parts)
+        return pairs + [(option, ",".join(names)) for option, names in given.items() if names is not None]
 
 
 def nearest_miss(models: Sequence[Mapping[str, Any]], constraints: Constraints) -> str:

@@ -27,6 +27,7 @@ from tans_core import errors
         ({"model": "stripes.0000", "rank": 2}, errors.ParamsError, "Leave out --model, or --rank"),
         ({"max_params_m": 1e-9}, errors.NoModelFitsError, "raise --max-params-m"),
         ({"model": "stripes.0000"}, errors.StoreError, "no model 'stripes.0000'"),
+        ({"top_k": 2, "budget": "0s"}, errors.ParamsError, "--budget: got 0s"),
     ],
 )
 def test_finetuning_refuses_what_it_cannot_do_before_it_looks_at_the_data(

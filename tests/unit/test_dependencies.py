@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -74,3 +75,17 @@ def test_every_import_of_the_package_is_a_dependency_that_it_declares() -> None:
     }
     known = packages_distributions()
     assert {name for name in imported - declared if name in known} == set()
+
+
+def test_what_a_plain_installation_lacks_is_imported_where_it_is_used_alone() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: distributions(those) for name, those in project["optional-dependencies"].items()}
+    lacking = modules_of(extras["export"] | extras["datasets"])
+    assert {"onnxruntime", "datasets"} <= lacking
+    found = []
+    for path in [*(PROJECT / "tans_core").rglob("*.py"), *(PROJECT / "flows").rglob("*.py")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [f"{path.name}: {name}" for name in names if name.partition(".")[0] in lacking]
+    assert found == []

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tans_core.networks import registry
-from tans_core.networks.registry import known_families
+from tans_core.networks.registry import get_family, known_families
 from tans_core.params import load_params
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -39,8 +39,9 @@ def test_imports_go_down_and_each_library_has_one_importer() -> None:
 
 
 def test_no_module_outside_networks_names_a_family() -> None:
-    quoted = (rf"[\"'`]{re.escape(name)}[\"'`]" for name in known_families())
-    named = re.compile("|".join([r"networks\.(elastic|mbconv|packaged)\b", *quoted]))
+    shorts = {get_family(name).short for name in known_families()}
+    quoted = (rf"[\"'`]{re.escape(name)}[\"'`-]" for name in {*known_families(), *shorts})
+    named = re.compile("|".join([r"networks\.(elastic|mbconv|packaged|ofa)\b", *quoted]))
     naming = [
         path.relative_to(PROJECT).as_posix()
         for folder in ("tans_core", "flows", "benchmarks")

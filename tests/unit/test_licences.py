@@ -230,7 +230,7 @@ def test_accepted_licences_are_spelt_as_spdx_does() -> None:
     [
         (
             ["MTI"],
-            r"licence 'MTI': not an SPDX licence id \(did you mean 'MIT'\?\)\. `tans tasks list` shows .*LicenseRef-…",
+            r"licence 'MTI': not an SPDX licence id \(did you mean 'MIT'\?\)\. `tans models list` shows .*LicenseRef-…",
         ),
         (
             ["MIT", "Apache 2.0", "x" * 10_000],

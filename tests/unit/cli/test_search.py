@@ -114,6 +114,29 @@ def test_folder_is_scanned_and_what_was_wrong_is_said(tans: Tans, project: Path,
     assert done.out.rstrip().endswith(closing)
 
 
+@pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        (
+            ["--max-params-m", "0.5", "--licence", "Apache-2.0,CC0-1.0"],
+            "--max-params-m 0.5 --licence Apache-2.0,CC0-1.0, which",
+        ),
+        (["--not-home", "stripes"], "--not-home stripes, which runs"),
+        (["--prefer", "small"], "--model {first}"),
+    ],
+)
+def test_next_command_keeps_the_limits_of_the_search(tans: Tans, project: Path, options: list[str], then: str) -> None:
+    found = json.loads(tans("retrieve", UNSEEN, *options, "--json", "--root", project).out)["candidates"]
+    said = tans("retrieve", UNSEEN, *options, "--root", project).out
+    assert f"Next: tans finetune {UNSEEN} {then.format(first=found[0]['model'])}" in said
+
+
+def test_progress_file_in_no_folder_is_refused_before_data_are_read(tans: Tans, project: Path, tmp_path: Path) -> None:
+    done = tans("finetune", "no such folder/", "--progress", tmp_path / "none/x.json", "--root", project)
+    assert done.code == 2
+    assert "there is no folder" in done.err
+
+
 def test_unknown_name_ends_with_4_and_the_nearest_task(tans: Tans, project: Path) -> None:
     done = tans("retrieve", "patchs", "--root", project)
     assert done.code == 4
