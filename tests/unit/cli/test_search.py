@@ -118,8 +118,8 @@ def test_folder_is_scanned_and_what_was_wrong_is_said(tans: Tans, project: Path,
     ("options", "then"),
     [
         (
-            ["--max-params-m", "0.5", "--licence", "Apache-2.0,CC0-1.0"],
-            "--max-params-m 0.5 --licence Apache-2.0,CC0-1.0, which",
+            ["--max-params-m", "0.5", "--licence", "MIT,CC0-1.0,Apache-2.0"],
+            "--max-params-m 0.5 --licence MIT,CC0-1.0,Apache-2.0, which",
         ),
         (["--not-home", "stripes"], "--not-home stripes, which runs"),
         (["--prefer", "small"], "--model {first}"),
