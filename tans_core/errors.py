@@ -155,7 +155,7 @@ def problems(error: ValidationError, model: type[BaseModel], within: Sequence[st
             lines.append(f"{where}: missing")
         else:
             # For an error of the whole, the value is left out: the text is enough.
-            whole = not detail["loc"] and isinstance(detail["input"], Mapping)
+            whole = detail["type"] == "value_error" and isinstance(detail["input"], Mapping)
             got = [] if whole else [f"got {repr(detail['input'])[:_SHOWN]}"]
             lines.append(": ".join([*([where] if where else []), *got, text]))
     return lines

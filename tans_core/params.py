@@ -127,7 +127,7 @@ class ZooParams(TrainParams):
     @model_validator(mode="after")
     def _choice(self) -> Self:
         if 0 < self.select_from < self.subnets:
-            raise ValueError(f"select_from: got {self.select_from}, want 0, or at least subnets, {self.subnets}")
+            raise ValueError(f"select_from: got {self.select_from}, want 0, or at least {self.subnets} (subnets)")
         return self
 
 

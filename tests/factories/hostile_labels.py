@@ -169,7 +169,7 @@ REFUSED: dict[str, HostileRow] = {
     "classes that are called as splits are": HostileRow(
         lambda root: just(root, {"bus": 9, "car": 9, "test": 9, "train": 9}),
         error=NoClassesError,
-        words="If they are classes themselves, rename them",
+        words="If the splits are classes, rename them",
         alone=True,
     ),
     "images directly in train and test": HostileRow(

@@ -156,7 +156,7 @@ def empty_splits(root: Path, names: Sequence[str], links_outside: int = 0) -> No
     train = next(name for name in names if SPLIT_NAMES[name.lower()] == "train")
     return NoClassesError(
         f"{root}: no class folders in {shown}, which are taken for the splits of a data set{links}. "
-        f"Want a folder for each class: {train}/<class>/<image>. If they are classes themselves, rename them."
+        f"Want a folder for each class: {train}/<class>/<image>. If the splits are classes, rename them."
     )
 
 

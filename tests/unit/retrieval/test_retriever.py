@@ -111,6 +111,17 @@ def test_refining_probes_the_first_and_ranks_all_again(retriever: Retriever, tas
     assert retriever.retrieve(task, top_k=2, refine_first=4).candidates == refined[:2]
 
 
+@pytest.mark.parametrize("trust", [0.0, 0.3, 1.0])
+def test_index_finds_those_that_the_space_scores_highest(retriever: Retriever, task: Task, trust: float) -> None:
+    index, query = retriever.index, retriever.embed(task)
+    places = index.vectors.numpy()
+    scores = retriever.predict(query, places, index.capacity, index.start, trust)
+    weight = float(retriever.space.fit_weight(trust).detach())
+    for limit in (1, 5):
+        best = index.best(query, weight, limit)
+        assert set(np.argsort(-scores, kind="stable")[:limit]) <= set(best.tolist())
+
+
 def test_few_of_each_home_task_are_the_best_of_each(retriever: Retriever, task: Task) -> None:
     ranked = retriever.retrieve(task, top_k=16).candidates
     first = {home: next(one for one in ranked if one.home_task == home) for home in {one.home_task for one in ranked}}
