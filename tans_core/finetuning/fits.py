@@ -118,8 +118,13 @@ def _task_digest(task: Task) -> str:
     )
 
 
-@cache
 def code_digest(*more: ModuleType) -> str:
     """Return a hash of the code that computes a fit, and of the modules `more`."""
     modules = (batches_module, finetune_module, measure_module, pixels_module, recipe_module, *more)
-    return io.code_digest([*(module.__file__ or "" for module in modules), *network_files()])
+    return _digest_of((*(module.__file__ or "" for module in modules), *network_files()))
+
+
+@cache
+def _digest_of(files: tuple[str, ...]) -> str:
+    # Read once: a process computes with the code that it began with.
+    return io.code_digest(files)
