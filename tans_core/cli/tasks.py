@@ -205,7 +205,7 @@ def _entries(project: Path) -> list[dict[str, Any]]:
 
     built = {info.name: info for info in task_infos(project)}
     entries = {name: _built(info, "built, not in params.yaml", {}) for name, info in built.items()}
-    if (project / "params.yaml").is_file():
+    if (project / "params.yaml").exists():
         listed = load_params(project).tasks
         for role, members in ((Role.META_TRAIN, listed.meta_train), (Role.META_TEST, listed.meta_test)):
             for name, task in members.items():

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from tans_core.errors import DataError, did_you_mean
 from tans_core.tasks.inputs.base import Entry
+from tans_core.text import count
 
+_LEAST_GROUPS = 3
+"""Groups of a class that can be divided into train, validation and test."""
 FOLDER, NONE = "folder", "none"
 """Values of the option `group` that are no column: the folders below each class, and no groups."""
 
@@ -57,7 +60,7 @@ def check_folder_group(root: Path, group: str | None) -> None:
 
 
 def settled(entries: list[Entry], source: str, group: str | None, notes: list[str]) -> list[Entry]:
-    """Return the entries with their groups, or without if these were not requested and a class has one only.
+    """Return the entries with their groups, or without if these were not requested and a class has too few of them.
 
     Args:
         entries: with the groups that were found.
@@ -71,9 +74,10 @@ def settled(entries: list[Entry], source: str, group: str | None, notes: list[st
     number = f"{len({name for _, name in pairs}):,} groups"
     if group is None:
         groups_of = Counter(label for label, _ in sorted(pairs))
-        lone = [label for label, many in groups_of.items() if many < 2]
+        lone = [label for label, many in groups_of.items() if many < _LEAST_GROUPS]
         if source == FOLDER or lone:
-            why = f": class {lone[0]!r} has one group alone, and could not be tested" if lone else ""
+            few = f"{count(groups_of[lone[0]], 'group')}, fewer than train, validation and test" if lone else ""
+            why = f": class {lone[0]!r} has {few}" if lone else ""
             if source != FOLDER or (not lone and len(entries) >= 2 * len(pairs)):
                 notes.append(_advice(source, number, why))
             return [entry._replace(group="") for entry in entries]

@@ -262,3 +262,10 @@ def test_build_lays_a_profile_over_params_first(tans: Tans, fresh: Path) -> None
     assert f"space.steps: {before} -> 7" in done.err and "git checkout params.yaml" in done.err
     assert "already" in tans("build", "--jobs", "1", "--profile", "quick", "--root", fresh).err
     assert tans("build", "--profile", "quik", "--root", fresh).code == 2
+
+
+def test_params_yaml_that_is_a_folder_is_an_error(tans: Tans, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").mkdir()
+    done = tans("tasks", "list", "--root", tmp_path)
+    assert done.code == 2
+    assert "params.yaml" in done.err and done.out == ""

@@ -78,13 +78,23 @@ def test_none_takes_images_one_by_one_and_a_wrong_column_is_refused(tmp_path: Pa
         open_input(table, group="patent")
 
 
-def test_a_column_that_would_leave_a_class_untested_is_named_but_not_used(tmp_path: Path) -> None:
-    rows = [f"{path},{name},{name} tree" for name in ("ash", "oak") for path in _pictures(tmp_path, name, 6)]
+@pytest.mark.parametrize(("trees", "said"), [(1, "1 group,"), (2, "2 groups,")])
+def test_a_column_of_fewer_groups_than_splits_is_named_but_not_used(tmp_path: Path, trees: int, said: str) -> None:
+    rows = [
+        f"{path},{name},{name} {number % trees}"
+        for name in ("ash", "oak")
+        for number, path in enumerate(_pictures(tmp_path, name, 12))
+    ]
     (tmp_path / "t.csv").write_text("\n".join(["path,label,plant", *rows]))
     listed = open_input(tmp_path / "t.csv")
     assert not any(entry.group for entry in listed.entries)
-    assert "class 'ash' has one group alone" in listed.notes[0] and "--group plant" in listed.notes[0]
-    assert {entry.group for entry in open_input(tmp_path / "t.csv", group="plant").entries} == {"ash tree", "oak tree"}
+    assert f"class 'ash' has {said} fewer than train, validation and test" in listed.notes[0]
+    assert "--group plant" in listed.notes[0]
+    # So it can be fine-tuned on.
+    with scan(tmp_path / "t.csv", stored_size_px=16) as found:
+        assert all(found.task("t").info.counts.values())
+    asked = {entry.group for entry in open_input(tmp_path / "t.csv", group="plant").entries}
+    assert asked == {f"{name} {number}" for name in ("ash", "oak") for number in range(trees)}
 
 
 def test_folders_below_the_classes_are_groups_when_asked_for_and_named_when_not(tmp_path: Path) -> None:
