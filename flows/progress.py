@@ -37,6 +37,9 @@ def build_progress(root: Path, flow: str) -> Iterator[Callable[[str], None]]:
     reached: dict[str, None] = {}
     told = time.monotonic()
 
+    def share() -> float:
+        return min(99.0, 100.0 * len(reached) / total)
+
     def on_line(line: str) -> None:
         nonlocal told
         if not _HINT.match(line):
@@ -45,13 +48,12 @@ def build_progress(root: Path, flow: str) -> Iterator[Callable[[str], None]]:
             reached[match["stage"]] = None
             if time.monotonic() - told >= EVERY_S:
                 told = time.monotonic()
-                _move(artifact, min(99.0, 100.0 * len(reached) / total), _words(reached, total))
+                _move(artifact, share(), _words(reached, total))
 
     try:
         yield on_line
     except BaseException:
-        words = f"ended at {len(reached)} of {total} stages; the log and the artifact {flow}-failed say why"
-        _move(artifact, min(99.0, 100.0 * len(reached) / total), words)
+        _move(artifact, share(), f"ended at {len(reached)} of {total} stages; the log says why")
         raise
     _move(artifact, 100.0, f"{total} of {total} stages")
 

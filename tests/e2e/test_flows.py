@@ -72,7 +72,7 @@ def test_retrieve_leaves_a_table_and_json(service: Service) -> None:
 def test_failure_reaches_the_watching_shell_without_a_trace(service: Service) -> None:
     done = service.run("retrieve/local", "dataset=nothing")
     assert done.returncode == 1
-    words = "UnknownTaskError: 'nothing': neither a path (there is no "
+    words = f"UnknownTaskError: 'nothing': neither a path (there is no {service.root}/nothing) nor one of the 5 tasks"
     assert words in " ".join(done.stdout.split())
     assert "Traceback" not in done.stdout
 
@@ -135,6 +135,8 @@ def test_zoo_refresh_serves_the_good_and_keeps_the_broken_away(service: Service)
     done = service.run("zoo-refresh/local")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list(inbox.glob("[!.]*"))
+    said = service.runs_of("zoo-refresh")[0]["state"]["message"]
+    assert said.startswith("1 admitted, 1 quarantined; in production: ")
     reason = json.loads((service.root / "quarantine/broken/reason.json").read_text())
     assert "not readable as safetensors" in reason["reason"]
     (arrival,) = newcomer_folders(service.root / "data")
